@@ -35,8 +35,8 @@ var docs = map[string]string{
 	"login.http_listen": "HTTP address for clients that ask with GET /msg_server, or " +
 		"\"off\".",
 	"login.http_max_connections": "Maximum number of HTTP connections at a time. A quarter of " +
-		"the limit of open files lowers it. Above it, the server closes the connections that " +
-		"have been idle longest to make room.",
+		"the limit of open files lowers it. Above it, the server closes idle connections of " +
+		"the address with the most connections to make room.",
 	"login.server_listen": "Address for message servers, or \"off\". \"auto\": :8100, " +
 		"opened when this process does not run all roles. Keep the port off the internet, " +
 		"because the server trusts every peer.",
@@ -174,8 +174,8 @@ var docs = map[string]string{
 	"msfs.max_uploads": "Maximum number of uploads in progress at a time. The server refuses " +
 		"more as busy.",
 	"msfs.max_connections": "Maximum number of connections at a time. A quarter of the limit of " +
-		"open files lowers it. Above it, the server closes the connections that have been idle " +
-		"longest to make room.",
+		"open files lowers it. Above it, the server closes idle connections of the address " +
+		"with the most connections to make room.",
 	"msfs.min_free": "Free space on the folder's disk below which the server accepts no " +
 		"files. This includes the sounds of audio messages that are kept here. " +
 		"/readyz then names msfs, and fails if the process has only the roles msfs and file.",
@@ -277,8 +277,8 @@ var docs = map[string]string{
 	"http.url": "URL at which users reach this server to register, sent to clients " +
 		"by the login server. Empty: this machine's own address.",
 	"http.max_connections": "Maximum number of connections at a time. A quarter of the limit of " +
-		"open files lowers it. Above it, the server closes the connections that have been idle " +
-		"longest to make room.",
+		"open files lowers it. Above it, the server closes idle connections of the address " +
+		"with the most connections to make room.",
 	"http.apps_file": "File with the systems that may call, their keys, and the rules of " +
 		"registration. The examples include one: http/apps.toml.",
 	"http.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs in " +
@@ -290,15 +290,17 @@ var docs = map[string]string{
 		"msg.push_text and keys.text_key determine the text of pushes.",
 
 	"strangers": "Connections of clients that have not logged in, on the ports of msg, " +
-		"login (TCP) and file. When a port is full, the server closes the one that has " +
-		"been silent longest. It never closes a client with a login for one without.",
+		"login and file. When a port is full, the server closes one of the address with the " +
+		"most: the one that connected, or sent its first request, longest ago. It never " +
+		"closes a client with a login for one without.",
 	"strangers.per_address": "Maximum number of connections without a login from one " +
-		"address (IPv6: one network of 64 bits). Above it, the server closes the one that " +
-		"has been silent longest. A login takes milliseconds, so the default suffices for " +
-		"a company behind one router. 0: no limit.",
-	"strangers.rate": "Connections that one address may open per second. The server closes " +
-		"those beyond it on arrival, and clients try again. The default lets 10,000 " +
-		"clients behind one router reconnect in 40s. 0: no limit.",
+		"address (IPv6: one network of 64 bits), and on each HTTP port, where nobody logs " +
+		"in, of all its connections. Above it, the server closes an older one of the " +
+		"address. A login takes milliseconds, so the default suffices for a company behind " +
+		"one router. 0: no limit.",
+	"strangers.rate": "Connections that one address may open per second, except on HTTP " +
+		"ports. The server closes those beyond it on arrival, and clients try again. The " +
+		"default lets 10,000 clients behind one router reconnect in 40s. 0: no limit.",
 	"strangers.burst": "Connections that one address may open at once, before rate " +
 		"applies.",
 	"strangers.reserved": "Share of each port's connections that only clients with a login " +

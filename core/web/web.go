@@ -3,10 +3,10 @@
 //
 // A connection is waiting while none of its requests is being answered: it is silent,
 // between two requests, or sends the header of a request slowly. When a port has all the
-// connections it may have, the connection that has been waiting longest is closed to make
-// room for the next. So a crowd of idle connections neither takes the process's file
-// descriptors, which its other ports need, nor keeps the server from answering other
-// clients.
+// connections it may have, a waiting connection is closed to make room for the next: one of
+// the address with the most connections, which has been waiting longest. So a crowd of idle
+// connections neither takes the process's file descriptors, which its other ports need, nor
+// keeps the server from answering other clients.
 package web
 
 import (
@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 
 	"teamtalk/core/budget"
 	"teamtalk/core/opt"
+	"teamtalk/core/origin"
 )
 
 // Options configure a Server. MaxConns is required, other zero fields mean the defaults.
@@ -34,6 +36,11 @@ type Options struct {
 	Handler http.Handler
 	// MaxConns bounds the open connections. Required.
 	MaxConns int
+	// PerAddress bounds the open connections of one address, or of one IPv6 network of 64
+	// bits. Default: no bound.
+	PerAddress int
+	// Trusted are the networks to which PerAddress does not apply.
+	Trusted origin.Networks
 	// Budget is shared by all ports of the process that have many connections. Default:
 	// only MaxConns bounds them.
 	Budget *budget.Budget
@@ -77,6 +84,15 @@ type Server struct {
 
 	mu      sync.Mutex
 	open    int
+	waiting [origin.Classes]list.List // of *conn, the one that has been waiting longest first
+	idle    int                       // connections in waiting
+	addrs   map[netip.Addr]*address   // that have connections
+}
+
+// address is an address or IPv6 network that is not trusted.
+type address struct {
+	key     netip.Addr
+	open    int
 	waiting list.List // of *conn, the one that has been waiting longest first
 }
 
@@ -94,9 +110,10 @@ func Serve(l *net.TCPListener, opt Options) *Server {
 	opt.defaults()
 	labels := prometheus.Labels{"listener": opt.Name}
 	s := &Server{opt: opt, listener: l, done: make(chan struct{}),
+		addrs: map[netip.Addr]*address{},
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "teamtalk_web_refused_total",
-			Help: "HTTP connections closed on arrival because all others were being " +
-				"answered.",
+			Help: "HTTP connections closed on arrival because all others, of the port or " +
+				"of the address, were being answered.",
 			ConstLabels: labels}),
 		displaced: prometheus.NewCounter(
 			prometheus.CounterOpts{Name: "teamtalk_web_displaced_total",
@@ -110,7 +127,7 @@ func Serve(l *net.TCPListener, opt Options) *Server {
 				func() float64 { return float64(s.Open()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_waiting",
 				Help: "HTTP connections open and not being answered.", ConstLabels: labels},
-				func() float64 { return float64(s.idle()) }))
+				func() float64 { return float64(s.silent()) }))
 	}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.answer), ErrorLog: slog.NewLogLogger(opt.Log.Handler(),
@@ -145,11 +162,11 @@ func (s *Server) Open() int {
 	return s.open
 }
 
-// idle returns the number of connections that wait.
-func (s *Server) idle() int {
+// silent returns the number of connections that wait.
+func (s *Server) silent() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting.Len()
+	return s.idle
 }
 
 // Err waits until the port is closed. It returns the reason when it closed without Close,
@@ -187,47 +204,88 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 func (s *Server) rest(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !c.closed && c.at == nil {
-		c.at = s.waiting.PushBack(c)
+	if c.closed || c.at != nil {
+		return
+	}
+	c.at = s.waiting[c.class].PushBack(c)
+	s.idle++
+	if c.addr != nil {
+		c.own = c.addr.waiting.PushBack(c)
 	}
 }
 
 // leave ends a connection's wait. The caller holds mu.
 func (s *Server) leave(c *conn) {
-	if c.at != nil {
-		s.waiting.Remove(c.at)
-		c.at = nil
+	if c.at == nil {
+		return
 	}
+	s.waiting[c.class].Remove(c.at)
+	s.idle--
+	if c.addr != nil {
+		c.addr.waiting.Remove(c.own)
+	}
+	c.at, c.own = nil, nil
 }
 
-// admit counts a new connection. When there is no room it closes the connection that has
-// been waiting longest. It returns false when none waits.
-func (s *Server) admit() bool {
-	if s.take() {
-		return true
-	}
+// admit counts a new connection. When there is no room it closes a connection that waits. It
+// returns false when none does.
+func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
-	var longest *conn
-	if e := s.waiting.Front(); e != nil {
-		longest = e.Value.(*conn)
-	}
+	room, longest := s.take(c)
 	s.mu.Unlock()
-	if longest == nil {
-		return false
+	if room || longest == nil {
+		return room
 	}
 	s.displaced.Inc()
 	_ = longest.Close() // the client gets no answer, so the error is of no use
-	return s.take()
-}
-
-func (s *Server) take() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open >= s.opt.MaxConns || s.opt.Budget != nil && !s.opt.Budget.Take() {
-		return false
+	room, _ = s.take(c)
+	return room
+}
+
+// take counts c when there is room. Otherwise it returns the connection that makes room when
+// it is closed, nil for none. The caller holds mu.
+func (s *Server) take(c *conn) (room bool, longest *conn) {
+	from, _ := c.RemoteAddr().(*net.TCPAddr)
+	ip := from.AddrPort().Addr()
+	key := origin.Key(ip)
+	a := s.addrs[key]
+	if a == nil && !s.opt.Trusted.Contains(ip) {
+		a = &address{key: key}
+	}
+	switch {
+	case a != nil && s.opt.PerAddress > 0 && a.open >= s.opt.PerAddress:
+		return false, first(&a.waiting)
+	case s.open >= s.opt.MaxConns, s.opt.Budget != nil && !s.opt.Budget.Take():
+		return false, s.first()
 	}
 	s.open++
-	return true
+	if c.addr = a; a != nil {
+		a.open++
+		s.addrs[key] = a
+		c.class = origin.Class(a.open)
+	}
+	return true, nil
+}
+
+// first returns the connection that makes room when the port is full: of those of the
+// addresses with the most connections, the one that has been waiting longest. The caller
+// holds mu.
+func (s *Server) first() *conn {
+	for class := origin.Classes - 1; class >= 0; class-- {
+		if c := first(&s.waiting[class]); c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+func first(l *list.List) *conn {
+	if e := l.Front(); e != nil {
+		return e.Value.(*conn)
+	}
+	return nil
 }
 
 // bounded is the listener with the bounds of its Server.
@@ -243,12 +301,12 @@ func (b bounded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !b.s.admit() {
+		c := &conn{TCPConn: tcp, s: b.s}
+		if !b.s.admit(c) {
 			b.s.refused.Inc()
 			_ = tcp.Close() // the client gets no answer, so the error is of no use
 			continue
 		}
-		c := &conn{TCPConn: tcp, s: b.s}
 		b.s.rest(c)
 		return c, nil
 	}
@@ -269,8 +327,10 @@ type conn struct {
 	s *Server
 
 	// With s.mu held.
-	at     *list.Element // in waiting; nil while a request is answered
-	closed bool
+	addr    *address      // nil: trusted
+	class   int           // origin.Class when it was accepted
+	at, own *list.Element // in waiting and addr.waiting; nil while a request is answered
+	closed  bool
 }
 
 // Close closes the connection.
@@ -284,6 +344,11 @@ func (c *conn) Close() error {
 	c.closed = true
 	c.s.leave(c)
 	c.s.open--
+	if a := c.addr; a != nil {
+		if a.open--; a.open == 0 {
+			delete(c.s.addrs, a.key)
+		}
+	}
 	if c.s.opt.Budget != nil {
 		c.s.opt.Budget.Put()
 	}

@@ -24,6 +24,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
+	"teamtalk/core/origin"
 	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
@@ -56,7 +57,9 @@ type system struct {
 	budget *budget.Budget
 	// strangers bounds the connections without a login on the clients' ports.
 	strangers *engine.Strangers
-	links     *link.Metrics
+	// trusted are the networks that have no bound for an address.
+	trusted origin.Networks
+	links   *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
 
@@ -169,7 +172,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		Name: "teamtalk_accept_shed_total",
 		Help: "Connections closed on arrival because the process was short of file descriptors.",
 	}, func() float64 { return float64(s.budget.Shed()) }))
-	if s.strangers, err = newStrangers(&cfg.Strangers, s.reg); err != nil {
+	if err = s.boundStrangers(&cfg.Strangers); err != nil {
 		return nil, err
 	}
 	// The process is not ready until all parts are. The admin port opens first, so that
@@ -282,6 +285,7 @@ func linkFrame(c *config.Config) int { return int(c.Link.MaxFrame) + 1<<10 }
 func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))
 	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
+	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
 	srv := web.Serve(l, opt)
 	go func() {
 		if err := srv.Err(); err != nil {
