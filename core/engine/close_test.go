@@ -7,10 +7,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"teamtalk/core/budget"
 	"teamtalk/core/pdu"
@@ -247,5 +250,33 @@ func TestServerClosesItsFiles(t *testing.T) {
 	}
 	if now := openFiles(t); now > files {
 		t.Errorf("%d files open, before %d", now, files)
+	}
+}
+
+// TestListenerThatEndsIsAnError ends the socket of the port behind the server's back. The
+// server ends and says so: its process must not go on without the port.
+func TestListenerThatEndsIsAnError(t *testing.T) {
+	r := newRole()
+	s, err := Start(Options{Addr: "127.0.0.1:0", Clients: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := dial(t, s)
+	open.echo(hello)
+	raw, err := s.listener.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_RD) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	next(t, s.Done())
+	if err := s.Err(); err == nil || !strings.Contains(err.Error(), "accept") {
+		t.Errorf("the server ended without Close, and Err returns %v", err)
+	}
+	open.wantEnd()
+	if err := s.Close(t.Context()); err == nil {
+		t.Error("the server ended without Close, and Close returns nil")
 	}
 }

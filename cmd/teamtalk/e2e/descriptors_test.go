@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,13 +16,22 @@ import (
 // sessionsClosed is a metric of every port of the engine.
 const sessionsClosed = "teamtalk_session_closed_total"
 
-// TestFewDescriptors lets a process with 256 descriptors run out of them on each of its
-// ports in turn. The process stays, and each port serves again when the crowd has left.
+// TestFewDescriptors lets processes run out of descriptors on each of their ports in turn.
+// A process stays, and each port serves again when the crowd has left.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, "few", "serve", "--data-dir", t.TempDir(),
+	for _, files := range []int{64, 256, 1024} {
+		t.Run(strconv.Itoa(files), func(t *testing.T) {
+			t.Parallel()
+			fewDescriptors(t, files)
+		})
+	}
+}
+
+func fewDescriptors(t *testing.T, files int) {
+	s := newServer(t, "few", "serve", "--data-dir", t.TempDir(), "--loops", "1",
 		"--http.apps-file", apps(t))
-	s.files = 256
+	s.files = files
 	ports := []struct{ flag, listener, addr string }{
 		{flag: "--msg.listen", listener: "clients"},
 		{flag: "--login.client-listen", listener: "login"},
