@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
+
+	"github.com/panjf2000/gnet/v2"
 
 	"teamtalk/core/session"
 )
@@ -155,4 +158,19 @@ func (s *Server) enroll(c *net.TCPConn, cn *conn) {
 	}
 	s.leave(cn)
 	s.noteRefused(becauseError, err)
+}
+
+// remote returns the address of the peer, and lets go of the forms of both addresses that
+// package net keeps, up to 128 bytes. gnet holds them until the connection ends, and reads
+// only their zones.
+func remote(c gnet.Conn) (peer netip.AddrPort) {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		peer = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		a.IP = nil
+	}
+	if a, ok := c.LocalAddr().(*net.TCPAddr); ok {
+		a.IP = nil
+	}
+	return peer
 }

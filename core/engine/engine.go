@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -354,14 +353,6 @@ func (s *Server) refuse(cn *conn, why string, err error) gnet.Action {
 	cn.refused, cn.closed = true, true
 	s.noteRefused(why, err)
 	return gnet.Close
-}
-
-func remote(c gnet.Conn) netip.AddrPort {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		ap := a.AddrPort()
-		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-	}
-	return netip.AddrPort{}
 }
 
 // OnClose ends the session.
