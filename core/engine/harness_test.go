@@ -109,7 +109,7 @@ func dial(t testing.TB, s *Server) *client {
 	return dialFrom(t, s, "127.0.0.1")
 }
 
-// dialFrom connects from an address of this machine, of which Linux has all in 127.0.0.0/8.
+// dialFrom connects from an address of this machine. Linux has all addresses of 127.0.0.0/8.
 func dialFrom(t testing.TB, s *Server, from string) *client {
 	t.Helper()
 	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}

@@ -16,7 +16,7 @@ import (
 	"teamtalk/core/web"
 )
 
-// dialFrom connects from an address of this machine, of which Linux has all in 127.0.0.0/8.
+// dialFrom connects from an address of this machine. Linux has all addresses of 127.0.0.0/8.
 func dialFrom(t *testing.T, s *web.Server, from string) net.Conn {
 	t.Helper()
 	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}

@@ -8,20 +8,17 @@ import (
 	"teamtalk/core/origin"
 )
 
-// boundStrangers applies the section strangers, and registers its metric.
-func (s *system) boundStrangers(cfg *config.Strangers) (err error) {
-	s.trusted, err = origin.ParseNetworks("strangers.trusted_networks", cfg.Trusted)
-	if err != nil {
-		return err
-	}
-	s.strangers = engine.NewStrangers(engine.StrangerOptions{
+// newStrangers returns the bounds of the section strangers, and registers their metric.
+func newStrangers(cfg *config.Strangers, trusted origin.Networks,
+	reg *prometheus.Registry) *engine.Strangers {
+	st := engine.NewStrangers(engine.StrangerOptions{
 		PerAddress: cfg.PerAddress, Rate: cfg.Rate, Burst: float64(cfg.Burst),
-		Reserved: cfg.Reserved, Memory: int64(cfg.Memory), Trusted: s.trusted,
+		Reserved: cfg.Reserved, Memory: int64(cfg.Memory), Trusted: trusted,
 	})
-	s.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "teamtalk_engine_stranger_bytes",
 		Help: "Bytes that wait for the rest of a frame of a connection without a login, or " +
 			"for such a connection to read them.",
-	}, func() float64 { return float64(s.strangers.Bytes()) }))
-	return nil
+	}, func() float64 { return float64(st.Bytes()) }))
+	return st
 }

@@ -172,9 +172,11 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		Name: "teamtalk_accept_shed_total",
 		Help: "Connections closed on arrival because the process was short of file descriptors.",
 	}, func() float64 { return float64(s.budget.Shed()) }))
-	if err = s.boundStrangers(&cfg.Strangers); err != nil {
+	s.trusted, err = origin.ParseNetworks("strangers.trusted_networks", cfg.Strangers.Trusted)
+	if err != nil {
 		return nil, err
 	}
+	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
 	// The process is not ready until all parts are. The admin port opens first, so that
 	// probes get an answer during the start.
 	s.ready.Set("start", errors.New("starting"))
