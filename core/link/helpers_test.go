@@ -257,14 +257,19 @@ func always(d time.Duration) backoff.Policy {
 	return backoff.Policy{First: d, Recent: d, Fresh: time.Hour, Max: d, Spread: 0.5}
 }
 
-// dial returns a Remote with short pauses. The test closes it at its end.
+// patience is the limit for what must happen on a loaded machine, in tests without a clock of
+// their own. Tests of the limits have one.
+const patience = 10 * time.Minute
+
+// dial returns a Remote with short pauses and long limits. The test closes it at its end.
 func dial(t testing.TB, o Options) *Remote {
 	t.Helper()
 	if o.Backoff == (backoff.Policy{}) {
 		o.Backoff = always(time.Millisecond)
 	}
 	o.MaxBackoff = max(o.MaxBackoff, 5*time.Millisecond)
-	r := startRemote(o)
+	r := startRemote(opttest.Fill(o, Options{DialTimeout: patience, IdleLimit: patience,
+		CallTimeout: patience}))
 	t.Cleanup(func() { r.Close() })
 	return r
 }
