@@ -12,6 +12,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/opt/opttest"
 	"teamtalk/core/pdu"
+	"teamtalk/core/porttest"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -27,7 +28,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, conns: make(chan *wire, 100)}
-	r.listen("127.0.0.1:0")
+	r.listen(porttest.Reserve(t)) // a test may close it and listen again
 	t.Cleanup(func() { r.ln.Close() })
 	return r
 }

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"teamtalk/core/porttest"
 )
 
 // server is a server process. A test may stop it and start it again; it keeps its ports.
@@ -280,26 +281,9 @@ func startBound(cmd *exec.Cmd) error {
 	return <-err
 }
 
-// reserve returns a loopback address on which only the server under test listens until
-// the test ends. It binds a socket to the port and does not listen: so the kernel gives
-// the port to no other process that asks for any port, also not for the local end of a
-// connection. A server that asks for the port by number gets it, any number of times.
+// reserve returns a loopback address for a server that the test starts, stops and starts
+// again, and for one that is down.
 func reserve(t testing.TB) string {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(sa.(*syscall.SockaddrInet4).Port))
+	return porttest.Reserve(t)
 }
