@@ -259,7 +259,8 @@ func always(d time.Duration) backoff.Policy {
 }
 
 // patience is the limit for what must happen on a loaded machine, in tests without a clock of
-// their own. Tests of the limits have one.
+// their own. Tests of the limits have one. No heartbeat is sent in that time, because a test
+// reads the frames that it expects.
 const patience = 10 * time.Minute
 
 // dial returns a Remote with short pauses and long limits. The test closes it at its end.
@@ -269,8 +270,8 @@ func dial(t testing.TB, o Options) *Remote {
 		o.Backoff = always(time.Millisecond)
 	}
 	o.MaxBackoff = max(o.MaxBackoff, 5*time.Millisecond)
-	r := startRemote(opttest.Fill(o, Options{DialTimeout: patience, IdleLimit: patience,
-		CallTimeout: patience}))
+	r := startRemote(opttest.Fill(o, Options{DialTimeout: patience, Heartbeat: patience,
+		IdleLimit: patience, CallTimeout: patience}))
 	t.Cleanup(func() { r.Close() })
 	return r
 }
