@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,12 +36,20 @@ type server struct {
 	out  *output
 }
 
-// newServer returns a server that is not started. The end of the test stops it, and fails
-// if its exit code is not 0 or its log has a data race or a panic.
+// unhurried are flags with which servers wait as long as the tests do. A loaded machine does not
+// read a directory of thousands of users within 10 s for each of 50 clients, and a client whose
+// request takes longer gets no answer. A test may set other limits.
+var unhurried = []string{"--link.call-timeout", patience.String(),
+	"--msg.login-deadline", patience.String(), "--file.login-deadline", patience.String()}
+
+// newServer returns a server that is not started. Its first argument is the command. The end
+// of the test stops it, and fails if its exit code is not 0 or its log has a data race or a
+// panic.
 func newServer(t testing.TB, name string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, name: name, admin: reserve(t), log: filepath.Join(t.TempDir(), name+".log")}
-	s.args = append(args, "--admin.listen", s.admin, "--log.level", "debug")
+	s.args = slices.Concat(args[:1], unhurried, args[1:],
+		[]string{"--admin.listen", s.admin, "--log.level", "debug"})
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			s.stop()
