@@ -6,7 +6,7 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO          ?= go
-FUZZTIME    ?= 5s
+FUZZTIME    ?= 3s
 SEEDS       ?= 400
 # What to measure with make bench.
 BENCH       ?= .

@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/bench/scenario"
 	"teamtalk/core/engine"
+	"teamtalk/core/porttest"
 )
 
 // TestEcho compares the measured rate with the frames that the echo sent, for different
@@ -78,6 +79,7 @@ func TestEchoFails(t *testing.T) {
 		t.Errorf("stopped: %v", err)
 	}
 	silent.Close()
+	o.Addr = porttest.Reserve(t)
 	if _, err := Echo(t.Context(), o); err == nil {
 		t.Error("nobody listens, and that is no error")
 	}

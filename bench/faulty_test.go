@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 // process may have to wait for a processor on a busy machine.
 const patience = scenario.Duration(5 * time.Second)
 
+// unhurried is the time in which a login, a logout or a part of a file must be answered. The
+// faulty server answers all of them.
+const unhurried = scenario.Duration(4 * time.Minute)
+
 // TestFaults checks that each fault of a server is found, and nothing else.
 func TestFaults(t *testing.T) {
 	all := faults{ignored: 1, ackLost: 1, ackTwice: 1, ackOther: 1, notStored: 1, lost: 1, twice: 1,
@@ -78,7 +82,7 @@ func testFaults(t *testing.T, f faults, kind string, agents int) {
 	s.Pairs, s.Groups, s.Members, s.Senders = 5, 1, 9, 4
 	s.Rate, s.Warmup, s.Duration, s.Settle, s.Loops = 3000, scenario.Duration(100*time.Millisecond),
 		scenario.Duration(400*time.Millisecond), patience, 2
-	s.Size = 64
+	s.Size, s.Timeout = 64, unhurried
 	if f != (faults{}) {
 		// without faults some messages are due exactly when counting begins and ends
 		s.Arrivals = "poisson"
@@ -158,7 +162,7 @@ func (s *faulty) short(kind string) scenario.Scenario {
 	sc := scenario.New(kind)
 	sc.Addrs = []string{s.addr}
 	sc.Warmup, sc.Duration = 0, scenario.Duration(500*time.Millisecond)
-	sc.Settle, sc.Loops = patience, 2
+	sc.Settle, sc.Loops, sc.Timeout = patience, 2, unhurried
 	return sc
 }
 

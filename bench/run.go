@@ -342,13 +342,18 @@ func (r *run) status(ctx context.Context) (status, error) {
 	return all, nil
 }
 
+// settlePoll is the pause between two looks at the progress of a run that settles.
+const settlePoll = 20 * time.Millisecond
+
 // settle waits until all messages are acked and delivered, or nothing has arrived for a
-// while.
+// while. A generator that got no processor meanwhile has not read what arrived, so it must
+// also have answered half of the looks that fit into that time.
 func (r *run) settle(ctx context.Context) error {
 	r.opt.phase("waiting for messages in flight")
 	wait := max(time.Duration(r.scenario.Settle), 100*time.Millisecond)
 	var last status
-	for since := time.Now(); time.Since(since) < wait; {
+	looks := 0 // since the last progress
+	for since := time.Now(); time.Since(since) < wait || looks < int(wait/settlePoll/2); {
 		st, err := r.status(ctx)
 		if err != nil {
 			return err
@@ -356,10 +361,10 @@ func (r *run) settle(ctx context.Context) error {
 		if st.Waiting == 0 && st.Delivered >= st.Expected || r.isDeserted() {
 			return nil
 		}
-		if st != last {
-			last, since = st, time.Now()
+		if looks++; st != last {
+			last, since, looks = st, time.Now(), 0
 		}
-		if err := pause(ctx, 20*time.Millisecond); err != nil {
+		if err := pause(ctx, settlePoll); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"teamtalk/bench"
+	"teamtalk/core/porttest"
 )
 
 func watch(t *testing.T, opt Options) *Watcher {
@@ -129,12 +130,7 @@ func TestFindsLate(t *testing.T) {
 }
 
 func TestNothingToFind(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free := l.Addr().String()
-	l.Close()
+	free := porttest.Reserve(t)
 	own, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -67,10 +67,13 @@ func watch(t *testing.T, environ ...string) *viewer {
 	return v
 }
 
+// patience bounds every wait of a test.
+const patience = 4 * time.Minute
+
 // sees waits until the terminal has received text.
 func (v *viewer) sees(text string) {
 	v.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	for !strings.Contains(v.seen, text) {
 		select {
 		case s, ok := <-v.output:
@@ -97,7 +100,7 @@ func (v *viewer) called(c chan struct{}, name string) {
 	v.t.Helper()
 	select {
 	case <-c:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		v.t.Fatalf("ctrl-c does not call %s: %q", name, v.seen)
 	}
 }

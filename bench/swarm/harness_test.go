@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds each wait of a test.
-const patience = 20 * time.Second
+const patience = 4 * time.Minute
 
 // handler is a Handler made of functions. A nil function does nothing.
 type handler struct {

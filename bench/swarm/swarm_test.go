@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"teamtalk/core/pdu"
+	"teamtalk/core/porttest"
 	"teamtalk/proto/pb"
 )
 
@@ -180,12 +181,7 @@ func TestSlow(t *testing.T) {
 }
 
 func TestBrokenPeers(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	unused := closed.Addr().(*net.TCPAddr).AddrPort()
-	closed.Close()
+	unused := netip.MustParseAddrPort(porttest.Reserve(t))
 	for _, c := range []struct {
 		name string
 		addr netip.AddrPort

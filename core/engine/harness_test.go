@@ -20,7 +20,7 @@ import (
 )
 
 // patience bounds every wait of a test. A working server stays far below it.
-const patience = 30 * time.Second
+const patience = 4 * time.Minute
 
 // role is a handler made of functions. Without a frame function it echoes.
 type role struct {

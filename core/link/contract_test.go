@@ -77,7 +77,7 @@ func eachKind(t *testing.T, f func(t *testing.T, join joiner)) {
 	t.Run("local", func(t *testing.T) {
 		f(t, func(caller, callee *recorder) Peer {
 			p, err := startLocal(LocalOptions{Name: "peer", CallerName: "caller",
-				Caller: caller, Callee: callee})
+				Caller: caller, Callee: callee, CallTimeout: patience})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -180,7 +180,7 @@ func TestCallFailsWhenAnswerDoesNotDecode(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	local, err := startLocal(LocalOptions{Callee: callee})
+	local, err := startLocal(LocalOptions{CallTimeout: patience, Callee: callee})
 	if err != nil {
 		t.Fatal(err)
 	}

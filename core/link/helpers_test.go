@@ -12,6 +12,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/opt/opttest"
 	"teamtalk/core/pdu"
+	"teamtalk/core/porttest"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -27,7 +28,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, conns: make(chan *wire, 100)}
-	r.listen("127.0.0.1:0")
+	r.listen(porttest.Reserve(t)) // a test may close it and listen again
 	t.Cleanup(func() { r.ln.Close() })
 	return r
 }
@@ -257,14 +258,20 @@ func always(d time.Duration) backoff.Policy {
 	return backoff.Policy{First: d, Recent: d, Fresh: time.Hour, Max: d, Spread: 0.5}
 }
 
-// dial returns a Remote with short pauses. The test closes it at its end.
+// patience is the limit for what must happen on a loaded machine, in tests without a clock of
+// their own. Tests of the limits have one. No heartbeat is sent in that time, because a test
+// reads the frames that it expects.
+const patience = 10 * time.Minute
+
+// dial returns a Remote with short pauses and long limits. The test closes it at its end.
 func dial(t testing.TB, o Options) *Remote {
 	t.Helper()
 	if o.Backoff == (backoff.Policy{}) {
 		o.Backoff = always(time.Millisecond)
 	}
 	o.MaxBackoff = max(o.MaxBackoff, 5*time.Millisecond)
-	r := startRemote(o)
+	r := startRemote(opttest.Fill(o, Options{DialTimeout: patience, Heartbeat: patience,
+		IdleLimit: patience, CallTimeout: patience}))
 	t.Cleanup(func() { r.Close() })
 	return r
 }

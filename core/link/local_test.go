@@ -10,13 +10,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/im"
+	"teamtalk/core/opt/opttest"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
 func local(t *testing.T, o LocalOptions) *Pipe {
 	t.Helper()
-	p, err := startLocal(o)
+	p, err := startLocal(opttest.Fill(o, LocalOptions{CallTimeout: patience}))
 	if err != nil {
 		t.Fatal(err)
 	}

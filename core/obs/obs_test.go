@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"teamtalk/core/porttest"
 )
 
 func TestLoggerLevelsAndFormats(t *testing.T) {
@@ -160,7 +162,7 @@ func TestStartAdminFailsOnAPortInUse(t *testing.T) {
 }
 
 func TestCloseFreesThePort(t *testing.T) {
-	a, err := StartAdmin(AdminOptions{Addr: "127.0.0.1:0"})
+	a, err := StartAdmin(AdminOptions{Addr: porttest.Reserve(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait of a test.
-const patience = 20 * time.Second
+const patience = 4 * time.Minute
 
 func serve(t *testing.T, opt web.Options) *web.Server {
 	t.Helper()

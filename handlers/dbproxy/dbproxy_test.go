@@ -290,15 +290,18 @@ func ask[P pb.Message](p *peer, seq uint16, req pb.Message) P {
 	return answer[P](p, seq)
 }
 
-// newServer returns a server with the defaults of the settings where opt has no value. With
-// LockAttempts -1 it never locks a name.
+// patience is the limit for what must happen on a loaded machine. Tests of the limits set them.
+const patience = 10 * time.Minute
+
+// newServer returns a server with the defaults of the settings where opt has no value, and long
+// limits of time. With LockAttempts -1 it never locks a name.
 func newServer(opt dbproxy.Options) *dbproxy.Server {
 	c := config.Default()
 	return dbproxy.New(opttest.Fill(opt, dbproxy.Options{
 		HistoryLimit: c.DBProxy.HistoryLimit,
 		MaxFrame:     int(c.Link.MaxFrame), MaxAnswer: int(c.Link.MaxAnswer),
 		LockAttempts: c.DBProxy.LoginLockAttempts,
-		LockWindow:   c.DBProxy.LoginLockWindow, Timeout: c.Link.CallTimeout * 4 / 5,
-		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,
+		LockWindow:   c.DBProxy.LoginLockWindow, Timeout: patience,
+		LinkTimeout: patience, LinkHeartbeat: patience,
 	}))
 }

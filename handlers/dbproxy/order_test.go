@@ -73,7 +73,7 @@ func TestPipelinedBehindFailed(t *testing.T) {
 // TestFailureForgotten: a failure is recorded no longer than a message of its epoch may
 // be in flight.
 func TestFailureForgotten(t *testing.T) {
-	h := open(t, options{db: dbproxy.Options{Timeout: 5 * time.Second}})
+	h := open(t, options{db: dbproxy.Options{Timeout: patience}})
 	p := h.dial()
 	h.store.set(func() error { return im.Errorf(im.Unavailable, "away") })
 	send := func(seq uint16) uint32 {
@@ -87,7 +87,7 @@ func TestFailureForgotten(t *testing.T) {
 	if id := send(2); id != 0 {
 		t.Errorf("id %d behind a message that was not stored", id)
 	}
-	h.clock.Add(11 * time.Second)
+	h.clock.Add(2*patience + time.Second)
 	if id := send(3); id != 1 {
 		t.Errorf("id %d after the failure expired, want 1", id)
 	}

@@ -69,9 +69,8 @@ func openOn(t testing.TB, opt file.Options, loops int) *house {
 	}
 	h.opt = opttest.Fill(opt, file.Options{
 		Grace: c.File.CompareGrace, MaxTasks: c.File.MaxTasks, MaxUserTasks: c.File.MaxUserTasks,
-		UploadWindow: c.File.UploadWindow, LoginDeadline: c.File.LoginDeadline,
-		IdleTimeout: c.File.IdleTimeout,
-		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,
+		UploadWindow: c.File.UploadWindow, LoginDeadline: patience, IdleTimeout: patience,
+		LinkTimeout: patience, LinkHeartbeat: patience,
 	})
 	h.start()
 	t.Cleanup(h.stop)

@@ -254,11 +254,12 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// newServer returns a server with the defaults of the settings where opt has no value.
+// newServer returns a server with the defaults of the settings where opt has no value, and long
+// limits of time.
 func newServer(opt Options) *Server {
 	c := config.Default()
 	return New(opttest.Fill(opt, Options{
 		Queue: c.Push.Queue, Workers: c.Push.Workers, Attempts: c.Push.Attempts,
-		LinkTimeout: c.Link.Timeout, LinkHeartbeat: c.Link.Heartbeat,
+		LinkTimeout: patience, LinkHeartbeat: patience,
 	}))
 }

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"teamtalk/core/porttest"
 )
 
 // startTimeout bounds the start of a server. A start takes less than a second, and much
@@ -113,15 +114,12 @@ func (p *process) await(ready func() error) error {
 	}
 }
 
-// freePort returns a TCP port of loopback that was free a moment ago, for servers that
-// cannot listen on port 0. Another process may take it first, so the caller retries.
+// freePort returns a TCP port of loopback for a server that lives as long as this process,
+// which keeps the port reserved. A server of a test is stopped and started again on its port,
+// and other packages' tests ask for ports meanwhile.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	port, _, err := porttest.Hold(0)
+	return port, err
 }
 
 // missing skips the test because a server's program is not installed. With CI=true it

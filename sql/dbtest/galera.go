@@ -29,7 +29,9 @@ type Cluster struct {
 const galeraNodes = 3
 
 // sharedCluster is the cluster of this process, for the reason of shared.
-var sharedCluster = sync.OnceValues(tryGalera)
+var sharedCluster = sync.OnceValues(func() (*Cluster, error) {
+	return startGalera(dbprog.GaleraLibrary())
+})
 
 // Galera returns this process's cluster of three nodes. The first call starts it, which
 // takes several seconds. The test is skipped when MariaDB or its Galera library is not
@@ -45,17 +47,6 @@ func Galera(tb testing.TB) *Cluster {
 		tb.Fatalf("start Galera: %v", err)
 	}
 	return c
-}
-
-// tryGalera starts a cluster. Another process may take one of its ports first, so it tries
-// three times.
-func tryGalera() (c *Cluster, err error) {
-	for range 3 {
-		if c, err = startGalera(dbprog.GaleraLibrary()); err == nil {
-			return c, nil
-		}
-	}
-	return nil, err
 }
 
 // startGalera starts all nodes and waits until they form a cluster. All begin with copies

@@ -96,7 +96,7 @@ func startMariaDB() (*Server, error) {
 		os.RemoveAll(dir)
 		return nil, err
 	}
-	s, err := tryPorts(dir, append(dataArgs(data), "--skip-log-bin",
+	s, err := startOn(dir, append(dataArgs(data), "--skip-log-bin",
 		"--innodb-flush-log-at-trx-commit=1",
 		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M"))
 	if err != nil {
@@ -123,26 +123,21 @@ func installData(data string) error {
 		"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")...)
 }
 
-// tryPorts starts a server on an installed data folder in dir. Another process may take
-// its port first, so it tries three times.
-func tryPorts(dir string, args []string) (*Server, error) {
-	for try := 0; ; try++ {
-		port, err := freePort()
-		if err != nil {
-			return nil, err
-		}
-		s := &Server{port: port, socket: filepath.Join(dir, "sock"), args: args}
-		if err := s.connect(); err != nil {
-			return nil, err
-		}
-		if err = s.run(); err == nil {
-			return s, nil
-		}
-		s.admin.Close()
-		if try == 2 { // three ports in a row were taken, so this is another error
-			return nil, err
-		}
+// startOn starts a server on an installed data folder in dir.
+func startOn(dir string, args []string) (*Server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
 	}
+	s := &Server{port: port, socket: filepath.Join(dir, "sock"), args: args}
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	if err := s.run(); err != nil {
+		s.admin.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // run starts the server and waits until it answers.

@@ -2,15 +2,18 @@ package dbtest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"teamtalk/core/dbprog"
+	"teamtalk/core/porttest"
 )
 
 // RedisServer is the Redis server of a test. Its address stays the same when it is
@@ -64,37 +67,44 @@ func newRedis(tb testing.TB, cluster bool, options ...string) *RedisServer {
 	return r
 }
 
-// begin starts a new server on a free port, until the end of the test.
+// begin starts a new server on a port that is reserved for it until the end of the test.
 func (r *RedisServer) begin() {
 	r.tb.Helper()
+	var release func()
+	var err error
+	if r.port, release, err = r.reserve(); err != nil {
+		r.tb.Fatal(err)
+	}
 	r.tb.Cleanup(func() {
 		r.Stop()
+		release()
 		os.RemoveAll(r.dir)
 	})
-	for try := 0; ; try++ {
-		var err error
-		if r.port, err = r.freePort(); err == nil {
-			err = r.start()
-		}
-		if err == nil {
-			return
-		}
-		if try == 2 { // three ports in a row were taken, so this is another error
-			r.tb.Fatalf("start Redis: %v", err)
-		}
+	if err := r.start(); err != nil {
+		r.tb.Fatalf("start Redis: %v", err)
 	}
 }
 
-// highestPort is the highest port of a cluster's node: its bus uses the port 10,000 above.
-const highestPort = 55535
+// busOffset is the distance from a cluster node's port to the port of its bus.
+const busOffset = 10000
 
-// freePort returns a free port for the server.
-func (r *RedisServer) freePort() (int, error) {
+// reserve reserves a port for the server, and for a cluster's node that of its bus.
+func (r *RedisServer) reserve() (int, func(), error) {
 	for {
-		port, err := freePort()
-		if err != nil || !r.cluster || port <= highestPort {
-			return port, err
+		port, release, err := porttest.Hold(0)
+		if err != nil || !r.cluster {
+			return port, release, err
 		}
+		if port+busOffset > 1<<16-1 {
+			defer release() // after another port was found
+			continue
+		}
+		_, releaseBus, err := porttest.Hold(port + busOffset)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			defer release()
+			continue
+		}
+		return port, func() { release(); releaseBus() }, err
 	}
 }
 
@@ -118,13 +128,8 @@ func (r *RedisServer) start() error {
 	if err != nil {
 		return err
 	}
-	// Another server may have taken the port first, so check the process id of the one
-	// that answers.
 	err = proc.await(func() error {
-		out, err := r.do("INFO server")
-		if err == nil && !strings.Contains(out, fmt.Sprintf("process_id:%d\r\n", proc.pid)) {
-			err = fmt.Errorf("not ready")
-		}
+		_, err := r.do("INFO server")
 		return err
 	})
 	if err != nil {

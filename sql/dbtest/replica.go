@@ -84,7 +84,7 @@ func startPair() (*Pair, error) {
 // startMember starts a server of a pair. Both write a binary log. The commits need not be
 // on the disk, because the machine does not crash.
 func startMember(home string, id int) (*Server, error) {
-	return tryPorts(home, append(dataArgs(filepath.Join(home, "data")),
+	return startOn(home, append(dataArgs(filepath.Join(home, "data")),
 		fmt.Sprintf("--server-id=%d", id), "--log-bin=bin", "--binlog-format=ROW",
 		"--log-slave-updates",
 		"--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0",

@@ -246,7 +246,9 @@ func checkFilled(t *testing.T, s im.Store, spec Spec, times int) {
 				want, err)
 		}
 		for _, r := range sessions {
-			if r.Updated != r.Latest.Created || r.Latest.ID == 0 || r.Removed {
+			// The store may have stored a message that was sent through it in a later second.
+			stored := r.Updated >= r.Latest.Created && string(r.Latest.Data) == "sent"
+			if r.Updated != r.Latest.Created && !stored || r.Latest.ID == 0 || r.Removed {
 				t.Errorf("user %d: %+v", u, r)
 			}
 		}

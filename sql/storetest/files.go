@@ -39,8 +39,12 @@ func task(n int) string { return fmt.Sprintf("6bd466b8-85bd-4ec3-94a6-%012d", n)
 // addFile adds a file to its receiver's list.
 func (f fileFixture) addFile(from, to uint32, task string) {
 	f.Helper()
-	f.check("AddOfflineFile", f.s.AddOfflineFile(f.ctx, im.OfflineFile{From: from, To: to,
-		Task: task, Name: "a.pdf", Size: 5}))
+	f.check("AddOfflineFile", f.s.AddOfflineFile(f.ctx, fileOf(pair{from, to}, task)))
+}
+
+// fileOf returns a file from one user to another.
+func fileOf(p pair, task string) im.OfflineFile {
+	return im.OfflineFile{From: p.from, To: p.to, Task: task, Name: "a.pdf", Size: 5}
 }
 
 // wantFiles checks the files that wait for a user, and returns them.
@@ -324,11 +328,19 @@ func (f fileFixture) removeFile(p pair, task string) {
 func (f fileFixture) addFiles(u []uint32, n int) map[string]pair {
 	f.Helper()
 	files := map[string]pair{}
+	var all []im.OfflineFile
 	for i := range n {
 		k := i / im.MaxFilesBetween
 		p := pair{u[k], u[k+1]}
-		f.addFile(p.from, p.to, task(i))
 		files[task(i)] = p
+		all = append(all, fileOf(p, task(i)))
+	}
+	if f.factory.AddFiles != nil {
+		f.factory.AddFiles(f.T, f.s, all)
+	} else {
+		for _, o := range all {
+			f.addFile(o.From, o.To, o.Task)
+		}
 	}
 	for i := 0; i < n; i += 13 {
 		f.removeFile(files[task(i)], task(i))

@@ -63,6 +63,9 @@ type Factory struct {
 	// that store before s. nil means that a store serves one process.
 	Second func(t *testing.T, s im.Store) im.Store
 
+	// AddFiles stores files of one second as AddOfflineFile does, all at once: thousands of
+	// transactions take a large part of the suite's time. nil adds them one at a time.
+	AddFiles func(t *testing.T, s im.Store, files []im.OfflineFile)
 	// SameIDs makes the next user and the next group get the same id. nil means that the
 	// n-th user and the n-th group always have the same id.
 	SameIDs func(t *testing.T, s im.Store)

@@ -6,18 +6,20 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"teamtalk/core/porttest"
 )
 
 // server is a server process. A test may stop it and start it again; it keeps its ports.
@@ -35,12 +37,20 @@ type server struct {
 	out  *output
 }
 
-// newServer returns a server that is not started. The end of the test stops it, and fails
-// if its exit code is not 0 or its log has a data race or a panic.
+// unhurried are flags with which servers wait as long as the tests do. A loaded machine does not
+// read a directory of thousands of users within 10 s for each of 50 clients, and a client whose
+// request takes longer gets no answer. A test may set other limits.
+var unhurried = []string{"--link.call-timeout", patience.String(),
+	"--msg.login-deadline", patience.String(), "--file.login-deadline", patience.String()}
+
+// newServer returns a server that is not started. Its first argument is the command. The end
+// of the test stops it, and fails if its exit code is not 0 or its log has a data race or a
+// panic.
 func newServer(t testing.TB, name string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, name: name, admin: reserve(t), log: filepath.Join(t.TempDir(), name+".log")}
-	s.args = append(args, "--admin.listen", s.admin, "--log.level", "debug")
+	s.args = slices.Concat(args[:1], unhurried, args[1:],
+		[]string{"--admin.listen", s.admin, "--log.level", "debug"})
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			s.stop()
@@ -285,26 +295,9 @@ func startBound(cmd *exec.Cmd) error {
 	return <-err
 }
 
-// reserve returns a loopback address on which only the server under test listens until
-// the test ends. It binds a socket to the port and does not listen: so the kernel gives
-// the port to no other process that asks for any port, also not for the local end of a
-// connection. A server that asks for the port by number gets it, any number of times.
+// reserve returns a loopback address for a server that the test starts, stops and starts
+// again, and for one that is down.
 func reserve(t testing.TB) string {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	sa, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(sa.(*syscall.SockaddrInet4).Port))
+	return porttest.Reserve(t)
 }

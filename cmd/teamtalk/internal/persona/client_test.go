@@ -18,7 +18,7 @@ import (
 )
 
 // patience bounds what a test waits for.
-const patience = 30 * time.Second
+const patience = 4 * time.Minute
 
 // The user of the client, and two others.
 const self, friend, group = 7, 8, 9
