@@ -16,7 +16,9 @@ var docs = map[string]string{
 		"number of cores.",
 	"loops": "Number of event loops that serve the connections. 0: one per core.",
 	"shutdown_timeout": "Longest time that a stopping process takes to finish the requests that " +
-		"it has accepted.",
+		"it has accepted. While the store answers, a message server needs three seconds: it " +
+		"stores and acknowledges what its clients send until each can be disconnected, and " +
+		"waits for two seconds until they have closed their connections.",
 
 	"log":        "Logs are written to standard error.",
 	"log.level":  "Lowest level of messages to log.",

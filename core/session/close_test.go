@@ -225,3 +225,23 @@ func TestSecondRemoveChangesNothing(t *testing.T) {
 		t.Errorf("%d sessions left", b.Sessions())
 	}
 }
+
+// TestLeaveWithoutHalves lets a session leave whose carrier cannot close one direction: the
+// session closes.
+func TestLeaveWithoutHalves(t *testing.T) {
+	b := newBench(t, &role{}, LoopOptions{})
+	w := b.connect()
+	b.in(func() {
+		if !w.s.IsQuiet() {
+			t.Error("a session without output is not quiet")
+		}
+		w.s.SendFrame([]byte("ack"))
+		if w.s.IsQuiet() {
+			t.Error("a session with output is quiet")
+		}
+		w.s.Leave(ErrShutdown)
+		w.s.Leave(ErrIdle)
+	})
+	b.wantWrites(w, "ack")
+	b.wantClosed(w, ErrShutdown)
+}

@@ -44,6 +44,7 @@ const (
 	closed                      // the carrier is gone
 	feeding                     // in loop.feeding
 	lingering                   // closing, and waits until the peer closes
+	leaving                     // lingering, and the peer does not see the end yet
 )
 
 // ID returns a number that is unique within the process and never used again.

@@ -62,6 +62,7 @@ func (l *Loop) flushOne(c *Conn) {
 		if c.deadline == 0 || c.deadline > l.now+lingerLimit {
 			c.deadline = l.now + lingerLimit
 		}
+		c.tellPeer()
 	}
 }
 

@@ -396,6 +396,7 @@ func (l *Loop) sweep() {
 				c.carrier.Close()
 			} else {
 				l.lingers = true
+				c.tellPeer()
 			}
 		case l.stalled(c):
 			l.closeSlow(c)

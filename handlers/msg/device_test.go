@@ -21,6 +21,8 @@ type device struct {
 	half   []byte // of a frame that is not whole yet
 	frames []received
 	closed atomic.Bool
+	ended  atomic.Bool  // the server closed its direction
+	unread atomic.Int64 // bytes that have arrived and that the server did not read
 }
 
 type received struct {
@@ -84,6 +86,12 @@ func (d *device) Write(p []byte) error {
 
 // Buffered is nothing.
 func (d *device) Buffered() int { return 0 }
+
+// CloseWrite records the end of the server's direction.
+func (d *device) CloseWrite() { d.ended.Store(true) }
+
+// Unread returns what the test says.
+func (d *device) Unread() int { return int(d.unread.Load()) }
 
 // Close ends the connection, as the engine does.
 func (d *device) Close() {

@@ -11,7 +11,6 @@
 package msg
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -234,27 +233,6 @@ func (h *Server) Sent(s *session.Client, tag session.Tag, frame []byte) {
 func (h *Server) Close(s *session.Client, err error) {
 	if h.admission.Closed(s) {
 		h.log.Debug("client gone", "conn", s.ID(), "user", s.User, "err", err)
-	}
-}
-
-// Drain accepts no more messages: they get no ack, so their senders send them again
-// elsewhere. It waits until db_proxy has answered the messages that it has and all are
-// delivered, or ctx ends. The connections stay.
-func (h *Server) Drain(ctx context.Context) error {
-	h.conversation.Drain()
-	poll := time.NewTicker(2 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		n := h.conversation.InFlight() + h.conversation.Waiting() + h.groups.Waiting()
-		if n == 0 {
-			return nil
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return fmt.Errorf("drain: %d messages not answered by db_proxy or not delivered: %w",
-				n, ctx.Err())
-		}
 	}
 }
 

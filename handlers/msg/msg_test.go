@@ -1,7 +1,6 @@
 package msg
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -427,30 +426,5 @@ func TestPresenceNotifies(t *testing.T) {
 			t.Fatalf("status %v", got.GetLoginStat())
 		}
 		pc.want()
-	})
-}
-
-func TestDrain(t *testing.T) {
-	inWorld(t, Options{Ack: AckStored}, func(w *world) {
-		alice := w.user(0, 1, win)
-		w.db.hold = true
-		alice.send(2, text(2, "before"))
-		done := make(chan error, 1)
-		go func() { done <- w.h.Drain(context.Background()) }()
-		time.Sleep(time.Second)
-		select {
-		case <-done:
-			t.Fatal("drained although a message is on its way")
-		default:
-		}
-		alice.send(3, text(2, "too late"))
-		w.db.letGo()
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-		alice.want(pb.CmdMsgDataAck)
-		if len(w.db.stored) != 1 {
-			t.Fatalf("%d stored", len(w.db.stored))
-		}
 	})
 }

@@ -20,6 +20,8 @@ type settings struct {
 	flags []string // of every server
 	// second: a separate deployment has a second dbproxy.
 	second bool
+	// twice: a separate deployment has a second route server and a second login server.
+	twice bool
 
 	heavy bool // the test needs a processor for seconds: see takeProcessor
 }
@@ -38,12 +40,14 @@ type deployment struct {
 	files     string // of the small file server; separate: with settings.small only
 	fileAddr  string // of the file server, for clients
 	loginHTTP string
-	dbproxy   *server
-	second    *server  // the second dbproxy; with settings.second only
-	file      *server  // separate: with settings.files only
-	peers     []string // flags that name the servers for a message server; separate only
-	dbAddr    string   // of dbproxy and route, for servers; separate only
-	routeAddr string
+	// loginHTTPs are the addresses of all login servers for HTTP.
+	loginHTTPs []string
+	dbproxy    *server
+	second     *server  // the second dbproxy; with settings.second only
+	file       *server  // separate: with settings.files only
+	peers      []string // flags that name the servers for a message server; separate only
+	dbAddr     string   // of dbproxy and route, for servers; separate only
+	routeAddr  string
 }
 
 // forEachShape runs a test on a fresh system of each shape.
@@ -71,6 +75,7 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
 	d.msgAddr[1] = d.msgAddr[0]
 	d.files, d.fileAddr = reserve(t), reserve(t)
+	d.loginHTTPs = []string{d.loginHTTP}
 	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0],
 		"--msfs.listen", d.files, "--msfs.min-free", "0B",
 		"--file.listen", d.fileAddr, "--file.min-free", "0B",
@@ -103,6 +108,12 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 		dbs += "," + other
 	}
 	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
+	d.loginHTTPs = []string{d.loginHTTP}
+	routes, logins := route, servers
+	if s.twice {
+		r, l := d.startTwice(s.flags)
+		routes, logins = route+","+r, servers+","+l
+	}
 	login := []string{"--roles", "login", "--login.server-listen", servers,
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP}
 	if s.small {
@@ -113,7 +124,7 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	}
 	d.login = d.server("login", s.flags, login...)
 	// Short pauses between attempts to connect keep tests with restarts short.
-	d.peers = []string{"--msg.dbproxy", dbs, "--msg.route", route, "--msg.login", servers,
+	d.peers = []string{"--msg.dbproxy", dbs, "--msg.route", routes, "--msg.login", logins,
 		"--link.backoff-max", "1s"}
 	if s.files {
 		files := reserve(t)
@@ -130,6 +141,18 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	}
 	d.start()
 	return d
+}
+
+// startTwice adds a second route server and a second login server. It returns their
+// addresses for servers.
+func (d *deployment) startTwice(flags []string) (route, login string) {
+	route, login = reserve(d.t), reserve(d.t)
+	http := reserve(d.t)
+	d.loginHTTPs = append(d.loginHTTPs, http)
+	d.server("route2", flags, "--roles", "route", "--route.listen", route)
+	d.server("login2", flags, "--roles", "login", "--login.server-listen", login,
+		"--login.client-listen", reserve(d.t), "--login.http-listen", http)
+	return route, login
 }
 
 // addUsers adds the users of the settings to the store.

@@ -29,9 +29,10 @@ type writer struct {
 // writerWindow is the number of unacked messages of a writer.
 const writerWindow = 16
 
-// write sends texts until the connection ends. Meanwhile no other goroutine may use the
-// wire.
+// write sends texts until the connection ends, and closes it. Meanwhile no other goroutine
+// may use the wire.
 func (w *writer) write() {
+	defer w.Close()
 	next := func() {
 		if w.quit.Load() {
 			return
@@ -120,7 +121,8 @@ func TestShutdownUnderLoad(t *testing.T) {
 }
 
 // stopHeld stops the first message server while it waits for held work. Meanwhile the
-// server reports that it is not ready, and serves no new connection.
+// server reports that it is not ready, and serves no new connection. The login server sends
+// no client there.
 func stopHeld(t *testing.T, sys *deployment, idle *wire) {
 	t.Helper()
 	// The held work keeps the server from ending before the test has examined it.
@@ -129,6 +131,11 @@ func stopHeld(t *testing.T, sys *deployment, idle *wire) {
 	until(t, "readyz to report that the server stops", func() bool {
 		return target.probe("/readyz") == http.StatusServiceUnavailable
 	})
+	if sys.separate {
+		until(t, "the login server to list the other message server alone", func() bool {
+			return sys.login.metric("teamtalk_login_message_servers", "") == 1
+		})
+	}
 	// The server refuses the connection: it closes it, or no longer listens.
 	if nc, err := net.Dial("tcp", sys.msgAddr[0]); err == nil {
 		late := dialed(t, nc)

@@ -171,6 +171,15 @@ func (h *Handler) Closed(s *session.Client) (wasLoggedIn bool) {
 	return false
 }
 
+// Leave ends the session of a client because the server ends. The user is offline on it when
+// Leave returns: a message that is stored from then on reaches the user's phone as a push.
+// Loop only.
+func (h *Handler) Leave(s *session.Client, err error) {
+	h.Closed(s)
+	h.opt.Client(s).login = kicked
+	s.Leave(err)
+}
+
 // leave removes the session from the registry and tells the other servers.
 func (h *Handler) leave(s *session.Client) {
 	h.others.Lock()

@@ -11,7 +11,7 @@ import (
 // HandleMessage takes a message from a client. accept decides whether it is stored.
 func (h *Handler) HandleMessage(s *session.Client, seq uint16, m *pb.MsgData) error {
 	m.FromUserID = s.User
-	h.inFlight.Add(1) // before draining is read, so that Drain cannot miss the message
+	h.inFlight.Add(1)
 	taken, err := h.accept(s, seq, m)
 	if !taken {
 		h.inFlight.Add(-1)
@@ -23,7 +23,7 @@ func (h *Handler) HandleMessage(s *session.Client, seq uint16, m *pb.MsgData) er
 // keeps the order of the conversation, and gives the message to db_proxy. It reports
 // whether the message is in flight now. Loop only.
 func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bool, err error) {
-	if h.draining.Load() {
+	if h.opt.Client(s).refuses {
 		h.metrics.dropped.WithLabelValues("shutdown").Inc()
 		return false, im.Errorf(im.Closed, "message not taken: shutting down")
 	}

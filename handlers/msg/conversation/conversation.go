@@ -182,7 +182,6 @@ type Handler struct {
 	// Reads handles read acks.
 	Reads *Reads
 
-	draining atomic.Bool
 	inFlight atomic.Int64
 	outboxes *outbox.Outboxes[attempt]
 
@@ -213,6 +212,7 @@ func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
 // Client is what the package keeps for one client connection. The zero value is ready.
 // Loop only, except for Acks and Writes.
 type Client struct {
+	refuses bool // further messages
 	sends   resends
 	bucket  rate.Bucket
 	reads   rate.Bucket
@@ -257,9 +257,21 @@ func (h *Handler) End(s *session.Client) {
 	h.Reads.FlushReads(s)
 }
 
-// Drain makes the handler accept no more messages. Their senders get no ack, so they send
-// them again to another server.
-func (h *Handler) Drain() { h.draining.Store(true) }
+// ReleaseAcks sends the acks that wait for devices: those are about to be disconnected. Loop
+// only.
+func (h *Handler) ReleaseAcks(l *session.Loop) {
+	for key := range h.opt.Loop(l).waits.open {
+		h.release(l, key)
+	}
+}
+
+// Refuse makes the handler accept no more messages of the client. They get no ack, so that
+// the sender repeats them to another server, or reports a failure. Loop only.
+func (c *Client) Refuse() { c.refuses = true }
+
+// InFlight returns the number of messages of the client that have no ack yet and are not
+// refused. Acks that wait for devices do not count. Loop only.
+func (c *Client) InFlight() int { return c.outbox.InFlight() }
 
 // InFlight returns the number of messages that db_proxy has and did not answer, or that
 // are held.

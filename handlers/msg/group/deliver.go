@@ -114,8 +114,8 @@ func (g *group) proceed(now time.Time) {
 			return
 		}
 		g.wait = slices.Delete(g.wait, 0, 1)
-		g.all.done(w)
 		g.send(w, now)
+		g.all.done(w) // after it was sent: connections end when no message waits
 	}
 	g.wait = nil
 }

@@ -251,10 +251,10 @@ func (ts *Turns) proceed(sh *turnShard, key uint64, h *heldTurns) {
 func (ts *Turns) sendFirst(sh *turnShard, key uint64, h *heldTurns) {
 	t := h.list[0]
 	h.list = slices.Delete(h.list, 0, 1)
-	ts.waiting.Add(-1)
 	ts.bytes.Add(-t.size())
 	last, _ := sh.last.Get(key)
 	ts.send(sh, key, t, last)
+	ts.waiting.Add(-1) // after it was sent: connections end when no message waits
 }
 
 func (h *heldTurns) stop() {

@@ -49,6 +49,7 @@ type peers struct {
 	addrs   []string            // of servers in other processes
 	conns   int                 // connections to each of addrs; 0: one
 	handler session.LinkHandler // of the calling server: receives the peers' frames
+	send    bool                // the servers send clients to this one
 }
 
 // group opens links to the servers of one role. Stop closes them.
@@ -59,9 +60,13 @@ func (s *system) group(p peers) (*link.Group, error) {
 		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS |
 			pb.ServerFeature_SERVER_FEATURE_PARTS)
 	}
+	end := closeLinks
+	if p.send {
+		end = leaveLogins
+	}
 	add := func(peer link.Peer) {
 		all = append(all, peer)
-		s.stops.push(closeLinks, "link to "+peer.Name(), closing(peer.Close))
+		s.stops.push(end, "link to "+peer.Name(), closing(peer.Close))
 	}
 	if p.here != nil {
 		local, err := link.Local(link.LocalOptions{

@@ -46,7 +46,7 @@ func (s *system) startMsg(ctx context.Context) error {
 		return err
 	}
 	logins, err := s.group(peers{
-		name: "login", here: s.localLogin(), addrs: cfg.Login, handler: m.LoginLink(),
+		name: "login", here: s.localLogin(), addrs: cfg.Login, handler: m.LoginLink(), send: true,
 	})
 	if err != nil {
 		return err

@@ -12,16 +12,20 @@ import (
 type phase int
 
 const (
+	// leaveLogins closes the message server's links to login servers, which send no client
+	// here from then on. A client that has to connect again gets another message server.
+	leaveLogins phase = iota
 	// refuseConnections makes every port of the engine close new connections. Connections
 	// that are open stay open.
-	refuseConnections phase = iota
+	refuseConnections
 	// finishCalls closes the HTTP API once its calls are answered. The message server,
 	// dbproxy and the links that the calls use are still running.
 	finishCalls
 	// endComparison ends the file server's requests for dbproxy's list of files.
 	endComparison
-	// drainMessages finishes the messages that message servers have accepted: each is
-	// stored and acked, or its sender keeps it as unsent.
+	// drainMessages ends each connection of the message server's clients when its messages
+	// are stored and acked. The links are still up, so that the other servers learn that the
+	// users are gone.
 	drainMessages
 	// drainRequests finishes the requests that dbproxy has accepted.
 	drainRequests
@@ -29,8 +33,7 @@ const (
 	closeWorkers
 	// endUpkeep ends dbproxy's background tasks and closes the places of sounds.
 	endUpkeep
-	// closeClients closes the clients' connections. The links are still up, so that the
-	// other servers learn that the users are gone.
+	// closeClients closes the clients' ports, and the connections that are still open.
 	closeClients
 	// closeLinks closes the links to other servers.
 	closeLinks

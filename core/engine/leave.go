@@ -1,0 +1,23 @@
+package engine
+
+import "golang.org/x/sys/unix"
+
+// CloseWrite sends the peer the end of the stream. gnet still reads what the peer sends,
+// and ends the connection when the peer closes it.
+func (cn *conn) CloseWrite() {
+	if !cn.closed {
+		_ = unix.Shutdown(cn.c.Fd(), unix.SHUT_WR) // the peer may be gone
+	}
+}
+
+// Unread returns the number of bytes in the kernel and in gnet's inbound buffer.
+func (cn *conn) Unread() int {
+	if cn.closed {
+		return 0
+	}
+	n, err := unix.IoctlGetInt(cn.c.Fd(), unix.TIOCINQ)
+	if err != nil {
+		n = 0 // the connection ends
+	}
+	return n + cn.c.InboundBuffered()
+}
