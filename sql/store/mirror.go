@@ -113,7 +113,17 @@ func (s *mirror) countOwed(ctx context.Context, group uint32) error {
 		if s.redis.cluster { // each key has its mark, and others may be unavailable
 			r.owed = r.owed.only(map[string]bool{groupKey(group): true})
 		}
-		if _, err := s.outbox.applyOwed(ctx, r); err != nil {
+		if done, err := s.outbox.applied(ctx, r.owner, r.seq, r.owed); done || err != nil {
+			if err != nil {
+				return err
+			}
+			continue // nearly always
+		}
+		before, err := s.outbox.before(ctx, []owedRow{r})
+		if err != nil {
+			return err
+		}
+		if _, err := s.outbox.applyOwed(ctx, r, before); err != nil {
 			return err
 		}
 	}
