@@ -37,6 +37,8 @@ type outbox struct {
 
 	// applyChange updates Redis after a change of a group's members.
 	applyChange func(context.Context, memberChange) error
+	// changeAgain does so for a change that Redis may have lost.
+	changeAgain func(context.Context, memberChange) error
 	// readAgain repeats reads, among them those of the sides whose counts were applied again.
 	readAgain func(context.Context, []readMark) error
 	// noteRead remembers that a user has read or sent a number of a group's messages.

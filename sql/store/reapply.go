@@ -118,9 +118,10 @@ func (s *outbox) watch(ctx context.Context) error {
 	return nil
 }
 
-// restore applies the kept counts again that are lost, and repeats reads.
+// restore applies the kept counts again that are lost, and repeats changes of members and
+// reads.
 func (s *outbox) restore(ctx context.Context) error {
-	if err := s.reapply(ctx); err != nil {
+	if err := s.reapply(ctx, s.changeAgain); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -200,8 +201,10 @@ func (s *outbox) readMarks(ctx context.Context, ids []markID) (map[markID]uint64
 
 // reapply applies the kept counts whose marks are lost. Any process may do so at any time,
 // also beside the worker that is about to apply them. It returns the first error: counts
-// that could not be applied, or that follow such, are left for the next time.
-func (s *outbox) reapply(ctx context.Context) error {
+// that could not be applied, or that follow such, are left for the next time. change is
+// called for each change of members in its place, unless it is nil.
+func (s *outbox) reapply(ctx context.Context,
+	change func(context.Context, memberChange) error) error {
 	select {
 	case s.reapplies <- struct{}{}:
 		defer func() { <-s.reapplies }()
@@ -241,6 +244,9 @@ func (s *outbox) reapply(ctx context.Context) error {
 			n++
 		}
 		before.add(r, ids)
+		for i := 0; i < len(r.owed.changes) && change != nil; i++ {
+			first = cmp.Or(first, change(ctx, r.owed.changes[i]))
+		}
 	}
 	if n > 0 {
 		s.m.outbox.WithLabelValues("reapplied").Add(float64(n))
@@ -260,7 +266,7 @@ func (s *outbox) noteAgain(list []count) {
 
 // afterLoss applies the counts of a slot's last batch after the lost ones before it.
 func (s *outbox) afterLoss(ctx context.Context, sl *slot, owed dues) error {
-	if err := s.reapply(ctx); err != nil {
+	if err := s.reapply(ctx, nil); err != nil {
 		return err
 	}
 	_, err := s.apply(ctx, sl.owner, sl.seq, owed, sl.applied)

@@ -119,6 +119,34 @@ func TestRestartWithOldData(t *testing.T) {
 	l.wantRead(t, "reads were lost", s)
 }
 
+// TestLostChangesOfMembers lets users join, leave and join again before a Redis restarts with
+// an older snapshot. The hash of the members and the counts of the new members must be right.
+func TestLostChangesOfMembers(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	s := e.store(t)
+	u := users(t, s, 4)
+	g := newGroup(t, s, u[:3]...)
+	send(t, s, groupTexts(u[0], g, 3)...)
+	change(t, s, g, del, u[2])
+	e.redis.Save()
+	send(t, s, groupTexts(u[0], g, 2)...)
+	change(t, s, g, add, u[2:]...)
+	change(t, s, g, del, u[1])
+	send(t, s, groupTexts(u[0], g, 4)...)
+	e.redis.Stop()
+	e.redis.Start()
+	awaitRedis(t, s)
+	for range 2 {
+		s.epoch.next()
+		if err := s.watch(t.Context()); err != nil {
+			t.Error(err)
+		}
+		e.wantMirror(t, "after the loss", g)
+		wantGroupUnread(t, "after the loss", s, g, u, 0, 0, 4, 4)
+	}
+}
+
 // TestFailoverWithLoss promotes a replica that lacks the last counts. They must be applied
 // again, in the slots of the former master, and nothing may be counted twice.
 func TestFailoverWithLoss(t *testing.T) {

@@ -301,6 +301,6 @@ func (s *outbox) allOwed(ctx context.Context) ([]owedRow, error) {
 	return append(rows, kept...), err
 }
 
-// claimLimit bounds the rows of the outbox that are read. The outbox has one row for each worker, and
-// more only after Redis was unavailable.
+// claimLimit bounds the rows of the outbox that are read. The outbox has one row for each
+// worker, and more only after Redis was unavailable.
 const claimLimit = 10_000

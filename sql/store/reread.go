@@ -18,9 +18,9 @@ import (
 // repeated after the kept counts are applied. Between users a read removes a count. Repeating
 // that would remove the messages since, so the count is made again from the messages after
 // the read mark. This concerns the sides whose counts were applied again, and those that this
-// process remembers to have been read. What was read in a group is a count, which is raised
-// again to what this process remembers. A process that dies with Redis repeats nothing, and
-// loses the marks of the last second: too many unread messages do less harm than too few.
+// process remembers to have been read. In a group the member's count is raised again to what
+// this process remembers. A process that dies with Redis repeats nothing, and loses the marks
+// of the last second: too many unread messages do less harm than too few.
 
 // lastReads are the reads of the last time. There are two generations: the older one is dropped
 // when the newer one is older than keptFor. So a read is remembered once to twice as long.

@@ -175,7 +175,7 @@ func newStore(db *databases) (*Store, error) {
 		reapplies: make(chan struct{}, 1), watched: watched{set: map[watchedBy]markSet{}},
 		again: map[readMark]bool{}}
 	s.mirror = &mirror{databases: db, outbox: s.outbox}
-	s.outbox.applyChange = s.mirror.applyChange
+	s.outbox.applyChange, s.outbox.changeAgain = s.mirror.applyChange, s.mirror.changeAgain
 	s.history = &history{databases: db, conversations: s.conversations, members: s.members}
 	s.readMarks = &readMarks{databases: db}
 	s.rebuild = &rebuild{databases: db, ids: s.messageIDs, outbox: s.outbox, marks: s.readMarks}
