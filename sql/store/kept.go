@@ -17,9 +17,9 @@ import (
 // the table IMUnreadKept, where they stay for keptFor. When Redis has lost some, they are
 // applied again (reapply.go).
 
-// keptFor is the time for which counts are kept. It begins with the commit, and must last
-// until a replica has taken over. In a Redis Cluster this takes cluster-node-timeout, 15 s
-// by default, and some seconds more. Without a cluster no batch is committed meanwhile.
+// keptFor is the time for which counts are kept, from the commit on. It must last until a
+// replica has taken over. In a Redis Cluster this takes cluster-node-timeout, 15 s by default,
+// and some seconds more. While Redis does not answer, counts are kept for longer.
 const keptFor = time.Minute
 
 // maxKept bounds the rows of IMUnreadKept. With more the oldest ones are removed. A row has
@@ -86,11 +86,10 @@ func writeKept(ctx context.Context, tx execer, sl *slot, owed dues) error {
 	return tx.add(ctx, b)
 }
 
-// keptRows reads the counts of the last keptFor, in the order of their numbers.
+// keptRows reads the kept counts, in the order of their numbers.
 func (s *outbox) keptRows(ctx context.Context) ([]owedRow, error) {
 	rows, err := s.rowsOf(ctx, fmt.Sprintf("SELECT owner, seq, payload FROM IMUnreadKept "+
-		"WHERE created>=UNIX_TIMESTAMP()-%d ORDER BY created DESC LIMIT %d",
-		int64(keptFor/time.Second), maxKept))
+		"ORDER BY created DESC LIMIT %d", maxKept))
 	if err != nil {
 		return nil, s.dbError("read the kept counts", err)
 	}
@@ -120,13 +119,22 @@ func (s *outbox) before(ctx context.Context, rows []owedRow) (earlier, error) {
 // keptPage is the number of rows that forgetKept removes at once.
 const keptPage = 5000
 
-// forgetKept removes the counts that are older than keptFor, and those beyond maxKept. The
-// rows are in the order of their time, so this reads no others.
+// forgetKept removes the counts beyond maxKept, and those that are older than keptFor if none
+// is lost. The rows are in the order of their time, so this reads no others.
 func (s *outbox) forgetKept(ctx context.Context) error {
-	age := fmt.Sprintf("UNIX_TIMESTAMP()-%d", int64(keptFor/time.Second))
+	age := "0"
+	if err := s.watch(ctx); err == nil {
+		age = fmt.Sprintf("UNIX_TIMESTAMP()-%d", int64(keptFor/time.Second))
+	}
+	return s.dbError("remove kept counts", s.trimKept(ctx, age, maxKept))
+}
+
+// trimKept removes the rows from before age, a time of SQL, and those of the seconds that end
+// before the newest rows, as many as most.
+func (s *outbox) trimKept(ctx context.Context, age string, most int) error {
 	var oldest uint32
 	err := s.master.QueryRowContext(ctx, fmt.Sprintf("SELECT created FROM IMUnreadKept "+
-		"ORDER BY created DESC LIMIT 1 OFFSET %d", maxKept)).Scan(&oldest)
+		"ORDER BY created DESC LIMIT 1 OFFSET %d", most)).Scan(&oldest)
 	if err == nil {
 		age = fmt.Sprintf("GREATEST(%s, %d)", age, oldest+1)
 	}
@@ -137,5 +145,8 @@ func (s *outbox) forgetKept(ctx context.Context) error {
 			n, err = res.RowsAffected()
 		}
 	}
-	return s.dbError("remove kept counts", err)
+	if err == sql.ErrNoRows {
+		return nil
+	}
+	return err
 }

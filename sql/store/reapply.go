@@ -28,6 +28,7 @@ import (
 type watched struct {
 	set   map[watchedBy]markSet
 	epoch uint64 // in which all kept counts are known to be applied
+	lost  bool   // a mark was lost since then
 }
 
 // watchedBy is a worker, and in a cluster a node.
@@ -114,7 +115,7 @@ func (s *outbox) watch(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watched.epoch = epoch
+	s.watched.epoch, s.watched.lost = epoch, false
 	return nil
 }
 
@@ -138,28 +139,29 @@ func (s *outbox) restore(ctx context.Context) error {
 	return nil
 }
 
-// lostMark reports whether a mark is lost that was set within keptFor. The error is that of
-// a node of a cluster that does not answer, if none is lost.
+// lostMark reports whether a mark is lost, or was and is not restored yet. Marks older than keptFor are not looked at again
+// after their node has answered. The error is that of a node of a cluster that does not
+// answer, if none is lost.
 func (s *outbox) lostMark(ctx context.Context) (bool, error) {
 	s.mu.Lock()
-	list := make([]markSet, 0, len(s.watched.set))
-	for by, m := range s.watched.set {
-		if s.since(m.at) > keptFor {
-			delete(s.watched.set, by)
-			continue
-		}
-		list = append(list, m)
-	}
+	set := maps.Clone(s.watched.set)
 	s.mu.Unlock()
-	ids := make([]markID, len(list))
-	for i, m := range list {
-		ids[i] = m.id
+	ids := make([]markID, 0, len(set))
+	for _, m := range set {
+		ids = append(ids, m.id)
 	}
 	marks, err := s.readMarks(ctx, ids)
-	for _, m := range list {
-		if seq, ok := marks[m.id]; ok && seq < m.seq {
-			return true, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for by, m := range set {
+		seq, ok := marks[m.id]
+		s.watched.lost = s.watched.lost || ok && seq < m.seq
+		if ok && s.since(m.at) > keptFor && s.watched.set[by] == m {
+			delete(s.watched.set, by)
 		}
+	}
+	if s.watched.lost {
+		return true, nil
 	}
 	return false, err
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"teamtalk/sql/dbtest"
 )
@@ -117,6 +118,60 @@ func TestRestartWithOldData(t *testing.T) {
 		t.Error(err)
 	}
 	l.wantRead(t, "reads were lost", s)
+	other = e.open(t)
+	e.redis.Save()
+	l.read(t, other)
+	e.redis.Stop()
+	other.Close() // stores its read marks, and forgets what it remembers
+	e.redis.Start()
+	awaitRedis(t, s)
+	if err := s.watch(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := unreadOf(t, s, l.u[1], l.u[0]); n != 1 {
+		t.Errorf("%d unread after another process has read, want 1", n)
+	}
+}
+
+// TestKeptCounts makes the kept counts old. They must stay while Redis does not answer, and go
+// after they are restored. Without age they are bounded by their number.
+func TestKeptCounts(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.o.Housekeeping = time.Hour // the test calls it
+	s := e.store(t)
+	l := newLossCase(t, s, "user", nil, 0)
+	l.send(t, s, 2)
+	e.redis.Save()
+	l.send(t, s, 3)
+	e.redis.Stop()
+	e.exec(t, "UPDATE IMUnreadKept SET created=created-3600")
+	rows := func(what string, want int) {
+		t.Helper()
+		if err := s.forgetKept(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadKept"); n != want {
+			t.Errorf("%s: %d kept rows, want %d", what, n, want)
+		}
+	}
+	all := e.number(t, "SELECT COUNT(*) FROM IMUnreadKept")
+	rows("without Redis", all)
+	e.redis.Start()
+	awaitRedis(t, s)
+	rows("with Redis", 0)
+	l.want(t, "with Redis", s)
+	l.send(t, s, 4)
+	e.exec(t, "UPDATE IMUnreadKept SET created=created+1 ORDER BY seq DESC LIMIT 3")
+	e.exec(t, "UPDATE IMUnreadKept SET created=created-9 ORDER BY seq LIMIT 1")
+	for _, most := range []int{9, 3, 1} {
+		if err := s.trimKept(t.Context(), "0", most); err != nil {
+			t.Error(err)
+		}
+		if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadKept"); n > most {
+			t.Errorf("%d kept rows, want at most %d", n, most)
+		}
+	}
 }
 
 // TestLostChangesOfMembers lets users join, leave and join again before a Redis restarts with
