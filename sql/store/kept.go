@@ -34,10 +34,13 @@ type markID struct {
 
 // marksOf returns the marks that are set when the counts of r are applied.
 func (s *databases) marksOf(r owedRow) []markID {
-	keys := keysOf(r.owed)
-	if !s.redis.cluster && len(keys) > 0 {
-		keys = []string{""}
+	if len(r.owed.counts)+len(r.owed.groups) == 0 {
+		return nil
 	}
+	if !s.redis.cluster {
+		return []markID{{owner: r.owner}}
+	}
+	keys := keysOf(r.owed)
 	ids := make([]markID, len(keys))
 	for i, key := range keys {
 		ids[i] = markID{r.owner, key}

@@ -139,9 +139,9 @@ func (s *outbox) restore(ctx context.Context) error {
 	return nil
 }
 
-// lostMark reports whether a mark is lost, or was and is not restored yet. Marks older than keptFor are not looked at again
-// after their node has answered. The error is that of a node of a cluster that does not
-// answer, if none is lost.
+// lostMark reports whether a mark is lost, or was and is not restored yet. Marks older than
+// keptFor are not looked at again after their node has answered. The error is that of a node
+// of a cluster that does not answer, if none is lost.
 func (s *outbox) lostMark(ctx context.Context) (bool, error) {
 	s.mu.Lock()
 	set := maps.Clone(s.watched.set)
