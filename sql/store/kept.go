@@ -22,6 +22,11 @@ import (
 // and some seconds more. While Redis does not answer, counts are kept for longer.
 const keptFor = time.Minute
 
+// keptLongest is the longest time for which counts are kept. It is shorter than the life of a
+// mark in a full hash of a cluster, see applyOneScript: a count without its mark would be
+// applied twice.
+const keptLongest = 9 * time.Minute
+
 // maxKept bounds the rows of IMUnreadKept. With more the oldest ones are removed. A row has
 // about 20 bytes and 6 for each conversation of a batch.
 const maxKept = 200_000
@@ -92,7 +97,7 @@ func writeKept(ctx context.Context, tx execer, sl *slot, owed dues) error {
 // keptRows reads the kept counts, in the order of their numbers.
 func (s *outbox) keptRows(ctx context.Context) ([]owedRow, error) {
 	rows, err := s.rowsOf(ctx, fmt.Sprintf("SELECT owner, seq, payload FROM IMUnreadKept "+
-		"ORDER BY created DESC LIMIT %d", maxKept))
+		"WHERE created>%s ORDER BY created DESC LIMIT %d", ago(keptLongest), maxKept))
 	if err != nil {
 		return nil, s.dbError("read the kept counts", err)
 	}
@@ -123,13 +128,23 @@ func (s *outbox) before(ctx context.Context, rows []owedRow) (earlier, error) {
 const keptPage = 5000
 
 // forgetKept removes the counts beyond maxKept, and those that are older than keptFor if none
-// is lost. The rows are in the order of their time, so this reads no others.
+// is lost, otherwise than keptLongest. The rows are in the order of their time, so this reads
+// no others.
 func (s *outbox) forgetKept(ctx context.Context) error {
-	age := "0"
+	age := keptLongest
 	if err := s.watch(ctx); err == nil {
-		age = fmt.Sprintf("UNIX_TIMESTAMP()-%d", int64(keptFor/time.Second))
+		age = keptFor
 	}
-	return s.dbError("remove kept counts", s.trimKept(ctx, age, maxKept))
+	err := s.trimKept(ctx, ago(age), maxKept)
+	if transient(err) {
+		return nil // another node of a Galera cluster has removed them
+	}
+	return s.dbError("remove kept counts", err)
+}
+
+// ago returns the time of a duration ago, in SQL.
+func ago(age time.Duration) string {
+	return fmt.Sprintf("UNIX_TIMESTAMP()-%d", int64(age/time.Second))
 }
 
 // trimKept removes the rows from before age, a time of SQL, and those of the seconds that end
