@@ -21,6 +21,7 @@ var wallClock = map[string]string{
 	"core/session/loop.go":    "milliseconds from the loop's begin on, with Sub",
 	"core/session/conn.go":    "the begin of loop.go",
 	"handlers/msg/delivered":  "times in the database, with a margin",
+	"sql/store/kept.go":       "an order, which an owner makes never go back",
 	"sql/store/sync.go":       "times in the database, with a margin",
 	"sql/store/clientids.go":  "times in the database, a day long",
 	"handlers/dbproxy/settle": "times in the database, with a margin",

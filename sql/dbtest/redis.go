@@ -169,6 +169,21 @@ func (r *RedisServer) Save() { r.Do("SAVE") }
 // FlushAll removes all keys, as an operator's FLUSHALL does. Connections stay open.
 func (r *RedisServer) FlushAll() { r.Do("FLUSHALL") }
 
+// Detach ends the replication from master to r, a replica of it. What master writes from now
+// on is lost when r takes its place. r stays a replica, and asks its master in vain.
+func (r *RedisServer) Detach(master *RedisServer) {
+	r.tb.Helper()
+	r.Do("CONFIG SET masteruser nobody masterauth nothing")
+	master.Do("CLIENT KILL TYPE replica")
+	deadline := time.Now().Add(startTimeout)
+	for !strings.Contains(replication(r), "master_link_status:down") {
+		if time.Now().After(deadline) {
+			r.tb.Fatal("the replica still follows its master")
+		}
+		time.Sleep(10 * time.Millisecond) // polls another process, which sends no event
+	}
+}
+
 // Do sends one command, whose words are separated by spaces, and returns the answer as
 // text.
 func (r *RedisServer) Do(command string) string {

@@ -71,7 +71,7 @@ func TestNewDatabaseIsFinalized(t *testing.T) {
 		t.Errorf("status of an empty database: %+v", s)
 	}
 	migrate(t, db)
-	want := State{Version: 9, Latest: 9, Finalized: true}
+	want := State{Version: 10, Latest: 10, Finalized: true}
 	if s := status(t, db); s.Version != want.Version || s.Latest != want.Latest ||
 		len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
 		t.Errorf("status after Migrate: %+v", s)

@@ -27,8 +27,8 @@ import (
 const markTTL = 24 * time.Hour
 
 // applyScript adds counts unless the mark KEYS[1] says that they were added. ARGV[1] is
-// the number of the batch, ARGV[2] the time to live of the mark in seconds. Two arguments
-// follow for each further key:
+// the number of the batch, ARGV[2] the time to live of the mark in seconds, ARGV[3] the
+// number of the owner's batch before it, or 0. Two arguments follow for each further key:
 //
 //   - peer and n, for a hash of unread counts
 //   - "g" and n, for the number of messages in a group
@@ -38,16 +38,19 @@ const markTTL = 24 * time.Hour
 // A key that holds no counts is skipped, so that the other keys are counted. The answer
 // is the count of the last group. The mark holds the number of the batch and the answer.
 // A second run for the same batch returns that answer. A run for an earlier batch, or for
-// one whose counts were claimed (rebuild.go), returns -1.
-const applyScript = `local m = redis.call('GET', KEYS[1])
+// one whose counts were claimed (rebuild.go), returns -1. When the mark of the batch before
+// is lost, nothing changes, and the answer is the error LOST; see earlier.
+const applyScript = `local m, last = redis.call('GET', KEYS[1]), 0
 if m then
   local seq, count = string.match(m, '^(%d+) ?(-?%d*)$')
-  if tonumber(seq) == tonumber(ARGV[1]) then return tonumber(count) or 0 end
-  if tonumber(seq) > tonumber(ARGV[1]) then return -1 end
+  last = tonumber(seq)
+  if last == tonumber(ARGV[1]) then return tonumber(count) or 0 end
+  if last > tonumber(ARGV[1]) then return -1 end
 end
+if last < tonumber(ARGV[3]) then return redis.error_reply('LOST earlier counts') end
 local c = 0
 for i = 2, #KEYS do
-  local what, n = ARGV[2*i-1], ARGV[2*i]
+  local what, n = ARGV[2*i], ARGV[2*i+1]
   if what == 'g' then
     c = redis.pcall('HINCRBY', KEYS[i], 'count', n)
     if type(c) ~= 'number' then c = 0 end
@@ -67,18 +70,21 @@ var applies = redis.NewScript(applyScript)
 
 // applyOneScript adds counts to the hash KEYS[1] unless its field ARGV[1], the owner's
 // mark, says that they were added. ARGV[2] is the number of the batch, ARGV[3] the time to
-// live of marks in seconds. Pairs of a field and its n follow. The answers are those of
-// applyScript, for the last field. A mark is "#", the number of the batch, the answer, and
+// live of marks in seconds, ARGV[4] the number of the owner's batch before it with this key,
+// or 0. Pairs of a field and its n follow. The answers are those of applyScript, for the last
+// field. A mark is "#", the number of the batch, the answer, and
 // the time by the server's clock. The first mark of an owner removes expired marks, if the
 // number of fields is a multiple of 16. With more than 256 marks those of ten minutes ago
 // are removed: a row that long in the outbox was written anew without this key.
-const applyOneScript = `local m = redis.pcall('HGET', KEYS[1], ARGV[1])
+const applyOneScript = `local m, last = redis.pcall('HGET', KEYS[1], ARGV[1]), 0
 if type(m) == 'table' then return 0 end
 if m then
   local seq, count = string.match(m, '^#(%d+) (-?%d+) ')
-  if tonumber(seq) == tonumber(ARGV[2]) then return tonumber(count) end
-  if tonumber(seq) > tonumber(ARGV[2]) then return -1 end
+  last = tonumber(seq)
+  if last == tonumber(ARGV[2]) then return tonumber(count) end
+  if last > tonumber(ARGV[2]) then return -1 end
 end
+if last < tonumber(ARGV[4]) then return redis.error_reply('LOST earlier counts') end
 local now = tonumber(redis.call('TIME')[1])
 if not m and redis.call('HLEN', KEYS[1]) % 16 == 15 then
   local all, marks, ttl = redis.call('HGETALL', KEYS[1]), {}, tonumber(ARGV[3])
@@ -93,7 +99,7 @@ if not m and redis.call('HLEN', KEYS[1]) % 16 == 15 then
   end
 end
 local c = 0
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   c = redis.pcall('HINCRBY', KEYS[1], ARGV[i], ARGV[i+1])
   if type(c) ~= 'number' then c = 0 end
 end
@@ -125,15 +131,20 @@ func markKey(owner uuid.UUID) string { return "unread_mark_" + owner.String() }
 // the count of user 0, which is 0.
 func markField(owner uuid.UUID) string { return "#" + hex.EncodeToString(owner[:]) }
 
+// isLoss reports whether a script refused counts because earlier ones are lost.
+func isLoss(err error) bool { return redis.HasErrorPrefix(err, "LOST") }
+
 // apply adds counts to Redis. Counts that were applied are not added again. When some of
 // the keys of a cluster are unavailable, the others are counted, and left holds the rest.
-func (s *outbox) apply(ctx context.Context, owner uuid.UUID, seq uint64,
-	owed dues) (left dues, err error) {
+// before has the batches before this one; see earlier. The counts in keys that have lost
+// such a batch are left, with an error for which isLoss returns true.
+func (s *outbox) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed dues,
+	before earlier) (left dues, err error) {
 	if s.redis.cluster {
-		return s.applyEach(ctx, owner, seq, owed)
+		return s.applyEach(ctx, owner, seq, owed, before)
 	}
 	run := &scriptRun{script: applies, keys: []string{markKey(owner)}, args: []any{seq,
-		int64(markTTL / time.Second)}}
+		int64(markTTL / time.Second), before[markID{owner, ""}]}}
 	add := func(key string, what any, n uint32) {
 		run.keys = append(run.keys, key)
 		run.args = append(run.args, what, n)
@@ -158,11 +169,11 @@ func (s *outbox) apply(ctx context.Context, owner uuid.UUID, seq uint64,
 }
 
 // applyEach adds counts in a cluster, with a run of the script for each key.
-func (s *outbox) applyEach(ctx context.Context, owner uuid.UUID, seq uint64,
-	owed dues) (left dues, err error) {
+func (s *outbox) applyEach(ctx context.Context, owner uuid.UUID, seq uint64, owed dues,
+	before earlier) (left dues, err error) {
 	runFor := func(key string) *scriptRun {
 		return &scriptRun{script: appliesOne, keys: []string{key}, args: []any{markField(owner),
-			seq, int64(markTTL / time.Second)}}
+			seq, int64(markTTL / time.Second), before[markID{owner, key}]}}
 	}
 	var runs []*scriptRun
 	of := make([]*scriptRun, 0, len(owed.counts)) // by count; those of a user follow each other
@@ -225,6 +236,8 @@ func (s *outbox) applySenders(ctx context.Context, groups []groupCount,
 		for j, run := range ofGroup[i] {
 			if run.answer.Err() != nil {
 				rest.senders = append(rest.senders, g.senders[j])
+			} else if count, ok := run.args[0].(int64); ok {
+				s.noteRead(g.senders[j].user, g.group, count) // its key may be on another node
 			}
 		}
 		if len(rest.senders) > 0 {
@@ -270,26 +283,28 @@ func (s *outbox) applied(ctx context.Context, owner uuid.UUID, seq uint64,
 	if err != nil {
 		return false, s.redisError("read the mark of unread counts", err)
 	}
-	return markedUpTo(mark, seq)
+	n, err := markNumber(mark)
+	return n >= seq, err
 }
 
-// markedUpTo reports whether a mark is of batch seq or a later one.
-func markedUpTo(mark string, seq uint64) (bool, error) {
+// markNumber returns the number of the batch in a mark.
+func markNumber(mark string) (uint64, error) {
 	number, _, _ := strings.Cut(strings.TrimPrefix(mark, "#"), " ")
 	n, err := strconv.ParseUint(number, 10, 64)
 	if err != nil {
-		return false, im.WithKind(im.Malformed, "read the mark of unread counts", err)
+		return 0, im.WithKind(im.Malformed, "read the mark of unread counts", err)
 	}
-	return n >= seq, nil
+	return n, nil
 }
 
 // applyOwed applies the counts of a row of another process, which in a cluster may be of
 // an older version. Such a version kept the marks in keys of their own: the counts of keys
 // with such a mark are dropped. left holds what remains, with an error.
-func (s *outbox) applyOwed(ctx context.Context, r owedRow) (left dues, err error) {
+func (s *outbox) applyOwed(ctx context.Context, r owedRow,
+	before earlier) (left dues, err error) {
 	keys := keysOf(r.owed)
 	if !s.redis.cluster || len(keys) == 0 {
-		return s.apply(ctx, r.owner, r.seq, r.owed)
+		return s.apply(ctx, r.owner, r.seq, r.owed, before)
 	}
 	marks := make([]*redis.StringCmd, len(keys))
 	// Each command has its own error.
@@ -308,13 +323,13 @@ func (s *outbox) applyOwed(ctx context.Context, r owedRow) (left dues, err error
 		}
 		if markErr != nil {
 			unknown[key], err = true, markErr
-		} else if done, markErr := markedUpTo(mark, r.seq); markErr != nil {
+		} else if n, markErr := markNumber(mark); markErr != nil {
 			return r.owed, markErr
-		} else if !done {
+		} else if n < r.seq {
 			open[key] = true
 		}
 	}
-	left, failed := s.apply(ctx, r.owner, r.seq, r.owed.only(open))
+	left, failed := s.apply(ctx, r.owner, r.seq, r.owed.only(open), before)
 	rest := r.owed.only(unknown)
 	left.counts = append(left.counts, rest.counts...)
 	left.groups = append(left.groups, rest.groups...)

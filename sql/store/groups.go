@@ -144,9 +144,12 @@ func (s *groups) change(ctx context.Context,
 		if err != nil {
 			return err
 		}
-		c.sl.seq++
+		c.sl.seq = s.next(c.sl.seq)
 		if c.owed, err = do(tx); err == nil {
 			err = writeOwed(ctx, atOnce{tx}, c.sl, c.owed)
+		}
+		if err == nil {
+			err = writeKept(ctx, atOnce{tx}, c.sl, c.owed)
 		}
 		if err != nil {
 			tx.Rollback() // if it fails, the connection is lost and the transaction with it

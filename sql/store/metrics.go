@@ -75,9 +75,11 @@ func (m *metrics) addMessages() {
 		"Counters of message ids that Redis had lost, raised to the last id in the table.")
 	m.outbox = m.vec("outbox",
 		"Outbox rows by outcome: applied after the commit, deferred because Redis was "+
-			"unavailable, recovered later, or dropped as damaged.", "what")
+			"unavailable, recovered later, or dropped as damaged. Reapplied counts the batches "+
+			"that Redis may have lost.", "what")
 	m.readMarks = m.vec("read_marks", "Read marks: stored in MySQL, or dropped because too many "+
-		"waited for it.", "what")
+		"waited for it. Forgotten counts reads that are not repeated after a loss of Redis, "+
+		"because there were too many within a minute.", "what")
 	m.rebuilds = m.vec("unread_rebuilds", "Rebuilds of the unread counts from the tables, after "+
 		"Redis had lost them: done or failed.", "what")
 	m.rebuilt = m.counter("unread_rebuilt", "Unread counts that a rebuild has raised.")

@@ -52,6 +52,35 @@ func (s *mirror) tell(ctx context.Context, c owedChange) {
 	}
 }
 
+// changeAgain updates Redis after a change of members that Redis may have lost. The counts of
+// users that joined then begin with their next look at them, from the messages in the table:
+// messages that were sent since are unread.
+func (s *mirror) changeAgain(ctx context.Context, c memberChange) error {
+	if c.joined {
+		err := inChunks(c.users, 1000, func(part []uint32) error {
+			runs := make([]*scriptRun, len(part))
+			for i, u := range part {
+				runs[i] = &scriptRun{script: rejoins, keys: []string{readKey(u, c.group)},
+					args: []any{c.version}}
+			}
+			runScripts(ctx, s.redis.unread, runs)
+			return s.redisError("start to count for new members", scriptErr(runs))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.mirrorMembers(ctx, c)
+}
+
+// rejoins removes a user's read count, unless it is that of version ARGV[1] of the group or a
+// later one.
+var rejoins = redis.NewScript(`local j = redis.pcall('HGET', KEYS[1], 'joined')
+if j and (type(j) ~= 'string' or (tonumber(j) or 0) >= tonumber(ARGV[1])) then return 0 end
+redis.call('HDEL', KEYS[1], 'count')
+redis.call('HSET', KEYS[1], 'joined', ARGV[1])
+return 1`)
+
 // applyChange updates Redis after a change of members. It may run more than once for a
 // change.
 func (s *mirror) applyChange(ctx context.Context, c memberChange) error {
@@ -113,7 +142,17 @@ func (s *mirror) countOwed(ctx context.Context, group uint32) error {
 		if s.redis.cluster { // each key has its mark, and others may be unavailable
 			r.owed = r.owed.only(map[string]bool{groupKey(group): true})
 		}
-		if _, err := s.outbox.applyOwed(ctx, r); err != nil {
+		if done, err := s.outbox.applied(ctx, r.owner, r.seq, r.owed); done || err != nil {
+			if err != nil {
+				return err
+			}
+			continue // nearly always
+		}
+		before, err := s.outbox.before(ctx, []owedRow{r})
+		if err != nil {
+			return err
+		}
+		if _, err := s.outbox.applyOwed(ctx, r, before); err != nil {
 			return err
 		}
 	}

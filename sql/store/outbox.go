@@ -28,10 +28,21 @@ import (
 // outbox is the part that applies to Redis what committed transactions owe to it.
 type outbox struct {
 	*databases
-	retired owners
+	retired   owners
+	reapplies chan struct{} // held by the one that applies kept counts
+
+	mu      sync.Mutex // guards the following
+	watched watched
+	again   map[readMark]bool // sides whose counts were applied again
 
 	// applyChange updates Redis after a change of a group's members.
 	applyChange func(context.Context, memberChange) error
+	// changeAgain does so for a change that Redis may have lost.
+	changeAgain func(context.Context, memberChange) error
+	// readAgain repeats reads, among them those of the sides whose counts were applied again.
+	readAgain func(context.Context, []readMark) error
+	// noteRead remembers that a user has read or sent a number of a group's messages.
+	noteRead func(user, group uint32, count int64)
 }
 
 // slot is the right to store one batch at a time. It is also an owner of counts.
@@ -40,6 +51,9 @@ type slot struct {
 	seq   uint64 // number of the owner's last transaction
 	buf   []byte // buffer for a statement
 
+	applied earlier // the last batches that are applied
+	batches int     // that were applied
+
 	script []byte // buffer for the script of a transaction
 }
 
@@ -47,12 +61,12 @@ type slot struct {
 func (sl *slot) proof() proof { return proof{sl.owner, sl.seq} }
 
 // newSlot makes a slot with a new owner.
-func newSlot() *slot { return &slot{owner: uuid.New()} }
+func newSlot() *slot { return &slot{owner: uuid.New(), applied: earlier{}} }
 
 // retire leaves the owner's row to housekeeping, and gives the slot a new owner.
 func (s *outbox) retire(sl *slot) {
 	s.retired.add(sl.owner)
-	sl.owner, sl.seq = uuid.New(), 0
+	sl.owner, sl.seq, sl.applied = uuid.New(), 0, earlier{}
 }
 
 // settle applies the counts of a batch that was just committed. It does not fail: the
@@ -62,7 +76,13 @@ func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 	defer cancel()
 	err := s.o.hooks.run(s.o.hooks.afterCommit)
 	if err == nil {
-		_, err = s.apply(ctx, sl.owner, sl.seq, owed)
+		_, err = s.apply(ctx, sl.owner, sl.seq, owed, sl.applied)
+	}
+	if isLoss(err) {
+		err = s.afterLoss(ctx, sl, owed)
+	}
+	if err == nil {
+		s.noteApplied(ctx, sl, owed)
 	}
 	if err == nil {
 		err = s.o.hooks.run(s.o.hooks.afterCount)
@@ -151,16 +171,22 @@ func (s *outbox) recover(ctx context.Context, age time.Duration) (int, error) {
 		if err != nil {
 			return total, s.dbError("read the outbox", err)
 		}
+		var before earlier
+		if len(rows) > 0 {
+			if before, err = s.before(ctx, rows); err != nil {
+				return total, err
+			}
+		}
 		slices.SortStableFunc(rows, func(a, b owedRow) int {
 			return cmp.Compare(len(a.owed.changes), len(b.owed.changes))
 		})
 		for _, r := range rows {
-			left, err := s.recoverRow(ctx, r)
+			left, err := s.recoverRow(ctx, r, before)
 			if err == nil {
 				total++
 				continue
 			}
-			if len(r.owed.changes) == 0 && !s.redis.cluster {
+			if len(r.owed.changes) == 0 && !s.redis.cluster && !isLoss(err) {
 				return total, err
 			}
 			first = cmp.Or(first, err)
@@ -176,8 +202,9 @@ func (s *outbox) recover(ctx context.Context, age time.Duration) (int, error) {
 }
 
 // recoverRow applies and removes one row. With an error, left is what the row still owes.
-func (s *outbox) recoverRow(ctx context.Context, r owedRow) (left dues, err error) {
-	left, err = s.applyOwed(ctx, r)
+func (s *outbox) recoverRow(ctx context.Context, r owedRow,
+	before earlier) (left dues, err error) {
+	left, err = s.applyOwed(ctx, r, before)
 	left.changes = r.owed.changes
 	if err != nil {
 		return left, err
@@ -245,8 +272,13 @@ func hexList(ids []uuid.UUID) string {
 
 // readOwed reads the rows that a condition selects, oldest first.
 func (s *outbox) readOwed(ctx context.Context, where string, limit int) ([]owedRow, error) {
-	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT owner, seq, payload "+
+	return s.rowsOf(ctx, fmt.Sprintf("SELECT owner, seq, payload "+
 		"FROM IMUnreadOutbox WHERE %s ORDER BY created LIMIT %d", where, limit))
+}
+
+// rowsOf reads the rows of a query for owner, seq and payload.
+func (s *outbox) rowsOf(ctx context.Context, query string) ([]owedRow, error) {
+	rows, err := s.master.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"maps"
+	"math"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -15,63 +18,54 @@ import (
 
 // owing returns the keys among keys to which a committed batch owes counts.
 func (s *outbox) owing(ctx context.Context, keys map[string]bool) (map[string]bool, error) {
-	rows, err := s.readOwed(ctx, "TRUE", claimLimit)
+	rows, err := s.allOwed(ctx)
 	if err != nil {
-		return nil, s.dbError("read the outbox", err)
+		return nil, err
 	}
-	type debt struct {
-		row owedRow
-		key string
-	}
-	var debts []debt
+	last := earlier{}
+	of := map[markID][]string{} // the keys that the mark is about
 	for _, r := range rows {
 		for _, key := range keysOf(r.owed) {
-			if keys[key] {
-				debts = append(debts, debt{r, key})
+			if !keys[key] {
+				continue
+			}
+			id := markID{r.owner, key}
+			if !s.redis.cluster {
+				id.key = ""
+			}
+			if r.seq > last[id] {
+				last[id] = r.seq
+			}
+			if !slices.Contains(of[id], key) {
+				of[id] = append(of[id], key)
 			}
 		}
 	}
+	marks, err := s.readMarks(ctx, slices.Collect(maps.Keys(last)))
 	owed := map[string]bool{}
-	err = inChunks(debts, pipelineSize, func(part []debt) error {
-		marks := make([]*redis.StringCmd, len(part))
-		// Each command has its own error.
-		_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, d := range part {
-				if s.redis.cluster {
-					marks[i] = p.HGet(ctx, d.key, markField(d.row.owner))
-				} else {
-					marks[i] = p.Get(ctx, markKey(d.row.owner))
-				}
-			}
-			return nil
-		})
-		for i, d := range part {
-			done, err := isMarked(marks[i], d.row.seq)
-			if err != nil {
-				return err
-			}
-			if !done {
-				owed[d.key] = true
+	for id, seq := range last {
+		if marks[id] < seq {
+			for _, key := range of[id] {
+				owed[key] = true
 			}
 		}
-		return nil
-	})
-	return owed, s.redisError("read the marks of unread counts", err)
+	}
+	return owed, err
 }
 
-// isMarked reports whether the counts of batch seq are applied, by the answer with its mark.
-// A key that holds no counts takes none.
-func isMarked(mark *redis.StringCmd, seq uint64) (bool, error) {
+// markOf returns the number of the last batch whose counts are applied, by the answer with
+// its mark. A key that holds no counts takes none, so nothing is owed to it.
+func markOf(mark *redis.StringCmd) (uint64, error) {
 	v, err := mark.Result()
 	switch {
 	case err == redis.Nil:
-		return false, nil
+		return 0, nil
 	case wrongType(err):
-		return true, nil
+		return math.MaxUint64, nil
 	case err != nil:
-		return false, err
+		return 0, err
 	}
-	return markedUpTo(v, seq)
+	return markNumber(v)
 }
 
 // looksAgain waits before another try of a rebuild that met a batch that owes counts.

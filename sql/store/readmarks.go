@@ -37,6 +37,8 @@ type readMarks struct {
 	*databases
 	mu      sync.Mutex
 	pending map[readMark]uint32 // message ids
+
+	recent lastReads
 }
 
 // markInterval is the time between two writes of marks.

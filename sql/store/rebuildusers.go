@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -262,26 +263,27 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('#%d -1 %d', ARGV[2],
   redis.call('TIME')[1]))
 return 1`)
 
-// claim marks the counts of all rows of the outbox as applied, because the messages are in
+// claim marks the counts of the outbox and the kept counts as applied, because the messages are in
 // the tables. It is called before the messages are counted.
 func (s *outbox) claim(ctx context.Context) error {
-	rows, err := s.readOwed(ctx, "TRUE", claimLimit)
+	rows, err := s.allOwed(ctx)
 	if err != nil {
-		return s.dbError("read the outbox", err)
+		return err
 	}
-	return inChunks(rows, owedPage, func(part []owedRow) error {
-		var runs []*scriptRun
-		for _, r := range part {
-			seq := strconv.FormatUint(r.seq, 10)
-			keys := keysOf(r.owed)
-			if !s.redis.cluster {
-				runs = append(runs, &scriptRun{script: claims, keys: []string{markKey(r.owner)},
-					args: []any{seq, int64(markTTL / time.Second)}})
-				continue
-			}
-			for _, key := range keys {
-				runs = append(runs, &scriptRun{script: claimsOne, keys: []string{key},
-					args: []any{markField(r.owner), seq}})
+	last := earlier{}
+	for _, r := range rows {
+		last.add(r, s.marksOf(r))
+	}
+	return inChunks(slices.Collect(maps.Keys(last)), pipelineSize, func(part []markID) error {
+		runs := make([]*scriptRun, len(part))
+		for i, id := range part {
+			seq := strconv.FormatUint(last[id], 10)
+			if s.redis.cluster {
+				runs[i] = &scriptRun{script: claimsOne, keys: []string{id.key},
+					args: []any{markField(id.owner), seq}}
+			} else {
+				runs[i] = &scriptRun{script: claims, keys: []string{markKey(id.owner)},
+					args: []any{seq, int64(markTTL / time.Second)}}
 			}
 		}
 		runScripts(ctx, s.redis.unread, runs)
@@ -289,6 +291,16 @@ func (s *outbox) claim(ctx context.Context) error {
 	})
 }
 
-// claimLimit bounds the rows that claim reads. The outbox has one row for each worker, and
-// more only after Redis was unavailable.
+// allOwed reads the rows of the outbox and the kept rows. Each of them may not be in Redis.
+func (s *outbox) allOwed(ctx context.Context) ([]owedRow, error) {
+	rows, err := s.readOwed(ctx, "TRUE", claimLimit)
+	if err != nil {
+		return nil, s.dbError("read the outbox", err)
+	}
+	kept, err := s.keptRows(ctx)
+	return append(rows, kept...), err
+}
+
+// claimLimit bounds the rows of the outbox that are read. The outbox has one row for each
+// worker, and more only after Redis was unavailable.
 const claimLimit = 10_000

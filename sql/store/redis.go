@@ -114,7 +114,7 @@ func Connect(i Instance, connections int) redis.UniversalClient {
 func newClient(i Instance, workers int, onConnect func(context.Context, *redis.Conn) error,
 	log *slog.Logger) redis.UniversalClient {
 	o := &redis.UniversalOptions{
-		Addrs:     i.Addrs,
+		Addrs:     slices.Clone(i.Addrs), // the client of a cluster appends to it
 		Username:  i.Username,
 		Password:  i.Password,
 		DB:        i.DB,

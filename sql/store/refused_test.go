@@ -66,7 +66,8 @@ func wantRefused(t *testing.T, s *Store, user, peer, group uint32) {
 	t.Helper()
 	for name, do := range map[string]func(context.Context) error{
 		"apply": func(ctx context.Context) error {
-			_, err := s.outbox.apply(ctx, uuid.New(), 1, dues{counts: []count{{peer, user, 1}}})
+			_, err := s.outbox.apply(ctx, uuid.New(), 1,
+				dues{counts: []count{{peer, user, 1}}}, nil)
 			return err
 		},
 		"unread counts": func(ctx context.Context) error {

@@ -112,7 +112,7 @@ type Store struct {
 	*rebuild
 
 	stop    context.CancelFunc // ends housekeeping
-	running sync.WaitGroup     // housekeeping and keepTime
+	running sync.WaitGroup     // housekeeping and its like
 	closing sync.Once
 }
 
@@ -140,6 +140,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := s.rebuild.prepare(ctx); err != nil {
 		s.log.Warn("it is not known whether Redis has lost unread counts", "err", err)
 	}
+	if err := s.restore(ctx); err != nil {
+		s.log.Warn("it is not known whether Redis has lost the last unread counts", "err", err)
+	}
 	if _, err := s.recover(ctx, 0); err != nil {
 		s.log.Warn("counts of an earlier process are not applied yet", "err", err)
 	}
@@ -148,6 +151,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.running.Go(func() { s.housekeep(background) })
 	s.running.Go(func() { s.readMarks.keep(background) })
 	s.running.Go(func() { s.keepTime(background) })
+	s.running.Go(func() { s.keepApplied(background) })
 	return s, nil
 }
 
@@ -167,13 +171,18 @@ func newStore(db *databases) (*Store, error) {
 	}
 	s.messageIDs = &messageIDs{databases: db}
 	s.members = &members{databases: db, cache: newMemberCache(o.GroupMembers)}
-	s.outbox = &outbox{databases: db, retired: owners{set: map[uuid.UUID]bool{}}}
+	s.outbox = &outbox{databases: db, retired: owners{set: map[uuid.UUID]bool{}},
+		reapplies: make(chan struct{}, 1), watched: watched{set: map[watchedBy]markSet{}},
+		again: map[readMark]bool{}}
 	s.mirror = &mirror{databases: db, outbox: s.outbox}
-	s.outbox.applyChange = s.mirror.applyChange
+	s.outbox.applyChange, s.outbox.changeAgain = s.mirror.applyChange, s.mirror.changeAgain
 	s.history = &history{databases: db, conversations: s.conversations, members: s.members}
 	s.readMarks = &readMarks{databases: db}
 	s.rebuild = &rebuild{databases: db, ids: s.messageIDs, outbox: s.outbox, marks: s.readMarks}
-	s.unread = &unread{databases: db, members: s.members, history: s.history, marks: s.readMarks}
+	s.outbox.readAgain = s.rebuild.readAgain
+	s.outbox.noteRead = s.readMarks.noteGroupRead
+	s.unread = &unread{databases: db, ids: s.messageIDs, members: s.members, history: s.history,
+		marks: s.readMarks}
 	s.sessions = &sessions{databases: db, conversations: s.conversations, ids: s.messageIDs,
 		members: s.members, history: s.history, unread: s.unread}
 	if s.senders, err = lru.New[uint64, *side](o.Conversations); err != nil {
@@ -247,6 +256,9 @@ func (s *Store) housekeep(ctx context.Context) {
 		}
 		if _, err := s.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
 			s.log.Warn("outbox not recovered", "err", err)
+		}
+		if err := s.forgetKept(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("old kept counts not removed", "err", err)
 		}
 		if err := s.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("old client message ids not removed", "err", err)

@@ -193,7 +193,7 @@ func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, ite
 		}
 		p.begun = true
 	}
-	sl.seq++
+	sl.seq = s.next(sl.seq)
 	if err := s.write(ctx, conn, sl, items, p); err != nil {
 		rollBack(ctx, conn)
 		return err
@@ -261,6 +261,9 @@ func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []
 	}
 	// First, because it proves later that the transaction is still open.
 	if err := writeOwed(ctx, sc, sl, p.owed); err != nil {
+		return err
+	}
+	if err := writeKept(ctx, sc, sl, p.owed); err != nil {
 		return err
 	}
 	if err := writeAudio(ctx, sc, items); err != nil {

@@ -26,6 +26,7 @@ import (
 // unread is the part that reads and clears unread counts.
 type unread struct {
 	*databases
+	ids     *messageIDs
 	members *members
 	history *history
 	marks   *readMarks
@@ -274,6 +275,11 @@ func (s *unread) lowerCount(ctx context.Context, j joinedGroup, read string) err
 func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 	// Nearly always from the cache. Without it the count is cleared without a mark.
 	c, _ := s.history.conversations.conversationOf(ctx, s.master, user, peer)
+	if c != nil {
+		// After a failover the counter may be lower than the last id. Without an answer of the
+		// database the mark may then be too low: too many messages are unread after a loss.
+		_, _ = s.ids.verify(ctx, []*draw{{c: c}}, s.epoch.now())
+	}
 	var last *redis.StringCmd
 	var cleared *redis.IntCmd
 	// Each command has its own error.
@@ -288,8 +294,9 @@ func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 		return s.redisError("clear unread count", err)
 	}
 	if c != nil {
-		s.marks.note(readMark{user, peer, pb.SessionType_SESSION_TYPE_SINGLE},
-			c.lastGiven(last.Val()))
+		k, msg := readMark{user, peer, pb.SessionType_SESSION_TYPE_SINGLE}, c.lastGiven(last.Val())
+		s.marks.note(k, msg)
+		s.marks.noteRead(k, readTo{msg: msg})
 	}
 	return nil
 }
@@ -320,7 +327,8 @@ func (s *unread) clearGroup(ctx context.Context, user, group uint32) error {
 	if err != nil {
 		return s.redisError("clear unread count", err)
 	}
-	s.marks.note(readMark{user, group, pb.SessionType_SESSION_TYPE_GROUP},
-		uint32(min(countOf(last.Val()), 1<<32-1)))
+	k := readMark{user, group, pb.SessionType_SESSION_TYPE_GROUP}
+	s.marks.note(k, uint32(min(countOf(last.Val()), 1<<32-1)))
+	s.marks.noteRead(k, readTo{count: countOf(v)})
 	return nil
 }
