@@ -85,9 +85,10 @@ type server struct {
 	repeats atomic.Bool
 
 	// The fields below are used only in the session's own calls, which run one at a time.
-	users    map[uint32]int // clients by user
-	reported bool           // it has sent the list of its users
-	missed   uint32         // for how many milliseconds it was not connected; 0: not known
+	users    map[uint32]int       // clients by user
+	reported bool                 // it has sent the list of its users
+	parts    []*pb.ServerUserStat // of a list that has not arrived whole
+	missed   uint32               // for how many milliseconds it was not connected; 0: not known
 }
 
 // New returns a route server that knows no user yet.

@@ -169,14 +169,14 @@ func (p *Links) CatchUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for link := range p.behind {
-		var m pb.Message
+		var err error
 		switch {
 		case slices.Contains(p.routes, link):
-			m = p.users()
+			err = p.sendUsers(link)
 		case slices.Contains(p.logins, link):
-			m = p.info()
+			err = link.Send(0, p.info())
 		}
-		if m == nil || link.Send(0, m) == nil {
+		if err == nil {
 			delete(p.behind, link)
 		}
 	}
