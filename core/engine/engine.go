@@ -383,7 +383,7 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 		return gnet.None
 	}
 	cn.loop.Begin()
-	cn.read(e.server.opt.MaxFrame)
+	cn.read(e.server)
 	cn.loop.End()
 	return gnet.None
 }
@@ -413,7 +413,7 @@ const lengthBytes = 4
 
 // read passes all whole frames to the handler. Bodies alias gnet's buffer, which is valid
 // until Discard.
-func (cn *conn) read(limit int) {
+func (cn *conn) read(s *Server) {
 	// For gnet, Peek(-1) and Peek(0) both mean everything.
 	buf, err := cn.c.Peek(-1)
 	if err != nil {
@@ -422,9 +422,9 @@ func (cn *conn) read(limit int) {
 	}
 	used := 0
 	for {
-		h, body, n, err := pdu.Next(buf[used:], limit)
+		h, body, n, err := pdu.Next(buf[used:], s.opt.MaxFrame)
 		if err != nil {
-			cn.s.Close(err)
+			cn.s.Close(s.tooLong(h, err))
 		}
 		if err != nil || cn.s.IsClosed() && !cn.s.Lingers() {
 			used = len(buf) // the bytes after a closing frame are discarded
@@ -441,6 +441,17 @@ func (cn *conn) read(limit int) {
 	if used > 0 { // Discard(0) would discard everything
 		_, _ = cn.c.Discard(used)
 	}
+}
+
+// longestSetting is the highest value of the setting link.max_frame.
+const longestSetting = 1 << 30
+
+// tooLong adds to the error of a frame between servers the setting to change.
+func (s *Server) tooLong(h pdu.Header, err error) error {
+	if s.opt.Links == nil || int64(h.Length) <= int64(s.opt.MaxFrame) || h.Length > longestSetting {
+		return err
+	}
+	return fmt.Errorf("%w; raise link.max_frame on all servers", err)
 }
 
 // Write sends p. gnet closes the connection when the write fails.
