@@ -104,7 +104,8 @@ func New(opt Options) (*Server, error) {
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
 		Online: h.online, Acks: acks, RouteChanged: func() { h.groups.Forget() },
-		Now: opt.Now, Registerer: opt.Registerer})
+		Replaces: opt.Policy == DeviceClass || opt.Policy == OneClient,
+		Now:      opt.Now, Registerer: opt.Registerer})
 	soundTooLong := texts.Encrypt(conversation.SoundTooLong)
 	if err := h.build(soundTooLong, newMetrics(opt.Registerer, h.online)); err != nil {
 		return nil, err

@@ -943,8 +943,8 @@ type IMRoleSet_builder struct {
 	Features *uint32
 	// Extension, from a message server with SERVER_FEATURE_RESENT: it has clients, and had
 	// no link to a route server for so many milliseconds. The route server passes it on to
-	// the other message servers with that feature, which forward the texts of that time
-	// again.
+	// the other message servers with that feature, which forward the texts and the kicks of
+	// that time again.
 	Missed *uint32
 }
 

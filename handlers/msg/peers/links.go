@@ -42,6 +42,7 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 		if m.HasMissed() { // by another message server
 			missed := time.Duration(m.GetMissed()) * time.Millisecond
 			p.outbox.want(p.opt.Now().Add(-missed - inFlight))
+			p.kickMissed(missed)
 		}
 		p.sendTexts()
 	}

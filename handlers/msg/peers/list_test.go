@@ -77,7 +77,7 @@ func wantOnce(t *testing.T, lists []*pb.IMOnlineUserInfo, n int) {
 // TestLongListOfClients: the list of more clients than a frame has room for is sent in
 // parts, when a link opens and when it missed an update.
 func TestLongListOfClients(t *testing.T) {
-	const n = 90_000
+	const n = 72_000
 	p := linksWith(n)
 	end := p.RouteEnd(router.New[*session.Link](router.Options{Role: "msg"}))
 	stand := &routeStand{room: 100}

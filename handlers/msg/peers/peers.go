@@ -34,6 +34,9 @@ type Options struct {
 	// Acks reports whether the client of a session acknowledges deliveries. Any
 	// goroutine.
 	Acks func(*session.Client) bool
+	// Replaces says that a login ends the user's older sessions of its device class, here
+	// and on other message servers.
+	Replaces bool
 	// RouteChanged is called when a link to a route server opens or closes: messages and
 	// changes made on other servers may have been missed.
 	RouteChanged func()

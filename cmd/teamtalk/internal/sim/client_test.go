@@ -44,6 +44,8 @@ type client struct {
 	user uint32
 	kind kind
 	src  *source
+	only string // the message server that it connects to; "": any
+	quit bool   // it does not connect again
 
 	conn    *connection
 	gen     int // number of the connection
@@ -133,6 +135,9 @@ func (c *client) clientType() pb.ClientType {
 func (c *client) connect() {
 	c.trying, c.since = true, c.w.now()
 	p := c.w.procs[[]string{"msg1", "msg2"}[c.src.rand.IntN(2)]]
+	if c.only != "" {
+		p = c.w.procs[c.only]
+	}
 	c.w.after(c.src.between(minLatency, maxLatency), c.name+" connects", func() {
 		c.trying = false
 		if c.conn != nil {
@@ -267,7 +272,7 @@ func (c *client) tick() {
 	now := c.w.now()
 	switch {
 	case c.conn == nil:
-		if !c.trying && now >= c.again {
+		if !c.trying && !c.quit && now >= c.again {
 			c.connect()
 		}
 		return

@@ -59,7 +59,8 @@ func (w *world) fail(kind, format string, args ...any) {
 func newWorld(seed uint64) *world {
 	w := &world{sched: newSched(seed), procs: map[string]*proc{}, texts: map[string]*text{},
 		stored: map[string][]uint32{}, last: map[string]uint32{}, seen: map[string]bool{}}
-	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{}}
+	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{},
+		apart: map[[2]string]bool{}}
 	w.db = &database{sched: w.sched, convs: map[uint64]*conv{}, names: map[string]*im.Message{},
 		runs: map[string]int{}, committed: w.committed, groups: newGroups(),
 		unread: map[[2]uint32]int{}}
