@@ -26,19 +26,6 @@ const features = uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 	pb.ServerFeature_SERVER_FEATURE_REPEATS |
 	pb.ServerFeature_SERVER_FEATURE_RESENT)
 
-// tellMissed tells the other message servers that sv was not connected for some time: they
-// forward the texts of that time again. sv has reported its users, so that it gets them.
-func (r *Server) tellMissed(sv *server) {
-	if sv.missed == 0 {
-		return
-	}
-	m := pb.IMRoleSet_builder{Master: proto.Uint32(0), Features: proto.Uint32(features),
-		Missed: proto.Uint32(sv.missed)}.Build()
-	sv.missed = 0
-	to := slices.DeleteFunc(r.all(sv.node), func(o *server) bool { return !o.resent.Load() })
-	r.send(to, 0, m)
-}
-
 // handleRoleSet records whether the message server takes presence from this route server.
 // A message server of ours sends its features and receives this server's. A C++ message
 // server sends none and must not receive an answer.

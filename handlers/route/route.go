@@ -54,6 +54,8 @@ type Options struct {
 	// is closed and its users count as offline; 0: for ever. LinkHeartbeat is the interval
 	// of this side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
+	// Now returns the time. Default time.Now.
+	Now func() time.Time
 	// Log records the message servers that connect and disconnect. Default: discarded.
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
@@ -69,8 +71,9 @@ type Server struct {
 	metrics metrics
 	stripes [64]stripe
 
-	mu      sync.Mutex                // held to replace servers
-	servers atomic.Pointer[[]*server] // copy on write
+	mu       sync.Mutex                // held to replace servers
+	servers  atomic.Pointer[[]*server] // copy on write
+	absences []absence                 // with mu held
 }
 
 // server is one link: of a message server, or of another server that only sends.
@@ -95,6 +98,9 @@ type server struct {
 func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
 	}
 	if opt.Whereabouts == nil {
 		opt.Whereabouts = NewTable()

@@ -140,7 +140,9 @@ func (p *Links) kickAgain() {
 		ks.resent.Inc()
 		k.again = true
 		if late {
-			ks.sent = append(ks.sent, kick{m: k.m, by: k.by, at: k.at, sent: now}) // may be lost again
+			sent := *k
+			sent.sent, sent.again = now, false
+			ks.sent = append(ks.sent, sent) // it may be lost again
 			k.m = nil
 		}
 	}

@@ -68,3 +68,29 @@ func TestKickAfterALinkWasLost(t *testing.T) {
 		})
 	}
 }
+
+// TestKickAfterBothLinksWereLost: the server of the older session is connected again while
+// the one of the newer session is not.
+func TestKickAfterBothLinksWereLost(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		scenario(t, func(w *world) {
+			old := w.comes(1, ours, "msg2")
+			w.net.part("msg2", "route")
+			fresh := w.comes(1, ours, "msg1")
+			w.runUntil(w.now() + time.Minute)
+			w.net.part("msg1", "route")
+			if restarts {
+				w.crash(w.procs["route"], false, time.Second)
+			}
+			w.runUntil(w.now() + 2*time.Second)
+			w.net.join("msg2", "route")
+			w.runUntil(w.now() + healing)
+			w.net.join("msg1", "route")
+			w.runUntil(w.now() + healing)
+			if old.online || !fresh.online {
+				t.Errorf("route server restarts: %v. Online: the older client %v, the newer "+
+					"one %v; want false, true", restarts, old.online, fresh.online)
+			}
+		})
+	}
+}

@@ -39,7 +39,7 @@ type network struct {
 	procs map[string]*proc
 	conns []*connection // open ones, in the order of being opened
 	dials map[string]int
-	apart map[[2]string]bool // processes of which the first cannot dial the second
+	apart map[[2]string]bool // the first cannot dial the second
 
 	// reorders and loses break the network, to test the checks: frames to clients
 	// overtake each other, or are lost.

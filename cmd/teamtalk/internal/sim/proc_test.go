@@ -191,7 +191,7 @@ func (p *proc) startMsg() {
 }
 
 func (p *proc) startRoute() {
-	p.links = p.addLoop(session.LoopOptions{Links: route.New(route.Options{
+	p.links = p.addLoop(session.LoopOptions{Links: route.New(route.Options{Now: p.now,
 		LinkTimeout: settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat})})
 }
 
