@@ -125,6 +125,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 	}
 	h.passing = passing.New(passing.Options{Client: passingOf, Online: h.online, Others: h.peers,
 		Reads: reads{h}, Profiles: h.presence, SoundTooLong: soundTooLong,
+		Slow:       func(s *session.Client) { h.admission.Slow(s) },
 		AndroidCut: m.androidCut, QueriesFailed: m.queriesFailed,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,
