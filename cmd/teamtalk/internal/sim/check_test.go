@@ -89,6 +89,7 @@ func (w *world) check() {
 			w.checkDelivered(m)
 		}
 	}
+	w.checkAcked(list)
 	w.checkSenders(list)
 	w.checkMembers()
 	for key, n := range w.db.unread {

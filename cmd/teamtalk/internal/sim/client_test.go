@@ -35,6 +35,7 @@ const (
 	beatEvery    = 30 * time.Second
 	silenceLimit = 75 * time.Second
 	enterLimit   = 20 * time.Second
+	resentWithin = 50 * time.Second // less than the minute for which a repeat is recognised
 )
 
 // client is a client program of a user.
@@ -46,6 +47,9 @@ type client struct {
 	src  *source
 	only string // the message server that it connects to; "": any
 	quit bool   // it does not connect again
+	// persists is set for a Windows client that sends again on its next connection what has
+	// no ack. Its seqs go on there.
+	persists bool
 
 	conn    *connection
 	gen     int // number of the connection
@@ -143,7 +147,7 @@ func (c *client) connect() {
 		if c.conn != nil {
 			return
 		}
-		if !p.up {
+		if !p.up || p.stopping {
 			c.again = c.w.now() + c.src.between(200*time.Millisecond, 2*time.Second)
 			return
 		}
@@ -154,7 +158,10 @@ func (c *client) connect() {
 			c.again = c.w.now() + time.Second
 			return
 		}
-		c.conn, c.seq = conn, 0
+		c.conn = conn
+		if !c.persists {
+			c.seq = 0
+		}
 		c.since, c.lastIn = c.w.now(), c.w.now()
 		c.send(&pb.IMHeartBeat{}, 0)
 		c.send(pb.IMLoginReq_builder{UserName: proto.String(fmt.Sprintf("u%d", c.user)),
@@ -201,6 +208,8 @@ func (c *client) lost(d time.Duration) {
 		switch {
 		case c.kind == ours:
 			m.state, m.repeat, m.seq, m.tries = waiting, m.gen != 0, 0, 0
+		case c.persists && c.w.now()-m.first < resentWithin:
+			m.state, m.tries = waiting, 0
 		case m.gen != 0:
 			c.end(m)
 		}
@@ -420,6 +429,12 @@ func (c *client) answered(seq uint16, ack *pb.IMMsgDataAck) {
 			c.w.fail("rejected", "text %s was rejected", m.body)
 		}
 		c.end(m)
+		c.pump()
+		return
+	}
+	if c.w.stock != "" && isGroup(m.to) &&
+		!c.w.db.groups[m.to].always(c.user, m.first, c.w.now()) {
+		c.end(m) // a server of the first implementation does not say that it is rejected
 		c.pump()
 		return
 	}

@@ -13,7 +13,7 @@ func scenario(t *testing.T, f func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
-		w.clients, w.plain = nil, false
+		w.clients, w.plain, w.stock, w.net.stock = nil, false, "", ""
 		for _, p := range w.order {
 			p.start()
 		}

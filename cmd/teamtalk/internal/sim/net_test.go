@@ -41,6 +41,8 @@ type network struct {
 	dials map[string]int
 	apart map[[2]string]bool // the first cannot dial the second
 
+	stock string // the server of the first implementation
+
 	// reorders and loses break the network, to test the checks: frames to clients
 	// overtake each other, or are lost.
 	reorders, loses bool
@@ -93,6 +95,9 @@ func (p *pipe) send(frames []byte) {
 		}
 		frame := bytes.Clone(frames[:size])
 		frames = frames[size:]
+		if frame = p.conn.asStock(h, frame); frame == nil {
+			continue
+		}
 		p.conn.net.post(p.src, func() {
 			p.travel(p.conn.net.label(h, frame), func() { p.to.deliver(frame) })
 		})
@@ -250,7 +255,7 @@ func (n *network) dial(ctx context.Context, src *source, from *proc, life *life,
 
 // connect returns the dialing side of a new connection, nil when nobody listens.
 func (n *network) connect(from, to *proc, name string) *socket {
-	if !to.up || n.apart[[2]string{from.name, to.name}] {
+	if !to.up || to.stopping || n.apart[[2]string{from.name, to.name}] {
 		return nil
 	}
 	c := n.open(name, from, to)
