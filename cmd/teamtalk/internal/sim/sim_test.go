@@ -14,6 +14,7 @@ var (
 	firstSeed = flag.Uint64("first", 1, "first seed of TestSeeds")
 	seeds     = flag.Int("seeds", defaultSeeds, "number of seeds of TestSeeds")
 	night     = flag.Duration("for", 0, "let TestSeeds take further seeds for so long")
+	one       = flag.Bool("one", false, "end TestSeeds at the first seed that fails")
 	traced    = flag.Bool("trace", false, "print the events of seeds that fail, shrunk")
 )
 
@@ -94,6 +95,9 @@ func TestSeeds(t *testing.T) {
 		}
 		for _, f := range o.failures {
 			t.Errorf("seed %d: %v: %s: %s", seed, f.at, f.kind, f.text)
+		}
+		if *one {
+			return
 		}
 		if failed++; failed <= maxShrunk {
 			explain(t, seed, o.failures[0].kind)
