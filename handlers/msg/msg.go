@@ -241,9 +241,12 @@ func (h *Server) Close(s *session.Client, err error) {
 
 // Drain accepts no more messages: they get no ack, so their senders send them again
 // elsewhere. It waits until db_proxy has answered the messages that it has and all are
-// delivered, or ctx ends. The connections stay.
+// delivered, or ctx ends. Their acks wait for no receiver. The connections stay.
 func (h *Server) Drain(ctx context.Context) error {
 	h.conversation.Drain()
+	for _, l := range h.allLoops() {
+		l.Post(func() { conversation.ReleaseAcks(h.conversation, l) })
+	}
 	poll := time.NewTicker(2 * time.Millisecond)
 	defer poll.Stop()
 	for {

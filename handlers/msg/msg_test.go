@@ -430,6 +430,31 @@ func TestPresenceNotifies(t *testing.T) {
 	})
 }
 
+// TestDrainSendsAcks: the acks of stored messages do not wait for the receiver when the server
+// drains, since their connections end.
+func TestDrainSendsAcks(t *testing.T) {
+	inWorld(t, Options{Ack: AckDelivered}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, ios)
+		alice.send(2, text(2, "first"))
+		alice.want(pb.CmdMsgDataAck)
+		bob.want(pb.CmdMsgData)
+		bob.acks(asPeer, 1, 1, inSingle)
+		alice.send(3, text(2, "waits for bob"))
+		alice.want()
+		w.db.hold = true
+		alice.send(4, text(2, "is being stored"))
+		done := make(chan error, 1)
+		go func() { done <- w.h.Drain(context.Background()) }()
+		w.settle()
+		alice.want(pb.CmdMsgDataAck)
+		w.db.letGo()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		alice.want(pb.CmdMsgDataAck)
+	})
+}
+
 func TestDrain(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		alice := w.user(0, 1, win)

@@ -145,7 +145,7 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 	if !m.Type.IsGroup() {
 		h.opt.Contacts.AddContact(s, m.ToSessionID)
 	}
-	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
+	if kind == noWait || kind == waitRemote && !h.route.Up() || h.draining.Load() {
 		h.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
 		return
 	}

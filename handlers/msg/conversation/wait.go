@@ -100,6 +100,16 @@ func (h *Handler) release(l *session.Loop, key waitKey) {
 	h.ack(w.s, w.seq, newAck(key.from, target{id: key.to}, key.id), w.came)
 }
 
+// ReleaseAcks sends all acks of a loop that h holds back: the server drains, and closes the
+// connections soon. Loop only.
+func ReleaseAcks(h *Handler, l *session.Loop) {
+	waits := &h.opt.Loop(l).waits
+	for _, d := range waits.due {
+		h.release(l, d.key)
+	}
+	waits.due = nil
+}
+
 // expireAcks sends the acks that have waited long enough. Later acks do not wait for the
 // devices here that did not acknowledge, until they do. Devices elsewhere are judged by
 // their own server, see overdueOf.

@@ -170,6 +170,11 @@ func TestFound(t *testing.T) {
 			{at: 35561650 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 2},
 			{at: 36015631 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
 		}},
+		// The ack of a stored text waited for the receiver, and its connection ended.
+		"drained without an ack": {828, []step{
+			{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
+			{at: 3958264401, act: actStop, a: 5, d: 5654840664},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, f := range play(t, setup{seed: c.seed, steps: c.steps}).failures {
