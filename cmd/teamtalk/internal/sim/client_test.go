@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -196,6 +197,7 @@ func (c *client) hangUp(d time.Duration) {
 
 // lost ends the connection.
 func (c *client) lost(d time.Duration) {
+	c.w.checkDrained(c)
 	if c.online {
 		end := c.w.now()
 		if c.conn.harmed != 0 {
@@ -390,6 +392,11 @@ func (c *client) readAll() {
 			peer = d.to
 		}
 		newest[peer] = max(newest[peer], d.id)
+	}
+	for id, g := range c.w.db.groups { // some texts are in the history only
+		if newest[id] == 0 && slices.Contains(g.Members, c.user) {
+			newest[id] = c.w.db.conv(im.GroupKey(id)).last
+		}
 	}
 	for _, peer := range slices.Sorted(maps.Keys(newest)) {
 		c.read(peer, newest[peer])

@@ -21,7 +21,10 @@ func (w *world) stop(p *proc, d time.Duration) {
 	if !p.up || p.stopping {
 		return
 	}
-	p.stopping = true
+	p.stopping, p.told = true, w.now()
+	if w.plain || w.stock != "" {
+		w.faultFor(aftermath) // what is not accepted goes to no other db_proxy
+	}
 	life, src := p.life, w.source(fmt.Sprintf("%s.%d stops", p.name, p.lives))
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	life.abort = cancel
@@ -37,10 +40,12 @@ func (w *world) stop(p *proc, d time.Duration) {
 			if err != nil && !w.disturbed() {
 				w.fail("drain", "%s did not drain: %v", p.name, err)
 			}
+			lasts := time.Duration(0)
 			for _, l := range life.clients {
 				l.closeAll()
+				lasts = closing
 			}
-			w.after(closing, p.name+" ends", func() {
+			w.after(lasts, p.name+" ends", func() {
 				if !life.dead.Load() {
 					p.leave()
 					w.after(d, p.name+" starts", p.revive)
@@ -56,11 +61,10 @@ func (w *world) disturbed() bool {
 	return during(w.faults, since, end) || during(w.troubles, since, end)
 }
 
-// closeAll closes the connections of a loop, as the engine does when it stops.
+// closeAll closes the connections of a loop, as the engine does when it stops: after the
+// tasks that were posted before.
 func (l *loop) closeAll() {
-	l.Begin()
-	l.Each(func(c *session.Conn) { c.Close(session.ErrShutdown) })
-	l.End()
+	l.Post(func() { l.Each(func(c *session.Conn) { c.Close(session.ErrShutdown) }) })
 }
 
 // leave ends a process that has drained. The other sides get all its frames before
@@ -95,6 +99,21 @@ func (w *world) checkAcked(list []*text) {
 			if s.c == m.from && s.gen == m.firstGen && s.end >= end {
 				w.fail("unacked", "text %s has no ack", m.body)
 			}
+		}
+	}
+}
+
+// checkDrained looks whether a message server that drains has acked what it had accepted,
+// when the connection of a client ends.
+func (w *world) checkDrained(c *client) {
+	p := c.conn.to
+	if !p.stopping || c.conn.harmed != 0 || w.disturbed() {
+		return
+	}
+	for _, m := range c.out {
+		if m.gen == c.gen && m.state == flying && m.last < p.told-2*maxLatency &&
+			(!isGroup(m.to) || w.db.groups[m.to].always(c.user, m.first, w.now())) {
+			w.fail("unacked", "text %s had no ack when %s had drained", m.body, p.name)
 		}
 	}
 }

@@ -57,16 +57,10 @@ func mutations() []mutation {
 		// The texts of a sender are stored in the order in which they were written.
 		{"order behind a failure, msg", "handlers/msg/conversation/order.go",
 			"admit(f *attempt) bool {\n\tif !f.repeats {",
-			"admit(f *attempt) bool {\n\tif true {", "overtaken", 200},
+			"admit(f *attempt) bool {\n\tif true {", "overtaken|unacked", 200},
 		{"order behind a failure, dbproxy", "handlers/dbproxy/order.go",
 			"return int32(p.epoch-f.epoch) > 0 ||", "return true ||", "overtaken", 300},
-		// A text is stored once, and delivered once to a client that acks nothing.
-		{"repeats of a delivered text", "handlers/msg/delivered/delivered.go",
-			"if list.has(id) || age > keep", "if list == nil || age > keep", "received twice", 200},
 		// A text that is acked is delivered.
-		{"repeats of a lost text", "handlers/msg/conversation/repeat.go",
-			"case known:\n\t\treturn false", "case known || true:\n\t\treturn false",
-			"not delivered", 300},
 		{"search for a lost text", "handlers/msg/missing/missing.go",
 			"if f.open.Add(1) > maxSearches {", "if f.open.Add(1) > 0 {", "not delivered", 300},
 		// A process that drains finishes what it has accepted.
@@ -79,8 +73,9 @@ func mutations() []mutation {
 			"if err := h.store.Send(uint64(s.User), seq, m); err != nil {",
 			"if err := error(nil); err != nil {", "unread", 10},
 		// Nothing waits for ever.
-		{"timeout of calls", "core/link/calls.go", "now.Sub(k.began) < c.timeout {",
-			"now.Sub(k.began) < 1<<60 {", "waits|offline", 300},
+		{"acks of repeats", "handlers/dbproxy/messages.go",
+			"p.msg.CreateTime = p.row.FirstCreated",
+			"p.msg.MsgID, p.msg.CreateTime = 0, p.row.FirstCreated", "waits", 100},
 	}
 }
 

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"teamtalk/proto/pb"
@@ -136,7 +137,9 @@ func (w *world) apply(p step) {
 		w.db.lag = max(w.db.lag, w.now()+p.d)
 	case actClock:
 		off := time.Duration(p.n-2)*time.Hour + p.d.Truncate(time.Second)
-		w.order[p.a%len(w.order)].clock.Store(int64(off))
+		of := w.order[p.a%len(w.order)]
+		of.clock.Store(int64(off))
+		w.skewed = w.skewed || strings.HasPrefix(of.name, "msg")
 	case actMood:
 		w.setMood(dbs[p.a%2], mood(p.n), p.d)
 	}

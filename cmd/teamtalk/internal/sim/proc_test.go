@@ -30,6 +30,7 @@ type proc struct {
 	clock atomic.Int64 // by how much its wall clock is wrong
 
 	stopping bool // it was told to stop, and drains
+	told     time.Duration
 
 	mood          mood // of the store, for a db_proxy
 	moods         int  // how often it changed

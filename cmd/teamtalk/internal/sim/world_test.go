@@ -22,6 +22,7 @@ type world struct {
 	order   []*proc
 	clients []*client
 	stock   string // the server of the first implementation
+	skewed  bool   // the clock of a message server is wrong by much, or was
 	plain   bool   // message servers do not understand refusals, like C++ ones
 
 	texts    map[string]*text // by body
