@@ -51,6 +51,7 @@ const (
 	rolling = "rolling"  // SIGTERM and a restart of one server after the other
 	// failover is SIGKILL of a Redis master, and a new start after a replica has taken its place.
 	failover = "failover"
+	dying    = "dying"   // a database that crashes several times in a row, and is slow between
 	full     = "full"    // leaves no room on the disk of the store
 	reshard  = "reshard" // moves slots of a Redis Cluster, one of them with a pause half-way
 )
@@ -73,6 +74,10 @@ func faultsOf(s *deploy.System) (list []fault) {
 		}
 	}
 	list = append(list, fault{killAll, killEach}, fault{rolling, roll})
+	if kind := "mariadb"; slices.Contains(kindsOf(s, false), kind) {
+		list = append(list, fault{dying + ":" + kind,
+			func(ctx context.Context, in *injection) error { return die(ctx, in, kind) }})
+	}
 	if kind := s.OnDisk(); kind != "" {
 		list = append(list, fault{full + ":" + kind, fill})
 	}
@@ -166,6 +171,31 @@ func down(ctx context.Context, in *injection, kind string) error {
 	role.Kill()
 	pause(ctx, away)
 	return role.Start()
+}
+
+// die ends a database with SIGKILL several times in a row. In between it runs for a moment,
+// with connections that delay all bytes, so that servers notice that it is back and lose it
+// again.
+func die(ctx context.Context, in *injection, kind string) error {
+	role := in.pick(kind)
+	delay := in.between(20*time.Millisecond, 200*time.Millisecond)
+	for _, l := range in.LinksTo(kind) {
+		l.Slow(delay)
+	}
+	defer func() {
+		for _, l := range in.LinksTo(kind) {
+			l.Slow(0)
+		}
+	}()
+	for range 2 + in.random.IntN(3) {
+		role.Kill()
+		pause(ctx, in.between(0, 300*time.Millisecond))
+		if err := role.Start(); err != nil {
+			return err
+		}
+		pause(ctx, in.between(300*time.Millisecond, 3*time.Second))
+	}
+	return nil
 }
 
 // killEach kills all servers at once, and starts them again. The databases run on.

@@ -14,7 +14,7 @@ func TestChoose(t *testing.T) {
 		Links: []*deploy.Proxy{{Kind: "msg"}, {Kind: "msg"}}}
 	for _, c := range []struct{ names, want string }{
 		{"", "kill:mariadb kill:msg down:mariadb down:msg stop:mariadb stop:msg " +
-			"term:msg cut:msg slow:msg hang:msg clock:msg skew:msg kill-all rolling"},
+			"term:msg cut:msg slow:msg hang:msg clock:msg skew:msg kill-all rolling dying:mariadb"},
 		{"rolling kill", "rolling kill:mariadb kill:msg"},
 		{"cut:msg", "cut:msg"},
 	} {

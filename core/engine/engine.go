@@ -434,7 +434,7 @@ func (cn *conn) read(limit int) (asks bool) {
 	for {
 		h, body, n, err := pdu.Next(buf[used:], limit)
 		if err != nil {
-			cn.s.Close(err)
+			cn.s.Close(cn.loop.server.tooLong(h, err))
 		}
 		if err != nil || cn.s.IsClosed() && !cn.s.Lingers() {
 			used = len(buf) // the bytes after a closing frame are discarded
@@ -453,6 +453,17 @@ func (cn *conn) read(limit int) (asks bool) {
 		_, _ = cn.c.Discard(used)
 	}
 	return asks
+}
+
+// longestSetting is the highest value of the setting link.max_frame.
+const longestSetting = 1 << 30
+
+// tooLong adds to the error of a frame between servers the setting to change.
+func (s *Server) tooLong(h pdu.Header, err error) error {
+	if s.opt.Links == nil || int64(h.Length) <= int64(s.opt.MaxFrame) || h.Length > longestSetting {
+		return err
+	}
+	return fmt.Errorf("%w; raise link.max_frame on all servers", err)
 }
 
 // Write sends p. gnet closes the connection when the write fails.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -215,4 +216,24 @@ func written(t *testing.T, reg *prometheus.Registry) float64 {
 	}
 	t.Fatal("the metric of writes is missing")
 	return 0
+}
+
+// endings is a handler of links that takes nothing, and tells why each ended.
+type endings chan error
+
+func (endings) Open(*session.Link) error                        { return nil }
+func (endings) Frame(*session.Link, pdu.Header, []byte)         {}
+func (endings) Message(_ *session.Link, _ uint16, _ pb.Message) {}
+func (e endings) Close(_ *session.Link, err error)              { e <- err }
+
+// TestTooLongFrameBetweenServers: the error names the setting to change.
+func TestTooLongFrameBetweenServers(t *testing.T) {
+	ended := make(endings, 1)
+	s := start(t, Options{Links: ended, MaxFrame: 1000})
+	c := dial(t, s)
+	c.send([]byte{0, 0, 4, 0, 0, 1, 0, 0, 0, 7, 7, 8, 0, 0, 0, 0})
+	if err := <-ended; !errors.Is(err, pdu.ErrLength) ||
+		!strings.Contains(err.Error(), "1024 bytes, limit 1000; raise link.max_frame") {
+		t.Errorf("the link ended with %v", err)
+	}
 }

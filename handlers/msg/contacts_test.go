@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/link"
 	"teamtalk/proto/pb"
 )
 
@@ -116,6 +117,33 @@ func TestContactsNotKnown(t *testing.T) {
 		wantStats(t, "pc", pc, "2 2")
 		if asked < 2 || asked > 4 {
 			t.Errorf("asked %d times", asked)
+		}
+	})
+}
+
+// TestContactsTooLong: a list of conversations that is longer than servers carry is asked for
+// once. Its client hears of all users.
+func TestContactsTooLong(t *testing.T) {
+	inWorld(t, Options{Presence: PresenceContacts}, func(w *world) {
+		asked := 0
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			if _, ok := req.(*pb.IMRecentContactSessionReq); ok {
+				asked++
+				return nil, &link.Refusal{Reason: "the setting link.max_frame", TooLong: true}
+			}
+			return nil, nil
+		}
+		pc := w.user(0, 1, win)
+		time.Sleep(10 * time.Second)
+		w.hear(7, statOnline)
+		w.settle()
+		wantStats(t, "pc", pc, "7 1")
+		if asked != 1 {
+			t.Errorf("asked %d times", asked)
+		}
+		pc.on(pc.Close)
+		if n := kept(t, presenceLoop(w.loops[0].Loop), "contacts", "unknown"); n != 0 {
+			t.Errorf("the loop remembers %d clients with an unknown list", n)
 		}
 	})
 }

@@ -123,6 +123,29 @@ func TestChangedUsersAreDisconnected(t *testing.T) {
 	}
 }
 
+// TestDisabledWithoutARouteServer: a user is disconnected while the server has no link to a
+// route server, which hears of it afterwards.
+func TestDisabledWithoutARouteServer(t *testing.T) {
+	inCredentialWorld(t, func(w *world, st *credentialStand) {
+		phone := w.user(1, 1, ios)
+		w.route.link.Close(w.route.s, nil)
+		time.Sleep(time.Minute)
+		w.change(st, credential(1, im.StatusDeparted, "first"))
+		time.Sleep(5 * time.Second)
+		if !phone.isClosed() || w.counted("kicks_total", "disabled") != 1 {
+			t.Error("the disabled user is not disconnected")
+		}
+		w.route.take()
+		if err := w.route.link.Open(w.route.s); err != nil {
+			t.Fatal(err)
+		}
+		list := w.route.take()[1].m.(*pb.IMOnlineUserInfo).GetUserStatList()
+		if len(list) != 0 {
+			t.Errorf("the route server is told of %v", list)
+		}
+	})
+}
+
 // TestOlderAnswerDisconnectsNobody: an answer may be older than the check of a login.
 func TestOlderAnswerDisconnectsNobody(t *testing.T) {
 	inCredentialWorld(t, func(w *world, st *credentialStand) {

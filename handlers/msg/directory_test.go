@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -154,6 +155,35 @@ func TestAnswerTooLongForALink(t *testing.T) {
 		}
 		if n := w.counted("queries_failed_total", "too_long"); n != 2 {
 			t.Errorf("%v queries are counted as too_long, want 2", n)
+		}
+	})
+}
+
+// TestAnswerTooLongIsNotAskedForAllTheTime: a client that is disconnected because an answer
+// is too long, and connects and asks again at once, does so every five seconds.
+func TestAnswerTooLongIsNotAskedForAllTheTime(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		asked := 0
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			if _, ok := req.(*pb.IMUsersInfoReq); !ok {
+				return nil, nil
+			}
+			asked++
+			return nil, &link.Refusal{Reason: "the setting link.max_frame", TooLong: true}
+		}
+		began := time.Now()
+		for time.Since(began) < time.Minute {
+			d := w.connect(0)
+			d.send(1, loginReq(1, android))
+			for !d.isClosed() {
+				if len(d.got()) > 0 { // the login is answered
+					d.send(2, pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1)}.Build())
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		if asked < 10 || asked > 13 {
+			t.Errorf("asked %d times in a minute", asked)
 		}
 	})
 }

@@ -102,3 +102,46 @@ func TestLateKickSparesLaterLogins(t *testing.T) {
 		}
 	})
 }
+
+// TestKickIsSentAgainToAServerThatWasAway: when the route server says that another message
+// server had no link, the kicks of that time are sent again, of clients that are still here.
+func TestKickIsSentAgainToAServerThatWasAway(t *testing.T) {
+	const pc1, ios2 = "1 CLIENT_TYPE_WINDOWS 1 ", "2 CLIENT_TYPE_IOS 1 "
+	away := func(w *world, how time.Duration) {
+		m := hello()
+		m.SetMissed(uint32(how.Milliseconds()))
+		w.route.link.Message(w.route.s, 0, m)
+	}
+	for policy, again := range map[DevicePolicy]bool{DeviceClass: true, OneClient: true,
+		Unlimited: false, KeepFirst: false} {
+		t.Run(string(policy), func(t *testing.T) {
+			inWorld(t, Options{Policy: policy}, func(w *world) {
+				w.user(0, 1, win)
+				time.Sleep(30 * time.Second)
+				w.user(1, 2, ios)
+				gone := w.user(0, 3, win)
+				time.Sleep(time.Minute)
+				gone.hangUp()
+				w.route.take()
+				var older, both []string
+				if again {
+					older = []string{ios2 + "60s"}
+					both = []string{pc1 + "100s", ios2 + "70s"}
+				}
+				away(w, 2*time.Second)
+				w.wantKicks("away for 2 s")
+				away(w, 40*time.Second)
+				w.wantKicks("away for 40 s", older...)
+				time.Sleep(10 * time.Second)
+				away(w, time.Hour)
+				got := kicksOf(w.route.take())
+				slices.Sort(got)
+				if !slices.Equal(got, both) {
+					t.Errorf("away for an hour: kicks %q, want %q", got, both)
+				}
+				time.Sleep(10 * time.Second)
+				w.wantKicks("later")
+			})
+		})
+	}
+}

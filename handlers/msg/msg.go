@@ -103,7 +103,8 @@ func New(opt Options) (*Server, error) {
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
 		Online: h.online, Acks: acks, RouteChanged: func() { h.groups.Forget() },
-		Now: opt.Now, Registerer: opt.Registerer})
+		Replaces: opt.Policy == DeviceClass || opt.Policy == OneClient,
+		Now:      opt.Now, Registerer: opt.Registerer})
 	soundTooLong := texts.Encrypt(conversation.SoundTooLong)
 	if err := h.build(soundTooLong, newMetrics(opt.Registerer, h.online)); err != nil {
 		return nil, err
@@ -123,6 +124,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 	}
 	h.passing = passing.New(passing.Options{Client: passingOf, Online: h.online, Others: h.peers,
 		Reads: reads{h}, Profiles: h.presence, SoundTooLong: soundTooLong,
+		Slow:       func(s *session.Client) { h.admission.Slow(s) },
 		AndroidCut: m.androidCut, QueriesFailed: m.queriesFailed,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
 
@@ -333,4 +334,19 @@ func TestStatusQueriesAreBounded(t *testing.T) {
 func (w *world) settle() {
 	time.Sleep(2 * w.h.opt.PresenceWindow) // virtual time
 	synctest.Wait()
+}
+
+// TestStatusAnswerFitsAFrame: the answer about as many users as a client may ask about passes
+// a link with the lowest link.max_frame, and a client with the default msg.max_frame.
+func TestStatusAnswerFitsAFrame(t *testing.T) {
+	var list []*pb.UserStat
+	for i := range uint32(maxStats) {
+		list = append(list, pb.UserStat_builder{UserId: proto.Uint32(1<<32 - 1 - i),
+			Status: statOnline.Enum()}.Build())
+	}
+	frame, err := pdu.Append(nil, 1, pb.IMUsersStatRsp_builder{UserId: proto.Uint32(1<<32 - 1),
+		UserStatList: list}.Build())
+	if err != nil || len(frame) > 1<<20 {
+		t.Errorf("%d bytes, %v", len(frame), err)
+	}
 }

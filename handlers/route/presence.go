@@ -26,19 +26,6 @@ const features = uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 	pb.ServerFeature_SERVER_FEATURE_REPEATS |
 	pb.ServerFeature_SERVER_FEATURE_RESENT)
 
-// tellMissed tells the other message servers that sv was not connected for some time: they
-// forward the texts of that time again. sv has reported its users, so that it gets them.
-func (r *Server) tellMissed(sv *server) {
-	if sv.missed == 0 {
-		return
-	}
-	m := pb.IMRoleSet_builder{Master: proto.Uint32(0), Features: proto.Uint32(features),
-		Missed: proto.Uint32(sv.missed)}.Build()
-	sv.missed = 0
-	to := slices.DeleteFunc(r.all(sv.node), func(o *server) bool { return !o.resent.Load() })
-	r.send(to, 0, m)
-}
-
 // handleRoleSet records whether the message server takes presence from this route server.
 // A message server of ours sends its features and receives this server's. A C++ message
 // server sends none and must not receive an answer.
@@ -66,10 +53,14 @@ type client struct {
 // after it has connected.
 func (r *Server) handleOnlineUserInfo(s *session.Link, _ uint16, m *pb.IMOnlineUserInfo) error {
 	sv := of(s)
+	list, whole, err := sv.listed(m)
+	if err != nil || !whole {
+		return err
+	}
 	first := !sv.reported
 	sv.reported = true
 	now := map[uint32][]client{}
-	for _, u := range m.GetUserStatList() {
+	for _, u := range list {
 		if u.GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE {
 			c := client{u.GetClientType(), u.GetAcks()}
 			now[u.GetUserId()] = append(now[u.GetUserId()], c)
@@ -91,6 +82,29 @@ func (r *Server) handleOnlineUserInfo(s *session.Link, _ uint16, m *pb.IMOnlineU
 	r.log.Info("server reported its users", "role", "route", "conn", s.ID(), "peer", s.Remote(),
 		"users", len(now))
 	return nil
+}
+
+// listed returns the list of clients that ends with m. whole is false when more parts of it
+// follow.
+func (sv *server) listed(m *pb.IMOnlineUserInfo) (list []*pb.ServerUserStat, whole bool,
+	err error) {
+	before := sv.parts
+	sv.parts = nil
+	if m.GetOffset() == 0 {
+		before = nil // of a list that its sender did not finish
+	}
+	total := max(int(m.GetTotal()), len(m.GetUserStatList()))
+	list = append(before, m.GetUserStatList()...)
+	switch {
+	case int(m.GetOffset()) != len(before) || len(list) > total:
+		return nil, false, im.Errorf(im.Malformed,
+			"clients from %d to %d of a list of %d, after %d of them", m.GetOffset(),
+			int(m.GetOffset())+len(m.GetUserStatList()), m.GetTotal(), len(before))
+	case len(list) < total:
+		sv.parts = list
+		return nil, false, nil
+	}
+	return list, true, nil
 }
 
 // replace sets user's clients on sv. The caller holds the lock of user's stripe.

@@ -54,6 +54,8 @@ type Options struct {
 	// is closed and its users count as offline; 0: for ever. LinkHeartbeat is the interval
 	// of this side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
+	// Now returns the time. Default time.Now.
+	Now func() time.Time
 	// Log records the message servers that connect and disconnect. Default: discarded.
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
@@ -69,8 +71,9 @@ type Server struct {
 	metrics metrics
 	stripes [64]stripe
 
-	mu      sync.Mutex                // held to replace servers
-	servers atomic.Pointer[[]*server] // copy on write
+	mu       sync.Mutex                // held to replace servers
+	servers  atomic.Pointer[[]*server] // copy on write
+	absences []absence                 // with mu held
 }
 
 // server is one link: of a message server, or of another server that only sends.
@@ -85,15 +88,19 @@ type server struct {
 	repeats atomic.Bool
 
 	// The fields below are used only in the session's own calls, which run one at a time.
-	users    map[uint32]int // clients by user
-	reported bool           // it has sent the list of its users
-	missed   uint32         // for how many milliseconds it was not connected; 0: not known
+	users    map[uint32]int       // clients by user
+	reported bool                 // it has sent the list of its users
+	parts    []*pb.ServerUserStat // of a list that has not arrived whole
+	missed   uint32               // for how many milliseconds it was not connected; 0: not known
 }
 
 // New returns a route server that knows no user yet.
 func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
 	}
 	if opt.Whereabouts == nil {
 		opt.Whereabouts = NewTable()

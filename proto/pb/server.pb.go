@@ -943,8 +943,8 @@ type IMRoleSet_builder struct {
 	Features *uint32
 	// Extension, from a message server with SERVER_FEATURE_RESENT: it has clients, and had
 	// no link to a route server for so many milliseconds. The route server passes it on to
-	// the other message servers with that feature, which forward the texts of that time
-	// again.
+	// the other message servers with that feature, which forward the texts and the kicks of
+	// that time again.
 	Missed *uint32
 }
 
@@ -971,6 +971,10 @@ func (b0 IMRoleSet_builder) Build() *IMRoleSet {
 type IMOnlineUserInfo struct {
 	state                   protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_UserStatList *[]*ServerUserStat     `protobuf:"bytes,1,rep,name=user_stat_list,json=userStatList"`
+	xxx_hidden_Offset       uint32                 `protobuf:"varint,100,opt,name=offset"`
+	xxx_hidden_Total        uint32                 `protobuf:"varint,101,opt,name=total"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache
 }
@@ -1009,14 +1013,68 @@ func (x *IMOnlineUserInfo) GetUserStatList() []*ServerUserStat {
 	return nil
 }
 
+func (x *IMOnlineUserInfo) GetOffset() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Offset
+	}
+	return 0
+}
+
+func (x *IMOnlineUserInfo) GetTotal() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Total
+	}
+	return 0
+}
+
 func (x *IMOnlineUserInfo) SetUserStatList(v []*ServerUserStat) {
 	x.xxx_hidden_UserStatList = &v
+}
+
+func (x *IMOnlineUserInfo) SetOffset(v uint32) {
+	x.xxx_hidden_Offset = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMOnlineUserInfo) SetTotal(v uint32) {
+	x.xxx_hidden_Total = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *IMOnlineUserInfo) HasOffset() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMOnlineUserInfo) HasTotal() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMOnlineUserInfo) ClearOffset() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Offset = 0
+}
+
+func (x *IMOnlineUserInfo) ClearTotal() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Total = 0
 }
 
 type IMOnlineUserInfo_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserStatList []*ServerUserStat
+	// Extension, in a list that is sent in parts because it is longer than servers must
+	// carry: the number of clients in the parts before, and in all parts. The parts of a list
+	// are sent in their order, and the list counts when the last one has arrived. A C++ route
+	// server adds the clients of each part to those it has.
+	Offset *uint32
+	Total  *uint32
 }
 
 func (b0 IMOnlineUserInfo_builder) Build() *IMOnlineUserInfo {
@@ -1024,6 +1082,14 @@ func (b0 IMOnlineUserInfo_builder) Build() *IMOnlineUserInfo {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_UserStatList = &b.UserStatList
+	if b.Offset != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Offset = *b.Offset
+	}
+	if b.Total != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Total = *b.Total
+	}
 	return m0
 }
 
@@ -4175,9 +4241,11 @@ const file_server_proto_rawDesc = "" +
 	"\tIMRoleSet\x12\x16\n" +
 	"\x06master\x18\x01 \x02(\rR\x06master\x12\x1a\n" +
 	"\bfeatures\x18d \x01(\rR\bfeatures\x12\x16\n" +
-	"\x06missed\x18e \x01(\rR\x06missed\"R\n" +
+	"\x06missed\x18e \x01(\rR\x06missed\"\x80\x01\n" +
 	"\x10IMOnlineUserInfo\x12>\n" +
-	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\"\xa8\x01\n" +
+	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\x12\x16\n" +
+	"\x06offset\x18d \x01(\rR\x06offset\x12\x14\n" +
+	"\x05total\x18e \x01(\rR\x05total\"\xa8\x01\n" +
 	"\rIMMsgServInfo\x12\x10\n" +
 	"\x03ip1\x18\x01 \x02(\tR\x03ip1\x12\x10\n" +
 	"\x03ip2\x18\x02 \x02(\tR\x03ip2\x12\x12\n" +

@@ -32,11 +32,16 @@ type Lease struct {
 	renewed time.Time // on the monotonic clock of this process
 }
 
+// clockStep is the longest step back of the database's clock, in seconds, after which a lease
+// has its holder until that clock has caught up. After a longer step the lease has ended:
+// otherwise the lease of a holder that was killed would last as long as the step.
+const clockStep = 60
+
 // ErrLeaseLost means that a lease has ended: its holder did not renew it in time.
 var ErrLeaseLost = errors.New("the lease was lost")
 
-// TakeLease takes a lease for ttl, in whole seconds. It returns nil when another process
-// holds the lease.
+// TakeLease takes a lease for ttl, in whole seconds, which is the same for all holders. It
+// returns nil when another process holds the lease.
 func TakeLease(ctx context.Context, db LeaseDB, name string, ttl time.Duration) (*Lease, error) {
 	l := &Lease{db: db, name: name, holder: uuid.New(), ttl: ttl, renewed: time.Now()}
 	tx, err := db.BeginTx(ctx, nil)
@@ -45,12 +50,14 @@ func TakeLease(ctx context.Context, db LeaseDB, name string, ttl time.Duration) 
 	}
 	defer tx.Rollback() // without effect after the commit
 	// The assignments run in their order, so until is the last one.
+	seconds := int64(ttl / time.Second)
+	ended := fmt.Sprintf("until<=UNIX_TIMESTAMP() OR until>UNIX_TIMESTAMP()+%d",
+		seconds+clockStep)
 	if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO IMLease "+
 		"(name, holder, epoch, until) VALUES (?, x'%x', 1, UNIX_TIMESTAMP()+%d) "+
-		"ON DUPLICATE KEY UPDATE epoch=IF(until<=UNIX_TIMESTAMP(), epoch+1, epoch), "+
-		"holder=IF(until<=UNIX_TIMESTAMP(), VALUES(holder), holder), "+
-		"until=IF(until<=UNIX_TIMESTAMP(), VALUES(until), until)", l.holder[:],
-		int64(ttl/time.Second)), name); err != nil {
+		"ON DUPLICATE KEY UPDATE epoch=IF(%[3]s, epoch+1, epoch), "+
+		"holder=IF(%[3]s, VALUES(holder), holder), until=IF(%[3]s, VALUES(until), until)",
+		l.holder[:], seconds, ended), name); err != nil {
 		return nil, taken(err)
 	}
 	var holder []byte

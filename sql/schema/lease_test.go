@@ -52,6 +52,27 @@ func TestLease(t *testing.T) {
 	}
 }
 
+// TestLeaseAfterAStepOfTheClock: a lease of a holder that was killed ends although the
+// clock of the database steps back by an hour.
+func TestLeaseAfterAStepOfTheClock(t *testing.T) {
+	db := database(t, "")
+	migrate(t, db)
+	const ttl = 20 * time.Second
+	if l, err := TakeLease(t.Context(), db, "work", ttl); l == nil || err != nil {
+		t.Fatal(l, err)
+	}
+	for _, c := range []struct {
+		ahead int
+		free  bool
+	}{{60, false}, {3600, true}} {
+		exec(t, db, "UPDATE IMLease SET until=UNIX_TIMESTAMP()+? WHERE name='work'", c.ahead)
+		l, err := TakeLease(t.Context(), db, "work", ttl)
+		if err != nil || (l != nil) != c.free {
+			t.Errorf("a lease that ends in %d s: %+v, %v", c.ahead, l, err)
+		}
+	}
+}
+
 // TestConcurrentMigrateOnTwoNodes migrates one database through two nodes of a cluster.
 func TestConcurrentMigrateOnTwoNodes(t *testing.T) {
 	c := dbtest.Galera(t)

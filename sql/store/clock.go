@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
 	"time"
 
 	"teamtalk/core/mono"
@@ -14,6 +16,22 @@ import (
 
 // clockEvery is the interval at which the master's clock is read.
 const clockEvery = time.Second
+
+// The clock does not go back when that of the master does, see mono.Steady. A process that
+// starts after the step knows nothing of it, so the process that synchronises sessions writes
+// the time down. Otherwise a client would miss the changes of as much time as the clock went
+// back.
+
+// clockRow is the name of the row of IMLease whose until is the store's time. It is no lease,
+// and has no holder.
+const clockRow = "clock"
+
+// clockMargin is more than the interval at which the time is written down.
+const clockMargin = 10 * time.Second
+
+// maxAhead is the largest difference by which the time written down may be ahead of the
+// master's clock, and count. Beyond, that clock was wrong and has been corrected.
+const maxAhead = 2 * time.Hour
 
 // clockTimeout bounds a reading. A reading that took longer than clockNoise is not used,
 // because its time lies somewhere within it.
@@ -55,6 +73,37 @@ func (s *databases) readClock(ctx context.Context, first bool) error {
 	if took := s.now().Sub(began); first || took <= clockNoise {
 		s.clock.Set(began.Add(took/2), time.UnixMicro(at))
 	}
+	return nil
+}
+
+// noteTime writes the store's time down.
+func (s *databases) noteTime(ctx context.Context, conn *sql.Conn) error {
+	now := s.time().Unix()
+	_, err := conn.ExecContext(ctx, fmt.Sprintf("INSERT INTO IMLease (name, holder, epoch, until) "+
+		"VALUES ('%s', '', 0, %d) ON DUPLICATE KEY UPDATE "+
+		"until=IF(until>%d, VALUES(until), GREATEST(until, VALUES(until)))", clockRow, now,
+		now+int64(maxAhead/time.Second)))
+	return err
+}
+
+// startClock lets the clock begin after the time that was written down last, when the
+// master's clock is before it.
+func (s *databases) startClock(ctx context.Context) error {
+	now := s.now()
+	var noted sql.NullInt64
+	if err := s.master.QueryRowContext(ctx, "SELECT MAX(until) FROM IMLease WHERE name=?",
+		clockRow).Scan(&noted); err != nil {
+		return s.dbError("read the time of the last process", err)
+	}
+	at := time.Unix(noted.Int64, 0)
+	ahead := at.Sub(s.clock.Now(now))
+	if ahead <= clockNoise || ahead > maxAhead {
+		return nil
+	}
+	s.clock = mono.Steady{} // nothing has used it, so that this is no step forward
+	s.clock.Set(now, at.Add(clockMargin))
+	s.log.Warn("the database's clock has gone back, and is not followed", "by",
+		ahead.Round(time.Second))
 	return nil
 }
 

@@ -92,3 +92,30 @@ func TestClockIgnoresTheTimeZone(t *testing.T) {
 		t.Errorf("the store's time is %v", now)
 	}
 }
+
+// TestMasterStepsBackWhileStopped steps the master's clock back by an hour while no process
+// runs. A client that keeps the time of its last answer misses no change afterwards.
+func TestMasterStepsBackWhileStopped(t *testing.T) {
+	e := newEnv(t)
+	e.o.hooks.clock = nil
+	s := e.open(t)
+	u := users(t, s, 3)
+	send(t, s, text(u[0], u[1], "x"))
+	syncAll(t, s)
+	list, err := s.RecentSessions(t.Context(), u[1], 0, 100)
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	told := list[0].Updated
+	s.Close()
+	e.o.Master += fmt.Sprintf("?timestamp=%d", time.Now().Unix()-3600)
+	s = e.store(t)
+	send(t, s, text(u[2], u[1], "y"))
+	list, err = s.RecentSessions(t.Context(), u[1], told, 100)
+	if err != nil || len(list) != 2 {
+		t.Errorf("since %d: %+v, %v", told, list, err)
+	}
+	if now := s.Now().Unix(); now < int64(told) {
+		t.Errorf("the store's time is %d, after %d", now, told)
+	}
+}

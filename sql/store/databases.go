@@ -114,6 +114,9 @@ func (s *databases) connect(ctx context.Context) (err error) {
 		return im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run "+
 			"migrate first", strings.Join(state.Pending, ", "))
 	}
+	if err := s.startClock(ctx); err != nil {
+		return err
+	}
 	s.finalized = state.Finalized
 	if err := s.master.QueryRowContext(ctx,
 		"SELECT CONCAT('teamtalk.', LEFT(MD5(DATABASE()), 16), '.')").Scan(&s.locks); err != nil {

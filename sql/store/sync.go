@@ -108,6 +108,9 @@ func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	defer s.endSync(ctx, lease)
+	if err := s.noteTime(ctx, conn); err != nil {
+		return 0, s.dbError("write the time down", err)
+	}
 	n, err := s.syncGroups(ctx, conn, lease)
 	s.m.syncRows.Add(float64(n))
 	s.m.syncTime.Observe(time.Since(start).Seconds())

@@ -28,7 +28,8 @@ const (
 // fightGap after the last kick of that user and class, so a fight has one login in
 // fightGap, however many clients take part. A user that moves to another machine is not
 // slowed: no client of that machine was kicked. Each message server knows the kicks of
-// its own clients, which come back to it.
+// its own clients, which come back to it. Clients that ask for what is too long to be sent,
+// and are disconnected, are slowed in the same way.
 type fights struct {
 	mu    sync.Mutex
 	users *simplelru.LRU[fighter, *fight]

@@ -50,6 +50,13 @@ func (h *Handler) expel(s *session.Client, reason pb.KickReasonType) bool {
 	return h.dismiss(s, notice{reason: reason, label: reason.String(), fight: true})
 }
 
+// Slow makes the next login of a client that is disconnected wait as if it had been kicked:
+// clients connect again at once, and may do again what they were disconnected for. Any
+// goroutine.
+func (h *Handler) Slow(s *session.Client) {
+	h.fights.kicked(s.User, h.fightClass(s.ClientType), clientAddr(s), h.opt.Now())
+}
+
 // notice says why a session ends.
 type notice struct {
 	reason pb.KickReasonType
@@ -65,7 +72,7 @@ func (h *Handler) dismiss(s *session.Client, n notice) bool {
 	}
 	h.metrics.kicks.WithLabelValues(n.label).Inc()
 	if n.fight {
-		h.fights.kicked(s.User, h.fightClass(s.ClientType), clientAddr(s), h.opt.Now())
+		h.Slow(s)
 	}
 	m := &pb.IMKickUser{}
 	m.SetUserId(s.User)

@@ -260,9 +260,11 @@ func (h *Handler) End(s *session.Client) {
 // ReleaseAcks sends the acks that wait for devices: those are about to be disconnected. Loop
 // only.
 func (h *Handler) ReleaseAcks(l *session.Loop) {
-	for key := range h.opt.Loop(l).waits.open {
-		h.release(l, key)
+	waits := &h.opt.Loop(l).waits
+	for _, d := range waits.due {
+		h.release(l, d.key)
 	}
+	waits.due = nil
 }
 
 // Refuse makes the handler accept no more messages of the client. They get no ack, so that

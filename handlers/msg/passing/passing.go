@@ -61,6 +61,8 @@ type Options struct {
 	Others   Others
 	Reads    Reads
 	Profiles Profiles
+	// Slow makes the next login of the client of s wait. Loop only.
+	Slow func(s *session.Client)
 
 	// SoundTooLong is the body of the text that Android gets in place of a sound that
 	// does not fit its frame. AndroidCut counts what does not fit, by outcome.
@@ -148,11 +150,13 @@ func (h *Handler) Begin(s *session.Client) error {
 }
 
 // failed counts and logs a query that got no answer. The client asks again, unless the answer
-// is too long: it would never have one, and is disconnected instead. Loop only.
+// is too long: it would never have one, and is disconnected instead. Its next login waits,
+// since it may ask again. Loop only.
 func (h *Handler) failed(s *session.Client, seq uint16, cmd pb.Command, err error) {
 	reason := im.KindOf(err).String()
 	if errors.Is(err, link.ErrTooLong) {
 		reason = "too_long"
+		h.opt.Slow(s)
 		s.Close(err)
 	}
 	h.opt.QueriesFailed.WithLabelValues(reason).Inc()

@@ -14,6 +14,9 @@ import (
 // does not get the kick, both devices stay logged in. So a kick that was not sent, or was
 // perhaps lost with its link, is sent when a route server is connected again. It says how
 // old it is then, so that it ends no session of a later login.
+//
+// The other message server may be the one without a link. When it has one again, the route
+// server says for how long it had none, and the kicks of that time are sent again.
 
 const (
 	// kickKept is how long a kick is kept that was sent: a link that broke without a sign
@@ -33,9 +36,10 @@ type kicks struct {
 }
 
 type kick struct {
-	m  *pb.IMServerKickUser
-	by uint64 // the session whose login or request it is
-	at time.Time
+	m    *pb.IMServerKickUser
+	by   uint64    // the session whose login or request it is
+	at   time.Time // of the login or request
+	sent time.Time // last
 	// again says that it was sent since a route server is connected again. It is sent once
 	// more when the other message servers are connected as well.
 	again bool
@@ -45,24 +49,60 @@ type kick struct {
 // servers. by is the client whose login or request it is. A kick that may not have arrived
 // is sent again, see kickAgain. With the lock held.
 func (p *Links) KickElsewhere(m *pb.IMServerKickUser, by *session.Client) {
-	k := kick{m: m, by: by.ID(), at: p.opt.Now()}
+	now := p.opt.Now()
+	k := kick{m: m, by: by.ID(), at: now, sent: now}
 	ks := &p.kicks
-	ks.prune(k.at)
-	to := &ks.sent
+	ks.prune(now)
 	if len(p.routes) == 0 || p.routes[0].Send(0, m) != nil {
-		to = &ks.owed
+		p.owe(k)
+	} else if ks.room() {
+		ks.sent = append(ks.sent, k)
 	}
-	if len(ks.sent)+len(ks.owed) < maxKicks {
-		*to = append(*to, k)
-	} else if to == &ks.owed {
-		p.notForwarded.WithLabelValues(m.Command().String()).Inc()
+}
+
+// room reports whether one more kick may be kept.
+func (ks *kicks) room() bool { return len(ks.sent)+len(ks.owed) < maxKicks }
+
+// owe keeps a kick that has to be sent. With mu held.
+func (p *Links) owe(k kick) {
+	if p.kicks.room() {
+		p.kicks.owed = append(p.kicks.owed, k)
+	} else {
+		p.notForwarded.WithLabelValues(k.m.Command().String()).Inc()
 	}
+}
+
+// kickMissed makes the kicks of the latest logins be sent again: another message server had
+// no link to the route server for the time missed, and may have had one that was broken
+// without a sign before. With mu held.
+func (p *Links) kickMissed(missed time.Duration) {
+	now := p.opt.Now()
+	p.kicks.prune(now)
+	p.kicks.lost()
+	owed := map[uint64]bool{} // logins
+	for _, k := range p.kicks.owed {
+		if k.m.GetReason() == uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER) {
+			owed[k.by] = true
+		}
+	}
+	p.online.Each(func(c *session.Client) {
+		age := c.LoginAge(now)
+		if !p.opt.Replaces || age > missed+kickKept || owed[c.ID()] {
+			return
+		}
+		m := &pb.IMServerKickUser{}
+		m.SetUserId(c.User)
+		m.SetClientType(c.ClientType)
+		m.SetReason(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))
+		p.owe(kick{m: m, by: c.ID(), at: now.Add(-age)})
+	})
+	p.kickAgain()
 }
 
 // prune forgets the kicks that have arrived.
 func (ks *kicks) prune(now time.Time) {
 	n := 0
-	for n < len(ks.sent) && now.Sub(ks.sent[n].at) > kickKept {
+	for n < len(ks.sent) && now.Sub(ks.sent[n].sent) > kickKept {
 		n++
 	}
 	if ks.sent = slices.Delete(ks.sent, 0, n); len(ks.sent) == 0 {
@@ -100,7 +140,9 @@ func (p *Links) kickAgain() {
 		ks.resent.Inc()
 		k.again = true
 		if late {
-			ks.sent = append(ks.sent, kick{m: k.m, by: k.by, at: k.at}) // may be lost again
+			sent := *k
+			sent.sent, sent.again = now, false
+			ks.sent = append(ks.sent, sent) // it may be lost again
 			k.m = nil
 		}
 	}

@@ -42,6 +42,7 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 		if m.HasMissed() { // by another message server
 			missed := time.Duration(m.GetMissed()) * time.Millisecond
 			p.outbox.want(p.opt.Now().Add(-missed - inFlight))
+			p.kickMissed(missed)
 		}
 		p.sendTexts()
 	}
@@ -89,29 +90,11 @@ func (l *routeEnd) Open(s *session.Link) error {
 	if err := s.Send(0, role); err != nil {
 		return err
 	}
-	if err := s.Send(0, p.users()); err != nil {
+	if err := p.sendUsers(s); err != nil {
 		return err
 	}
 	p.routes = append(p.routes, s)
 	return nil
-}
-
-// users returns the list of all clients here.
-func (p *Links) users() *pb.IMOnlineUserInfo {
-	var list []*pb.ServerUserStat
-	p.online.Each(func(c *session.Client) {
-		st := &pb.ServerUserStat{}
-		st.SetUserId(c.User)
-		st.SetStatus(pb.UserStatType_USER_STATUS_ONLINE)
-		st.SetClientType(c.ClientType)
-		if p.opt.Acks(c) {
-			st.SetAcks(true)
-		}
-		list = append(list, st)
-	})
-	m := &pb.IMOnlineUserInfo{}
-	m.SetUserStatList(list)
-	return m
 }
 
 // Close forgets the link. The next route server, if one is connected, is told that it

@@ -34,6 +34,9 @@ type Options struct {
 	// Acks reports whether the client of a session acknowledges deliveries. Any
 	// goroutine.
 	Acks func(*session.Client) bool
+	// Replaces says that a login ends the user's older sessions of its device class, here
+	// and on other message servers.
+	Replaces bool
 	// RouteChanged is called when a link to a route server opens or closes: messages and
 	// changes made on other servers may have been missed.
 	RouteChanged func()
@@ -169,14 +172,14 @@ func (p *Links) CatchUp() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for link := range p.behind {
-		var m pb.Message
+		var err error
 		switch {
 		case slices.Contains(p.routes, link):
-			m = p.users()
+			err = p.sendUsers(link)
 		case slices.Contains(p.logins, link):
-			m = p.info()
+			err = link.Send(0, p.info())
 		}
-		if m == nil || link.Send(0, m) == nil {
+		if err == nil {
 			delete(p.behind, link)
 		}
 	}

@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -80,7 +81,8 @@ func (h *Handler) AskContacts(l *session.Loop) {
 }
 
 // contactsCame takes the answer. A query that failed is repeated by the next AskContacts,
-// not at once.
+// not at once. It is not repeated when the answer is longer than servers carry: the next one
+// would be as well.
 func (h *Handler) contactsCame(s *session.Client, rsp pb.Message, err error) {
 	x := &h.opt.Loop(s.Loop()).contacts
 	list, err := link.Answer[*pb.IMRecentContactSessionRsp](rsp, err)
@@ -89,7 +91,9 @@ func (h *Handler) contactsCame(s *session.Client, rsp pb.Message, err error) {
 		h.often.Warn(h.log, h.opt.Now(),
 			"conversations not answered, the client hears of everybody",
 			"conn", s.ID(), "user", s.User, "err", err)
-		x.waiting = append(x.waiting, s)
+		if !errors.Is(err, link.ErrTooLong) {
+			x.waiting = append(x.waiting, s)
+		}
 		return
 	}
 	if c := h.opt.Client(s); !s.IsClosed() && c.seat > 0 {

@@ -45,6 +45,8 @@ The faults are:
 
   kill:ROLE   SIGKILL, and a new start after a moment
   down:ROLE   SIGKILL, and a new start after 5 to 10 s
+  dying:mariadb
+              two to four times SIGKILL in a row, slow connections in between
   stop:ROLE   SIGSTOP, and SIGCONT after up to 3 s
   term:ROLE   SIGTERM, and a new start
   cut:ROLE    reset all connections to the role

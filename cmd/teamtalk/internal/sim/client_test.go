@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/im"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -35,6 +36,7 @@ const (
 	beatEvery    = 30 * time.Second
 	silenceLimit = 75 * time.Second
 	enterLimit   = 20 * time.Second
+	resentWithin = 50 * time.Second // less than the minute for which a repeat is recognised
 )
 
 // client is a client program of a user.
@@ -44,6 +46,11 @@ type client struct {
 	user uint32
 	kind kind
 	src  *source
+	only string // the message server that it connects to; "": any
+	quit bool   // it does not connect again
+	// persists is set for a Windows client that sends again on its next connection what has
+	// no ack. Its seqs go on there.
+	persists bool
 
 	conn    *connection
 	gen     int // number of the connection
@@ -133,12 +140,15 @@ func (c *client) clientType() pb.ClientType {
 func (c *client) connect() {
 	c.trying, c.since = true, c.w.now()
 	p := c.w.procs[[]string{"msg1", "msg2"}[c.src.rand.IntN(2)]]
+	if c.only != "" {
+		p = c.w.procs[c.only]
+	}
 	c.w.after(c.src.between(minLatency, maxLatency), c.name+" connects", func() {
 		c.trying = false
 		if c.conn != nil {
 			return
 		}
-		if !p.up {
+		if !p.up || p.stopping {
 			c.again = c.w.now() + c.src.between(200*time.Millisecond, 2*time.Second)
 			return
 		}
@@ -149,7 +159,10 @@ func (c *client) connect() {
 			c.again = c.w.now() + time.Second
 			return
 		}
-		c.conn, c.seq = conn, 0
+		c.conn = conn
+		if !c.persists {
+			c.seq = 0
+		}
 		c.since, c.lastIn = c.w.now(), c.w.now()
 		c.send(&pb.IMHeartBeat{}, 0)
 		c.send(pb.IMLoginReq_builder{UserName: proto.String(fmt.Sprintf("u%d", c.user)),
@@ -184,6 +197,7 @@ func (c *client) hangUp(d time.Duration) {
 
 // lost ends the connection.
 func (c *client) lost(d time.Duration) {
+	c.w.checkDrained(c)
 	if c.online {
 		end := c.w.now()
 		if c.conn.harmed != 0 {
@@ -196,6 +210,8 @@ func (c *client) lost(d time.Duration) {
 		switch {
 		case c.kind == ours:
 			m.state, m.repeat, m.seq, m.tries = waiting, m.gen != 0, 0, 0
+		case c.persists && c.w.now()-m.first < resentWithin:
+			m.state, m.tries = waiting, 0
 		case m.gen != 0:
 			c.end(m)
 		}
@@ -267,7 +283,7 @@ func (c *client) tick() {
 	now := c.w.now()
 	switch {
 	case c.conn == nil:
-		if !c.trying && now >= c.again {
+		if !c.trying && !c.quit && now >= c.again {
 			c.connect()
 		}
 		return
@@ -377,6 +393,11 @@ func (c *client) readAll() {
 		}
 		newest[peer] = max(newest[peer], d.id)
 	}
+	for id, g := range c.w.db.groups { // some texts are in the history only
+		if newest[id] == 0 && slices.Contains(g.Members, c.user) {
+			newest[id] = c.w.db.conv(im.GroupKey(id)).last
+		}
+	}
 	for _, peer := range slices.Sorted(maps.Keys(newest)) {
 		c.read(peer, newest[peer])
 	}
@@ -415,6 +436,12 @@ func (c *client) answered(seq uint16, ack *pb.IMMsgDataAck) {
 			c.w.fail("rejected", "text %s was rejected", m.body)
 		}
 		c.end(m)
+		c.pump()
+		return
+	}
+	if c.w.stock != "" && isGroup(m.to) &&
+		!c.w.db.groups[m.to].always(c.user, m.first, c.w.now()) {
+		c.end(m) // a server of the first implementation does not say that it is rejected
 		c.pump()
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,9 @@ type network struct {
 	procs map[string]*proc
 	conns []*connection // open ones, in the order of being opened
 	dials map[string]int
+	apart map[[2]string]bool // the first cannot dial the second
+
+	stock string // the server of the first implementation
 
 	// reorders and loses break the network, to test the checks: frames to clients
 	// overtake each other, or are lost.
@@ -91,6 +95,9 @@ func (p *pipe) send(frames []byte) {
 		}
 		frame := bytes.Clone(frames[:size])
 		frames = frames[size:]
+		if frame = p.conn.asStock(h, frame); frame == nil {
+			continue
+		}
 		p.conn.net.post(p.src, func() {
 			p.travel(p.conn.net.label(h, frame), func() { p.to.deliver(frame) })
 		})
@@ -189,6 +196,20 @@ func (c *connection) reset(p *pipe) {
 		func() { p.to.closed(errReset) })
 }
 
+// part cuts the connections of one process to another one, which cannot dial it until they
+// are joined.
+func (n *network) part(from, to string) {
+	n.apart[[2]string{from, to}] = true
+	for _, c := range slices.Clone(n.conns) {
+		if c.from == n.procs[from] && c.to == n.procs[to] {
+			c.cut()
+		}
+	}
+}
+
+// join ends part.
+func (n *network) join(from, to string) { delete(n.apart, [2]string{from, to}) }
+
 // kill cuts the connections of a process that has crashed: the other sides learn it. With
 // silent, they do not, as when a machine loses its power.
 func (n *network) kill(p *proc, silent bool) {
@@ -234,7 +255,7 @@ func (n *network) dial(ctx context.Context, src *source, from *proc, life *life,
 
 // connect returns the dialing side of a new connection, nil when nobody listens.
 func (n *network) connect(from, to *proc, name string) *socket {
-	if !to.up {
+	if !to.up || to.stopping || n.apart[[2]string{from.name, to.name}] {
 		return nil
 	}
 	c := n.open(name, from, to)

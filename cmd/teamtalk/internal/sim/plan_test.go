@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"teamtalk/proto/pb"
@@ -18,19 +19,21 @@ const (
 	actHalfClient               // the connection of client a becomes half-open
 	actCrash                    // process a crashes, and starts d later
 	actVanish                   // process a crashes and nobody is told
+	actStop                     // process a drains and ends, and starts d later
 	actCrashAtCommit            // db_proxy a crashes right after its next commit
 	actCutLink                  // link a is reset
 	actHalfLink                 // link a becomes half-open
 	actSlowLink                 // link a delivers nothing for d
 	actMood                     // db_proxy a has the mood n for d
+	actLag                      // the replica for reads is behind for d
 	actClock                    // the wall clock of process a is wrong by n-2 hours and d
 	actMembers                  // user b is added to group a, or removed if n is 2
 	acts
 )
 
 var actNames = [acts]string{"write", "hang up", "cut client", "half-open client", "crash",
-	"vanish", "crash at commit", "cut link", "half-open link", "slow link", "mood", "clock",
-	"members"}
+	"vanish", "stop", "crash at commit", "cut link", "half-open link", "slow link", "mood",
+	"lag", "clock", "members"}
 
 // step is an act at a time.
 type step struct {
@@ -42,8 +45,8 @@ type step struct {
 
 // actIdents are the acts as they are written in a test.
 var actIdents = [acts]string{"actWrite", "actHangUp", "actCutClient", "actHalfClient",
-	"actCrash", "actVanish", "actCrashAtCommit", "actCutLink", "actHalfLink", "actSlowLink",
-	"actMood", "actClock", "actMembers"}
+	"actCrash", "actVanish", "actStop", "actCrashAtCommit", "actCutLink", "actHalfLink",
+	"actSlowLink", "actMood", "actLag", "actClock", "actMembers"}
 
 func (s step) String() string {
 	return fmt.Sprintf("%v %s a=%d b=%d n=%d d=%v", s.at, actNames[s.act], s.a, s.b, s.n, s.d)
@@ -122,15 +125,21 @@ func (w *world) apply(p step) {
 		}
 	case actCrash, actVanish:
 		w.crash(w.order[p.a%len(w.order)], p.act == actVanish, p.d)
+	case actStop:
+		w.stop(w.order[p.a%len(w.order)], p.d)
 	case actCrashAtCommit:
 		dbs[p.a%2].crashAtCommit = true
 	case actCutLink, actHalfLink, actSlowLink:
 		w.harmLink(p)
 	case actMembers:
 		w.changeMembers(p)
+	case actLag:
+		w.db.lag = max(w.db.lag, w.now()+p.d)
 	case actClock:
 		off := time.Duration(p.n-2)*time.Hour + p.d.Truncate(time.Second)
-		w.order[p.a%len(w.order)].clock.Store(int64(off))
+		of := w.order[p.a%len(w.order)]
+		of.clock.Store(int64(off))
+		w.skewed = w.skewed || strings.HasPrefix(of.name, "msg")
 	case actMood:
 		w.setMood(dbs[p.a%2], mood(p.n), p.d)
 	}

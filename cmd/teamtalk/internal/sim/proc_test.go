@@ -29,6 +29,9 @@ type proc struct {
 	up    bool
 	clock atomic.Int64 // by how much its wall clock is wrong
 
+	stopping bool // it was told to stop, and drains
+	told     time.Duration
+
 	mood          mood // of the store, for a db_proxy
 	moods         int  // how often it changed
 	crashAtCommit bool
@@ -45,6 +48,8 @@ type life struct {
 	dialed  []*link.Group
 	routes  *link.Group // of a message server
 	end     func()      // ends its goroutines
+	drain   func(context.Context) error
+	abort   func() // ends drain
 
 	msg *msg.Server // of a message server
 }
@@ -72,8 +77,8 @@ func (p *proc) now() time.Time {
 // start starts the process.
 func (p *proc) start() {
 	p.lives++
-	p.life = &life{}
-	p.up = true
+	p.life = &life{abort: func() {}}
+	p.up, p.stopping = true, false
 	switch p.name {
 	case "db1", "db2":
 		p.startDB()
@@ -91,9 +96,15 @@ func (p *proc) crash(silent bool) {
 	if !p.up {
 		return
 	}
+	p.w.net.kill(p, silent)
+	p.over()
+}
+
+// over ends what is left of a process without connections.
+func (p *proc) over() {
 	p.up = false
 	p.dead.Store(true)
-	p.w.net.kill(p, silent)
+	p.abort()
 	p.w.db.gone(p)
 	for _, g := range p.dialed {
 		_ = g.Close() // nobody is left to be told
@@ -178,7 +189,7 @@ func (p *proc) startMsg() {
 	if err != nil {
 		panic(err)
 	}
-	p.msg = m
+	p.msg, p.drain = m, m.Drain
 	db := p.group("dbproxy", m.DBLink(), "db1", "db2")
 	routes := p.group("route", m.RouteLink(), "route")
 	p.routes = routes
@@ -191,7 +202,7 @@ func (p *proc) startMsg() {
 }
 
 func (p *proc) startRoute() {
-	p.links = p.addLoop(session.LoopOptions{Links: route.New(route.Options{
+	p.links = p.addLoop(session.LoopOptions{Links: route.New(route.Options{Now: p.now,
 		LinkTimeout: settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat})})
 }
 
@@ -217,6 +228,7 @@ func (p *proc) startDB() {
 	size := (*dbproxy.Pending).Size
 	db.SetMessages(pool.NewBatcher(workers, batches, size, db.AppendBatch))
 	ctx, cancel := context.WithCancel(context.Background())
+	p.drain = db.Drain
 	var background sync.WaitGroup
 	background.Go(func() { db.RunSync(ctx, settings.DBProxy.SessionSync) })
 	p.end = func() {

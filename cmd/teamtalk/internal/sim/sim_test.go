@@ -14,6 +14,7 @@ var (
 	firstSeed = flag.Uint64("first", 1, "first seed of TestSeeds")
 	seeds     = flag.Int("seeds", defaultSeeds, "number of seeds of TestSeeds")
 	night     = flag.Duration("for", 0, "let TestSeeds take further seeds for so long")
+	one       = flag.Bool("one", false, "end TestSeeds at the first seed that fails")
 	traced    = flag.Bool("trace", false, "print the events of seeds that fail, shrunk")
 )
 
@@ -95,6 +96,9 @@ func TestSeeds(t *testing.T) {
 		for _, f := range o.failures {
 			t.Errorf("seed %d: %v: %s: %s", seed, f.at, f.kind, f.text)
 		}
+		if *one {
+			return
+		}
 		if failed++; failed <= maxShrunk {
 			explain(t, seed, o.failures[0].kind)
 		}
@@ -165,6 +169,11 @@ func TestFound(t *testing.T) {
 			{at: 27551181 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
 			{at: 35561650 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 2},
 			{at: 36015631 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
+		}},
+		// The ack of a stored text waited for the receiver, and its connection ended.
+		"drained without an ack": {828, []step{
+			{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
+			{at: 3958264401, act: actStop, a: 5, d: 5654840664},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

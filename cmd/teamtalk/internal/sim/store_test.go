@@ -22,7 +22,8 @@ type database struct {
 	// conversation.
 	groups map[uint32]*group
 	unread map[[2]uint32]int
-	open   []*call // not answered
+	open   []*call       // not answered
+	lag    time.Duration // until when the replica for reads is behind
 
 	// forgets and namesLost break the database, to test the checks: it forgets a message
 	// that it has stored, or the client_msg_ids.
@@ -62,6 +63,7 @@ type call struct {
 	done      chan error
 	committed bool
 	dropped   bool // never to be committed
+	read      bool // the replica answers it
 }
 
 var (
@@ -81,7 +83,13 @@ type store struct {
 
 // do has run called by the scheduler some time later, and returns later still. It returns
 // an error when run was not called, or perhaps not. Calls of one name must not overlap.
-func (st *store) do(name string, run func()) error {
+func (st *store) do(name string, run func()) error { return st.call(name, run, false) }
+
+// look is do for a read that the replica answers. It finds what was committed before it
+// began, see package replica.
+func (st *store) look(name string, run func()) error { return st.call(name, run, true) }
+
+func (st *store) call(name string, run func(), read bool) error {
 	db := st.db
 	name = fmt.Sprintf("%s.%d %s", st.proc.name, st.proc.lives, name)
 	db.mu.Lock()
@@ -89,7 +97,7 @@ func (st *store) do(name string, run func()) error {
 	n := db.runs[name]
 	db.mu.Unlock()
 	c := &call{life: st.life, src: db.source(fmt.Sprintf("%s/%d", name, n)), run: run,
-		done: make(chan error, 1)}
+		done: make(chan error, 1), read: read}
 	db.post(c.src, func() { db.begin(st.proc, c) })
 	return <-c.done
 }
@@ -119,6 +127,11 @@ func (db *database) begin(p *proc, c *call) {
 	case moodStall:
 		work += c.src.between(0, 3*time.Second)
 		answer += c.src.between(0, 3*time.Second)
+	}
+	if c.read && db.now() < db.lag && commits {
+		c.run() // the replica gets no further than the read needs
+		work += c.src.between(0, settings.MySQL.ReplicaWait)
+		c.run = func() {}
 	}
 	if commits {
 		db.after(work, c.src.name+" commits", func() { db.commit(p, c) })
@@ -251,7 +264,7 @@ func (st *store) History(_ context.Context, user, peer, begin uint32, count int)
 
 func (st *store) history(user, peer, begin uint32, count int, key uint64) ([]im.Message, error) {
 	var list []im.Message
-	err := st.do(fmt.Sprintf("history %d %d %d", user, peer, begin), func() {
+	err := st.look(fmt.Sprintf("history %d %d %d", user, peer, begin), func() {
 		msgs := st.db.conv(key).msgs
 		for i := len(msgs) - 1; i >= 0 && len(list) < count; i-- {
 			if begin == 0 || msgs[i].ID <= begin {
@@ -273,7 +286,7 @@ func (st *store) MessagesByID(_ context.Context, user, peer uint32, ids []uint32
 
 func (st *store) byID(user, peer uint32, ids []uint32, key uint64) ([]im.Message, error) {
 	var list []im.Message
-	err := st.do(fmt.Sprintf("by id %d %d %v", user, peer, ids), func() {
+	err := st.look(fmt.Sprintf("by id %d %d %v", user, peer, ids), func() {
 		for _, m := range st.db.conv(key).msgs {
 			if slices.Contains(ids, m.ID) {
 				list = append(list, m)

@@ -21,7 +21,9 @@ type world struct {
 	procs   map[string]*proc
 	order   []*proc
 	clients []*client
-	plain   bool // message servers do not understand refusals, like C++ ones
+	stock   string // the server of the first implementation
+	skewed  bool   // the clock of a message server is wrong by much, or was
+	plain   bool   // message servers do not understand refusals, like C++ ones
 
 	texts    map[string]*text // by body
 	stored   map[string][]uint32
@@ -52,6 +54,9 @@ type failure struct {
 }
 
 func (w *world) fail(kind, format string, args ...any) {
+	if w.weaker(kind) {
+		return
+	}
 	w.failures = append(w.failures, failure{kind, w.now(), fmt.Sprintf(format, args...)})
 }
 
@@ -59,7 +64,8 @@ func (w *world) fail(kind, format string, args ...any) {
 func newWorld(seed uint64) *world {
 	w := &world{sched: newSched(seed), procs: map[string]*proc{}, texts: map[string]*text{},
 		stored: map[string][]uint32{}, last: map[string]uint32{}, seen: map[string]bool{}}
-	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{}}
+	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{},
+		apart: map[[2]string]bool{}}
 	w.db = &database{sched: w.sched, convs: map[uint64]*conv{}, names: map[string]*im.Message{},
 		runs: map[string]int{}, committed: w.committed, groups: newGroups(),
 		unread: map[[2]uint32]int{}}
@@ -71,6 +77,8 @@ func newWorld(seed uint64) *world {
 		w.order = append(w.order, p)
 	}
 	w.plain = w.source("versions").chance(0.2)
+	w.stock = stockOf(w.source("stock"))
+	w.net.stock = w.stock
 	src := w.source("clients")
 	for u := uint32(1); u <= users; u++ {
 		k := ours
@@ -88,7 +96,7 @@ func newWorld(seed uint64) *world {
 func (w *world) add(user uint32, k kind) {
 	name := fmt.Sprintf("c%d%s", user, [...]string{"o", "w", "p"}[k])
 	w.clients = append(w.clients, &client{w: w, name: name, user: user, kind: k,
-		src: w.source(name)})
+		src: w.source(name), persists: k == windows && w.source(name+" persists").chance(0.5)})
 }
 
 // run carries out a plan and returns what went wrong.
