@@ -21,7 +21,7 @@ func (h *Server) linkRouter(role string) *router.Router[*session.Link] {
 func (h *Server) RouteLink() session.LinkHandler {
 	r := h.linkRouter("msg_route")
 	router.Handle(r, router.Public, h.conversation.HandleRouted)
-	router.Handle(r, router.Public, h.conversation.HandleRoutedAck)
+	router.Handle(r, router.Public, h.conversation.Receipts.HandleRoutedAck)
 	router.Handle(r, router.Public, h.conversation.Reads.HandleRoutedRead)
 	router.Handle(r, router.Public, h.groups.HandleRoutedChange)
 	router.Handle(r, router.Public, h.admission.HandleServerKick)

@@ -211,7 +211,7 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 	if st := stateOf(l); now.Sub(st.checked) >= time.Second {
 		st.checked = now
 		h.marks.Note(now)
-		h.conversation.Overdue(l, now)
+		h.conversation.Receipts.Overdue(l, now)
 		h.peers.CatchUp()
 		h.presence.AskContacts(l)
 	}
@@ -226,7 +226,7 @@ func (h *Server) Open(s *session.Client) error {
 
 // Sent follows a delivery that was sent to the client of s. Loop only.
 func (h *Server) Sent(s *session.Client, tag session.Tag, frame []byte) {
-	h.conversation.Sent(s, tag, frame)
+	h.conversation.Receipts.Sent(s, tag, frame)
 }
 
 // Close forgets a connection, and tells the other servers when a user was logged in on

@@ -179,14 +179,15 @@ type Handler struct {
 	store Store
 	route Route
 
-	// Reads handles read acks.
-	Reads *Reads
+	// Receipts follows deliveries, Reads handles read acks.
+	Receipts *Receipts
+	Reads    *Reads
 
 	draining atomic.Bool
 	inFlight atomic.Int64
 	outboxes *outbox.Outboxes[attempt]
 
-	often struct{ stored, silent obs.Often }
+	often obs.Often
 }
 
 // New returns a handler. Connect must be called before the first client connects.
@@ -200,14 +201,16 @@ func New(opt Options) (*Handler, error) {
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
 		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
 	h.repeats = repeats{opt.Delivered, h.turns, opt.Groups, opt.Others}
-	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
+	h.Receipts = newReceipts(h)
+	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.Receipts.readUpTo}
 	return h, nil
 }
 
 // Connect sets the peers: store stores messages, reads takes read acks, route answers
 // questions about other message servers.
 func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
-	h.store, h.Reads.store, h.route = store, reads, route
+	h.store, h.Reads.store = store, reads
+	h.route, h.Receipts.route = route, route
 }
 
 // Client is what the package keeps for one client connection. The zero value is ready.
@@ -242,7 +245,7 @@ func NewLoop() Loop { return Loop{waits: newAckWaits()} }
 // only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
-	h.expireAcks(st, now)
+	h.Receipts.expireAcks(st, now)
 	h.outboxes.Tick(&st.outboxes)
 	h.Reads.passReads(st, now)
 }
@@ -251,9 +254,9 @@ func (h *Handler) Tick(l *session.Loop, now time.Time) {
 // wait for it get their acks, and its read acks are passed on. Loop only.
 func (h *Handler) End(s *session.Client) {
 	c := h.opt.Client(s)
-	h.endWaits(s)
+	h.Receipts.endWaits(s)
 	h.metrics.unansweredLost(int(c.unacked.n))
-	h.unwatch(h.opt.Loop(s.Loop()), c)
+	h.Receipts.unwatch(h.opt.Loop(s.Loop()), c)
 	h.Reads.FlushReads(s)
 }
 

@@ -3,7 +3,6 @@ package conversation
 import (
 	"encoding/binary"
 	"slices"
-	"time"
 
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/turns"
@@ -57,7 +56,7 @@ func (h *Handler) stored(f Message) {
 	}
 	wait := noWait
 	if h.opt.Ack == AckDelivered {
-		wait = h.waitFor(m.ToSessionID)
+		wait = h.Receipts.waitFor(m.ToSessionID)
 	}
 	// An ack that waits is registered before the delivery, so that no device can answer
 	// before. One that does not wait is sent after the delivery: a client that logs in
@@ -146,16 +145,10 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 		h.opt.Contacts.AddContact(s, m.ToSessionID)
 	}
 	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
-		h.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
+		h.Receipts.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
 		return
 	}
-	h.wait(f, kind)
-}
-
-// ack sends the ack of a message that arrived at came. Loop only.
-func (h *Handler) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came time.Time) {
-	h.metrics.ackSeconds.Observe(s.Loop().Now().Sub(came).Seconds())
-	_ = s.Send(seq, m)
+	h.Receipts.wait(f, kind)
 }
 
 // HandleRouted delivers a message that another message server accepted.

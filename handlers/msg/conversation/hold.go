@@ -32,7 +32,7 @@ func (f attempt) InDoubt() bool { return f.doubt }
 func newOutboxes(h *Handler) *outbox.Outboxes[attempt] {
 	return outbox.New(outbox.Options[attempt]{
 		Hold:   h.opt.Hold,
-		Client: h.opt.outboxOf,
+		Client: h.outboxOf,
 		Ready:  func() bool { return h.store.Up() && !h.store.Withdrawn() },
 		Send:   h.sendHeld,
 		Expired: func(f attempt, cause error) {
@@ -43,8 +43,8 @@ func newOutboxes(h *Handler) *outbox.Outboxes[attempt] {
 	})
 }
 
-func (o *Options) outboxOf(s *session.Client) *outbox.Client[attempt] {
-	return &o.Client(s).outbox
+func (h *Handler) outboxOf(s *session.Client) *outbox.Client[attempt] {
+	return &h.opt.Client(s).outbox
 }
 
 // sendHeld gives a held message to a db_proxy. Loop only.
@@ -52,7 +52,7 @@ func (h *Handler) sendHeld(f attempt) {
 	// The client may have sent it on another connection meanwhile, and a message in doubt
 	// may be committed after the search of the history.
 	if f.data.SentAs != 0 {
-		f.data.ResentWithin = h.opt.windowSeconds()
+		f.data.ResentWithin = h.windowSeconds()
 	}
 	if f.doubt {
 		h.storeAgain(f)

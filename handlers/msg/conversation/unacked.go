@@ -49,7 +49,7 @@ func kindOf(tag session.Tag) kinds {
 // They lie in a ring: acks mostly arrive in the order of the deliveries.
 type unacked struct {
 	// answers says that senders wait for this connection: it acknowledged a message from
-	// another user, and let no wait pass since. Handler.setAnswers sets it, on the loop.
+	// another user, and let no wait pass since. Receipts.setAnswers sets it, on the loop.
 	// Any goroutine reads it.
 	answers    atomic.Bool
 	acks       kinds // kinds that it acknowledges
