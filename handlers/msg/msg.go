@@ -25,7 +25,6 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
-	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/group"
 	"teamtalk/handlers/msg/missing"
 	"teamtalk/handlers/msg/passing"
@@ -73,7 +72,6 @@ type Server struct {
 	conversation *conversation.Handler
 	groups       *group.Groups
 	missing      *missing.Finder
-	delivered    *delivered.Record
 	marks        missing.Marks
 	passing      *passing.Handler
 	peers        *peers.Links
@@ -128,8 +126,6 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,
 		AndroidCut: m.androidCut, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
-	h.delivered = delivered.New(delivered.Options{Since: h.since, Now: opt.Now,
-		Registerer: opt.Registerer})
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
 		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
 		Missing: h.missing, Since: h.since, Writes: h.writes,
@@ -138,7 +134,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Hold: opt.Hold, Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
 		Client: conversationOf, Loop: conversationLoop, Online: h.online, Fanout: fanout,
-		Delivered: h.delivered, Others: h.peers, Groups: h.groups, Pushes: h.pushes,
+		Others: h.peers, Groups: h.groups, Pushes: h.pushes,
 		Contacts: h.presence, Missing: h.missing, Since: h.since,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
@@ -176,9 +172,7 @@ func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.admission.Connect(dbFirst, route)
 	h.conversation.Connect(db, dbFirst, route)
 	h.groups.Connect(db)
-	h.missing.Connect(db, func(m *pb.MsgData) {
-		h.delivered.First(conversation.OrderKey(m), m.MsgID)
-	})
+	h.missing.Connect(db, h.conversation.Found)
 	h.passing.Connect(db, dbFirst, route)
 	h.presence.Connect(dbFirst)
 	h.transfer.Connect(dbFirst, route)

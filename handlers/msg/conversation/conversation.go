@@ -25,7 +25,6 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
-	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/outbox"
 	"teamtalk/handlers/msg/turns"
 	"teamtalk/proto/pb"
@@ -139,15 +138,13 @@ type Options struct {
 	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
 
-	Online *session.Registry
-	Fanout *Fanout
-	// Delivered remembers the messages that were delivered.
-	Delivered *delivered.Record
-	Others    Others
-	Groups    Groups
-	Pushes    Pushes
-	Contacts  Contacts
-	Missing   turns.Finder
+	Online   *session.Registry
+	Fanout   *Fanout
+	Others   Others
+	Groups   Groups
+	Pushes   Pushes
+	Contacts Contacts
+	Missing  turns.Finder
 	// Since returns a session id. Sessions with that id or a higher one connected less
 	// than age ago, others before that.
 	Since func(age time.Duration) uint64
@@ -200,7 +197,7 @@ func New(opt Options) (*Handler, error) {
 	h.outboxes = newOutboxes(h)
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
 		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
-	h.repeats = repeats{opt.Delivered, h.turns, opt.Groups, opt.Others}
+	h.repeats = repeats{h.turns, opt.Groups, opt.Others}
 	h.Receipts = newReceipts(h)
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.Receipts.readUpTo}
 	return h, nil

@@ -65,10 +65,8 @@ func (h *Handler) stored(f Message) {
 	if wait != noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
-	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
-		h.turns.Take(turns.Turn{M: m, From: f.from,
-			Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
-	}
+	h.turns.Take(turns.Turn{M: m, From: f.from,
+		Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
 	if wait == noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
@@ -93,7 +91,7 @@ func (h *Handler) groupStored(f Message, late bool) {
 	}
 	// Before the ack: a client that logs in once the sender has it finds the message in
 	// the history, and does not get it delivered as well.
-	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
+	if h.turns.First(OrderKey(m), m.MsgID) {
 		h.opt.Groups.Deliver(m, f.from, late)
 	}
 	f.from.Loop().Post(func() { h.acknowledge(f, noWait) })
@@ -157,11 +155,10 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 		h.repeats.deliver(m, nil)
 		return nil
 	}
-	if !h.opt.Delivered.First(OrderKey(m), m.MsgID) {
-		return nil
-	}
 	if m.Type.IsGroup() {
-		h.opt.Groups.Deliver(m, nil, false)
+		if h.turns.First(OrderKey(m), m.MsgID) {
+			h.opt.Groups.Deliver(m, nil, false)
+		}
 		return nil
 	}
 	tag := session.Tag{Peer: m.FromUserID, ID: m.MsgID}
@@ -172,3 +169,6 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 	h.turns.Take(turns.Turn{M: m, Tag: tag})
 	return nil
 }
+
+// Found records that a search found a message, which its caller delivers. Any goroutine.
+func (h *Handler) Found(m *pb.MsgData) { h.turns.First(OrderKey(m), m.MsgID) }
