@@ -56,9 +56,8 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	}
 	ownFields(m, h.opt.Now())
 	h.number(s, seq, m, now)
-	c.writing.begin(now)
-	c.outbox.Accepted()
 	if state == sendUnknown {
+		c.outbox.Again(now)
 		m.CreateTime = c.sends.retry(seq)
 		if m.SentAs != 0 { // it may be committed after the history was searched
 			m.ResentWithin = h.windowSeconds()
@@ -66,6 +65,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		h.storeAgain(f)
 		return true, nil
 	}
+	c.outbox.Accepted(now)
 	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
 	h.metrics.received.Inc()
 	if behind {

@@ -6,7 +6,7 @@
 // sender. receipt.go takes the acks of the devices, wait.go holds the sender's ack back
 // until then, redeliver.go sends again what was not acknowledged, and read.go takes the
 // read acks. The other files hold what these decide by: order.go, sent.go and doubt.go on
-// the sender's side, unacked.go and writes.go on the receiver's, marks.go for read marks.
+// the sender's side, unacked.go on the receiver's, marks.go for read marks.
 //
 // A client's session is touched on its loop only. What must keep the order of a
 // conversation, the delivery of stored messages, runs where db_proxy's answer arrives, in
@@ -217,13 +217,16 @@ type Client struct {
 	bucket  rate.Bucket
 	reads   rate.Bucket
 	unacked unacked
-	writing writing
 	outbox  outbox.Client[attempt]
 }
 
 // Acks reports whether senders wait for this client: it acknowledged a message from
 // another user, and let no wait pass since. Any goroutine.
 func (c *Client) Acks() bool { return c.unacked.answers.Load() }
+
+// Writes reports whether the client has sent a message that may be stored, and that
+// db_proxy has not answered. Any goroutine.
+func (c *Client) Writes(now time.Time) bool { return c.outbox.Writes(now) }
 
 // Loop is what the package keeps for one loop. Loop only.
 type Loop struct {

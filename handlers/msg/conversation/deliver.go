@@ -3,6 +3,7 @@ package conversation
 import (
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/turns"
@@ -42,9 +43,7 @@ func (h *Handler) stored(f Message) {
 		h.metrics.resends.Inc()
 		h.repeats.take(m, f.from)
 		f.from.Loop().Post(func() {
-			c := h.opt.Client(f.from)
-			c.writing.end()
-			c.sends.stored(f.seq, m.MsgID)
+			h.opt.Client(f.from).sends.stored(f.seq, m.MsgID)
 			h.outboxes.Landed(f.from, true)
 			_ = f.from.Send(f.seq, ackOf(m, m.MsgID))
 		})
@@ -128,13 +127,18 @@ func connectedBefore(since uint64, sessions []*session.Client) []*session.Client
 	return slices.DeleteFunc(slices.Clone(sessions), after)
 }
 
+// notWriting returns the sessions that do not wait for the answer to a message of theirs.
+func notWriting(sessions []*session.Client, client func(*session.Client) *Client,
+	now time.Time) []*session.Client {
+	return slices.DeleteFunc(slices.Clone(sessions),
+		func(s *session.Client) bool { return client(s).Writes(now) })
+}
+
 // acknowledge sends the sender's ack of a stored message, or registers it to be sent when
 // the message is delivered. Loop only.
 func (h *Handler) acknowledge(f Message, kind waitKind) {
 	s, m := f.from, f.data
-	c := h.opt.Client(s)
-	c.writing.end()
-	c.sends.stored(f.seq, m.MsgID)
+	h.opt.Client(s).sends.stored(f.seq, m.MsgID)
 	defer h.outboxes.Landed(s, true)
 	if s.IsClosed() {
 		return

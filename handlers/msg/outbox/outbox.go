@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 )
 
@@ -97,11 +98,15 @@ func New[T Item](opt Options[T]) *Outboxes[T] {
 	return o
 }
 
-// Client is what the package keeps for a connection. The zero value is ready. Loop only.
+// Client is what the package keeps for a connection: the messages without an answer. The
+// zero value is ready. Loop only, except for Writes.
 type Client[T Item] struct {
-	flying int32
-	epoch  uint32
-	box    *box[T] // nil: nothing is held
+	// flying counts the messages in flight. doubtful counts those of the last minutes that
+	// have landed and may be stored.
+	flying, doubtful atomic.Int32
+	accepted         atomic.Int64 // when the latest message was accepted, by mono.Of
+	epoch            uint32
+	box              *box[T] // nil: nothing is held
 }
 
 // box is an outbox in use.
@@ -117,11 +122,46 @@ type box[T Item] struct {
 	pause   time.Duration
 }
 
+// writesFor is how long after the latest message a message without an answer counts for
+// Writes.
+const writesFor = time.Minute
+
 // Accepted records that a message is in flight: from now on until Landed.
-func (c *Client[T]) Accepted() { c.flying++ }
+func (c *Client[T]) Accepted(now time.Time) {
+	if c.doubtful.Load() > 0 && !c.recently(now) {
+		c.doubtful.Store(0)
+	}
+	c.flying.Add(1)
+	c.accepted.Store(mono.Of(now))
+}
+
+// Doubted records that a message lands that may be stored. It counts for Writes until it
+// is in flight again.
+func (c *Client[T]) Doubted() { c.doubtful.Add(1) }
+
+// Again records that a message is in flight that has landed in doubt: its sender has
+// repeated it, or its answer has arrived late.
+func (c *Client[T]) Again(now time.Time) {
+	c.Accepted(now)
+	if c.doubtful.Load() > 0 {
+		c.doubtful.Add(-1)
+	}
+}
 
 // InFlight returns the number of messages in flight, those that are held among them.
-func (c *Client[T]) InFlight() int { return int(c.flying) }
+func (c *Client[T]) InFlight() int { return int(c.flying.Load()) }
+
+func (c *Client[T]) recently(now time.Time) bool {
+	return time.Duration(mono.Of(now)-c.accepted.Load()) < writesFor
+}
+
+// Writes reports whether the client has sent a message that may be stored, and that
+// db_proxy has not answered. A message that a search of package turns or group finds does
+// not say which session sent it. So it goes to no session of its sender that writes. Any
+// goroutine.
+func (c *Client[T]) Writes(now time.Time) bool {
+	return c.flying.Load()+c.doubtful.Load() > 0 && c.recently(now)
+}
 
 // Epoch returns the epoch of a message that is sent now.
 func (c *Client[T]) Epoch() uint32 { return c.epoch }
@@ -203,7 +243,7 @@ func (o *Outboxes[T]) take(b *box[T]) T {
 // Landed records that a message is no longer in flight. stored says that it is stored.
 func (o *Outboxes[T]) Landed(s *session.Client, stored bool) {
 	c := o.opt.Client(s)
-	c.flying--
+	c.flying.Add(-1)
 	b := c.box
 	if b == nil {
 		return
