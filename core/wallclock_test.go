@@ -19,7 +19,6 @@ var wallClock = map[string]string{
 	"core/mono/steady.go":       "the reading of another clock",
 	"core/blob/folder.go":       "a tag of a file's time on disk",
 	"core/session/loop.go":      "milliseconds from the loop's begin on, with Sub",
-	"core/session/conn.go":      "the begin of loop.go",
 	"handlers/msg/turns/repeat": "times in the database, with a margin",
 	"sql/store/sync.go":         "times in the database, with a margin",
 	"sql/store/clientids.go":    "times in the database, a day long",

@@ -205,7 +205,7 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 	if st := stateOf(l); now.Sub(st.checked) >= time.Second {
 		st.checked = now
 		h.marks.Note(now)
-		h.conversation.Receipts.Overdue(l, now)
+		h.conversation.Receipts.Overdue(l)
 		h.peers.CatchUp()
 		h.presence.AskContacts(l)
 	}

@@ -11,13 +11,15 @@ func (r *Receipts) Sent(s *session.Client, tag session.Tag, frame []byte) {
 	if tag.Flags&TagGroup == 0 {
 		r.opt.Contacts.AddContact(s, tag.Peer)
 	}
-	c, st := r.opt.Client(s), r.opt.Loop(s.Loop())
-	u := &c.unacked
-	d := delivery{tag: tag, at: st.ms(s.Loop().Now())}
+	c, l := r.opt.Client(s), s.Loop()
+	st, u := r.opt.Loop(l), &c.unacked
+	d := delivery{tag: tag, at: l.Millis()}
 	if u.acks&kindOf(tag) != 0 {
 		d.frame = frame
 	}
-	r.metrics.unansweredLost(u.makeRoom(&d, func(old *delivery) { r.noRoomFor(s, old) }))
+	if !u.hasRoom(&d) {
+		r.metrics.unansweredLost(u.makeRoom(&d, func(old *delivery) { r.noRoomFor(s, old) }))
+	}
 	u.add(d, &st.rings)
 	st.watch(s, c)
 }
@@ -33,14 +35,6 @@ func (r *Receipts) noRoomFor(s *session.Client, d *delivery) {
 	if !r.othersAnswer(s) {
 		r.receipt(s, d.tag)
 	}
-}
-
-// ms returns the milliseconds since the loop's first delivery, on the monotonic clock.
-func (st *Loop) ms(now time.Time) int64 {
-	if st.start.IsZero() {
-		st.start = now
-	}
-	return now.Sub(st.start).Milliseconds()
 }
 
 // watch enters a session with unacked deliveries in the loop's list, unwatch removes it.
@@ -68,9 +62,9 @@ func (r *Receipts) unwatch(st *Loop, c *Client) {
 
 // Overdue handles the deliveries that were not acknowledged in time. It is called about
 // once a second. Loop only.
-func (r *Receipts) Overdue(l *session.Loop, now time.Time) {
+func (r *Receipts) Overdue(l *session.Loop) {
 	st := r.opt.Loop(l)
-	ms := st.ms(now)
+	ms := l.Millis()
 	for i := len(st.waiting) - 1; i >= 0; i-- {
 		r.overdueOf(st, st.waiting[i], ms)
 	}
