@@ -233,8 +233,8 @@ type Loop struct {
 	waits    ackWaits
 	waiting  []*session.Client // the sessions with unacked deliveries
 	outboxes outbox.Loop
-	start    time.Time // see ms
 	rings    ringPool
+	acked    ackCounts
 	reads    map[*session.Client][]heldRead // read acks beyond the rate
 }
 
@@ -248,6 +248,7 @@ func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	h.Receipts.expireAcks(st, now)
 	h.outboxes.Tick(&st.outboxes)
 	h.Reads.passReads(st, now)
+	h.metrics.acked(&st.acked)
 }
 
 // End drops what the loop keeps for a client that is logged in and ends: senders that

@@ -87,14 +87,30 @@ func (m *metrics) unansweredLost(n int) {
 	}
 }
 
-// acked counts a delivery that a device acknowledged.
-func (m *metrics) acked(kind kinds) {
+// ackCounts is the deliveries that the devices of a loop acknowledged since the last tick,
+// by kind. Each delivery has an ack: to count all at one place would make the loops wait
+// for each other.
+type ackCounts struct{ single, own, group int }
+
+// add counts a delivery.
+func (n *ackCounts) add(kind kinds) {
 	switch kind {
 	case kindGroup:
-		m.acksGroup.Inc()
+		n.group++
 	case kindOwn:
-		m.acksOwn.Inc()
+		n.own++
 	default:
-		m.acksSingle.Inc()
+		n.single++
 	}
+}
+
+// acked adds n to the metrics and sets it to zero.
+func (m *metrics) acked(n *ackCounts) {
+	if *n == (ackCounts{}) {
+		return
+	}
+	m.acksSingle.Add(float64(n.single))
+	m.acksOwn.Add(float64(n.own))
+	m.acksGroup.Add(float64(n.group))
+	*n = ackCounts{}
 }

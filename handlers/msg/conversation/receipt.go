@@ -40,14 +40,14 @@ func (r *Receipts) HandleAck(s *session.Client, _ uint16, m *pb.IMMsgDataAck) er
 		r.metrics.acksUnmatched.Inc()
 		return nil // acknowledged before, no longer followed, or never delivered
 	}
-	tag := u.at(i).tag
+	tag, st := u.at(i).tag, r.opt.Loop(s.Loop())
 	kind := kindOf(tag)
 	u.remove(i)
 	if u.n == 0 {
-		r.unwatch(r.opt.Loop(s.Loop()), c)
+		r.unwatch(st, c)
 	}
 	u.acks |= kind
-	r.metrics.acked(kind)
+	st.acked.add(kind)
 	if kind == kindSingle {
 		r.setAnswers(s, true)
 		r.receipt(s, tag)
