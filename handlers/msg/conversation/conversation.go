@@ -75,6 +75,8 @@ type Route interface {
 
 // Others is the other message servers. Any goroutine.
 type Others interface {
+	// Alone reports whether there can be none.
+	Alone() bool
 	// Forward gives m to the route server that passes it on. It reports whether it was
 	// taken.
 	Forward(m pb.Message) bool

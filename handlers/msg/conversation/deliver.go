@@ -69,14 +69,20 @@ func (h *Handler) stored(f Message) {
 	if wait == noWait {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
+	if !h.others.Alone() {
+		h.forward(m, wait)
+	}
+	h.opt.Pushes.Stored(m, nil)
+}
 
+// forward gives a message between users to the other message servers.
+func (h *Handler) forward(m *pb.MsgData, wait waitKind) {
 	forward := *m
 	forward.ClientMsgID = nil
 	if wait != noWait { // the ack of any device counts, also if the recipient has one here
 		forward.AttachData = wantAck
 	}
 	h.others.Forward(&forward)
-	h.opt.Pushes.Stored(m, nil)
 }
 
 // groupStored is stored for a message to a group: the sender gets its ack at once. late
@@ -94,8 +100,10 @@ func (h *Handler) groupStored(f Message, late bool) {
 		h.opt.Groups.Deliver(m, f.from, late)
 	}
 	f.from.Loop().Post(func() { h.acknowledge(f, noWait) })
-	forward := *m
-	h.others.Forward(&forward)
+	if !h.others.Alone() {
+		forward := *m
+		h.others.Forward(&forward)
+	}
 }
 
 // deliver sends a message to all devices of both users here, except the one that it is
