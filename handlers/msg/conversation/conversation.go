@@ -3,8 +3,8 @@
 //
 // A message passes through the files in this order: accept.go checks it, deduplicates it
 // and gives it to db_proxy. deliver.go delivers the stored message and acks it to the
-// sender. receipt.go takes the acks of the devices, wait.go holds the sender's ack back
-// until then, redeliver.go sends again what was not acknowledged, and read.go takes the
+// sender. receipt.go takes the acks of the devices, package waits holds the sender's ack
+// back until then, redeliver.go sends again what was not acknowledged, and read.go takes the
 // read acks. The other files hold what these decide by: order.go, sent.go and doubt.go on
 // the sender's side, unacked.go and writes.go on the receiver's, marks.go for read marks.
 //
@@ -28,6 +28,7 @@ import (
 	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/outbox"
 	"teamtalk/handlers/msg/turns"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -138,6 +139,8 @@ type Options struct {
 	// Client and Loop return what this package keeps for a session and for a loop.
 	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
+	// Loops returns all loops.
+	Loops func() []*session.Loop
 
 	Online *session.Registry
 	Fanout *Fanout
@@ -184,6 +187,7 @@ type Handler struct {
 
 	draining atomic.Bool
 	inFlight atomic.Int64
+	waits    *waits.Waits
 	outboxes *outbox.Outboxes[attempt]
 
 	often struct{ stored, silent obs.Often }
@@ -197,6 +201,7 @@ func New(opt Options) (*Handler, error) {
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
 	h.outboxes = newOutboxes(h)
+	h.waits = newWaits(h)
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
 		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
 	h.repeats = repeats{opt.Delivered, h.turns, opt.Groups, opt.Others}
@@ -208,6 +213,7 @@ func New(opt Options) (*Handler, error) {
 // questions about other message servers.
 func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
 	h.store, h.Reads.store, h.route = store, reads, route
+	h.waits.Connect(route)
 }
 
 // Client is what the package keeps for one client connection. The zero value is ready.
@@ -225,9 +231,9 @@ type Client struct {
 // another user, and let no wait pass since. Any goroutine.
 func (c *Client) Acks() bool { return c.unacked.answers.Load() }
 
-// Loop is what the package keeps for one loop. Loop only.
+// Loop is what the package keeps for one loop. The zero value is ready. Loop only.
 type Loop struct {
-	waits    ackWaits
+	waits    waits.Loop
 	waiting  []*session.Client // the sessions with unacked deliveries
 	outboxes outbox.Loop
 	start    time.Time // see ms
@@ -235,14 +241,11 @@ type Loop struct {
 	reads    map[*session.Client][]heldRead // read acks beyond the rate
 }
 
-// NewLoop returns the state of a loop.
-func NewLoop() Loop { return Loop{waits: newAckWaits()} }
-
 // Tick sends the acks that waited long enough and the read acks whose turn it is. Loop
 // only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
-	h.expireAcks(st, now)
+	h.waits.Tick(l, now)
 	h.outboxes.Tick(&st.outboxes)
 	h.Reads.passReads(st, now)
 }

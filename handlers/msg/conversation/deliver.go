@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/turns"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -55,28 +56,28 @@ func (h *Handler) stored(f Message) {
 		h.groupStored(f, false)
 		return
 	}
-	wait := noWait
+	wait := waits.None
 	if h.opt.Ack == AckDelivered {
-		wait = h.waitFor(m.ToSessionID)
+		wait = h.waits.For(m.ToSessionID)
 	}
 	// An ack that waits is registered before the delivery, so that no device can answer
 	// before. One that does not wait is sent after the delivery: a client that logs in
 	// once the sender has its ack finds the message in the history, and does not get it
 	// delivered as well.
-	if wait != noWait {
+	if wait != waits.None {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
 	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
 		h.turns.Take(turns.Turn{M: m, From: f.from,
 			Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
 	}
-	if wait == noWait {
+	if wait == waits.None {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
 
 	forward := *m
 	forward.ClientMsgID = nil
-	if wait != noWait { // the ack of any device counts, also if the recipient has one here
+	if wait != waits.None { // the ack of any device counts, also if the recipient has one here
 		forward.AttachData = wantAck
 	}
 	h.others.Forward(&forward)
@@ -97,7 +98,7 @@ func (h *Handler) groupStored(f Message, late bool) {
 	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
 		h.opt.Groups.Deliver(m, f.from, late)
 	}
-	f.from.Loop().Post(func() { h.acknowledge(f, noWait) })
+	f.from.Loop().Post(func() { h.acknowledge(f, waits.None) })
 	forward := *m
 	h.others.Forward(&forward)
 }
@@ -133,7 +134,7 @@ func connectedBefore(since uint64, sessions []*session.Client) []*session.Client
 
 // acknowledge sends the sender's ack of a stored message, or registers it to be sent when
 // the message is delivered. Loop only.
-func (h *Handler) acknowledge(f Message, kind waitKind) {
+func (h *Handler) acknowledge(f Message, kind waits.Kind) {
 	s, m := f.from, f.data
 	c := h.opt.Client(s)
 	c.writing.end()
@@ -145,11 +146,12 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 	if !m.Type.IsGroup() {
 		h.opt.Contacts.AddContact(s, m.ToSessionID)
 	}
-	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
+	if kind == waits.None || (kind == waits.Elsewhere && !h.route.Up()) {
 		h.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
 		return
 	}
-	h.wait(f, kind)
+	key := waits.Key{From: m.FromUserID, To: m.ToSessionID, ID: m.MsgID}
+	h.waits.Hold(s, f.seq, key, f.at, kind)
 }
 
 // ack sends the ack of a message that arrived at came. Loop only.

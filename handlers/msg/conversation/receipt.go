@@ -2,10 +2,12 @@ package conversation
 
 import (
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -63,7 +65,7 @@ func (h *Handler) readUpTo(s *session.Client, m *pb.IMMsgDataReadAck) {
 
 // receipt tells the sender's server that a message from another user has arrived.
 func (h *Handler) receipt(s *session.Client, tag session.Tag) {
-	h.answered(s.Loop(), waitKey{from: tag.Peer, to: s.User, id: tag.ID})
+	h.answered(s.Loop(), waits.Key{From: tag.Peer, To: s.User, ID: tag.ID})
 	if tag.Flags&TagRemote == 0 {
 		return
 	}
@@ -102,4 +104,57 @@ func (h *Handler) setAnswers(s *session.Client, answers bool) {
 		return
 	}
 	h.others.AcksChanged(s)
+}
+
+// newWaits returns the acks of senders that wait for the devices of receivers.
+func newWaits(h *Handler) *waits.Waits {
+	return waits.New(waits.Options{Wait: h.opt.AckWait, Loops: h.opt.Loops, Online: h.online,
+		Loop:        func(l *session.Loop) *waits.Loop { return &h.opt.Loop(l).waits },
+		Acks:        func(s *session.Client) bool { return h.opt.Client(s).Acks() },
+		HasReceipts: h.others.HasReceipts,
+		Ack: func(s *session.Client, seq uint16, key waits.Key, came time.Time) {
+			h.ack(s, seq, newAck(key.From, target{id: key.To}, key.ID), came)
+		},
+		Overdue: func(s *session.Client, key waits.Key) {
+			tag := session.Tag{Peer: key.From, ID: key.ID}
+			if h.opt.Client(s).unacked.find(tag) >= 0 {
+				h.fellSilent(s, "from", key.From, "msg", key.ID)
+			}
+		},
+		Registerer: h.opt.Registerer})
+}
+
+// RouteLost sends the acks that wait for devices on other message servers: a route server
+// that forwards acks is no longer connected. Any goroutine.
+func (h *Handler) RouteLost() { h.waits.RouteLost() }
+
+// PCLeft tells that a user has no pc online any more. Any goroutine.
+func (h *Handler) PCLeft(user uint32) { h.waits.PCLeft(user) }
+
+// fellSilent records that a sender waited for the device of s for the whole AckWait, or
+// that a redelivery was in vain. No sender waits for it any more until it acknowledges
+// again. args are added to the log. Loop only.
+func (h *Handler) fellSilent(s *session.Client, args ...any) {
+	if h.opt.Client(s).Acks() {
+		args = append(args, "waited", h.opt.AckWait, "conn", s.ID(), "user", s.User,
+			"client", s.ClientType.String())
+		h.often.silent.Warn(h.log, h.opt.Now(),
+			"device stopped acknowledging, senders no longer wait for it", args...)
+	}
+	h.setAnswers(s, false)
+}
+
+// answered releases the ack of a message that a device of its receiver acknowledged, if
+// its sender waits here. here is the loop that the caller runs on, nil if it runs on
+// none.
+func (h *Handler) answered(here *session.Loop, key waits.Key) {
+	if h.opt.Ack == AckDelivered {
+		h.waits.Acknowledged(here, key)
+	}
+}
+
+// HandleRoutedAck takes the ack of a device on another message server.
+func (h *Handler) HandleRoutedAck(_ *session.Link, _ uint16, m *pb.IMMsgDataAck) error {
+	h.answered(nil, waits.Key{From: m.GetSessionId(), To: m.GetUserId(), ID: m.GetMsgId()})
+	return nil
 }
