@@ -32,7 +32,9 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	giveUp()
 	writers.Wait()
 	now := time.Now()
-	row.Silence, row.Beyond = l.Silence(now).Milliseconds(), l.Beyond(now).Milliseconds()
+	row.Silence = l.Silence(now).Milliseconds()
+	beyond, worst := l.Beyond(now)
+	row.Beyond, row.Worst = beyond.Milliseconds(), worst
 	row.Down = down.Milliseconds()
 	if row.Counts, err = r.check(ctx, l, base); err != nil {
 		return row, err
@@ -95,6 +97,7 @@ func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longes
 		}
 		row.Rounds++
 		from := time.Now()
+		l.Begin(from)
 		if err := f.do(ctx, in); err != nil {
 			l.Report(fmt.Sprintf("round %d: %v", row.Rounds, err))
 		}

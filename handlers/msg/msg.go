@@ -102,7 +102,8 @@ func New(opt Options) (*Server, error) {
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
 		Alone: opt.Alone, Online: h.online, Acks: acks, RouteChanged: func() { h.groups.Forget() },
-		Now: opt.Now, Registerer: opt.Registerer})
+		RouteLost: func() { h.conversation.Receipts.RouteLost() },
+		Now:       opt.Now, Registerer: opt.Registerer})
 	soundTooLong := texts.Encrypt(conversation.SoundTooLong)
 	if err := h.build(soundTooLong, newMetrics(opt.Registerer, h.online)); err != nil {
 		return nil, err
@@ -133,7 +134,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 	if h.conversation, err = conversation.New(conversation.Options{Ack: opt.Ack,
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Hold: opt.Hold, Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
-		Client: conversationOf, Loop: conversationLoop, Online: h.online, Fanout: fanout,
+		Client: conversationOf, Loop: conversationLoop, Loops: h.allLoops,
+		Online: h.online, Fanout: fanout,
 		Others: h.peers, Groups: h.groups, Pushes: h.pushes,
 		Contacts: h.presence, Missing: h.missing, Since: h.since,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
@@ -185,7 +187,7 @@ func (h *Server) Announce(ip1, ip2 string, port int) { h.peers.Announce(ip1, ip2
 
 // OpenLoop prepares a loop.
 func (h *Server) OpenLoop(l *session.Loop) {
-	l.Data = &loopState{conversation: conversation.NewLoop()}
+	l.Data = &loopState{}
 	h.mu.Lock()
 	h.loops = append(h.loops, l)
 	h.mu.Unlock()

@@ -168,7 +168,7 @@ func TestResendOnNewConnection(t *testing.T) {
 // A message whose answer from db_proxy is lost: repeated, it is delivered if it was
 // stored, and stored if it was not.
 func TestResendAfterNoAnswer(t *testing.T) {
-	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+	inWorld(t, Options{Hold: -1, Ack: AckStored}, func(w *world) {
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
 		ids := func(d *device, cmd pb.Command) uint32 {
 			t.Helper()

@@ -138,8 +138,8 @@ func unfit(m *pb.MsgData, requireCipher bool) string {
 // the order of the answers. Loop only.
 func (h *Handler) send(f attempt) {
 	if c := h.opt.Client(f.from); f.repeats || f.holds {
-		if !f.repeats {
-			f.epoch = c.outbox.Epoch()
+		if f.holds && (!f.repeats || c.sends.order.find(f.target) == nil) {
+			f.epoch = c.outbox.EpochAfter(f.epoch)
 		}
 		f.data.SenderConn, f.data.Epoch = c.sends.order.conn, f.epoch
 	}

@@ -3,8 +3,8 @@
 //
 // A message passes through the files in this order: accept.go checks it, deduplicates it
 // and gives it to db_proxy. deliver.go delivers the stored message and acks it to the
-// sender. receipt.go takes the acks of the devices, wait.go holds the sender's ack back
-// until then, redeliver.go sends again what was not acknowledged, and read.go takes the
+// sender. receipt.go takes the acks of the devices, package waits holds the sender's ack
+// back until then, redeliver.go sends again what was not acknowledged, and read.go takes the
 // read acks. The other files hold what these decide by: order.go, sent.go and doubt.go on
 // the sender's side, unacked.go on the receiver's, marks.go for read marks.
 //
@@ -27,6 +27,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/outbox"
 	"teamtalk/handlers/msg/turns"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -139,6 +140,8 @@ type Options struct {
 	// Client and Loop return what this package keeps for a session and for a loop.
 	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
+	// Loops returns all loops.
+	Loops func() []*session.Loop
 
 	Online   *session.Registry
 	Fanout   *Fanout
@@ -208,8 +211,8 @@ func New(opt Options) (*Handler, error) {
 // Connect sets the peers: store stores messages, reads takes read acks, route answers
 // questions about other message servers.
 func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
-	h.store, h.Reads.store = store, reads
-	h.route, h.Receipts.route = route, route
+	h.store, h.Reads.store, h.route = store, reads, route
+	h.Receipts.waits.Connect(route)
 }
 
 // Client is what the package keeps for one client connection. The zero value is ready.
@@ -230,9 +233,9 @@ func (c *Client) Acks() bool { return c.unacked.answers.Load() }
 // db_proxy has not answered. Any goroutine.
 func (c *Client) Writes(now time.Time) bool { return c.outbox.Writes(now) }
 
-// Loop is what the package keeps for one loop. Loop only.
+// Loop is what the package keeps for one loop. The zero value is ready. Loop only.
 type Loop struct {
-	waits    ackWaits
+	waits    waits.Loop
 	waiting  []*session.Client // the sessions with unacked deliveries
 	outboxes outbox.Loop
 	rings    ringPool
@@ -240,14 +243,11 @@ type Loop struct {
 	reads    map[*session.Client][]heldRead // read acks beyond the rate
 }
 
-// NewLoop returns the state of a loop.
-func NewLoop() Loop { return Loop{waits: newAckWaits()} }
-
 // Tick sends the acks that waited long enough and the read acks whose turn it is. Loop
 // only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
-	h.Receipts.expireAcks(st, now)
+	h.Receipts.waits.Tick(l, now)
 	h.outboxes.Tick(&st.outboxes)
 	h.Reads.passReads(st, now)
 	h.metrics.acked(&st.acked)

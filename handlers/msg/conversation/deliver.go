@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/turns"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -53,20 +54,20 @@ func (h *Handler) stored(f Message) {
 		h.groupStored(f, false)
 		return
 	}
-	wait := noWait
+	wait := waits.None
 	if h.opt.Ack == AckDelivered {
-		wait = h.Receipts.waitFor(m.ToSessionID)
+		wait = h.Receipts.waits.For(m.ToSessionID)
 	}
 	// An ack that waits is registered before the delivery, so that no device can answer
 	// before. One that does not wait is sent after the delivery: a client that logs in
 	// once the sender has its ack finds the message in the history, and does not get it
 	// delivered as well.
-	if wait != noWait {
+	if wait != waits.None {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
 	h.turns.Take(turns.Turn{M: m, From: f.from,
 		Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
-	if wait == noWait {
+	if wait == waits.None {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
 	if !h.others.Alone() {
@@ -76,10 +77,10 @@ func (h *Handler) stored(f Message) {
 }
 
 // forward gives a message between users to the other message servers.
-func (h *Handler) forward(m *pb.MsgData, wait waitKind) {
+func (h *Handler) forward(m *pb.MsgData, wait waits.Kind) {
 	forward := *m
 	forward.ClientMsgID = nil
-	if wait != noWait { // the ack of any device counts, also if the recipient has one here
+	if wait != waits.None { // the ack of any device counts, also if the recipient has one here
 		forward.AttachData = wantAck
 	}
 	h.others.Forward(&forward)
@@ -99,7 +100,7 @@ func (h *Handler) groupStored(f Message, late bool) {
 	if h.turns.First(OrderKey(m), m.MsgID) {
 		h.opt.Groups.Deliver(m, f.from, late)
 	}
-	f.from.Loop().Post(func() { h.acknowledge(f, noWait) })
+	f.from.Loop().Post(func() { h.acknowledge(f, waits.None) })
 	if !h.others.Alone() {
 		forward := *m
 		h.others.Forward(&forward)
@@ -144,7 +145,7 @@ func notWriting(sessions []*session.Client, client func(*session.Client) *Client
 
 // acknowledge sends the sender's ack of a stored message, or registers it to be sent when
 // the message is delivered. Loop only.
-func (h *Handler) acknowledge(f Message, kind waitKind) {
+func (h *Handler) acknowledge(f Message, kind waits.Kind) {
 	s, m := f.from, f.data
 	h.opt.Client(s).sends.stored(f.seq, m.MsgID)
 	defer h.outboxes.Landed(s, true)
@@ -154,11 +155,12 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 	if !m.Type.IsGroup() {
 		h.opt.Contacts.AddContact(s, m.ToSessionID)
 	}
-	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
+	if kind == waits.None || (kind == waits.Elsewhere && !h.route.Up()) {
 		h.Receipts.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
 		return
 	}
-	h.Receipts.wait(f, kind)
+	key := waits.Key{From: m.FromUserID, To: m.ToSessionID, ID: m.MsgID}
+	h.Receipts.waits.Hold(s, f.seq, key, f.at, kind)
 }
 
 // HandleRouted delivers a message that another message server accepted.

@@ -12,9 +12,9 @@ import (
 
 // A message of a client that does not repeat it is held when no db_proxy stored it, and
 // stored later: see package outbox. Clients that set want_refusal are told at once
-// instead, and repeat the message. Windows clients repeat a message once. A message of
-// theirs is held only when no db_proxy received it, and no other one of its conversation
-// has failed: see order.go.
+// instead, and repeat the message. Windows clients repeat a message once, 6 s after it. A
+// message of theirs is held for less than that, unless another one of its conversation has
+// been given up: then they have to repeat both, see order.go.
 
 // Number, At, Size and InDoubt make attempt an outbox.Item.
 func (f attempt) Number() uint32 { return f.came }
@@ -71,7 +71,7 @@ var errBehind = im.Errorf(im.Busy, "a message before it was not stored")
 
 // isBehind reports whether an accepted message has to be held behind others. Loop only.
 func (c *Client) isBehind(f *attempt) bool {
-	return f.holds && (c.outbox.Holds() || !f.repeats && c.sends.order.isFailing(f.target))
+	return f.holds && (c.outbox.Holds() || c.sends.order.isFailing(f.target))
 }
 
 // hold takes a message whose attempt ended with err, and returns true, if it can be stored
@@ -87,6 +87,9 @@ func (h *Handler) hold(f attempt, err error) bool {
 	if !h.opt.Client(f.from).mayHold(&f, err) {
 		return false
 	}
+	if f.repeats {
+		h.outboxes.Failed(l, f.from, f.epoch)
+	}
 	f.doubt = f.doubt || doubtful(err)
 	return h.outboxes.Hold(l, f.from, f, err)
 }
@@ -100,10 +103,8 @@ func (c *Client) mayHold(f *attempt, err error) bool {
 	switch {
 	case errors.Is(err, errNoReason), errors.As(err, &overdue):
 		return false
-	case f.repeats:
-		if !errors.Is(err, link.ErrNotSent) || c.sends.order.find(f.target) != nil {
-			return false
-		}
+	case f.repeats && c.sends.order.find(f.target) != nil:
+		return false
 	case doubtful(err):
 		return f.data.SentAs != 0 || len(f.data.ClientMsgID) > 0
 	}

@@ -14,9 +14,6 @@ type metrics struct {
 	// of acks
 	acksSingle, acksOwn, acksGroup, acksRead prometheus.Counter
 	acksUnmatched                            prometheus.Counter
-	ackWaits                                 *prometheus.CounterVec
-	waitsHere, waitsElsewhere                prometheus.Counter // of ackWaits
-	ackTimeouts                              prometheus.Counter
 	ackSeconds                               prometheus.Histogram
 	reads                                    *prometheus.CounterVec
 }
@@ -52,11 +49,6 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			"kind"),
 		acksUnmatched: counter("delivery_acks_unmatched_total",
 			"Acks of devices that match no delivery; they change nothing."),
-		ackWaits: vec("ack_waits_total",
-			"Acks to senders held back for the receiver's device, by its place: here, elsewhere.",
-			"where"),
-		ackTimeouts: counter("ack_timeouts_total",
-			"Acks sent because the recipient's devices took longer than ack_wait."),
 		ackSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "teamtalk_msg_ack_seconds",
 			Help: "Time from the arrival of a message to the ack to its sender. It contains the " +
@@ -71,12 +63,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")
-	m.waitsHere = m.ackWaits.WithLabelValues("here")
-	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
 		reg.MustRegister(m.received, m.dropped, m.notStored, m.storedLate, m.resends, m.redelivered,
-			m.unanswered, m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts,
-			m.ackSeconds, m.reads)
+			m.unanswered, m.acks, m.acksUnmatched, m.ackSeconds, m.reads)
 	}
 	return m
 }

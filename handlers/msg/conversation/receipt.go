@@ -3,11 +3,13 @@ package conversation
 import (
 	"log/slog"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -19,14 +21,16 @@ type Receipts struct {
 	metrics *metrics
 	online  *session.Registry
 	others  Others
-	route   Route // set by Connect
+	waits   *waits.Waits
 
 	silent obs.Often
 }
 
 func newReceipts(h *Handler) *Receipts {
-	return &Receipts{opt: &h.opt, log: h.log, metrics: &h.metrics, online: h.online,
+	r := &Receipts{opt: &h.opt, log: h.log, metrics: &h.metrics, online: h.online,
 		others: h.others}
+	r.waits = newWaits(r)
+	return r
 }
 
 // HandleAck takes a device's ack of a delivery. An ack that matches no delivery changes
@@ -83,7 +87,7 @@ func (r *Receipts) readUpTo(s *session.Client, m *pb.IMMsgDataReadAck) {
 
 // receipt tells the sender's server that a message from another user has arrived.
 func (r *Receipts) receipt(s *session.Client, tag session.Tag) {
-	r.answered(s.Loop(), waitKey{from: tag.Peer, to: s.User, id: tag.ID})
+	r.answered(s.Loop(), waits.Key{From: tag.Peer, To: s.User, ID: tag.ID})
 	if tag.Flags&TagRemote == 0 {
 		return
 	}
@@ -122,4 +126,63 @@ func (r *Receipts) setAnswers(s *session.Client, answers bool) {
 		return
 	}
 	r.others.AcksChanged(s)
+}
+
+// newWaits returns the acks of senders that wait for the devices of receivers.
+func newWaits(r *Receipts) *waits.Waits {
+	return waits.New(waits.Options{Wait: r.opt.AckWait, Loops: r.opt.Loops, Online: r.online,
+		Loop:        func(l *session.Loop) *waits.Loop { return &r.opt.Loop(l).waits },
+		Acks:        func(s *session.Client) bool { return r.opt.Client(s).Acks() },
+		HasReceipts: r.others.HasReceipts,
+		Ack: func(s *session.Client, seq uint16, key waits.Key, came time.Time) {
+			r.ack(s, seq, newAck(key.From, target{id: key.To}, key.ID), came)
+		},
+		Overdue: func(s *session.Client, key waits.Key) {
+			tag := session.Tag{Peer: key.From, ID: key.ID}
+			if r.opt.Client(s).unacked.find(tag) >= 0 {
+				r.fellSilent(s, "from", key.From, "msg", key.ID)
+			}
+		},
+		Registerer: r.opt.Registerer})
+}
+
+// ack sends the ack of a message that arrived at came. Loop only.
+func (r *Receipts) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came time.Time) {
+	r.metrics.ackSeconds.Observe(s.Loop().Now().Sub(came).Seconds())
+	_ = s.Send(seq, m)
+}
+
+// RouteLost sends the acks that wait for devices on other message servers: a route server
+// that forwards acks is no longer connected. Any goroutine.
+func (r *Receipts) RouteLost() { r.waits.RouteLost() }
+
+// PCLeft tells that a user has no pc online any more. Any goroutine.
+func (r *Receipts) PCLeft(user uint32) { r.waits.PCLeft(user) }
+
+// fellSilent records that a sender waited for the device of s for the whole AckWait, or
+// that a redelivery was in vain. No sender waits for it any more until it acknowledges
+// again. args are added to the log. Loop only.
+func (r *Receipts) fellSilent(s *session.Client, args ...any) {
+	if r.opt.Client(s).Acks() {
+		args = append(args, "waited", r.opt.AckWait, "conn", s.ID(), "user", s.User,
+			"client", s.ClientType.String())
+		r.silent.Warn(r.log, r.opt.Now(),
+			"device stopped acknowledging, senders no longer wait for it", args...)
+	}
+	r.setAnswers(s, false)
+}
+
+// answered releases the ack of a message that a device of its receiver acknowledged, if
+// its sender waits here. here is the loop that the caller runs on, nil if it runs on
+// none.
+func (r *Receipts) answered(here *session.Loop, key waits.Key) {
+	if r.opt.Ack == AckDelivered {
+		r.waits.Acknowledged(here, key)
+	}
+}
+
+// HandleRoutedAck takes the ack of a device on another message server.
+func (r *Receipts) HandleRoutedAck(_ *session.Link, _ uint16, m *pb.IMMsgDataAck) error {
+	r.answered(nil, waits.Key{From: m.GetSessionId(), To: m.GetUserId(), ID: m.GetMsgId()})
+	return nil
 }

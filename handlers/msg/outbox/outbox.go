@@ -1,9 +1,10 @@
 // Package outbox holds the messages of client connections that no db_proxy stored, and
 // gives them to a db_proxy again in the order of each connection.
 //
-// Mac, iOS, Android and web clients send no message again. A message of such a client
-// waits here: until a db_proxy takes requests, and for Options.Hold at most. So a db_proxy
-// can restart and no message is lost.
+// Mac, iOS, Android and web clients send no message again, and Windows clients do so once,
+// after 6 s. A message of such a client waits here: until a db_proxy takes requests, and
+// for Options.Hold at most. So a db_proxy can restart, no message is lost, and none waits
+// for its sender.
 //
 // While a message of a connection is held, the next ones are held behind it. A message
 // that was in flight behind the held one is refused by db_proxy and held, too: db_proxy
@@ -163,8 +164,14 @@ func (c *Client[T]) Writes(now time.Time) bool {
 	return c.flying.Load()+c.doubtful.Load() > 0 && c.recently(now)
 }
 
-// Epoch returns the epoch of a message that is sent now.
-func (c *Client[T]) Epoch() uint32 { return c.epoch }
+// EpochAfter returns the epoch of a message that is sent now: not one before last, in which
+// it was sent before or is known to be stored after others that failed.
+func (c *Client[T]) EpochAfter(last uint32) uint32 {
+	if int32(last-c.epoch) > 0 {
+		return last
+	}
+	return c.epoch
+}
 
 // Holds reports whether a further message of the connection has to be held.
 func (c *Client[T]) Holds() bool { return c.box != nil && (c.box.waits || len(c.box.list) > 0) }
@@ -176,8 +183,8 @@ type Loop struct{ sessions []*session.Client }
 // messages that follow are held until none is in flight.
 func (o *Outboxes[T]) Failed(l *Loop, s *session.Client, epoch uint32) {
 	c := o.opt.Client(s)
-	if epoch == c.epoch {
-		c.epoch++
+	if int32(epoch-c.epoch) >= 0 {
+		c.epoch = epoch + 1
 	}
 	o.boxOf(l, s).waits = true
 }

@@ -119,6 +119,7 @@ func (p *Links) users() *pb.IMOnlineUserInfo {
 func (l *routeEnd) Close(s *session.Link, _ error) {
 	p := l.p
 	p.opt.RouteChanged() // messages and changes made elsewhere may be missed from now on
+	p.opt.RouteLost()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.behind, s)

@@ -41,6 +41,9 @@ type Options struct {
 	// RouteChanged is called when a link to a route server opens or closes: messages and
 	// changes made on other servers may have been missed.
 	RouteChanged func()
+	// RouteLost is called after a link to a route server has closed: what it carried may be
+	// lost.
+	RouteLost func()
 
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: the metrics are not registered
