@@ -65,6 +65,7 @@ func (r *Row) add(other *Row) {
 	r.Rounds += other.Rounds
 	r.Counts.add(&other.Counts)
 	r.Silence, r.Down = max(r.Silence, other.Silence), max(r.Down, other.Down)
+	r.HeldUp = max(r.HeldUp, other.HeldUp)
 	if r.Seconds = max(r.Seconds, other.Seconds); other.Beyond > r.Beyond {
 		r.Beyond, r.Worst = other.Beyond, other.Worst
 	}

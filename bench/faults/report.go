@@ -33,6 +33,7 @@ var columns = []column{
 	{"silence", seconds(func(r *Row) int64 { return r.Silence })},
 	{"ready", seconds(func(r *Row) int64 { return r.Down })},
 	{"beyond", seconds(func(r *Row) int64 { return r.Beyond })},
+	{"held up", seconds(func(r *Row) int64 { return r.HeldUp })},
 }
 
 // number returns a column of numbers.
@@ -54,6 +55,7 @@ silence: longest time in which a client waited for an ack in a conversation and 
 ready: longest time from the begin of a fault until all servers were ready again
 beyond: longest time that a text waited for its ack, or a client for its connection, counted from
 the moment at which all servers were ready again
+held up: longest time for which the machine, loaded, did not run the command itself
 `
 
 // Text writes the result as a table for a terminal.
@@ -168,7 +170,7 @@ func (r *run) progress(res *Result, row Row) {
 		fmt.Fprintf(r.Progress, "  %s\n", e)
 	}
 	if row.Worst != "" {
-		fmt.Fprintf(r.Progress, "  longest wait after all servers were ready, %d ms: %s\n",
-			row.Beyond, row.Worst)
+		fmt.Fprintf(r.Progress, "  longest wait after all servers were ready, %d ms: %s "+
+			"(this process was held up for up to %d ms)\n", row.Beyond, row.Worst, row.HeldUp)
 	}
 }

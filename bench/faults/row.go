@@ -26,6 +26,7 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	quit := make(chan struct{})
 	var writers sync.WaitGroup
 	r.write(alive, quit, &writers, l)
+	writers.Go(func() { row.HeldUp = heldUp(quit).Milliseconds() })
 	down := r.rounds(rounds, f, l, &row)
 	close(quit)
 	r.settle(ctx, l)
@@ -41,6 +42,19 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	}
 	row.Seconds = time.Since(begin).Seconds()
 	return row, nil
+}
+
+// heldUp returns the longest time, until quit is closed, for which the machine did not run
+// this process although it was to run.
+func heldUp(quit <-chan struct{}) (longest time.Duration) {
+	const every = 10 * time.Millisecond
+	last := time.Now()
+	repeat(quit, every, func() {
+		now := time.Now()
+		longest = max(longest, now.Sub(last)-every)
+		last = now
+	})
+	return longest
 }
 
 // write starts a goroutine for each flow, and one that changes the members of a group.

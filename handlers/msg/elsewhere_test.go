@@ -12,7 +12,10 @@ import (
 // TestAckLostElsewhere: the ack of a device on another message server is lost with that
 // server, or with the route server. The sender's ack waits no longer for it.
 func TestAckLostElsewhere(t *testing.T) {
-	pcLeft := func(w *world) {
+	silent := func(w *world, alice *device) {
+		alice.on(func() { w.route.acking[2] = false })
+	}
+	pcLeft := func(w *world, _ *device) {
 		n := &pb.IMUserStatNotify{}
 		st := &pb.UserStat{}
 		st.SetUserId(2)
@@ -22,18 +25,17 @@ func TestAckLostElsewhere(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		lose  func(w *world)
+		lose  func(w *world, alice *device)
 		after time.Duration // the longest wait
 	}{
-		{"the link to the route server", (*world).cutRoute, 0},
-		{"the server of the receiver's pc", func(w *world) {
-			w.route.acking[2] = false
-			pcLeft(w)
+		{"the link to the route server", func(w *world, _ *device) { w.cutRoute() }, 0},
+		{"the server of the receiver's pc", func(w *world, alice *device) {
+			silent(w, alice)
+			pcLeft(w, alice)
 		}, 0},
 		{"the server of the receiver's pc, and its phone acknowledges", pcLeft, 2 * time.Second},
-		{"the server of the receiver's phone", func(w *world) {
-			w.route.acking[2] = false // no server is told that a phone left
-		}, 500 * time.Millisecond},
+		// no server is told that a phone left
+		{"the server of the receiver's phone", silent, 500 * time.Millisecond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			inWorld(t, Options{Rate: -1, Presence: PresenceNone}, func(w *world) {
@@ -41,7 +43,7 @@ func TestAckLostElsewhere(t *testing.T) {
 				alice := w.user(0, 1, win)
 				alice.send(2, text(2, "hi"))
 				alice.want()
-				c.lose(w)
+				c.lose(w, alice)
 				synctest.Wait()
 				start := time.Now()
 				got := alice.got()
