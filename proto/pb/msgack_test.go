@@ -36,7 +36,7 @@ func randomAck(r *rand.Rand) *IMMsgDataAck {
 // bytes that were changed at random.
 func TestAckIsAsGenerated(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 5000 {
+	for range 1000 {
 		m := randomAck(r)
 		want, wantErr := appendBody(nil, m)
 		got, err := m.AppendBody(nil)
