@@ -111,7 +111,7 @@ func (h *Handler) deliver(t turns.Turn) {
 		connectedBefore(t.Since, h.online.Of(m.FromUserID))
 	if t.Found {
 		mine = notWriting(mine, h.opt.Client, h.opt.Now()) // one of the others may have sent it
-		t.Tag.Flags |= TagRemote // its message server may wait for the ack
+		t.Tag.Flags |= TagRemote                           // its message server may wait for the ack
 	}
 	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.From)) {
 		return
