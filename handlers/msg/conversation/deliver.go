@@ -114,8 +114,9 @@ func (h *Handler) deliver(t turns.Turn) {
 	to, mine := connectedBefore(t.Since, h.online.Of(m.ToSessionID)),
 		connectedBefore(t.Since, h.online.Of(m.FromUserID))
 	if t.Found {
-		mine = notWriting(mine, h.opt.Client, h.opt.Now()) // one of the others may have sent it
-		t.Tag.Flags |= TagRemote // its message server may wait for the ack
+		// One of the others may have sent it, and its message server may wait for the ack.
+		mine = notWriting(mine, h.opt.Client, h.opt.Now())
+		t.Tag.Flags |= TagRemote
 	}
 	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.From)) {
 		return

@@ -40,7 +40,7 @@ const (
 // Pauses of one connection between two attempts that failed.
 const (
 	firstPause = 100 * time.Millisecond
-	maxPause   = 800 * time.Millisecond
+	maxPause   = 400 * time.Millisecond
 )
 
 // Item is a message.
