@@ -109,6 +109,12 @@ func (o *own) event(e client.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch e := e.(type) {
+	case client.Connected:
+		o.ledger.Connected(o.name, true, now)
+	case client.Disconnected:
+		o.ledger.Connected(o.name, false, now)
+	case client.Resent:
+		o.ledger.Repeat(o.sent[e.ID], now)
 	case client.Acked:
 		o.ledger.Ack(o.sent[e.ID], e.MsgID, now)
 		delete(o.sent, e.ID)

@@ -11,6 +11,7 @@
 // Where to find what:
 //
 //   - ledger.go, check.go: the records of the clients, and the comparison
+//   - waits.go: how long the clients waited after a fault
 //   - client.go, stock.go: the clients
 //   - fault.go: the faults
 //   - run.go, row.go, evidence.go: a run, a row, and the answers of the servers
@@ -46,7 +47,8 @@ type Options struct {
 	Settle time.Duration
 	// Repeats says that texts without client_msg_id that are stored twice are a failure.
 	Repeats bool
-	// MaxBeyond is the longest Row.Beyond that is no failure; 0: any.
+	// MaxBeyond is the longest Row.Beyond that is no failure; 0: any, for a machine with other
+	// load.
 	MaxBeyond time.Duration
 	Flags     []string // of all servers
 	// OpenTables reads the tables of a deployment without its servers: MySQL by its DSN, or

@@ -31,6 +31,8 @@ type Sent struct {
 	Named  bool   // it has a client_msg_id
 	Acked  uint32 // the message id of its ack; 0: none
 	Failed bool   // its client gave it up
+
+	events []event // the first one is that it was sent
 }
 
 // Arrival is a message that a client received: pushed, or fetched after a new connection.
@@ -58,10 +60,10 @@ type Ledger struct {
 	sent     []*Sent
 	arrivals []Arrival
 	flows    map[flowKey]*silence
-	waiting  int // texts without an ack, and not given up
+	open     map[*Sent]struct{} // texts without an ack, and not given up
 	failed   int
-	reports  []string      // events that must not happen
-	beyond   time.Duration // the longest silence after Ready
+	reports  []string // events that must not happen
+	waits    waits
 }
 
 // flowKey names the texts of a client in one conversation.
@@ -76,14 +78,12 @@ type silence struct {
 	since   time.Time // the later of the last ack and the time at which texts began to wait
 	longest time.Duration
 	acked   int
-	// ready is the time at which all servers were ready after a fault; zero after the first
-	// ack since then.
-	ready time.Time
 }
 
 // NewLedger returns an empty ledger for texts that begin with a label.
 func NewLedger(label string) *Ledger {
-	return &Ledger{label: label, flows: map[flowKey]*silence{}}
+	return &Ledger{label: label, flows: map[flowKey]*silence{}, open: map[*Sent]struct{}{},
+		waits: waits{offline: map[string]time.Time{}}}
 }
 
 // Send records a text that is about to be sent.
@@ -91,7 +91,8 @@ func (l *Ledger) Send(s *Sent, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent = append(l.sent, s)
-	l.waiting++
+	l.open[s] = struct{}{}
+	s.note(now, "sent")
 	f := l.flow(s)
 	if f.waiting++; f.waiting == 1 {
 		f.since = now
@@ -117,10 +118,10 @@ func (l *Ledger) Ack(s *Sent, id uint32, now time.Time) {
 		return
 	}
 	s.Acked = id
-	l.waiting--
+	delete(l.open, s)
+	s.note(now, "acked")
+	l.waits.measure(s, now)
 	f := l.flow(s)
-	l.beyond = max(l.beyond, f.sinceReady(now))
-	f.ready = time.Time{}
 	f.end(now)
 	f.acked++
 }
@@ -133,45 +134,11 @@ func (l *Ledger) Fail(s *Sent, now time.Time) {
 		return
 	}
 	s.Failed = true
-	l.waiting--
+	delete(l.open, s)
+	s.note(now, "given up")
+	l.waits.measure(s, now)
 	l.failed++
 	l.flow(s).end(now)
-}
-
-// Ready records that the servers were ready again after a fault: from now on each
-// conversation with a text that waits should get an ack.
-func (l *Ledger) Ready(now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, f := range l.flows {
-		l.beyond = max(l.beyond, f.sinceReady(now))
-		f.ready = now
-	}
-}
-
-// Beyond returns the longest time, up to now, in which a client got no ack in a conversation
-// while a text waited for one and all servers were ready again after a fault.
-func (l *Ledger) Beyond(now time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	longest := l.beyond
-	for _, f := range l.flows {
-		longest = max(longest, f.sinceReady(now))
-	}
-	return longest
-}
-
-// sinceReady returns the time for which a text has waited without an ack since all servers
-// were ready; 0 when there was an ack since then.
-func (f *silence) sinceReady(now time.Time) time.Duration {
-	switch {
-	case f.ready.IsZero() || f.waiting == 0:
-		return 0
-	case f.since.After(f.ready):
-		return now.Sub(f.since)
-	default:
-		return now.Sub(f.ready)
-	}
 }
 
 // end ends the wait of one text.
@@ -202,7 +169,7 @@ func (l *Ledger) Report(what string) {
 func (l *Ledger) Waiting() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.waiting
+	return len(l.open)
 }
 
 // acks returns the number of acks of each flow.

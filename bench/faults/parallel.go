@@ -65,7 +65,10 @@ func (r *Row) add(other *Row) {
 	r.Rounds += other.Rounds
 	r.Counts.add(&other.Counts)
 	r.Silence, r.Down = max(r.Silence, other.Silence), max(r.Down, other.Down)
-	r.Beyond, r.Seconds = max(r.Beyond, other.Beyond), max(r.Seconds, other.Seconds)
+	r.HeldUp = max(r.HeldUp, other.HeldUp)
+	if r.Seconds = max(r.Seconds, other.Seconds); other.Beyond > r.Beyond {
+		r.Beyond, r.Worst = other.Beyond, other.Worst
+	}
 }
 
 // add adds the counts of another check.

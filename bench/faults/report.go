@@ -33,6 +33,7 @@ var columns = []column{
 	{"silence", seconds(func(r *Row) int64 { return r.Silence })},
 	{"ready", seconds(func(r *Row) int64 { return r.Down })},
 	{"beyond", seconds(func(r *Row) int64 { return r.Beyond })},
+	{"held up", seconds(func(r *Row) int64 { return r.HeldUp })},
 }
 
 // number returns a column of numbers.
@@ -52,7 +53,9 @@ repeated: stored twice, after a client without client_msg_id sent it again
 other: never acked, wrong count of unread messages, members that differ, and what is listed below
 silence: longest time in which a client waited for an ack in a conversation and got none
 ready: longest time from the begin of a fault until all servers were ready again
-beyond: the longest silence, counted from the moment at which all servers were ready again
+beyond: longest time that a text waited for its ack, or a client for its connection, counted from
+the moment at which all servers were ready again
+held up: longest time for which the machine, loaded, did not run the command itself
 `
 
 // Text writes the result as a table for a terminal.
@@ -165,5 +168,9 @@ func (r *run) progress(res *Result, row Row) {
 		row.Rounds, row.Acked, time.Duration(row.Silence)*time.Millisecond, state)
 	for _, e := range row.Examples {
 		fmt.Fprintf(r.Progress, "  %s\n", e)
+	}
+	if row.Worst != "" {
+		fmt.Fprintf(r.Progress, "  longest wait after all servers were ready, %d ms: %s "+
+			"(this process was held up for up to %d ms)\n", row.Beyond, row.Worst, row.HeldUp)
 	}
 }

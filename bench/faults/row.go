@@ -26,19 +26,35 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	quit := make(chan struct{})
 	var writers sync.WaitGroup
 	r.write(alive, quit, &writers, l)
+	writers.Go(func() { row.HeldUp = heldUp(quit).Milliseconds() })
 	down := r.rounds(rounds, f, l, &row)
 	close(quit)
 	r.settle(ctx, l)
 	giveUp()
 	writers.Wait()
 	now := time.Now()
-	row.Silence, row.Beyond = l.Silence(now).Milliseconds(), l.Beyond(now).Milliseconds()
+	row.Silence = l.Silence(now).Milliseconds()
+	beyond, worst := l.Beyond(now)
+	row.Beyond, row.Worst = beyond.Milliseconds(), worst
 	row.Down = down.Milliseconds()
 	if row.Counts, err = r.check(ctx, l, base); err != nil {
 		return row, err
 	}
 	row.Seconds = time.Since(begin).Seconds()
 	return row, nil
+}
+
+// heldUp returns the longest time, until quit is closed, for which the machine did not run
+// this process although it was to run.
+func heldUp(quit <-chan struct{}) (longest time.Duration) {
+	const every = 10 * time.Millisecond
+	last := time.Now()
+	repeat(quit, every, func() {
+		now := time.Now()
+		longest = max(longest, now.Sub(last)-every)
+		last = now
+	})
+	return longest
 }
 
 // write starts a goroutine for each flow, and one that changes the members of a group.
@@ -95,6 +111,7 @@ func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longes
 		}
 		row.Rounds++
 		from := time.Now()
+		l.Begin(from)
 		if err := f.do(ctx, in); err != nil {
 			l.Report(fmt.Sprintf("round %d: %v", row.Rounds, err))
 		}

@@ -23,11 +23,15 @@ type Row struct {
 	Counts
 	// Silence is the longest time in which a client got no ack in a conversation while a text
 	// waited for one. Down is the longest time from the begin of a fault until all servers
-	// were ready again. Beyond is Silence counted from that moment on. All are in
-	// milliseconds.
-	Silence int64   `json:"silence_ms"`
-	Down    int64   `json:"down_ms"`
-	Beyond  int64   `json:"beyond_ms"`
+	// were ready again. Beyond is the longest wait after that moment: of a text for its ack,
+	// or of a client for its connection. All are in milliseconds.
+	Silence int64  `json:"silence_ms"`
+	Down    int64  `json:"down_ms"`
+	Beyond  int64  `json:"beyond_ms"`
+	Worst   string `json:"worst,omitempty"` // describes the wait of Beyond
+	// HeldUp is the longest time for which the machine did not run this process although it
+	// was to run, in milliseconds. The servers were held up for about as long.
+	HeldUp  int64   `json:"held_up_ms"`
 	Seconds float64 `json:"seconds"`
 }
 

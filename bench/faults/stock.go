@@ -102,6 +102,7 @@ func (s *stock) attach(conn *tcp.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn = conn
+	s.ledger.Connected(s.name, conn != nil, time.Now())
 	if conn != nil {
 		close(s.attached)
 		s.attached = make(chan struct{})
@@ -276,10 +277,13 @@ func (s *stock) send(ctx context.Context, c Conv, text string) {
 	if peer.Group {
 		m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	}
-	for ctx.Err() == nil {
+	for again := false; ctx.Err() == nil; again = true {
 		conn := s.present(ctx)
 		if conn == nil {
 			return
+		}
+		if again {
+			l.Repeat(sent, time.Now())
 		}
 		if id := s.attempt(ctx, conn, seq, m); id != 0 {
 			l.Ack(sent, id, time.Now())

@@ -80,10 +80,11 @@ var docs = map[string]string{
 		"message with the same seq and content to the same receiver counts as the same message, " +
 		"also on a new connection to any message server. 0s: every message without a " +
 		"client_msg_id counts as a new one.",
-	"msg.hold": "Time for which the server holds a message that no dbproxy stored, while the " +
-		"sender's client repeats no messages (Mac, iOS, Android, web). It stores the message " +
-		"as soon as a dbproxy takes requests, in the order of the sender. Phones report a " +
-		"failure after 6 to 11 s without an ack: keep it below. 0s: the message is lost at once.",
+	"msg.hold": "Time for which the server holds a message that no dbproxy stored, unless the " +
+		"client asks to be told (clients of this project). It stores the message as soon as a " +
+		"dbproxy stores messages again, in the order of the sender. Windows clients repeat a " +
+		"message after 6 s, phones report a failure after 6 to 11 s without an ack: keep it " +
+		"below. 0s: Windows clients have to repeat the message, and those of others are lost.",
 	"msg.rate": "Messages a second that one connection may send. The server drops " +
 		"messages above the limit without an ack and counts them. 0: no limit.",
 	"msg.rate_burst": "Number of messages that one connection may send at once before " +

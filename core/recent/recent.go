@@ -38,6 +38,21 @@ func (m *Map[K, V]) Put(key K, v V, now time.Time) {
 	m.young[key] = v
 }
 
+// Touch is Get, and remembers the value anew, as Put does. now must not decrease.
+func (m *Map[K, V]) Touch(key K, now time.Time) (v V, ok bool) {
+	v, young := m.young[key]
+	if young && now.Sub(m.born) <= m.Age {
+		return v, true
+	}
+	if !young {
+		if v, ok = m.old[key]; !ok {
+			return v, false
+		}
+	}
+	m.Put(key, v, now)
+	return v, true
+}
+
 // Since returns the time from which on every value is remembered that was put: none that was
 // put later was dropped. It is zero when none was dropped at all.
 func (m *Map[K, V]) Since() time.Time { return m.since }

@@ -30,6 +30,22 @@ func TestMapRemembersForAge(t *testing.T) {
 	wants("e", 6)
 }
 
+func TestTouchRemembersAnew(t *testing.T) {
+	m := Map[string, int]{Age: 10 * time.Second, Max: 100}
+	now := time.Now()
+	m.Put("used", 1, now)
+	m.Put("unused", 2, now)
+	for range 20 {
+		now = now.Add(4 * time.Second)
+		if v, ok := m.Touch("used", now); v != 1 || !ok {
+			t.Fatalf("the value is %d, %v", v, ok)
+		}
+	}
+	if _, ok := m.Touch("unused", now); ok {
+		t.Error("a value that was not used is remembered for ever")
+	}
+}
+
 func TestMapIsBounded(t *testing.T) {
 	m := Map[int, int]{Age: time.Hour, Max: 100}
 	now := time.Now()

@@ -84,8 +84,7 @@ func (c *Conn) SetKeepAlive(d time.Duration) { c.keepAlive = int32(d.Millisecond
 // not change it.
 func (c *Conn) Opened() time.Time {
 	// Added to a time with a monotonic reading: differences to Loop.Now ignore steps.
-	begun := c.loop.begun
-	return begun.Add(time.Duration(c.opened-begun.UnixMilli()) * time.Millisecond)
+	return c.loop.begun.Add(time.Duration(c.opened-c.loop.begunMs) * time.Millisecond)
 }
 
 // Malformed counts a frame that did not decode. A call with ok, for a frame that did,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/pdu"
 )
 
@@ -126,6 +127,13 @@ func newBench(t testing.TB, h *role, opt LoopOptions) *bench {
 		b.wakes = append(b.wakes, again)
 	}
 	b.Loop = NewLoop(opt)
+	return b
+}
+
+// inRealTime makes the loop of a benchmark read the clock that servers read.
+func (b *bench) inRealTime() *bench {
+	b.opt.Now, b.realTime, b.begun = mono.Now, true, mono.Now()
+	b.begunMs = b.begun.UnixMilli()
 	return b
 }
 

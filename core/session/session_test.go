@@ -105,7 +105,7 @@ func TestListenersHaveMetricsOfTheirOwn(t *testing.T) {
 func BenchmarkMailbox(b *testing.B) {
 	for name, batch := range map[string]int{"1": 1, "64": 64} {
 		b.Run("batch="+name, func(b *testing.B) {
-			l := newBench(b, &role{}, LoopOptions{})
+			l := newBench(b, &role{}, LoopOptions{}).inRealTime()
 			w := &discard{}
 			l.in(func() { w.s = l.AddClient(netip.AddrPort{}, w) })
 			frame := make([]byte, 128)
@@ -240,7 +240,7 @@ func BenchmarkSweep(b *testing.B) {
 // BenchmarkDeliver passes a frame from the engine to the handler and writes its answer.
 func BenchmarkDeliver(b *testing.B) {
 	h := &role{frame: func(s *Client, h pdu.Header, _ []byte) { s.SendFrame(heartbeat) }}
-	l := newBench(b, h, LoopOptions{})
+	l := newBench(b, h, LoopOptions{}).inRealTime()
 	w := &discard{}
 	l.in(func() { w.s = l.AddClient(netip.AddrPort{}, w) })
 	b.ReportAllocs()

@@ -22,7 +22,7 @@ import (
 // The store is looked at when it failed a request, and then every checkEvery until it
 // works.
 const (
-	checkEvery   = 500 * time.Millisecond
+	checkEvery   = 200 * time.Millisecond
 	checkTimeout = 2 * time.Second
 )
 
@@ -42,8 +42,8 @@ func (r *runner) suspects(err error) {
 }
 
 // Watch withdraws this server while its store fails. ping reports whether the store can be
-// read and written; it is called after a request failed, and then twice a second until it
-// succeeds. Watch returns when ctx ends or Drain is called.
+// read and written; it is called after a request failed, and then every checkEvery until
+// it succeeds. Watch returns when ctx ends or Drain is called.
 func (s *Server) Watch(ctx context.Context, ping func(context.Context) error) {
 	away := false
 	for {

@@ -17,7 +17,7 @@ func (h *Server) commands() {
 	router.Handle(r, router.LoggedIn, h.admission.HandleKickPC)
 
 	router.Handle(r, router.LoggedIn, h.conversation.HandleMessage)
-	router.Handle(r, router.LoggedIn, h.conversation.HandleAck)
+	router.Handle(r, router.LoggedIn, h.conversation.Receipts.HandleAck)
 	router.Handle(r, router.LoggedIn, h.conversation.Reads.HandleReadAck)
 
 	router.Handle(r, router.LoggedIn, h.groups.HandleChange)

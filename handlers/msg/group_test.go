@@ -284,7 +284,7 @@ func TestGroupChange(t *testing.T) {
 // TestGroupResendAfterNoAnswer: as TestResendAfterNoAnswer, of a group; its members are
 // asked for, as nobody knows when it was stored.
 func TestGroupResendAfterNoAnswer(t *testing.T) {
-	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+	inWorld(t, Options{Hold: -1, Ack: AckStored}, func(w *world) {
 		w.db.addGroup(2, 1, 2)
 		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
 		alice.send(2, groupText(2, "first"))
@@ -326,7 +326,7 @@ func TestGroupResendAfterNoAnswer(t *testing.T) {
 // TestGroupResendInABusyGroup: the message is found behind what others have written
 // since, and not searched for beyond its time.
 func TestGroupResendInABusyGroup(t *testing.T) {
-	inWorld(t, Options{Ack: AckStored, Rate: -1}, func(w *world) {
+	inWorld(t, Options{Hold: -1, Ack: AckStored, Rate: -1}, func(w *world) {
 		w.db.addGroup(50, 1, 2)
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
 		pagesFor := func(d *device, seq uint16, body string) (pages int) {

@@ -83,10 +83,24 @@ func TestHoldOff(t *testing.T) {
 	})
 }
 
+// onEach runs f with a client that never repeats a message, and with one that repeats it
+// after 6 s.
+func onEach(t *testing.T, f func(t *testing.T, w *world, alice *device)) {
+	for _, client := range []pb.ClientType{android, win} {
+		t.Run(client.String(), func(t *testing.T) {
+			inWorld(t, Options{Rate: -1, Ack: AckStored}, func(w *world) {
+				alice := w.user(0, 1, client)
+				alice.got()
+				f(t, w, alice)
+			})
+		})
+	}
+}
+
 // TestHoldRefused: a text that db_proxy refuses is held, and the texts that were in flight
 // behind it, which db_proxy refuses as well, are stored behind it.
 func TestHoldRefused(t *testing.T) {
-	holding(t, Options{}, func(w *world, alice *device) {
+	onEach(t, func(t *testing.T, w *world, alice *device) {
 		epochs := map[string][]uint32{}
 		w.db.also = func(req pb.Message) (pb.Message, error) {
 			m, ok := req.(*pb.MsgData)
@@ -117,7 +131,7 @@ func TestHoldRefused(t *testing.T) {
 func TestHoldInDoubt(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stored %v", lost), func(t *testing.T) {
-			holding(t, Options{}, func(w *world, alice *device) {
+			onEach(t, func(t *testing.T, w *world, alice *device) {
 				w.db.repeats = true
 				bob := w.user(1, 2, ios)
 				bob.got()
@@ -185,8 +199,8 @@ func TestHoldFull(t *testing.T) {
 	})
 }
 
-// TestHoldWindows: a text of a Windows client is held when no db_proxy received it, and
-// its repeat counts as one.
+// TestHoldWindows: a text of a Windows client is held while no db_proxy stores it, and its
+// repeat counts as one.
 func TestHoldWindows(t *testing.T) {
 	holding(t, Options{Hold: 10 * time.Second}, func(w *world, _ *device) {
 		carol := w.user(0, 3, win)
@@ -200,6 +214,32 @@ func TestHoldWindows(t *testing.T) {
 		carol.send(3, text(2, "B"))
 		wantHeld(w, carol, "A B", 2)
 	})
+}
+
+// TestHoldWindowsExpires: a Windows client repeats the texts that were held in vain. Those
+// of the conversation keep their order.
+func TestHoldWindowsExpires(t *testing.T) {
+	for _, state := range []string{"down", "failing", "silent"} {
+		t.Run(state, func(t *testing.T) {
+			holding(t, Options{Hold: 2 * time.Second}, func(w *world, _ *device) {
+				w.db.repeats = true
+				carol := w.user(0, 3, win)
+				carol.got()
+				w.db.become(state)
+				carol.send(2, text(2, "A"))
+				time.Sleep(time.Second)
+				carol.send(3, text(2, "B"))
+				time.Sleep(2 * time.Second)
+				w.db.become("up")
+				carol.send(4, text(2, "C"))
+				time.Sleep(3 * time.Second)
+				for i, s := range []string{"A", "B", "C"} {
+					carol.send(uint16(i+2), text(2, s))
+				}
+				wantHeld(w, carol, "A B C", 3)
+			})
+		})
+	}
 }
 
 // TestHoldWithoutSender: a held text is stored although its sender has left.

@@ -21,18 +21,27 @@ func (h *Server) linkRouter(role string) *router.Router[*session.Link] {
 func (h *Server) RouteLink() session.LinkHandler {
 	r := h.linkRouter("msg_route")
 	router.Handle(r, router.Public, h.conversation.HandleRouted)
-	router.Handle(r, router.Public, h.conversation.HandleRoutedAck)
+	router.Handle(r, router.Public, h.conversation.Receipts.HandleRoutedAck)
 	router.Handle(r, router.Public, h.conversation.Reads.HandleRoutedRead)
 	router.Handle(r, router.Public, h.groups.HandleRoutedChange)
 	router.Handle(r, router.Public, h.admission.HandleServerKick)
 	router.Handle(r, router.Public, h.presence.HandlePCLoginStatus)
-	router.Handle(r, router.Public, h.presence.HandleUserStat)
+	router.Handle(r, router.Public, h.handleUserStat)
 	router.Handle(r, router.Public, h.presence.HandleSignInfoChanged)
 	router.Handle(r, router.Public, h.presence.HandleAvatarChanged)
 	router.Handle(r, router.Public, h.passing.HandleRoutedRemoval)
 	router.Handle(r, router.Public, h.passing.HandleRoutedP2P)
 	router.Handle(r, router.Public, h.transfer.HandleRouted)
 	return connectedLink{h.peers.RouteEnd(r), h.connected}
+}
+
+// handleUserStat takes the news that a user's PC came or left.
+func (h *Server) handleUserStat(l *session.Link, seq uint16, m *pb.IMUserStatNotify) error {
+	st := m.GetUserStat()
+	if st.GetStatus() == pb.UserStatType_USER_STATUS_OFFLINE {
+		h.conversation.Receipts.PCLeft(st.GetUserId())
+	}
+	return h.presence.HandleUserStat(l, seq, m)
 }
 
 // connectedLink handles frames after Connect only. The link to a route server opens before

@@ -171,3 +171,25 @@ func TestTurnsMissing(t *testing.T) {
 		received("found before, and forwarded by a C++ server", bob)
 	})
 }
+
+// TestFoundIsAcknowledged: the sender's server waits for the ack of a message that has not
+// arrived here, too.
+func TestFoundIsAcknowledged(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		bob := w.user(0, 2, win)
+		w.db.keep(following(6, 5))
+		time.Sleep(10 * time.Second) // bob was connected long before
+		w.routed(following(7, 6))
+		time.Sleep(missing.AskAfter)
+		w.route.take()
+		bob.acks(asPeer, 1, 6, inSingle)
+		synctest.Wait()
+		for _, r := range w.route.take() {
+			if ack, ok := r.m.(*pb.IMMsgDataAck); ok && ack.GetMsgId() == 6 &&
+				ack.GetSessionId() == 1 && ack.GetUserId() == 2 {
+				return
+			}
+		}
+		t.Error("the ack was not forwarded")
+	})
+}

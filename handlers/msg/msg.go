@@ -24,7 +24,6 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
-	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/group"
 	"teamtalk/handlers/msg/missing"
 	"teamtalk/handlers/msg/passing"
@@ -72,7 +71,6 @@ type Server struct {
 	conversation *conversation.Handler
 	groups       *group.Groups
 	missing      *missing.Finder
-	delivered    *delivered.Record
 	marks        missing.Marks
 	passing      *passing.Handler
 	peers        *peers.Links
@@ -102,9 +100,10 @@ func New(opt Options) (*Server, error) {
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.online.HasPC, Text: opt.PushText,
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
-		Online: h.online, Acks: acks, RouteChanged: func() { h.groups.Forget() },
-		Replaces: opt.Policy == DeviceClass || opt.Policy == OneClient,
-		Now:      opt.Now, Registerer: opt.Registerer})
+		Alone: opt.Alone, Online: h.online, Acks: acks, RouteChanged: func() { h.groups.Forget() },
+		RouteLost: func() { h.conversation.Receipts.RouteLost() },
+		Replaces:  opt.Policy == DeviceClass || opt.Policy == OneClient,
+		Now:       opt.Now, Registerer: opt.Registerer})
 	soundTooLong := texts.Encrypt(conversation.SoundTooLong)
 	if err := h.build(soundTooLong, newMetrics(opt.Registerer, h.online)); err != nil {
 		return nil, err
@@ -129,8 +128,6 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,
 		AndroidCut: m.androidCut, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
-	h.delivered = delivered.New(delivered.Options{Since: h.since, Now: opt.Now,
-		Registerer: opt.Registerer})
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
 		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
 		Missing: h.missing, Since: h.since, Writes: h.writes,
@@ -138,8 +135,9 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 	if h.conversation, err = conversation.New(conversation.Options{Ack: opt.Ack,
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Hold: opt.Hold, Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
-		Client: conversationOf, Loop: conversationLoop, Online: h.online, Fanout: fanout,
-		Delivered: h.delivered, Others: h.peers, Groups: h.groups, Pushes: h.pushes,
+		Client: conversationOf, Loop: conversationLoop, Loops: h.allLoops,
+		Online: h.online, Fanout: fanout,
+		Others: h.peers, Groups: h.groups, Pushes: h.pushes,
 		Contacts: h.presence, Missing: h.missing, Since: h.since,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
@@ -177,9 +175,7 @@ func (h *Server) Connect(db DB, dbFirst, route Peer) {
 	h.admission.Connect(dbFirst, route)
 	h.conversation.Connect(db, dbFirst, route)
 	h.groups.Connect(db)
-	h.missing.Connect(db, func(m *pb.MsgData) {
-		h.delivered.First(conversation.OrderKey(m), m.MsgID)
-	})
+	h.missing.Connect(db, h.conversation.Found)
 	h.passing.Connect(db, dbFirst, route)
 	h.presence.Connect(dbFirst)
 	h.transfer.Connect(dbFirst, route)
@@ -192,7 +188,7 @@ func (h *Server) Announce(ip1, ip2 string, port int) { h.peers.Announce(ip1, ip2
 
 // OpenLoop prepares a loop.
 func (h *Server) OpenLoop(l *session.Loop) {
-	l.Data = &loopState{conversation: conversation.NewLoop()}
+	l.Data = &loopState{}
 	h.mu.Lock()
 	h.loops = append(h.loops, l)
 	h.mu.Unlock()
@@ -212,7 +208,7 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 	if st := stateOf(l); now.Sub(st.checked) >= time.Second {
 		st.checked = now
 		h.marks.Note(now)
-		h.conversation.Overdue(l, now)
+		h.conversation.Receipts.Overdue(l)
 		h.peers.CatchUp()
 		h.presence.AskContacts(l)
 	}
@@ -227,7 +223,7 @@ func (h *Server) Open(s *session.Client) error {
 
 // Sent follows a delivery that was sent to the client of s. Loop only.
 func (h *Server) Sent(s *session.Client, tag session.Tag, frame []byte) {
-	h.conversation.Sent(s, tag, frame)
+	h.conversation.Receipts.Sent(s, tag, frame)
 }
 
 // Close forgets a connection, and tells the other servers when a user was logged in on

@@ -47,6 +47,23 @@ func TestMessageAckStored(t *testing.T) {
 	})
 }
 
+// TestAloneForwardsNoText: when there can be no other message server, texts are not
+// forwarded, and no ack waits for devices elsewhere.
+func TestAloneForwardsNoText(t *testing.T) {
+	inWorld(t, Options{Alone: true}, func(w *world) {
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		w.route.take()
+		alice.send(7, text(2, "hi"))
+		alice.want(pb.CmdMsgDataAck)
+		bob.want(pb.CmdMsgData)
+		alice.send(8, text(3, "to an absent user"))
+		alice.want(pb.CmdMsgDataAck)
+		if routed := w.route.take(); len(routed) != 0 {
+			t.Fatalf("route server got %v", routed)
+		}
+	})
+}
+
 func TestMessageNotTaken(t *testing.T) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
 		alice := w.user(0, 1, win)
@@ -150,7 +167,7 @@ func TestResendOnNewConnection(t *testing.T) {
 // A message whose answer from db_proxy is lost: repeated, it is delivered if it was
 // stored, and stored if it was not.
 func TestResendAfterNoAnswer(t *testing.T) {
-	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+	inWorld(t, Options{Hold: -1, Ack: AckStored}, func(w *world) {
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
 		ids := func(d *device, cmd pb.Command) uint32 {
 			t.Helper()

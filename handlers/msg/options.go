@@ -50,6 +50,9 @@ type Options struct {
 	MaxConns int
 	// HostName is announced to login servers.
 	HostName string
+	// Alone says that no other message server can be connected: the route server is in
+	// this process and has no port. Texts are not forwarded then.
+	Alone bool
 
 	Policy   DevicePolicy
 	Ack      AckPolicy

@@ -82,31 +82,51 @@ func TestRefusedLoginGone(t *testing.T) {
 	})
 }
 
-// TestLoginsGoOnAfterAnOutage: logins that wait because a server is missing are checked
-// as soon as it is back. Those whose password was wrong still wait.
+// TestLoginsGoOnAfterAnOutage: logins that wait because a server is missing, or because
+// db_proxy cannot check them, are checked as soon as that is over. Those whose password was
+// wrong still wait.
 func TestLoginsGoOnAfterAnOutage(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		for range 4 {
-			w.tryFrom(0, "10.0.0.1", 2, "wrong").answeredAfter()
-		}
-		guess := w.tryFrom(0, "10.0.0.1", 2, "wrong")
-		guess.on(func() { w.db.down = true })
-		for range 4 {
-			_, code := w.tryFrom(0, "10.0.0.1", 1, "right").answeredAfter()
-			if code != pb.ResultType_REFUSE_REASON_NO_DB_SERVER {
-				t.Fatalf("code %v", code)
-			}
-		}
-		d := w.tryFrom(0, "10.0.0.1", 1, "right")
-		time.Sleep(time.Second)
-		d.want()
-		guess.on(func() { w.db.down = false })
-		time.Sleep(150 * time.Millisecond)
-		if res := d.want(pb.CmdLoginRes)[0].m.(*pb.IMLoginRes); res.GetResultCode() != 0 {
-			t.Fatalf("answer %v", res)
-		}
-		guess.answeredAfter()
-	})
+	for _, c := range []struct {
+		name string
+		set  func(db *dbStand, out bool)
+		most time.Duration // the longest time until the logins go on
+	}{
+		{"no db_proxy", func(db *dbStand, out bool) { db.down = out }, 150 * time.Millisecond},
+		{"db_proxy has no store", func(db *dbStand, out bool) { db.broken = out },
+			500 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, Options{}, func(w *world) {
+				for range 4 {
+					w.tryFrom(0, "10.0.0.1", 2, "wrong").answeredAfter()
+				}
+				guess := w.tryFrom(0, "10.0.0.1", 2, "wrong")
+				guess.on(func() { c.set(w.db, true) })
+				for i := range 4 {
+					took, code := w.tryFrom(0, "10.0.0.1", 1, "right").answeredAfter()
+					if code != pb.ResultType_REFUSE_REASON_NO_DB_SERVER ||
+						took != time.Duration(i)*time.Second {
+						t.Fatalf("code %v after %v, want it after %d s", code, took, i)
+					}
+				}
+				d, second := w.tryFrom(0, "10.0.0.1", 1, "right"),
+					w.tryFrom(0, "10.0.0.1", 3, "right")
+				time.Sleep(time.Second)
+				d.want()
+				second.want(pb.CmdLoginRes) // its first refusal
+				second = w.tryFrom(0, "10.0.0.1", 3, "right")
+				guess.on(func() { c.set(w.db, false) })
+				time.Sleep(c.most)
+				for _, d := range []*device{d, second} {
+					res := d.want(pb.CmdLoginRes)[0].m.(*pb.IMLoginRes)
+					if res.GetResultCode() != 0 {
+						t.Fatalf("answer %v", res)
+					}
+				}
+				guess.answeredAfter()
+			})
+		})
+	}
 }
 
 // TestLongLoginsStayHere: a name or a password that no user can have is refused like a wrong

@@ -250,8 +250,8 @@ func commands(compiled linker.Files) ([]byte, error) {
 	for _, c := range cmds {
 		p("// Command returns 0x%04x.\nfunc (*%s) Command() Command { return 0x%04x }\n", c.id,
 			c.goType(), c.id)
-		if c.message == "IMMsgData" {
-			continue // AppendBody and ParseBody of MsgData are written by hand, in msgdata.go
+		if c.message == "IMMsgData" || c.message == "IMMsgDataAck" {
+			continue // AppendBody and ParseBody are written by hand, in msgdata.go and msgack.go
 		}
 		p(
 			"// AppendBody appends the encoded message to b.\nfunc (m *%s) AppendBody(b []byte) "+

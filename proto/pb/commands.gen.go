@@ -546,12 +546,6 @@ func (*MsgData) Command() Command { return 0x0301 }
 // Command returns 0x0302.
 func (*IMMsgDataAck) Command() Command { return 0x0302 }
 
-// AppendBody appends the encoded message to b.
-func (m *IMMsgDataAck) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
-
-// ParseBody decodes b, and does not retain it.
-func (m *IMMsgDataAck) ParseBody(b []byte) error { return parseBody(b, m) }
-
 // Command returns 0x0303.
 func (*IMMsgDataReadAck) Command() Command { return 0x0303 }
 

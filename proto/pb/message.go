@@ -4,7 +4,7 @@
 // The types are generated from the .proto files beside this folder (go generate
 // ./proto/...), except MsgData, the chat message. Most messages that a messenger moves
 // are chat messages, so MsgData is written by hand for speed (msgdata.go has the
-// numbers).
+// numbers), and so is the encoding of the acks, IMMsgDataAck.
 //
 // The encoding is protobuf proto2. Peers built on proto2 reject a message without one of
 // its required fields. So AppendBody returns an error rather than leave one out, and

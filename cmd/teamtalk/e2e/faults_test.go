@@ -28,7 +28,7 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(program(t), "bench", "faults", "--deployment", c.deployment,
 				"--faults", c.faults, "--rounds", "1", "--seed", "1", "--json", "-",
-				"--settle", "5m") // no limit of the run matters on a loaded machine
+				"--settle", "5m", "--max-beyond", "0") // no time matters on a loaded machine
 			cmd.Env, cmd.Stderr = append(environment(), "TMPDIR="+t.TempDir()), os.Stderr
 			out, err := cmd.Output()
 			var res faults.Result
@@ -54,7 +54,7 @@ func TestFaultsInterrupted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	cmd := exec.Command(program(t), "bench", "faults", "--deployment", "embedded", "--faults",
-		"kill:node,cut:node", "--rounds", "1000000", "--verbose")
+		"kill:node,cut:node", "--rounds", "1000000", "--max-beyond", "0", "--verbose")
 	out := &output{}
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, out, append(environment(), "TMPDIR="+dir)
 	if err := startBound(cmd); err != nil {

@@ -10,6 +10,7 @@ package admission
 import (
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -114,6 +115,9 @@ type Handler struct {
 	refusals    *refusals
 	fights      *fights
 	credentials credentials
+	// unchecked says that db_proxy could not check the last login: it has no store. Loops
+	// probe with one of the logins that wait until it can.
+	unchecked atomic.Bool
 
 	often struct{ login, token, credentials obs.Often }
 }
@@ -140,6 +144,7 @@ type Client struct {
 	// credential is what the login was checked against, and checked when.
 	credential []byte
 	checked    time.Time
+	refusedAt  time.Time // when a refusal that waits is answered; zero: there is none
 }
 
 // LoggedIn reports whether the client is logged in. Loop only.

@@ -18,13 +18,17 @@ const (
 	// maxResumed is how many logins a loop resumes in a tick once the servers that they
 	// need are connected again.
 	maxResumed = 512
+	// probePause is the pause between the logins with which a loop probes whether db_proxy
+	// can check logins again.
+	probePause = 300 * time.Millisecond
 )
 
 // heldLogin is a login that has to wait. Loop only.
 type heldLogin struct {
 	due  time.Time
 	then func(cut bool) // called at due, or earlier with cut, to make room
-	// again is called instead, as soon as no server is missing; nil: never.
+	// again is called instead, as soon as no server is missing and db_proxy checks logins;
+	// nil: never.
 	again func()
 
 	s     *session.Client
@@ -38,7 +42,8 @@ type heldLogins struct {
 	byDue   heldHeap
 	of      map[*session.Client]*heldLogin
 	from    map[netip.Addr]int
-	resumes int // those with again
+	resumes int       // those with again
+	probed  time.Time // when one of them was the last probe
 }
 
 type heldHeap []*heldLogin
@@ -127,7 +132,7 @@ func (h *Handler) unhold(q *heldLogins, w *heldLogin) {
 		q.resumes--
 	}
 	if len(q.byDue) == 0 {
-		*q = heldLogins{} // release what a storm has grown
+		*q = heldLogins{probed: q.probed} // release what a storm has grown
 	}
 	h.metrics.loginsWaiting.Dec()
 }
@@ -152,9 +157,16 @@ func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	if q.resumes == 0 || h.missing() != pb.ResultType_REFUSE_REASON_NONE {
 		return
 	}
+	most := maxResumed
+	if h.unchecked.Load() {
+		if now.Sub(q.probed) < probePause {
+			return
+		}
+		most, q.probed = 1, now
+	}
 	var back []*heldLogin
 	for _, w := range q.byDue {
-		if w.again != nil && len(back) < maxResumed {
+		if w.again != nil && len(back) < most {
 			back = append(back, w)
 		}
 	}

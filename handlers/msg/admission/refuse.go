@@ -99,19 +99,25 @@ func (r *refusals) admitted(addr netip.Addr, name string) {
 }
 
 // refuse answers a refused login and closes, now or after the delay of the client's
-// address and name. A login that waits because a server is missing continues as soon as
-// none is. Loop only.
+// address and name. A login that waits because a server is missing, or because db_proxy
+// could not check it, is checked again as soon as that is over. Loop only.
 func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code pb.ResultType,
 	text string) {
-	now := s.Loop().Now()
-	delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
-	if delay == 0 {
+	c, now := h.opt.Client(s), s.Loop().Now()
+	if c.refusedAt.IsZero() {
+		delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
+		c.refusedAt = now.Add(delay)
+		if delay > 0 {
+			h.metrics.loginsHeld.WithLabelValues("refused").Inc()
+		}
+	}
+	if !now.Before(c.refusedAt) {
 		h.answerRefused(s, seq, code, text)
 		return
 	}
-	h.metrics.loginsHeld.WithLabelValues("refused").Inc()
-	w := &heldLogin{due: now.Add(delay), then: func(bool) { h.answerRefused(s, seq, code, text) }}
-	if h.missing() != pb.ResultType_REFUSE_REASON_NONE {
+	w := &heldLogin{due: c.refusedAt,
+		then: func(bool) { h.answerRefused(s, seq, code, text) }}
+	if code != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
 		w.again = func() { h.checkLogin(s, seq, m) }
 	}
 	h.hold(s, w)

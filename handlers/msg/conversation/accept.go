@@ -41,7 +41,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		h.metrics.resends.Inc()
 		return false, nil // the answer to the first one is on its way
 	}
-	f := h.opt.newAttempt(s, seq, m, now)
+	f := h.newAttempt(s, seq, m, now)
 	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
@@ -55,17 +55,17 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		return false, nil
 	}
 	ownFields(m, h.opt.Now())
-	h.opt.number(s, seq, m, now)
-	c.writing.begin(now)
-	c.outbox.Accepted()
+	h.number(s, seq, m, now)
 	if state == sendUnknown {
+		c.outbox.Again(now)
 		m.CreateTime = c.sends.retry(seq)
 		if m.SentAs != 0 { // it may be committed after the history was searched
-			m.ResentWithin = h.opt.windowSeconds()
+			m.ResentWithin = h.windowSeconds()
 		}
 		h.storeAgain(f)
 		return true, nil
 	}
+	c.outbox.Accepted(now)
 	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
 	h.metrics.received.Inc()
 	if behind {
@@ -95,20 +95,20 @@ func ownFields(m *pb.MsgData, now time.Time) {
 // number says how the client numbered a message. By that the store recognises a message
 // that a client without client_msg_ids sends again on a new connection. It looks for one
 // as long as the connection is young. Loop only.
-func (o *Options) number(s *session.Client, seq uint16, m *pb.MsgData, now time.Time) {
+func (h *Handler) number(s *session.Client, seq uint16, m *pb.MsgData, now time.Time) {
 	m.SentAs, m.ResentWithin = 0, 0
-	if len(m.ClientMsgID) > 0 || o.ResendWindow <= 0 {
+	if len(m.ClientMsgID) > 0 || h.opt.ResendWindow <= 0 {
 		return
 	}
 	m.SentAs = pb.SentAs(s.ClientType, seq)
-	if m.SentAs != 0 && s.LoginAge(now) < o.ResendWindow {
-		m.ResentWithin = o.windowSeconds()
+	if m.SentAs != 0 && s.LoginAge(now) < h.opt.ResendWindow {
+		m.ResentWithin = h.windowSeconds()
 	}
 }
 
 // windowSeconds returns ResendWindow in seconds, rounded up.
-func (o *Options) windowSeconds() uint32 {
-	return uint32((o.ResendWindow + time.Second - 1) / time.Second)
+func (h *Handler) windowSeconds() uint32 {
+	return uint32((h.opt.ResendWindow + time.Second - 1) / time.Second)
 }
 
 // audioHead is the length of what precedes the sound in an audio message: its duration.
@@ -138,8 +138,8 @@ func unfit(m *pb.MsgData, requireCipher bool) string {
 // the order of the answers. Loop only.
 func (h *Handler) send(f attempt) {
 	if c := h.opt.Client(f.from); f.repeats || f.holds {
-		if !f.repeats {
-			f.epoch = c.outbox.Epoch()
+		if f.holds && (!f.repeats || c.sends.order.find(f.target) == nil) {
+			f.epoch = c.outbox.EpochAfter(f.epoch)
 		}
 		f.data.SenderConn, f.data.Epoch = c.sends.order.conn, f.epoch
 	}

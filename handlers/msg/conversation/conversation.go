@@ -3,10 +3,10 @@
 //
 // A message passes through the files in this order: accept.go checks it, deduplicates it
 // and gives it to db_proxy. deliver.go delivers the stored message and acks it to the
-// sender. receipt.go takes the acks of the devices, wait.go holds the sender's ack back
-// until then, redeliver.go sends again what was not acknowledged, and read.go takes the
+// sender. receipt.go takes the acks of the devices, package waits holds the sender's ack
+// back until then, redeliver.go sends again what was not acknowledged, and read.go takes the
 // read acks. The other files hold what these decide by: order.go, sent.go and doubt.go on
-// the sender's side, unacked.go and writes.go on the receiver's, marks.go for read marks.
+// the sender's side, unacked.go on the receiver's, marks.go for read marks.
 //
 // A client's session is touched on its loop only. What must keep the order of a
 // conversation, the delivery of stored messages, runs where db_proxy's answer arrives, in
@@ -25,9 +25,9 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
-	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/outbox"
 	"teamtalk/handlers/msg/turns"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -76,6 +76,8 @@ type Route interface {
 
 // Others is the other message servers. Any goroutine.
 type Others interface {
+	// Alone reports whether there can be none.
+	Alone() bool
 	// Forward gives m to the route server that passes it on. It reports whether it was
 	// taken.
 	Forward(m pb.Message) bool
@@ -138,16 +140,16 @@ type Options struct {
 	// Client and Loop return what this package keeps for a session and for a loop.
 	Client func(*session.Client) *Client
 	Loop   func(*session.Loop) *Loop
+	// Loops returns all loops.
+	Loops func() []*session.Loop
 
-	Online *session.Registry
-	Fanout *Fanout
-	// Delivered remembers the messages that were delivered.
-	Delivered *delivered.Record
-	Others    Others
-	Groups    Groups
-	Pushes    Pushes
-	Contacts  Contacts
-	Missing   turns.Finder
+	Online   *session.Registry
+	Fanout   *Fanout
+	Others   Others
+	Groups   Groups
+	Pushes   Pushes
+	Contacts Contacts
+	Missing  turns.Finder
 	// Since returns a session id. Sessions with that id or a higher one connected less
 	// than age ago, others before that.
 	Since func(age time.Duration) uint64
@@ -179,13 +181,14 @@ type Handler struct {
 	store Store
 	route Route
 
-	// Reads handles read acks.
-	Reads *Reads
+	// Receipts follows deliveries, Reads handles read acks.
+	Receipts *Receipts
+	Reads    *Reads
 
 	inFlight atomic.Int64
 	outboxes *outbox.Outboxes[attempt]
 
-	often struct{ stored, silent obs.Often }
+	often obs.Often
 }
 
 // New returns a handler. Connect must be called before the first client connects.
@@ -198,8 +201,9 @@ func New(opt Options) (*Handler, error) {
 	h.outboxes = newOutboxes(h)
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
 		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
-	h.repeats = repeats{opt.Delivered, h.turns, opt.Groups, opt.Others}
-	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.readUpTo}
+	h.repeats = repeats{h.turns, opt.Groups, opt.Others}
+	h.Receipts = newReceipts(h)
+	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.Receipts.readUpTo}
 	return h, nil
 }
 
@@ -207,6 +211,7 @@ func New(opt Options) (*Handler, error) {
 // questions about other message servers.
 func (h *Handler) Connect(store Store, reads ReadStore, route Route) {
 	h.store, h.Reads.store, h.route = store, reads, route
+	h.Receipts.waits.Connect(route)
 }
 
 // Client is what the package keeps for one client connection. The zero value is ready.
@@ -217,7 +222,6 @@ type Client struct {
 	bucket  rate.Bucket
 	reads   rate.Bucket
 	unacked unacked
-	writing writing
 	outbox  outbox.Client[attempt]
 }
 
@@ -225,46 +229,44 @@ type Client struct {
 // another user, and let no wait pass since. Any goroutine.
 func (c *Client) Acks() bool { return c.unacked.answers.Load() }
 
-// Loop is what the package keeps for one loop. Loop only.
+// Writes reports whether the client has sent a message that may be stored, and that
+// db_proxy has not answered. Any goroutine.
+func (c *Client) Writes(now time.Time) bool { return c.outbox.Writes(now) }
+
+// Loop is what the package keeps for one loop. The zero value is ready. Loop only.
 type Loop struct {
-	waits    ackWaits
+	waits    waits.Loop
 	waiting  []*session.Client // the sessions with unacked deliveries
 	outboxes outbox.Loop
-	start    time.Time // see ms
 	rings    ringPool
+	acked    ackCounts
 	reads    map[*session.Client][]heldRead // read acks beyond the rate
 }
-
-// NewLoop returns the state of a loop.
-func NewLoop() Loop { return Loop{waits: newAckWaits()} }
 
 // Tick sends the acks that waited long enough and the read acks whose turn it is. Loop
 // only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
-	h.expireAcks(st, now)
+	h.Receipts.waits.Tick(l, now)
 	h.outboxes.Tick(&st.outboxes)
 	h.Reads.passReads(st, now)
+	h.metrics.acked(&st.acked)
 }
 
 // End drops what the loop keeps for a client that is logged in and ends: senders that
 // wait for it get their acks, and its read acks are passed on. Loop only.
 func (h *Handler) End(s *session.Client) {
 	c := h.opt.Client(s)
-	h.endWaits(s)
+	h.Receipts.endWaits(s)
 	h.metrics.unansweredLost(int(c.unacked.n))
-	h.unwatch(h.opt.Loop(s.Loop()), c)
+	h.Receipts.unwatch(h.opt.Loop(s.Loop()), c)
 	h.Reads.FlushReads(s)
 }
 
 // ReleaseAcks sends the acks that wait for devices: those are about to be disconnected. Loop
 // only.
 func (h *Handler) ReleaseAcks(l *session.Loop) {
-	waits := &h.opt.Loop(l).waits
-	for _, d := range waits.due {
-		h.release(l, d.key)
-	}
-	waits.due = nil
+	h.Receipts.waits.Release(l)
 }
 
 // Refuse makes the handler accept no more messages of the client. They get no ack, so that

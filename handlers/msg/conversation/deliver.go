@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/turns"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -43,9 +44,7 @@ func (h *Handler) stored(f Message) {
 		h.metrics.resends.Inc()
 		h.repeats.take(m, f.from)
 		f.from.Loop().Post(func() {
-			c := h.opt.Client(f.from)
-			c.writing.end()
-			c.sends.stored(f.seq, m.MsgID)
+			h.opt.Client(f.from).sends.stored(f.seq, m.MsgID)
 			h.outboxes.Landed(f.from, true)
 			_ = f.from.Send(f.seq, ackOf(m, m.MsgID))
 		})
@@ -55,32 +54,36 @@ func (h *Handler) stored(f Message) {
 		h.groupStored(f, false)
 		return
 	}
-	wait := noWait
+	wait := waits.None
 	if h.opt.Ack == AckDelivered {
-		wait = h.waitFor(m.ToSessionID)
+		wait = h.Receipts.waits.For(m.ToSessionID)
 	}
 	// An ack that waits is registered before the delivery, so that no device can answer
 	// before. One that does not wait is sent after the delivery: a client that logs in
 	// once the sender has its ack finds the message in the history, and does not get it
 	// delivered as well.
-	if wait != noWait {
+	if wait != waits.None {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
-	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
-		h.turns.Take(turns.Turn{M: m, From: f.from,
-			Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
-	}
-	if wait == noWait {
+	h.turns.Take(turns.Turn{M: m, From: f.from,
+		Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
+	if wait == waits.None {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
+	if !h.others.Alone() {
+		h.forward(m, wait)
+	}
+	h.opt.Pushes.Stored(m, nil)
+}
 
+// forward gives a message between users to the other message servers.
+func (h *Handler) forward(m *pb.MsgData, wait waits.Kind) {
 	forward := *m
 	forward.ClientMsgID = nil
-	if wait != noWait { // the ack of any device counts, also if the recipient has one here
+	if wait != waits.None { // the ack of any device counts, also if the recipient has one here
 		forward.AttachData = wantAck
 	}
 	h.others.Forward(&forward)
-	h.opt.Pushes.Stored(m, nil)
 }
 
 // groupStored is stored for a message to a group: the sender gets its ack at once. late
@@ -94,12 +97,14 @@ func (h *Handler) groupStored(f Message, late bool) {
 	}
 	// Before the ack: a client that logs in once the sender has it finds the message in
 	// the history, and does not get it delivered as well.
-	if h.opt.Delivered.First(OrderKey(m), m.MsgID) {
+	if h.turns.First(OrderKey(m), m.MsgID) {
 		h.opt.Groups.Deliver(m, f.from, late)
 	}
-	f.from.Loop().Post(func() { h.acknowledge(f, noWait) })
-	forward := *m
-	h.others.Forward(&forward)
+	f.from.Loop().Post(func() { h.acknowledge(f, waits.None) })
+	if !h.others.Alone() {
+		forward := *m
+		h.others.Forward(&forward)
+	}
 }
 
 // deliver sends a message to all devices of both users here, except the one that it is
@@ -109,7 +114,9 @@ func (h *Handler) deliver(t turns.Turn) {
 	to, mine := connectedBefore(t.Since, h.online.Of(m.ToSessionID)),
 		connectedBefore(t.Since, h.online.Of(m.FromUserID))
 	if t.Found {
-		mine = notWriting(mine, h.opt.Client, h.opt.Now()) // one of the others may have sent it
+		// One of the others may have sent it, and its message server may wait for the ack.
+		mine = notWriting(mine, h.opt.Client, h.opt.Now())
+		t.Tag.Flags |= TagRemote
 	}
 	if len(to) == 0 && (len(mine) == 0 || (len(mine) == 1 && mine[0] == t.From)) {
 		return
@@ -131,13 +138,18 @@ func connectedBefore(since uint64, sessions []*session.Client) []*session.Client
 	return slices.DeleteFunc(slices.Clone(sessions), after)
 }
 
+// notWriting returns the sessions that do not wait for the answer to a message of theirs.
+func notWriting(sessions []*session.Client, client func(*session.Client) *Client,
+	now time.Time) []*session.Client {
+	return slices.DeleteFunc(slices.Clone(sessions),
+		func(s *session.Client) bool { return client(s).Writes(now) })
+}
+
 // acknowledge sends the sender's ack of a stored message, or registers it to be sent when
 // the message is delivered. Loop only.
-func (h *Handler) acknowledge(f Message, kind waitKind) {
+func (h *Handler) acknowledge(f Message, kind waits.Kind) {
 	s, m := f.from, f.data
-	c := h.opt.Client(s)
-	c.writing.end()
-	c.sends.stored(f.seq, m.MsgID)
+	h.opt.Client(s).sends.stored(f.seq, m.MsgID)
 	defer h.outboxes.Landed(s, true)
 	if s.IsClosed() {
 		return
@@ -145,17 +157,12 @@ func (h *Handler) acknowledge(f Message, kind waitKind) {
 	if !m.Type.IsGroup() {
 		h.opt.Contacts.AddContact(s, m.ToSessionID)
 	}
-	if kind == noWait || (kind == waitRemote && !h.route.Up()) {
-		h.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
+	if kind == waits.None || (kind == waits.Elsewhere && !h.route.Up()) {
+		h.Receipts.ack(s, f.seq, ackOf(m, m.MsgID), f.at)
 		return
 	}
-	h.wait(f, kind)
-}
-
-// ack sends the ack of a message that arrived at came. Loop only.
-func (h *Handler) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came time.Time) {
-	h.metrics.ackSeconds.Observe(s.Loop().Now().Sub(came).Seconds())
-	_ = s.Send(seq, m)
+	key := waits.Key{From: m.FromUserID, To: m.ToSessionID, ID: m.MsgID}
+	h.Receipts.waits.Hold(s, f.seq, key, f.at, kind)
 }
 
 // HandleRouted delivers a message that another message server accepted.
@@ -164,11 +171,10 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 		h.repeats.deliver(m, nil)
 		return nil
 	}
-	if !h.opt.Delivered.First(OrderKey(m), m.MsgID) {
-		return nil
-	}
 	if m.Type.IsGroup() {
-		h.opt.Groups.Deliver(m, nil, false)
+		if h.turns.First(OrderKey(m), m.MsgID) {
+			h.opt.Groups.Deliver(m, nil, false)
+		}
 		return nil
 	}
 	tag := session.Tag{Peer: m.FromUserID, ID: m.MsgID}
@@ -179,3 +185,6 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 	h.turns.Take(turns.Turn{M: m, Tag: tag})
 	return nil
 }
+
+// Found records that a search found a message, which its caller delivers. Any goroutine.
+func (h *Handler) Found(m *pb.MsgData) { h.turns.First(OrderKey(m), m.MsgID) }

@@ -118,7 +118,7 @@ func (h *Handler) storedLate(f Message, hash uint64) {
 		return
 	}
 	h.metrics.storedLate.Inc()
-	h.opt.outboxOf(f.from).Accepted() // it has landed as not stored
+	h.outboxOf(f.from).Again(f.from.Loop().Now())
 	sends.stored(f.seq, f.data.MsgID) // a repeat from here on is acked, and not looked for
 	h.storedBefore(f)
 }
@@ -155,14 +155,14 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	defer h.inFlight.Add(-1)
 	defer h.outboxes.Landed(f.from, false)
 	h.metrics.notStored.Inc()
-	h.often.stored.Warn(h.log, h.opt.Now(), "message not stored",
+	h.often.Warn(h.log, h.opt.Now(), "message not stored",
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
 	sends := &h.opt.Client(f.from).sends
 	if f.doubt || doubtful(err) { // otherwise db_proxy refused it, or did not get it
 		sends.doubt(f.seq)
+		h.outboxOf(f.from).Doubted()
 	} else {
 		sends.forget(f.seq)
-		h.opt.Client(f.from).writing.end()
 	}
 	if rejected {
 		sends.order.settled(f.target, f.seq, f.hash)

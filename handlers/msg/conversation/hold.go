@@ -12,9 +12,9 @@ import (
 
 // A message of a client that does not repeat it is held when no db_proxy stored it, and
 // stored later: see package outbox. Clients that set want_refusal are told at once
-// instead, and repeat the message. Windows clients repeat a message once. A message of
-// theirs is held only when no db_proxy received it, and no other one of its conversation
-// has failed: see order.go.
+// instead, and repeat the message. Windows clients repeat a message once, 6 s after it. A
+// message of theirs is held for less than that, unless another one of its conversation has
+// been given up: then they have to repeat both, see order.go.
 
 // Number, At, Size and InDoubt make attempt an outbox.Item.
 func (f attempt) Number() uint32 { return f.came }
@@ -32,7 +32,7 @@ func (f attempt) InDoubt() bool { return f.doubt }
 func newOutboxes(h *Handler) *outbox.Outboxes[attempt] {
 	return outbox.New(outbox.Options[attempt]{
 		Hold:   h.opt.Hold,
-		Client: h.opt.outboxOf,
+		Client: h.outboxOf,
 		Ready:  func() bool { return h.store.Up() && !h.store.Withdrawn() },
 		Send:   h.sendHeld,
 		Expired: func(f attempt, cause error) {
@@ -43,8 +43,8 @@ func newOutboxes(h *Handler) *outbox.Outboxes[attempt] {
 	})
 }
 
-func (o *Options) outboxOf(s *session.Client) *outbox.Client[attempt] {
-	return &o.Client(s).outbox
+func (h *Handler) outboxOf(s *session.Client) *outbox.Client[attempt] {
+	return &h.opt.Client(s).outbox
 }
 
 // sendHeld gives a held message to a db_proxy. Loop only.
@@ -52,7 +52,7 @@ func (h *Handler) sendHeld(f attempt) {
 	// The client may have sent it on another connection meanwhile, and a message in doubt
 	// may be committed after the search of the history.
 	if f.data.SentAs != 0 {
-		f.data.ResentWithin = h.opt.windowSeconds()
+		f.data.ResentWithin = h.windowSeconds()
 	}
 	if f.doubt {
 		h.storeAgain(f)
@@ -71,7 +71,7 @@ var errBehind = im.Errorf(im.Busy, "a message before it was not stored")
 
 // isBehind reports whether an accepted message has to be held behind others. Loop only.
 func (c *Client) isBehind(f *attempt) bool {
-	return f.holds && (c.outbox.Holds() || !f.repeats && c.sends.order.isFailing(f.target))
+	return f.holds && (c.outbox.Holds() || c.sends.order.isFailing(f.target))
 }
 
 // hold takes a message whose attempt ended with err, and returns true, if it can be stored
@@ -87,6 +87,9 @@ func (h *Handler) hold(f attempt, err error) bool {
 	if !h.opt.Client(f.from).mayHold(&f, err) {
 		return false
 	}
+	if f.repeats {
+		h.outboxes.Failed(l, f.from, f.epoch)
+	}
 	f.doubt = f.doubt || doubtful(err)
 	return h.outboxes.Hold(l, f.from, f, err)
 }
@@ -100,10 +103,8 @@ func (c *Client) mayHold(f *attempt, err error) bool {
 	switch {
 	case errors.Is(err, errNoReason), errors.As(err, &overdue):
 		return false
-	case f.repeats:
-		if !errors.Is(err, link.ErrNotSent) || c.sends.order.find(f.target) != nil {
-			return false
-		}
+	case f.repeats && c.sends.order.find(f.target) != nil:
+		return false
 	case doubtful(err):
 		return f.data.SentAs != 0 || len(f.data.ClientMsgID) > 0
 	}

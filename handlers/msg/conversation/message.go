@@ -51,19 +51,19 @@ func targetOf(m *pb.MsgData) target { return target{m.ToSessionID, m.Type.IsGrou
 
 // newAttempt returns the attempt to store m, the next one on the connection of s.
 // Loop only.
-func (o *Options) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
+func (h *Handler) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
 	now time.Time) attempt {
-	c := o.Client(s)
+	c := h.opt.Client(s)
 	if c.sends.order == nil {
 		c.sends.order = newSendOrder()
 	}
 	order := c.sends.order
 	order.came++
 	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq, at: now},
-		hash: contentHash(m), came: order.came, await: patience(m, o.ResendWindow),
+		hash: contentHash(m), came: order.came, await: patience(m, h.opt.ResendWindow),
 		wants: m.WantRefusal, repeats: seq != 0 &&
 			(m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS),
-		holds: o.Hold > 0 && !m.WantRefusal}
+		holds: h.opt.Hold > 0 && !m.WantRefusal}
 }
 
 // patience returns how long the sender of m may take to repeat it. A client that wants

@@ -14,9 +14,6 @@ type metrics struct {
 	// of acks
 	acksSingle, acksOwn, acksGroup, acksRead prometheus.Counter
 	acksUnmatched                            prometheus.Counter
-	ackWaits                                 *prometheus.CounterVec
-	waitsHere, waitsElsewhere                prometheus.Counter // of ackWaits
-	ackTimeouts                              prometheus.Counter
 	ackSeconds                               prometheus.Histogram
 	reads                                    *prometheus.CounterVec
 }
@@ -52,11 +49,6 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			"kind"),
 		acksUnmatched: counter("delivery_acks_unmatched_total",
 			"Acks of devices that match no delivery; they change nothing."),
-		ackWaits: vec("ack_waits_total",
-			"Acks to senders held back for the receiver's device, by its place: here, elsewhere.",
-			"where"),
-		ackTimeouts: counter("ack_timeouts_total",
-			"Acks sent because the recipient's devices took longer than ack_wait."),
 		ackSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "teamtalk_msg_ack_seconds",
 			Help: "Time from the arrival of a message to the ack to its sender. It contains the " +
@@ -71,12 +63,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")
-	m.waitsHere = m.ackWaits.WithLabelValues("here")
-	m.waitsElsewhere = m.ackWaits.WithLabelValues("elsewhere")
 	if reg != nil {
 		reg.MustRegister(m.received, m.dropped, m.notStored, m.storedLate, m.resends, m.redelivered,
-			m.unanswered, m.acks, m.acksUnmatched, m.ackWaits, m.ackTimeouts,
-			m.ackSeconds, m.reads)
+			m.unanswered, m.acks, m.acksUnmatched, m.ackSeconds, m.reads)
 	}
 	return m
 }
@@ -87,14 +76,30 @@ func (m *metrics) unansweredLost(n int) {
 	}
 }
 
-// acked counts a delivery that a device acknowledged.
-func (m *metrics) acked(kind kinds) {
+// ackCounts is the deliveries that the devices of a loop acknowledged since the last tick,
+// by kind. Each delivery has an ack: to count all at one place would make the loops wait
+// for each other.
+type ackCounts struct{ single, own, group int }
+
+// add counts a delivery.
+func (n *ackCounts) add(kind kinds) {
 	switch kind {
 	case kindGroup:
-		m.acksGroup.Inc()
+		n.group++
 	case kindOwn:
-		m.acksOwn.Inc()
+		n.own++
 	default:
-		m.acksSingle.Inc()
+		n.single++
 	}
+}
+
+// acked adds n to the metrics and sets it to zero.
+func (m *metrics) acked(n *ackCounts) {
+	if *n == (ackCounts{}) {
+		return
+	}
+	m.acksSingle.Add(float64(n.single))
+	m.acksOwn.Add(float64(n.own))
+	m.acksGroup.Add(float64(n.group))
+	*n = ackCounts{}
 }

@@ -59,7 +59,7 @@ type sendOrder struct {
 }
 
 // hold is a conversation with messages that were not stored. The epoch of a conversation
-// without one is 0.
+// without one is that of the outbox.
 type hold struct {
 	target
 	epoch     uint32
@@ -209,8 +209,8 @@ func (o *sendOrder) failed(f attempt, now time.Time) (kept bool) {
 			return false
 		}
 	}
-	if h.epoch == f.epoch {
-		h.epoch++
+	if int32(f.epoch-h.epoch) >= 0 {
+		h.epoch = f.epoch + 1
 	}
 	for i := range h.unsettled {
 		if u := &h.unsettled[i]; u.is(f.seq, f.hash) {

@@ -7,17 +7,19 @@ import (
 )
 
 // Sent follows a delivery that was sent to the client of s, or remembers it. Loop only.
-func (h *Handler) Sent(s *session.Client, tag session.Tag, frame []byte) {
+func (r *Receipts) Sent(s *session.Client, tag session.Tag, frame []byte) {
 	if tag.Flags&TagGroup == 0 {
-		h.opt.Contacts.AddContact(s, tag.Peer)
+		r.opt.Contacts.AddContact(s, tag.Peer)
 	}
-	c, st := h.opt.Client(s), h.opt.Loop(s.Loop())
-	u := &c.unacked
-	d := delivery{tag: tag, at: st.ms(s.Loop().Now())}
+	c, l := r.opt.Client(s), s.Loop()
+	st, u := r.opt.Loop(l), &c.unacked
+	d := delivery{tag: tag, at: l.Millis()}
 	if u.acks&kindOf(tag) != 0 {
 		d.frame = frame
 	}
-	h.metrics.unansweredLost(u.makeRoom(&d, func(old *delivery) { h.noRoomFor(s, old) }))
+	if !u.hasRoom(&d) {
+		r.metrics.unansweredLost(u.makeRoom(&d, func(old *delivery) { r.noRoomFor(s, old) }))
+	}
 	u.add(d, &st.rings)
 	st.watch(s, c)
 }
@@ -25,22 +27,14 @@ func (h *Handler) Sent(s *session.Client, tag session.Tag, frame []byte) {
 // noRoomFor ends the wait for a delivery that is given up for want of room: its ack would
 // match nothing. Later senders do not wait for the connection either, until it
 // acknowledges again: it has not acknowledged the many deliveries since.
-func (h *Handler) noRoomFor(s *session.Client, d *delivery) {
+func (r *Receipts) noRoomFor(s *session.Client, d *delivery) {
 	if d.frame == nil || kindOf(d.tag) != kindSingle {
 		return
 	}
-	h.setAnswers(s, false)
-	if !h.othersAnswer(s) {
-		h.receipt(s, d.tag)
+	r.setAnswers(s, false)
+	if !r.othersAnswer(s) {
+		r.receipt(s, d.tag)
 	}
-}
-
-// ms returns the milliseconds since the loop's first delivery, on the monotonic clock.
-func (st *Loop) ms(now time.Time) int64 {
-	if st.start.IsZero() {
-		st.start = now
-	}
-	return now.Sub(st.start).Milliseconds()
 }
 
 // watch enters a session with unacked deliveries in the loop's list, unwatch removes it.
@@ -51,7 +45,7 @@ func (st *Loop) watch(s *session.Client, c *Client) {
 	}
 }
 
-func (h *Handler) unwatch(st *Loop, c *Client) {
+func (r *Receipts) unwatch(st *Loop, c *Client) {
 	i := c.unacked.slot
 	if i == 0 {
 		return
@@ -59,7 +53,7 @@ func (h *Handler) unwatch(st *Loop, c *Client) {
 	last := len(st.waiting) - 1
 	moved := st.waiting[last]
 	st.waiting[i-1] = moved
-	h.opt.Client(moved).unacked.slot = i
+	r.opt.Client(moved).unacked.slot = i
 	st.waiting[last] = nil
 	st.waiting = st.waiting[:last]
 	c.unacked.slot = 0
@@ -68,24 +62,24 @@ func (h *Handler) unwatch(st *Loop, c *Client) {
 
 // Overdue handles the deliveries that were not acknowledged in time. It is called about
 // once a second. Loop only.
-func (h *Handler) Overdue(l *session.Loop, now time.Time) {
-	st := h.opt.Loop(l)
-	ms := st.ms(now)
+func (r *Receipts) Overdue(l *session.Loop) {
+	st := r.opt.Loop(l)
+	ms := l.Millis()
 	for i := len(st.waiting) - 1; i >= 0; i-- {
-		h.overdueOf(st, st.waiting[i], ms)
+		r.overdueOf(st, st.waiting[i], ms)
 	}
 }
 
 // overdueOf sends again the deliveries that one connection did not acknowledge, and gives
 // up those that were sent again already: the connection has stopped to acknowledge that
 // kind, which is not followed until it does.
-func (h *Handler) overdueOf(st *Loop, s *session.Client, ms int64) {
-	c := h.opt.Client(s)
+func (r *Receipts) overdueOf(st *Loop, s *session.Client, ms int64) {
+	c := r.opt.Client(s)
 	u := &c.unacked
 	lost, silent := 0, false
 	u.takeOut(func(d *delivery) bool {
 		age, kind := time.Duration(ms-d.at)*time.Millisecond, kindOf(d.tag)
-		if d.frame != nil && d.tag.Flags&TagRemote != 0 && age >= h.opt.AckWait {
+		if d.frame != nil && d.tag.Flags&TagRemote != 0 && age >= r.opt.AckWait {
 			silent = true // the sender on another server has waited in vain
 		}
 		again := false
@@ -94,7 +88,7 @@ func (h *Handler) overdueOf(st *Loop, s *session.Client, ms int64) {
 			if age < rememberFor {
 				return false
 			}
-		case h.opt.RedeliverAfter <= 0 || age < h.opt.RedeliverAfter:
+		case r.opt.RedeliverAfter <= 0 || age < r.opt.RedeliverAfter:
 			return false
 		case d.again:
 			u.acks &^= kind
@@ -107,15 +101,15 @@ func (h *Handler) overdueOf(st *Loop, s *session.Client, ms int64) {
 			return true
 		}
 		d.again, d.at = true, ms
-		h.metrics.redelivered.Inc()
+		r.metrics.redelivered.Inc()
 		s.SendFrame(d.frame)
 		return false
 	})
-	h.metrics.unansweredLost(lost)
+	r.metrics.unansweredLost(lost)
 	if silent {
-		h.fellSilent(s)
+		r.fellSilent(s)
 	}
 	if u.n == 0 {
-		h.unwatch(st, c)
+		r.unwatch(st, c)
 	}
 }

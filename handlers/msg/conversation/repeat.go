@@ -2,16 +2,14 @@ package conversation
 
 import (
 	"teamtalk/core/session"
-	"teamtalk/handlers/msg/delivered"
 	"teamtalk/handlers/msg/turns"
 	"teamtalk/proto/pb"
 )
 
 // repeats delivers messages that db_proxy recognised as repeats. The answer to the first
 // one may have been lost: it is then stored, and no message server has delivered it. Each
-// server decides that for its own devices, see package delivered. Any goroutine.
+// server decides that for its own devices, see package turns. Any goroutine.
 type repeats struct {
-	record *delivered.Record
 	turns  *turns.Turns
 	groups Groups
 	others Others
@@ -32,16 +30,13 @@ func (r *repeats) take(m *pb.MsgData, from *session.Client) {
 // it was delivered before. It reports whether it was not. from is nil for the repeat of
 // another message server.
 func (r *repeats) deliver(m *pb.MsgData, from *session.Client) bool {
-	before, known := r.record.Repeat(OrderKey(m), m.MsgID, m.CreateTime)
-	switch {
-	case known:
-		return false
-	case before <= 1: // all devices here are younger
-	case m.Type.IsGroup():
-		r.groups.DeliverRepeat(m, from, before)
-	default:
-		tag := session.Tag{Peer: m.FromUserID, ID: m.MsgID}
-		r.turns.Take(turns.Turn{M: m, From: from, Tag: tag, Since: before})
+	if !m.Type.IsGroup() {
+		return r.turns.TakeRepeat(turns.Turn{M: m, From: from,
+			Tag: session.Tag{Peer: m.FromUserID, ID: m.MsgID}})
 	}
-	return true
+	before, known := r.turns.Repeat(OrderKey(m), m.MsgID, m.CreateTime)
+	if !known && before > 1 { // otherwise all devices here are younger
+		r.groups.DeliverRepeat(m, from, before)
+	}
+	return !known
 }

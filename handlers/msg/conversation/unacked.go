@@ -49,7 +49,7 @@ func kindOf(tag session.Tag) kinds {
 // They lie in a ring: acks mostly arrive in the order of the deliveries.
 type unacked struct {
 	// answers says that senders wait for this connection: it acknowledged a message from
-	// another user, and let no wait pass since. Handler.setAnswers sets it, on the loop.
+	// another user, and let no wait pass since. Receipts.setAnswers sets it, on the loop.
 	// Any goroutine reads it.
 	answers    atomic.Bool
 	acks       kinds // kinds that it acknowledges
@@ -64,7 +64,7 @@ type unacked struct {
 type delivery struct {
 	tag   session.Tag
 	again bool   // was sent again
-	at    int64  // milliseconds, of Loop.ms
+	at    int64  // session.Loop.Millis
 	frame []byte // shared with other sessions; nil: remembered only
 }
 
@@ -197,6 +197,14 @@ func (u *unacked) makeRoom(d *delivery, gone func(*delivery)) (lost int) {
 		lost++
 	}
 	return lost
+}
+
+// hasRoom reports whether d fits, so that makeRoom is not needed.
+func (u *unacked) hasRoom(d *delivery) bool {
+	if d.frame == nil && u.remembered >= maxRemembered {
+		return false
+	}
+	return !u.full(len(d.frame))
 }
 
 // full reports whether a frame of size bytes does not fit beside the others.

@@ -19,7 +19,7 @@ func Age(m *pb.MsgData) time.Duration {
 
 const (
 	// markEvery is the shortest time between two marks, maxMarks how many are kept: for
-	// longer than a message may be old that is delivered late, see package delivered.
+	// longer than a message may be old that is delivered late, see package turns.
 	markEvery = time.Second / 2
 	maxMarks  = 640
 )

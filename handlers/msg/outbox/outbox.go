@@ -1,9 +1,10 @@
 // Package outbox holds the messages of client connections that no db_proxy stored, and
 // gives them to a db_proxy again in the order of each connection.
 //
-// Mac, iOS, Android and web clients send no message again. A message of such a client
-// waits here: until a db_proxy takes requests, and for Options.Hold at most. So a db_proxy
-// can restart and no message is lost.
+// Mac, iOS, Android and web clients send no message again, and Windows clients do so once,
+// after 6 s. A message of such a client waits here: until a db_proxy takes requests, and
+// for Options.Hold at most. So a db_proxy can restart, no message is lost, and none waits
+// for its sender.
 //
 // While a message of a connection is held, the next ones are held behind it. A message
 // that was in flight behind the held one is refused by db_proxy and held, too: db_proxy
@@ -23,6 +24,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 )
 
@@ -38,7 +40,7 @@ const (
 // Pauses of one connection between two attempts that failed.
 const (
 	firstPause = 100 * time.Millisecond
-	maxPause   = 800 * time.Millisecond
+	maxPause   = 400 * time.Millisecond
 )
 
 // Item is a message.
@@ -97,11 +99,15 @@ func New[T Item](opt Options[T]) *Outboxes[T] {
 	return o
 }
 
-// Client is what the package keeps for a connection. The zero value is ready. Loop only.
+// Client is what the package keeps for a connection: the messages without an answer. The
+// zero value is ready. Loop only, except for Writes.
 type Client[T Item] struct {
-	flying int32
-	epoch  uint32
-	box    *box[T] // nil: nothing is held
+	// flying counts the messages in flight. doubtful counts those of the last minutes that
+	// have landed and may be stored.
+	flying, doubtful atomic.Int32
+	accepted         atomic.Int64 // when the latest message was accepted, by mono.Of
+	epoch            uint32
+	box              *box[T] // nil: nothing is held
 }
 
 // box is an outbox in use.
@@ -117,14 +123,55 @@ type box[T Item] struct {
 	pause   time.Duration
 }
 
+// writesFor is how long after the latest message a message without an answer counts for
+// Writes.
+const writesFor = time.Minute
+
 // Accepted records that a message is in flight: from now on until Landed.
-func (c *Client[T]) Accepted() { c.flying++ }
+func (c *Client[T]) Accepted(now time.Time) {
+	if c.doubtful.Load() > 0 && !c.recently(now) {
+		c.doubtful.Store(0)
+	}
+	c.flying.Add(1)
+	c.accepted.Store(mono.Of(now))
+}
+
+// Doubted records that a message lands that may be stored. It counts for Writes until it
+// is in flight again.
+func (c *Client[T]) Doubted() { c.doubtful.Add(1) }
+
+// Again records that a message is in flight that has landed in doubt: its sender has
+// repeated it, or its answer has arrived late.
+func (c *Client[T]) Again(now time.Time) {
+	c.Accepted(now)
+	if c.doubtful.Load() > 0 {
+		c.doubtful.Add(-1)
+	}
+}
 
 // InFlight returns the number of messages in flight, those that are held among them.
-func (c *Client[T]) InFlight() int { return int(c.flying) }
+func (c *Client[T]) InFlight() int { return int(c.flying.Load()) }
 
-// Epoch returns the epoch of a message that is sent now.
-func (c *Client[T]) Epoch() uint32 { return c.epoch }
+func (c *Client[T]) recently(now time.Time) bool {
+	return time.Duration(mono.Of(now)-c.accepted.Load()) < writesFor
+}
+
+// Writes reports whether the client has sent a message that may be stored, and that
+// db_proxy has not answered. A message that a search of package turns or group finds does
+// not say which session sent it. So it goes to no session of its sender that writes. Any
+// goroutine.
+func (c *Client[T]) Writes(now time.Time) bool {
+	return c.flying.Load()+c.doubtful.Load() > 0 && c.recently(now)
+}
+
+// EpochAfter returns the epoch of a message that is sent now: not one before last, in which
+// it was sent before or is known to be stored after others that failed.
+func (c *Client[T]) EpochAfter(last uint32) uint32 {
+	if int32(last-c.epoch) > 0 {
+		return last
+	}
+	return c.epoch
+}
 
 // Holds reports whether a further message of the connection has to be held.
 func (c *Client[T]) Holds() bool { return c.box != nil && (c.box.waits || len(c.box.list) > 0) }
@@ -136,8 +183,8 @@ type Loop struct{ sessions []*session.Client }
 // messages that follow are held until none is in flight.
 func (o *Outboxes[T]) Failed(l *Loop, s *session.Client, epoch uint32) {
 	c := o.opt.Client(s)
-	if epoch == c.epoch {
-		c.epoch++
+	if int32(epoch-c.epoch) >= 0 {
+		c.epoch = epoch + 1
 	}
 	o.boxOf(l, s).waits = true
 }
@@ -203,7 +250,7 @@ func (o *Outboxes[T]) take(b *box[T]) T {
 // Landed records that a message is no longer in flight. stored says that it is stored.
 func (o *Outboxes[T]) Landed(s *session.Client, stored bool) {
 	c := o.opt.Client(s)
-	c.flying--
+	c.flying.Add(-1)
 	b := c.box
 	if b == nil {
 		return

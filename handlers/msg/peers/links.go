@@ -102,6 +102,7 @@ func (l *routeEnd) Open(s *session.Link) error {
 func (l *routeEnd) Close(s *session.Link, _ error) {
 	p := l.p
 	p.opt.RouteChanged() // messages and changes made elsewhere may be missed from now on
+	p.opt.RouteLost()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.behind, s)

@@ -30,6 +30,10 @@ type Options struct {
 	MaxConns int
 	HostName string
 
+	// Alone says that no other message server can be connected: the route server is in
+	// this process and has no port.
+	Alone bool
+
 	Online *session.Registry
 	// Acks reports whether the client of a session acknowledges deliveries. Any
 	// goroutine.
@@ -40,6 +44,9 @@ type Options struct {
 	// RouteChanged is called when a link to a route server opens or closes: messages and
 	// changes made on other servers may have been missed.
 	RouteChanged func()
+	// RouteLost is called after a link to a route server has closed: what it carried may be
+	// lost.
+	RouteLost func()
 
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: the metrics are not registered
@@ -266,8 +273,13 @@ func (p *Links) push(r *session.Link, m pb.Message) bool {
 	return true
 }
 
-// HasReceipts reports whether a route server is connected that forwards acks.
-func (p *Links) HasReceipts() bool { return p.hasReceipts.Load() }
+// Alone reports whether there can be no other message server: nothing need be forwarded to
+// one.
+func (p *Links) Alone() bool { return p.opt.Alone }
+
+// HasReceipts reports whether a route server is connected that forwards acks of other
+// message servers.
+func (p *Links) HasReceipts() bool { return !p.opt.Alone && p.hasReceipts.Load() }
 
 // HasRoute reports whether a route server is connected.
 func (p *Links) HasRoute() bool {

@@ -1,4 +1,7 @@
-// Package turns puts the messages between two users into the order of their ids.
+// Package turns delivers each message once, and the messages between two users in the order
+// of their ids. It keeps one record for each conversation: the ids that arrived lately,
+// and the one that was delivered last. Of a group it only knows which messages arrived:
+// package group orders them.
 //
 // The messages of two users reach this server on two ways: those that it had stored with
 // the answers of db_proxy, those of other message servers through a route server. Each
@@ -18,35 +21,23 @@ package turns
 import (
 	"cmp"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"teamtalk/core/hash"
 	"teamtalk/core/im"
-	"teamtalk/core/recent"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/missing"
 	"teamtalk/proto/pb"
 )
 
 const (
-	// turnAge is how long the last message of a conversation is remembered, at least. It
-	// is longer than the time for which db_proxies name a predecessor, and for which
-	// message servers send messages again, see package peers. maxTurns bounds the
-	// conversations remembered, at about 50 bytes each.
-	turnAge  = 45 * time.Second
-	maxTurns = 1 << 18
-	maxFound = 1 << 15 // the found messages remembered
 	// maxHeld bounds the messages of one conversation that wait, maxHeldBytes those of
 	// all. Beyond, a message is delivered at once.
 	maxHeld      = 256
 	maxHeldBytes = 16 << 20
 	heldCost     = 256 // bytes counted for a message besides its content
-
-	turnShards = 64
 )
 
 // Turn is a stored message on its way to the devices of its two users here.
@@ -65,21 +56,16 @@ type Turn struct {
 	gap  missing.Gap // before it
 }
 
-// lastTurn is the message of a conversation that was delivered last: its id, and a
-// session id. Sessions with a lower one were connected when it was stored.
-type lastTurn struct {
-	id    uint32
-	since uint64
-}
-
-// Turns delivers the messages of each conversation between two users in the order of
-// their ids. Any goroutine.
+// Turns delivers the messages of each conversation between two users once, and in the
+// order of their ids. Any goroutine.
 type Turns struct {
 	opt     Options
+	begun   time.Time
 	metrics turnMetrics
+	repeats repeatMetrics
 	bytes   atomic.Int64 // of the messages that wait
 	waiting atomic.Int64
-	shards  [turnShards]turnShard
+	shards  [shards]shard
 }
 
 // Finder asks db_proxy for messages that did not arrive.
@@ -96,26 +82,11 @@ type Options struct {
 	Online  *session.Registry
 	Missing Finder
 	// Since returns a session id. Sessions with that id or a higher one connected less
-	// than age ago, others before that.
+	// than age ago, others before that. It looks back for keep at least.
 	Since func(age time.Duration) uint64
 
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: the metrics are not registered
-}
-
-// turnShard is the conversations of some keys.
-type turnShard struct {
-	mu   sync.Mutex
-	last recent.Map[uint64, lastTurn] // the highest id delivered
-	held map[uint64]*heldTurns
-	// found are the messages that were delivered because a search found them.
-	found recent.Map[foundTurn, struct{}]
-}
-
-// foundTurn is a message of a conversation.
-type foundTurn struct {
-	key uint64
-	id  uint32
 }
 
 // heldTurns is the messages of one conversation that wait.
@@ -126,14 +97,10 @@ type heldTurns struct {
 
 // New returns Turns that know no conversation.
 func New(opt Options) *Turns {
-	ts := &Turns{opt: opt}
+	ts := &Turns{opt: opt, begun: opt.Now(), repeats: newRepeatMetrics(opt.Registerer)}
 	ts.metrics = newTurnMetrics(opt.Registerer, ts)
 	for i := range ts.shards {
-		ts.shards[i].last = recent.Map[uint64, lastTurn]{Age: turnAge,
-			Max: maxTurns / 2 / turnShards}
-		ts.shards[i].found = recent.Map[foundTurn, struct{}]{Age: turnAge,
-			Max: maxFound / 2 / turnShards}
-		ts.shards[i].held = map[uint64]*heldTurns{}
+		ts.shards[i].init()
 	}
 	return ts
 }
@@ -158,43 +125,49 @@ func (t *Turn) inOrder() bool { return t.M.HasPrevID || t.Found || t.M.Duplicate
 func (t *Turn) size() int64 { return int64(len(t.M.Data) + heldCost) }
 
 // Take delivers a message, and those that waited for it. If the message has to wait, it
-// is delivered later. The message must not change any more.
+// is delivered later. It is not delivered when a repeat of it was. The message must not
+// change any more.
 func (ts *Turns) Take(t Turn) {
 	key := im.ConversationKey(t.M.FromUserID, t.M.ToSessionID)
-	sh := &ts.shards[hash.Next(key)%turnShards]
-	t.came = ts.opt.Now()
+	sh, now := ts.shard(key), ts.opt.Now()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if c := sh.of(key, now); ts.first(sh, c, t.M.MsgID) {
+		ts.take(sh, c, t, now)
+	}
+}
+
+// take is Take for a message of c that is to be delivered. With the shard's lock.
+func (ts *Turns) take(sh *shard, c *conversation, t Turn, now time.Time) {
+	t.came = now
 	if t.M.Resent {
 		t.Since = ts.opt.Since(missing.Age(t.M))
 	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if h := sh.held[key]; h != nil && len(h.list) >= maxHeld {
+	if c.held != nil && len(c.held.list) >= maxHeld {
 		ts.metrics.full.Inc()
-		ts.sendFirst(sh, key, h) // without its predecessor
-		ts.proceed(sh, key, h)
+		ts.sendFirst(sh, c, now) // without its predecessor
+		ts.proceed(sh, c, now)
 	}
-	h := sh.held[key]
-	last, _ := sh.last.Get(key)
-	if t.M.MsgID > last.id {
-		behind := h != nil && t.inOrder() && h.list[0].M.MsgID < t.M.MsgID
-		if (behind || ts.isEarly(&t, last)) && ts.hold(sh, key, h, t) {
+	if last := ts.lastOf(c, now); t.M.MsgID > last.id {
+		behind := c.held != nil && t.inOrder() && c.held.list[0].M.MsgID < t.M.MsgID
+		if (behind || ts.isEarly(&t, last)) && ts.hold(sh, c, &t, now) {
 			return
 		}
 	}
-	ts.send(sh, key, &t, last)
-	if h != nil {
-		ts.proceed(sh, key, h)
+	ts.send(sh, c, &t, now)
+	if c.held != nil {
+		ts.proceed(sh, c, now)
 	}
 }
 
 // hold makes a message wait. It returns false when too many wait. With the shard's lock.
-func (ts *Turns) hold(sh *turnShard, key uint64, h *heldTurns, t Turn) bool {
-	if h != nil {
-		if at, there := h.place(t.M.MsgID); there { // sent again, or found by a search
+func (ts *Turns) hold(sh *shard, c *conversation, t *Turn, now time.Time) bool {
+	if c.held != nil {
+		if at, there := c.held.place(t.M.MsgID); there { // sent again, or found by a search
 			ts.metrics.repeated.Inc()
-			o := h.list[at]
+			o := c.held.list[at]
 			before := o.size()
-			o.arrived(&t)
+			o.arrived(t)
 			ts.bytes.Add(o.size() - before)
 			return true
 		}
@@ -206,16 +179,17 @@ func (ts *Turns) hold(sh *turnShard, key uint64, h *heldTurns, t Turn) bool {
 	}
 	ts.waiting.Add(1)
 	ts.metrics.held.Inc()
-	if t.Since == 0 {
-		t.Since = ts.opt.Since(missing.Age(t.M))
+	kept := *t // t itself need not be allocated for a message that does not wait
+	if kept.Since == 0 {
+		kept.Since = ts.opt.Since(missing.Age(t.M))
 	}
-	if h == nil {
-		h = &heldTurns{}
-		sh.held[key] = h
+	if c.held == nil {
+		c.held = &heldTurns{}
+		sh.held[c.key] = c
 	}
-	at, _ := h.place(t.M.MsgID)
-	h.list = slices.Insert(h.list, at, &t)
-	ts.proceed(sh, key, h)
+	at, _ := c.held.place(t.M.MsgID)
+	c.held.list = slices.Insert(c.held.list, at, &kept)
+	ts.proceed(sh, c, now)
 	return true
 }
 
@@ -225,35 +199,34 @@ func (h *heldTurns) place(id uint32) (at int, there bool) {
 		func(o *Turn, id uint32) int { return cmp.Compare(o.M.MsgID, id) })
 }
 
-// proceed delivers the messages that wait, as far as it may. With the shard's lock.
-func (ts *Turns) proceed(sh *turnShard, key uint64, h *heldTurns) {
-	for len(h.list) > 0 {
-		t := h.list[0]
-		if last, _ := sh.last.Get(key); ts.isEarly(t, last) {
-			now := ts.opt.Now()
+// proceed delivers the messages of c that wait, as far as it may. With the shard's lock.
+func (ts *Turns) proceed(sh *shard, c *conversation, now time.Time) {
+	for len(c.held.list) > 0 {
+		t := c.held.list[0]
+		if last := ts.lastOf(c, now); ts.isEarly(t, last) {
 			again := now
 			if !t.gap.Over {
-				again = ts.search(sh, key, t, last, now)
+				again = ts.search(sh, c, t, last, now)
 			}
 			if now.Before(again) {
-				ts.after(sh, key, h, again.Sub(now))
+				ts.after(sh, c, again.Sub(now))
 				return
 			}
 			ts.metrics.givenUp.Inc()
 		}
-		ts.sendFirst(sh, key, h)
+		ts.sendFirst(sh, c, now)
 	}
-	h.stop()
-	delete(sh.held, key)
+	c.held.stop()
+	c.held = nil
+	delete(sh.held, c.key)
 }
 
-// sendFirst delivers the first message that waits. With the shard's lock.
-func (ts *Turns) sendFirst(sh *turnShard, key uint64, h *heldTurns) {
-	t := h.list[0]
-	h.list = slices.Delete(h.list, 0, 1)
+// sendFirst delivers the first message of c that waits. With the shard's lock.
+func (ts *Turns) sendFirst(sh *shard, c *conversation, now time.Time) {
+	t := c.held.list[0]
+	c.held.list = slices.Delete(c.held.list, 0, 1)
 	ts.bytes.Add(-t.size())
-	last, _ := sh.last.Get(key)
-	ts.send(sh, key, t, last)
+	ts.send(sh, c, t, now)
 	ts.waiting.Add(-1) // after it was sent: connections end when no message waits
 }
 
@@ -264,31 +237,31 @@ func (h *heldTurns) stop() {
 }
 
 // after calls proceed in d. With the shard's lock.
-func (ts *Turns) after(sh *turnShard, key uint64, h *heldTurns, d time.Duration) {
+func (ts *Turns) after(sh *shard, c *conversation, d time.Duration) {
+	h := c.held
 	h.stop()
 	h.timer = time.AfterFunc(d, func() {
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
-		if sh.held[key] == h {
-			ts.proceed(sh, key, h)
+		if c.held == h {
+			ts.proceed(sh, c, ts.opt.Now())
 		}
 	})
 }
 
 // send delivers a message, unless one with a higher id was delivered before. With the
 // shard's lock, so that all messages of a conversation leave in one order.
-func (ts *Turns) send(sh *turnShard, key uint64, t *Turn, last lastTurn) {
+func (ts *Turns) send(sh *shard, c *conversation, t *Turn, now time.Time) {
 	switch {
-	case t.M.MsgID > last.id:
-		since := t.Since
-		if since == 0 { // it did not wait
-			since = session.NextID()
+	case t.M.MsgID > ts.lastOf(c, now).id:
+		c.last, c.at = lastTurn{t.M.MsgID, t.Since}, now.Sub(ts.begun)
+		if t.Since == 0 { // it did not wait
+			c.last.since = session.NextID()
 		}
-		sh.last.Put(key, lastTurn{t.M.MsgID, since}, ts.opt.Now())
 		if t.Found {
-			sh.found.Put(foundTurn{key, t.M.MsgID}, struct{}{}, ts.opt.Now())
+			sh.found.Put(message{c.key, t.M.MsgID}, struct{}{}, now)
 		}
-	case t.Found || t.M.Resent || t.M.Duplicate || sh.isFound(key, t.M.MsgID):
+	case t.Found || t.M.Resent || t.M.Duplicate || is(&sh.found, c, t.M.MsgID):
 		ts.metrics.repeated.Inc()
 		return
 	default:

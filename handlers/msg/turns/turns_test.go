@@ -144,3 +144,31 @@ func FuzzTurns(f *testing.F) {
 		})
 	})
 }
+
+// TestHeldMessagesSurviveAFlood: a conversation with a message that waits is remembered
+// although more conversations are in use than fit.
+func TestHeldMessagesSurviveAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []uint32
+		ts := New(testOptions(func(d Turn) {
+			if d.M.ToSessionID == 2 {
+				got = append(got, d.M.MsgID)
+			}
+		}))
+		for i := range ts.shards {
+			ts.shards[i].known.Max = 8
+		}
+		take := func(to, id uint32) {
+			ts.Take(Turn{M: &pb.MsgData{FromUserID: 1, ToSessionID: to, MsgID: id, PrevID: id - 1,
+				HasPrevID: true, Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT}})
+		}
+		take(2, 2)
+		for to := range uint32(4 * 8 * shards) {
+			take(to+3, 1)
+		}
+		take(2, 1)
+		if !slices.Equal(got, []uint32{1, 2}) || ts.Waiting() != 0 {
+			t.Errorf("delivered %v, and %d wait", got, ts.Waiting())
+		}
+	})
+}

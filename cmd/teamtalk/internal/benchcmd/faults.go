@@ -33,7 +33,8 @@ type benchFaults struct {
 const faultsHelp = `Run a deployment of this program on this machine, let clients write to each
 other, inject faults into it, and compare the records of all clients with all histories and with
 the tables. The report has a row for each fault. The exit code is 1 when something was lost,
-duplicated or reordered.
+duplicated or reordered, or when a client waited longer than --max-beyond after the servers were
+ready again.
 
 The deployment "embedded" is one process. In "separate" each role is a process, with two message
 servers, on a MariaDB and a Redis that the command starts. In "galera" two dbproxies write to two
@@ -75,7 +76,7 @@ func newBenchFaultsCommand() *cobra.Command {
 		Example: `  teamtalk bench faults --deployment embedded --rounds 5
   teamtalk bench faults --faults kill:msg,kill:dbproxy --rounds 1000 --json kills.json
   teamtalk bench faults --faults kill --rounds 1000 --deployments 4 --rate 60
-  teamtalk bench faults --deployment cluster --faults failover,reshard --max-beyond 1s`,
+  teamtalk bench faults --deployment cluster --faults failover,reshard --max-beyond 0`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: f.run,
 	}
@@ -95,8 +96,8 @@ func newBenchFaultsCommand() *cobra.Command {
 		"stored twice as a failure")
 	flags.IntVar(&f.Deployments, "deployments", 1, "deployments to run at once, each with a "+
 		"part of the rounds")
-	flags.DurationVar(&f.MaxBeyond, "max-beyond", 0, "longest silence after all servers are "+
-		"ready again that is no failure (0: any)")
+	flags.DurationVar(&f.MaxBeyond, "max-beyond", time.Second, "longest wait of a client after "+
+		"all servers are ready again that is no failure (0: any, for a machine with other load)")
 	flags.StringArrayVar(&f.Flags, "serve-flag", nil,
 		"flag of all servers, such as --serve-flag=--log.level=debug; repeat the flag for more")
 	flags.StringVar(&f.json, "json", "", "write the result to a file as JSON (\"-\": to standard "+

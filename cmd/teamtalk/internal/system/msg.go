@@ -57,12 +57,18 @@ func (s *system) startMsg(ctx context.Context) error {
 	return nil
 }
 
+// alone reports whether no other message server can be connected to that of this process.
+func alone(s *system) bool {
+	return s.localRoute() != nil && len(s.cfg.Msg.Route) == 0 &&
+		s.cfg.Route.Addr(s.cfg.AllInOne()) == ""
+}
+
 // msgOptions returns the options that the settings hold.
 func (s *system) msgOptions() msg.Options {
 	cfg := &s.cfg.Msg
 	host, _ := os.Hostname()
 	return msg.Options{
-		MaxConns: s.clientLimit(), HostName: host,
+		MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
 		Presence: msg.Presence(cfg.Presence), PresenceWindow: cfg.PresenceWindow,
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),

@@ -1,4 +1,4 @@
-package delivered
+package turns
 
 import (
 	"math/rand/v2"
@@ -9,17 +9,19 @@ import (
 	"teamtalk/handlers/msg/missing"
 )
 
-// world is a Record with a clock and connections.
+// world is Turns with a clock and connections.
 type world struct {
-	*Record
+	*Turns
 	now   time.Time
 	marks missing.Marks
 }
 
 func newWorld() *world {
 	w := &world{now: time.Now()}
-	w.Record = New(Options{Now: func() time.Time { return w.now },
-		Since: func(age time.Duration) uint64 { return w.marks.Since(w.now, age) }})
+	opt := testOptions(func(Turn) {})
+	opt.Now = func() time.Time { return w.now }
+	opt.Since = func(age time.Duration) uint64 { return w.marks.Since(w.now, age) }
+	w.Turns = New(opt)
 	return w
 }
 

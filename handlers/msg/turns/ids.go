@@ -1,4 +1,4 @@
-package delivered
+package turns
 
 import (
 	"slices"

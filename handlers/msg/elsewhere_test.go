@@ -1,0 +1,66 @@
+package msg
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"teamtalk/core/session"
+	"teamtalk/proto/pb"
+)
+
+// TestAckLostElsewhere: the ack of a device on another message server is lost with that
+// server, or with the route server. The sender's ack waits no longer for it.
+func TestAckLostElsewhere(t *testing.T) {
+	silent := func(w *world, alice *device) {
+		alice.on(func() { w.route.acking[2] = false })
+	}
+	pcLeft := func(w *world, _ *device) {
+		n := &pb.IMUserStatNotify{}
+		st := &pb.UserStat{}
+		st.SetUserId(2)
+		st.SetStatus(pb.UserStatType_USER_STATUS_OFFLINE)
+		n.SetUserStat(st)
+		w.route.link.Message(w.route.s, 0, n)
+	}
+	for _, c := range []struct {
+		name  string
+		lose  func(w *world, alice *device)
+		after time.Duration // the longest wait
+	}{
+		{"the link to the route server", func(w *world, _ *device) { w.cutRoute() }, 0},
+		{"the server of the receiver's pc", func(w *world, alice *device) {
+			silent(w, alice)
+			pcLeft(w, alice)
+		}, 0},
+		{"the server of the receiver's pc, and its phone acknowledges", pcLeft, 2 * time.Second},
+		// no server is told that a phone left
+		{"the server of the receiver's phone", silent, 500 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inWorld(t, Options{Rate: -1, Presence: PresenceNone}, func(w *world) {
+				w.route.acking = map[uint32]bool{2: true}
+				alice := w.user(0, 1, win)
+				alice.send(2, text(2, "hi"))
+				alice.want()
+				c.lose(w, alice)
+				synctest.Wait()
+				start := time.Now()
+				got := alice.got()
+				for ; len(got) == 0; got = alice.got() {
+					time.Sleep(session.TickInterval)
+				}
+				if cmd := got[0].m.Command(); cmd != pb.CmdMsgDataAck {
+					t.Fatalf("received %v", cmd)
+				}
+				d, most := time.Since(start), c.after+2*session.TickInterval
+				if c.after == 0 {
+					most = 0
+				}
+				if d < c.after-session.TickInterval || d > most {
+					t.Errorf("acked after %v, want %v", d, c.after)
+				}
+			})
+		})
+	}
+}
