@@ -36,9 +36,9 @@ func (w *world) weaker(kind string) bool {
 	case "db2": // it recognises no repeats, and says neither versions nor previous ids
 		return slices.Contains([]string{"twice", "received twice", "order", "overtaken",
 			"not delivered", "stranger", "rejected", "unacked", "members"}, kind)
-	case "msg2": // it passes on neither names of texts nor epochs, and nothing again
+	case "msg2": // it passes on no names, epochs or versions, and nothing again
 		return slices.Contains([]string{"twice", "received twice", "order", "overtaken",
-			"not delivered", "members"}, kind)
+			"not delivered", "stranger", "members"}, kind)
 	case "route": // texts and changes are not sent again after a link was lost
 		return slices.Contains([]string{"not delivered", "members"}, kind)
 	}
