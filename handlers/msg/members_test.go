@@ -278,7 +278,7 @@ func TestGroupWaitingBytes(t *testing.T) {
 			size > maxWaitingBytes {
 			t.Errorf("%d messages with %d bytes wait", n, size)
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(2 * loadFor)
 		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 ||
 			size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
@@ -286,16 +286,32 @@ func TestGroupWaitingBytes(t *testing.T) {
 	})
 }
 
-// TestGroupMembersNotToBeHad: after some tries the messages are given up, counted; the
-// next one tries again.
+// TestGroupMembersLate: messages wait while no db_proxy knows the members, as when the only
+// one is started again.
+func TestGroupMembersLate(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		g := w.db.addGroup(50, 1, 2)
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		g.silent = true
+		alice.send(2, groupText(50, "one"))
+		time.Sleep(loadFor - 2*time.Second)
+		w.db.change(50, func(g *dbGroup) { g.silent = false })
+		time.Sleep(maxLoadPause)
+		bob.wantTexts(1)
+	})
+}
+
+// TestGroupMembersNotToBeHad: after some time the messages are given up, counted; the next
+// one tries again.
 func TestGroupMembersNotToBeHad(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		g := w.db.addGroup(50, 1, 2)
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
 		g.silent = true
 		alice.send(2, groupText(50, "one"))
-		time.Sleep(10 * time.Second)
-		if n := w.db.loads(50); n != loadTries {
+		time.Sleep(2 * loadFor)
+		// 200, 400, 800 ms and then every second
+		if n := w.db.loads(50); n != 18 {
 			t.Fatalf("members asked for %d times", n)
 		}
 		if n := w.counted("group_dropped_total", "members"); n != 1 {

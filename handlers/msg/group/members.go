@@ -35,9 +35,16 @@ type group struct {
 	heard   uint64 // the number of the latest request answered
 	loading bool
 	stale   bool // a change arrived while loading that the answer may not contain
-	tries   int
+	failing failing
 	retry   time.Time // not to be asked for before
 	timer   *time.Timer
+}
+
+// failing is the requests for members that failed since the last answer.
+type failing struct {
+	since time.Time // the first; zero: none
+	tries uint64
+	pause time.Duration // before the next one
 }
 
 // knows reports whether the members known are those that w is for.
@@ -84,7 +91,9 @@ func (g *group) ask(now time.Time) {
 	req := &pb.IMGroupInfoListReq{}
 	req.SetUserId(0) // no user: the answer is for this server
 	req.SetGroupVersionList([]*pb.GroupVersionInfo{v})
-	g.all.store.Call(nil, im.GroupKey(g.id), 0, req, func(rsp pb.Message, err error) {
+	// A further request may go to another db_proxy.
+	key := im.GroupKey(g.id) | g.failing.tries<<56
+	g.all.store.Call(nil, key, 0, req, func(rsp pb.Message, err error) {
 		g.loaded(era, number, rsp, err)
 	})
 }
@@ -100,7 +109,7 @@ func (g *group) loaded(era, number uint64, rsp pb.Message, err error) {
 		g.failed(now, err)
 		return
 	}
-	g.tries = 0
+	g.failing = failing{}
 	if !g.stale {
 		g.heard = number
 		g.learn(era, g.infoOf(list), now)
@@ -140,13 +149,17 @@ func (g *group) set(era uint64, members []uint32, version uint32, added []uint32
 func (g *group) failed(now time.Time, err error) {
 	gs := g.all
 	gs.metrics.loadsFailed.Inc()
-	if g.tries++; g.tries < loadTries {
-		pause := loadPause * time.Duration(g.tries)
-		g.retry = now.Add(pause)
-		g.after(pause)
+	f := &g.failing
+	if f.since.IsZero() {
+		f.since = now
+	}
+	f.tries++
+	if f.pause = min(max(2*f.pause, loadPause), maxLoadPause); now.Sub(f.since) < loadFor {
+		g.retry = now.Add(f.pause)
+		g.after(f.pause)
 		return
 	}
-	g.tries = 0
+	g.failing = failing{}
 	gs.often.members.Warn(gs.opt.Log, gs.opt.Now(),
 		"members of a group not known, messages not delivered",
 		"group", g.id, "messages", len(g.wait), "err", err)
