@@ -301,6 +301,38 @@ func TestGroupMembersLate(t *testing.T) {
 	})
 }
 
+// TestGroupMembersUnanswered: a request for members that is not answered is repeated. An
+// answer to the first one that arrives later changes nothing.
+func TestGroupMembersUnanswered(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		g := w.db.addGroup(50, 1, 2)
+		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
+		first := true
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			if _, ok := req.(*pb.IMGroupInfoListReq); ok {
+				w.db.hold, first = first, false
+			}
+			return nil, nil
+		}
+		alice.send(2, groupText(50, "one"))
+		time.Sleep(loadWait)
+		bob.wantTexts(1)
+		if n := w.db.loads(50); n != 2 {
+			t.Errorf("members asked for %d times", n)
+		}
+		w.db.change(50, func(*dbGroup) { g.version, g.members = 2, []uint32{1, 2, 3} })
+		alice.send(3, groupText(50, "two"))
+		carol.wantTexts(2)
+		w.db.letGo()
+		alice.send(4, groupText(50, "three"))
+		bob.wantTexts(2, 3)
+		carol.wantTexts(3)
+		if n := w.db.loads(50); n != 1 {
+			t.Errorf("members asked for %d times", n)
+		}
+	})
+}
+
 // TestGroupMembersNotToBeHad: after some time the messages are given up, counted; the next
 // one tries again.
 func TestGroupMembersNotToBeHad(t *testing.T) {

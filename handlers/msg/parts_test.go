@@ -28,6 +28,7 @@ const (
 	settleWait      = 100 * time.Millisecond
 	memberAge       = 30 * time.Second
 	loadPause       = 200 * time.Millisecond
+	loadWait        = 2 * time.Second
 	maxLoadPause    = time.Second
 	loadFor         = 15 * time.Second
 	maxWaiting      = 1024

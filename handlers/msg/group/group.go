@@ -148,6 +148,8 @@ const (
 	// Members that cannot be fetched are asked for again after loadPause, then after twice
 	// that and so on, up to maxLoadPause. A db_proxy that failed is back within loadFor, or
 	// another one answers. After that the messages that wait for the members are dropped.
+	// A request that is not answered for loadWait is repeated as well.
+	loadWait     = 2 * time.Second
 	loadPause    = 200 * time.Millisecond
 	maxLoadPause = time.Second
 	loadFor      = 15 * time.Second
