@@ -54,13 +54,7 @@ type item struct {
 	first  *item  // an earlier message of the batch that it repeats
 	status uint32 // of its row
 	stale  bool   // the table has its client_msg_id, which has expired
-
-	// A message that is guarded may have been stored by a batch that is not finished. base
-	// is the first id that its batch drew in the conversation, and closed are the lower ids
-	// whose messages must not be stored any more. See unsettled.go.
-	guarded, checked bool
-	base             uint32
-	closed           []uint32
+	guard  *guard // of a message that may be stored already; nil for others
 }
 
 // AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers
@@ -260,7 +254,9 @@ func (s *messages) number(ctx context.Context, items []*item) (numbered, open []
 	for _, it := range items {
 		d := by[it.c]
 		it.m.Err = d.err
-		it.guarded, it.base, it.checked, it.closed = d.guards(it.m), d.base, false, nil
+		if it.guard = nil; d.guards(it.m) {
+			it.guard = &guard{base: d.base}
+		}
 		switch {
 		case d.first != 0:
 			it.id = d.first

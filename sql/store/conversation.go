@@ -37,6 +37,7 @@ type conversation struct {
 	mu       sync.Mutex
 	floor    uint32 // highest message id known to be given
 	settled  uint32 // no message with this id, or a lower one, is being stored; see unsettled.go
+	mark     any    // see markKey
 	verified uint64 // epoch in which floor was compared with the table; 0: none
 	chatted  uint32 // this process set a group's lastChated to this unix second or later
 }

@@ -68,7 +68,7 @@ func writeResentQuery(q *strings.Builder, n int, it *item) {
 	}
 	fmt.Fprintf(q, "SELECT %d, msgId, content, t.created, %s FROM %s t%s WHERE t.%s=%d AND "+
 		"t.status=0 AND t.created>=%d AND t.%s=%d AND t.sentAs=%d AND t.type=%d",
-		n, sound, t.table(), join, t.column(), t.id, resentSince(m), sender, m.From, m.SentAs,
+		n, sound, t.table(), join, t.column(), t.id, m.ResentSince(), sender, m.From, m.SentAs,
 		m.Type)
 }
 

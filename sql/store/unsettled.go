@@ -46,8 +46,6 @@ const (
 	settleTries = 4
 	// statusClosed is the status of a row that takes an id which no message has.
 	statusClosed = 1
-	// repeatedWithin is the age in seconds of a message whose repeat may be stored.
-	repeatedWithin = 60
 )
 
 // senderBit returns the bit of a user in the mark of a conversation. Users that share a bit
@@ -72,34 +70,46 @@ func (d *draw) guards(m *im.Message) bool {
 type senderMarks struct {
 	cluster bool
 	of      []*draw
-	keys    []string
-	answers []*redis.SliceCmd
+	keys    []any // strings
+	answers []*redis.Cmd
 }
 
 // marksOf returns the marks for the draws in list that need them.
 func (s *messageIDs) marksOf(list []*draw) *senderMarks {
-	m := &senderMarks{cluster: s.redis.cluster}
+	m := &senderMarks{cluster: s.redis.cluster, of: make([]*draw, 0, len(list)),
+		keys: make([]any, 0, len(list))}
 	for _, d := range list {
 		if d.numbered {
-			m.of = append(m.of, d)
-			// In the slot of the counter: a server runs its commands in order.
-			m.keys = append(m.keys, "resent_{"+d.c.thread.counter()+"}")
+			m.of, m.keys = append(m.of, d), append(m.keys, d.c.markKey())
 		}
 	}
 	return m
+}
+
+// markKey returns the key of the conversation's mark, a string. It is in the slot of the
+// counter: a server runs its commands in order.
+func (c *conversation) markKey() any {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mark == nil {
+		c.mark = "resent_{" + c.thread.counter() + "}"
+	}
+	return c.mark
 }
 
 // set marks the senders of messages that may be repeats.
 func (m *senderMarks) set(p redis.Pipeliner) {
 	ctx := context.Background() // that of the pipeline counts
 	for i, d := range m.of {
+		if d.repeaters == 0 {
+			continue
+		}
+		key, _ := m.keys[i].(string)
 		for left := d.repeaters; left != 0; left &= left - 1 {
 			// The lowest bit of the number is the last one of the string.
-			p.SetBit(ctx, m.keys[i], int64(63-bits.TrailingZeros64(left)), 1)
+			p.SetBit(ctx, key, int64(63-bits.TrailingZeros64(left)), 1)
 		}
-		if d.repeaters != 0 {
-			p.Expire(ctx, m.keys[i], time.Duration(d.within)*time.Second)
-		}
+		p.Expire(ctx, key, time.Duration(d.within)*time.Second)
 	}
 }
 
@@ -111,7 +121,10 @@ func (m *senderMarks) get(p redis.Pipeliner) {
 		size = 1 // the keys are on several servers
 	}
 	for keys := m.keys; len(keys) > 0; keys = keys[size:] {
-		m.answers = append(m.answers, p.MGet(context.Background(), keys[:size]...))
+		command := make([]any, 1, size+1)
+		command[0] = "mget"
+		m.answers = append(m.answers, p.Do(context.Background(),
+			append(command, keys[:size]...)...))
 	}
 }
 
@@ -123,8 +136,8 @@ func (m *senderMarks) read() {
 	}
 	for i, d := range m.of {
 		answer := m.answers[i/size]
-		switch values := answer.Val(); {
-		case answer.Err() != nil || i%size >= len(values):
+		switch values, err := answer.Slice(); {
+		case err != nil || i%size >= len(values):
 			d.marked = math.MaxUint64
 		case values[i%size] != nil:
 			var b [8]byte
@@ -135,13 +148,12 @@ func (m *senderMarks) read() {
 	}
 }
 
-// resentSince returns the creation time from which on m may be stored already.
-func resentSince(m *im.Message) uint32 {
-	if m.ResentWithin != 0 {
-		return m.ResentSince()
-	}
-	repeat := im.Message{Created: m.Created, ResentWithin: repeatedWithin}
-	return repeat.ResentSince()
+// guard is what is known of the ids below that of a message which may have been stored by
+// a batch that is not finished.
+type guard struct {
+	base    uint32   // the first id that its batch drew in the conversation
+	checked bool     // closed is known
+	closed  []uint32 // ids below base whose messages must not be stored any more
 }
 
 // lookAgain looks, for the messages of numbered that are guarded, whether another batch has
@@ -149,7 +161,7 @@ func resentSince(m *im.Message) uint32 {
 func (s *messages) lookAgain(ctx context.Context, numbered []*item) []*item {
 	var guarded []*item
 	for _, it := range numbered {
-		if it.guarded {
+		if it.guard != nil {
 			guarded = append(guarded, it)
 		}
 	}
@@ -168,7 +180,7 @@ func (s *messages) lookAgain(ctx context.Context, numbered []*item) []*item {
 	return slices.DeleteFunc(slices.Clone(numbered), func(it *item) bool { return it.m.Duplicate })
 }
 
-// closeBelow sets closed of the messages, and returns those that another batch may have
+// closeBelow finds the ids to be closed for the messages, and returns those that another batch may have
 // stored since findResent. A message whose id follows the last settled one is none of them,
 // unless findResent did not look for it.
 func (s *messages) closeBelow(ctx context.Context, guarded []*item) ([]*item, error) {
@@ -176,7 +188,7 @@ func (s *messages) closeBelow(ctx context.Context, guarded []*item) ([]*item, er
 	first := map[*conversation]*item{}
 	for _, it := range guarded {
 		it.c.mu.Lock()
-		follows := it.base == it.c.settled+1
+		follows := it.guard.base == it.c.settled+1
 		it.c.mu.Unlock()
 		if !follows || !mayBeResent(it.m) {
 			looked = append(looked, it)
@@ -195,7 +207,7 @@ func (s *messages) closeBelow(ctx context.Context, guarded []*item) ([]*item, er
 		if err := s.findOpen(ctx, open); err != nil {
 			return nil, err
 		}
-		open = slices.DeleteFunc(open, func(it *item) bool { return len(it.closed) == 0 })
+		open = slices.DeleteFunc(open, func(it *item) bool { return !closes(it) })
 		if len(open) == 0 || try == settleTries {
 			break
 		}
@@ -206,21 +218,22 @@ func (s *messages) closeBelow(ctx context.Context, guarded []*item) ([]*item, er
 	return looked, nil
 }
 
-// findOpen sets closed of items to the ids below theirs that have no row.
+// findOpen sets closed of the guards of items to the ids below base that have no row.
 func (s *messages) findOpen(ctx context.Context, items []*item) error {
 	return inChunks(items, chunk, func(part []*item) error {
 		var q strings.Builder
 		from := make([]uint32, len(part))
 		for i, it := range part {
+			base := it.guard.base
 			it.c.mu.Lock()
-			from[i] = max(it.c.settled+1, it.base-min(it.base-1, lookBelow))
+			from[i] = max(it.c.settled+1, base-min(base-1, lookBelow))
 			it.c.mu.Unlock()
 			if i > 0 {
 				q.WriteString(" UNION ALL ")
 			}
 			t := it.c.thread
 			fmt.Fprintf(&q, "SELECT %d, msgId FROM %s WHERE %s=%d AND msgId BETWEEN %d AND %d", i,
-				t.table(), t.column(), t.id, from[i], it.base-1)
+				t.table(), t.column(), t.id, from[i], base-1)
 		}
 		there := make([]map[uint32]bool, len(part))
 		err := s.pairs(ctx, q.String(), func(i, id uint32) {
@@ -233,10 +246,11 @@ func (s *messages) findOpen(ctx context.Context, items []*item) error {
 			return err
 		}
 		for i, it := range part {
-			it.closed, it.checked = nil, true
-			for id := from[i]; id < it.base; id++ {
+			g := it.guard
+			g.closed, g.checked = nil, true
+			for id := from[i]; id < g.base; id++ {
 				if !there[i][id] {
-					it.closed = append(it.closed, id)
+					g.closed = append(g.closed, id)
 				}
 			}
 		}
@@ -261,7 +275,7 @@ func (s *messages) pairs(ctx context.Context, query string, take func(a, b uint3
 	return s.dbError("look for message ids", rows.Err())
 }
 
-func closes(it *item) bool { return len(it.closed) > 0 }
+func closes(it *item) bool { return it.guard != nil && len(it.guard.closed) > 0 }
 
 // apart returns the messages of the conversations in which ids are closed, and the others.
 func apart(items []*item) (closing, others []*item) {
@@ -286,7 +300,10 @@ func withClosed(items []*item) []*item {
 	}
 	all := slices.Clone(items)
 	for _, it := range items {
-		for _, id := range it.closed {
+		if it.guard == nil {
+			continue
+		}
+		for _, id := range it.guard.closed {
 			all = append(all, &item{c: it.c, id: id, status: statusClosed, m: &im.Message{
 				From: it.m.From, To: it.m.To, Type: it.m.Type, Created: it.m.Created}})
 		}
@@ -298,9 +315,9 @@ func withClosed(items []*item) []*item {
 // being stored.
 func settle(items []*item) {
 	for _, it := range items {
-		if it.checked {
+		if it.guard != nil && it.guard.checked {
 			it.c.mu.Lock()
-			it.c.settled = max(it.c.settled, it.base-1)
+			it.c.settled = max(it.c.settled, it.guard.base-1)
 			it.c.mu.Unlock()
 		}
 	}
