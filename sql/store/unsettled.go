@@ -177,12 +177,17 @@ func (s *messages) lookAgain(ctx context.Context, numbered []*item) []*item {
 		failItems(numbered, err)
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(numbered), func(it *item) bool { return it.m.Duplicate })
+	return withoutDuplicates(numbered)
 }
 
-// closeBelow finds the ids to be closed for the messages, and returns those that another batch may have
-// stored since findResent. A message whose id follows the last settled one is none of them,
-// unless findResent did not look for it.
+// withoutDuplicates returns the messages that are not stored already.
+func withoutDuplicates(items []*item) []*item {
+	return slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.m.Duplicate })
+}
+
+// closeBelow finds the ids to be closed for the messages, and returns those messages that
+// another batch may have stored since findResent. A message whose id follows the last
+// settled one is none of them, unless findResent did not look for it.
 func (s *messages) closeBelow(ctx context.Context, guarded []*item) ([]*item, error) {
 	var looked []*item
 	first := map[*conversation]*item{}
@@ -348,7 +353,7 @@ func (s *messages) numberAgain(ctx context.Context, items []*item) []*item {
 		failItems(items, err)
 		return nil
 	}
-	items = slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return it.m.Duplicate })
+	items = withoutDuplicates(items)
 	if taken {
 		// Or Redis gave ids that exist: it lost its counters, and this process did not
 		// notice.
