@@ -136,7 +136,8 @@ type MessageStore interface {
 	//
 	// A message without a ClientID, with SentAs and ResentWithin, is a Duplicate of an
 	// earlier one with the same sender, recipient, type, SentAs and Data, or the same size
-	// and duration of Audio, created within ResentWithin seconds.
+	// and duration of Audio, created within ResentWithin seconds. Without ResentWithin it may
+	// be one of a message that another process has stored as such a repeat of it.
 	//
 	// Within a process, callers must not run two batches with messages of one
 	// conversation (Message.Key) at the same time. Several processes on one database may.

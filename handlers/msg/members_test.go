@@ -278,7 +278,7 @@ func TestGroupWaitingBytes(t *testing.T) {
 			size > maxWaitingBytes {
 			t.Errorf("%d messages with %d bytes wait", n, size)
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(2 * loadFor)
 		if n, size := w.h.groups.Waiting(), kept(t, w.h.groups, "waitingBytes"); n != 0 ||
 			size != 0 {
 			t.Errorf("%d messages, %d bytes still waiting", n, size)
@@ -286,16 +286,64 @@ func TestGroupWaitingBytes(t *testing.T) {
 	})
 }
 
-// TestGroupMembersNotToBeHad: after some tries the messages are given up, counted; the
-// next one tries again.
+// TestGroupMembersLate: messages wait while no db_proxy knows the members, as when the only
+// one is started again.
+func TestGroupMembersLate(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		g := w.db.addGroup(50, 1, 2)
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		g.silent = true
+		alice.send(2, groupText(50, "one"))
+		time.Sleep(loadFor - 2*time.Second)
+		w.db.change(50, func(g *dbGroup) { g.silent = false })
+		time.Sleep(maxLoadPause)
+		bob.wantTexts(1)
+	})
+}
+
+// TestGroupMembersUnanswered: a request for members that is not answered is repeated. An
+// answer to the first one that arrives later changes nothing.
+func TestGroupMembersUnanswered(t *testing.T) {
+	inWorld(t, Options{Rate: -1}, func(w *world) {
+		g := w.db.addGroup(50, 1, 2)
+		alice, bob, carol := w.user(0, 1, win), w.user(1, 2, win), w.user(0, 3, win)
+		first := true
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			if _, ok := req.(*pb.IMGroupInfoListReq); ok {
+				w.db.hold, first = first, false
+			}
+			return nil, nil
+		}
+		alice.send(2, groupText(50, "one"))
+		time.Sleep(loadWait)
+		bob.wantTexts(1)
+		if n := w.db.loads(50); n != 2 {
+			t.Errorf("members asked for %d times", n)
+		}
+		w.db.change(50, func(*dbGroup) { g.version, g.members = 2, []uint32{1, 2, 3} })
+		alice.send(3, groupText(50, "two"))
+		carol.wantTexts(2)
+		w.db.letGo()
+		alice.send(4, groupText(50, "three"))
+		bob.wantTexts(2, 3)
+		carol.wantTexts(3)
+		if n := w.db.loads(50); n != 1 {
+			t.Errorf("members asked for %d times", n)
+		}
+	})
+}
+
+// TestGroupMembersNotToBeHad: after some time the messages are given up, counted; the next
+// one tries again.
 func TestGroupMembersNotToBeHad(t *testing.T) {
 	inWorld(t, Options{Rate: -1}, func(w *world) {
 		g := w.db.addGroup(50, 1, 2)
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
 		g.silent = true
 		alice.send(2, groupText(50, "one"))
-		time.Sleep(10 * time.Second)
-		if n := w.db.loads(50); n != loadTries {
+		time.Sleep(2 * loadFor)
+		// 200, 400, 800 ms and then every second
+		if n := w.db.loads(50); n != 18 {
 			t.Fatalf("members asked for %d times", n)
 		}
 		if n := w.counted("group_dropped_total", "members"); n != 1 {

@@ -28,7 +28,9 @@ const (
 	settleWait      = 100 * time.Millisecond
 	memberAge       = 30 * time.Second
 	loadPause       = 200 * time.Millisecond
-	loadTries       = 3
+	loadWait        = 2 * time.Second
+	maxLoadPause    = time.Second
+	loadFor         = 15 * time.Second
 	maxWaiting      = 1024
 	maxWaitingBytes = 64 << 20
 

@@ -46,13 +46,15 @@ func (s *messages) takeSlots() []*slot {
 
 // item is a message of a batch while it is being stored.
 type item struct {
-	m     *im.Message
-	key   uint64 // im.Message.Key
-	c     *conversation
-	id    uint32
-	audio uint32 // IMAudio.id of an audio message
-	first *item  // an earlier message of the batch that it repeats
-	stale bool   // the table has its client_msg_id, which has expired
+	m      *im.Message
+	key    uint64 // im.Message.Key
+	c      *conversation
+	id     uint32
+	audio  uint32 // IMAudio.id of an audio message
+	first  *item  // an earlier message of the batch that it repeats
+	status uint32 // of its row
+	stale  bool   // the table has its client_msg_id, which has expired
+	guard  *guard // of a message that may be stored already; nil for others
 }
 
 // AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers
@@ -208,10 +210,19 @@ func (s *messages) prepare(ctx context.Context, list *[]*item) error {
 // they do not wait. Every item holds its own error.
 func (s *messages) storeNumbered(ctx context.Context, sl *slot, items []*item) {
 	for len(items) > 0 {
+		s.o.hooks.call(s.o.hooks.undrawn)
 		numbered, open := s.number(ctx, items)
-		_ = s.store(ctx, sl, numbered)
+		s.o.hooks.call(s.o.hooks.drawn)
 		if len(numbered) == 0 {
 			return
+		}
+		if numbered = s.lookAgain(ctx, numbered); !slices.ContainsFunc(numbered, closes) {
+			_ = s.store(ctx, sl, numbered)
+		} else { // the others do not wait for what these may have to wait for
+			behind, first := apart(numbered)
+			s.o.hooks.call(s.o.hooks.closing)
+			_ = s.store(ctx, sl, first)
+			_ = s.store(ctx, sl, behind)
 		}
 		items = open
 	}
@@ -231,12 +242,21 @@ func (s *messages) number(ctx context.Context, items []*item) (numbered, open []
 			list = append(list, d)
 		}
 		d.n++
+		if s.finalized && isNumbered(it.m) {
+			d.addSender(it.m)
+		}
 	}
 	s.ids.drawIDs(ctx, list)
 	numbered = make([]*item, 0, len(items))
+	for _, d := range list {
+		d.base = d.first
+	}
 	for _, it := range items {
 		d := by[it.c]
 		it.m.Err = d.err
+		if it.guard = nil; d.guards(it.m) {
+			it.guard = &guard{base: d.base}
+		}
 		switch {
 		case d.first != 0:
 			it.id = d.first

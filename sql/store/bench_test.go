@@ -49,7 +49,8 @@ func benchmarkGroupAppend(b *testing.B, size int) {
 		for i := range list {
 			k := n*size + i
 			list[i] = &im.Message{From: u[(k/groups)%members], To: all[w*groups+k%groups],
-				Created: now, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: body}
+				Created: now, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, Data: body,
+				SentAs: pb.SentAs(pb.ClientType_CLIENT_TYPE_ANDROID, uint16(k))}
 		}
 		return list
 	})
@@ -75,7 +76,8 @@ func benchmarkAppend(b *testing.B, size int, clientIDs bool) {
 				from, to = to, from
 			}
 			list[i] = &im.Message{From: from, To: to, Created: now,
-				Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body}
+				Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: body,
+				SentAs: pb.SentAs(pb.ClientType_CLIENT_TYPE_ANDROID, uint16(n*size+i))}
 			if clientIDs {
 				list[i].ClientID = fmt.Appendf(nil, "%d-%d-%d", w, n, i)
 			}

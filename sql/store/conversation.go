@@ -36,6 +36,8 @@ type conversation struct {
 	// time does; the lock is for callers that break this rule.
 	mu       sync.Mutex
 	floor    uint32 // highest message id known to be given
+	settled  uint32 // no message with this id, or a lower one, is being stored; see unsettled.go
+	mark     any    // see markKey
 	verified uint64 // epoch in which floor was compared with the table; 0: none
 	chatted  uint32 // this process set a group's lastChated to this unix second or later
 }
@@ -81,6 +83,7 @@ func (s *conversations) remember(key uint64, t thread) *conversation {
 	if old, ok := s.cache.Peek(key); ok && old.thread == t {
 		old.mu.Lock()
 		c.floor, c.verified, c.chatted = old.floor, old.verified, old.chatted
+		c.settled = old.settled
 		old.mu.Unlock()
 		c.sides = old.sides
 	}

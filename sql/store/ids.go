@@ -62,6 +62,13 @@ type draw struct {
 	n     int
 	first uint32 // the answer; 0 until it arrives
 	err   error  // why first is 0
+	base  uint32 // first, as it was answered
+
+	// Its messages that may be repeats, see unsettled.go: whether a client numbered any, the
+	// bits of those senders, and for how long they may repeat. marked is the answer.
+	numbered          bool
+	repeaters, marked uint64
+	within            uint32
 }
 
 // again reports whether another try may be answered.
@@ -205,7 +212,9 @@ func (s *messageIDs) runDraws(ctx context.Context, list []*draw,
 		runs[i] = &scriptRun{script: draws, keys: []string{d.c.thread.counter()},
 			args: s.drawArgs(d, fresh[i])}
 	}
-	runScripts(ctx, s.redis.unread, runs)
+	marks := s.marksOf(list)
+	runScriptsWithin(ctx, s.redis.unread, runs, marks.set, marks.get)
+	marks.read()
 	for i, d := range list {
 		v, err := runs[i].answer.Int64()
 		switch {

@@ -104,6 +104,13 @@ func (hooks) run(h func() error) error {
 	return h()
 }
 
+// call calls a hook if the test has set it.
+func (hooks) call(h func()) {
+	if h != nil {
+		h()
+	}
+}
+
 // owners is a set of owners whose rows are recovered without waiting for OutboxAge. It
 // grows by one when Redis fails between giving ids and counting. Beyond its bound a row
 // is recovered by its age.

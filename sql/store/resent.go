@@ -15,17 +15,25 @@ import (
 // ack for it. The row of a message has what the client numbered it as, so the message is
 // recognised whichever process stored it first.
 
+// isNumbered reports whether a message can be recognised by how its client numbered it.
+func isNumbered(m *im.Message) bool { return m.SentAs != 0 && len(m.ClientID) == 0 }
+
 // mayBeResent reports whether a message is looked for before it is stored.
 func mayBeResent(m *im.Message) bool {
-	return m.SentAs != 0 && m.ResentWithin != 0 && len(m.ClientID) == 0
+	return isNumbered(m) && m.ResentWithin != 0
 }
 
 // findResent marks the messages that their senders sent before as duplicates. The
 // conversations of items must be known. Each costs a look at the messages of its
 // conversation of the last ResentWithin seconds, in an index.
 func (s *messages) findResent(ctx context.Context, items []*item) error {
-	asked := slices.DeleteFunc(slices.Clone(items),
-		func(it *item) bool { return !mayBeResent(it.m) })
+	return s.findNumbered(ctx, slices.DeleteFunc(slices.Clone(items),
+		func(it *item) bool { return !mayBeResent(it.m) }))
+}
+
+// findNumbered marks those of items as duplicates whose sender has sent a message with the
+// same content and number.
+func (s *messages) findNumbered(ctx context.Context, asked []*item) error {
 	err := inChunks(asked, resentChunk, func(part []*item) error {
 		var q strings.Builder
 		for i, it := range part {

@@ -15,10 +15,19 @@ type scriptRun struct {
 	answer *redis.Cmd // set by runScripts
 }
 
-// runScripts runs scripts in one pipeline. Each run has its own answer, and one that fails
+// runScripts is runScriptsWithin without further commands.
+func runScripts(ctx context.Context, client redis.UniversalClient, runs []*scriptRun) {
+	none := func(redis.Pipeliner) {}
+	runScriptsWithin(ctx, client, runs, none, none)
+}
+
+// runScriptsWithin runs scripts in one pipeline, after the commands that before adds to it,
+// and before those that after adds. When scripts are sent again, so are the commands. Each
+// run has its own answer, and one that fails
 // does not keep the others from running: in a cluster their keys are on several servers.
 // A server that does not know a script, as after a failover, gets its text.
-func runScripts(ctx context.Context, client redis.UniversalClient, runs []*scriptRun) {
+func runScriptsWithin(ctx context.Context, client redis.UniversalClient, runs []*scriptRun,
+	before, after func(p redis.Pipeliner)) {
 	for _, byHash := range []bool{true, false} {
 		if len(runs) == 0 {
 			return
@@ -26,6 +35,7 @@ func runScripts(ctx context.Context, client redis.UniversalClient, runs []*scrip
 		// The error of the pipeline is that of its first failed command. Each command has
 		// its own.
 		_, _ = client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			before(p)
 			for _, r := range runs {
 				if byHash {
 					r.answer = r.script.EvalSha(ctx, p, r.keys, r.args...)
@@ -33,6 +43,7 @@ func runScripts(ctx context.Context, client redis.UniversalClient, runs []*scrip
 					r.answer = r.script.Eval(ctx, p, r.keys, r.args...)
 				}
 			}
+			after(p)
 			return nil
 		})
 		runs = slices.DeleteFunc(slices.Clone(runs), func(r *scriptRun) bool {

@@ -83,6 +83,8 @@ type hooks struct {
 	commit     func(ctx context.Context, conn *sql.Conn) error // replaces the commit
 	// after the statements of a transaction, before its commit
 	beforeCommit func(ctx context.Context, conn *sql.Conn)
+	// before and after a batch draws its ids, and before it closes some
+	undrawn, drawn, closing func()
 	// a rebuild has found a count that a batch owes, and will look again
 	owing func()
 	// after the members are read for Redis, before they are written

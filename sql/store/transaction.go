@@ -57,15 +57,7 @@ func (s *messages) mend(ctx context.Context, items []*item, err error, try int) 
 	}
 	switch duplicateKey(err) {
 	case "uniq_relateId_msgId", "uniq_groupId_msgId":
-		// Redis gave ids that exist: it lost its counters, and this process did not
-		// notice.
-		for _, it := range items {
-			it.c.mu.Lock()
-			it.c.verified = 0
-			it.c.mu.Unlock()
-		}
-		numbered, _ := s.number(ctx, items)
-		return numbered, true
+		return s.numberAgain(ctx, items), true
 	case "PRIMARY":
 		// Another process has stored a client_msg_id since findSent.
 		if err := s.findSent(ctx, items); err != nil {
@@ -85,6 +77,7 @@ func (s *messages) done(ctx context.Context, sl *slot, items []*item, p *plan) {
 	for _, it := range items {
 		it.m.ID = it.id
 	}
+	settle(items)
 	for _, t := range p.sessions {
 		t.wrote()
 	}
@@ -269,7 +262,7 @@ func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []
 	if err := writeAudio(ctx, sc, items); err != nil {
 		return err
 	}
-	if err := s.writeMessages(ctx, sc, sl, items); err != nil {
+	if err := s.writeMessages(ctx, sc, sl, withClosed(items)); err != nil {
 		return err
 	}
 	if err := s.writeClientIDs(ctx, sc, items); err != nil {
@@ -347,8 +340,8 @@ func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) erro
 		if !t.group {
 			number(it.m.To)
 		}
-		for _, v := range [...]uint32{it.id, uint32(it.m.Type), 0, it.m.Created, it.m.Created,
-			it.m.SentAs} {
+		for _, v := range [...]uint32{it.id, uint32(it.m.Type), it.status, it.m.Created,
+			it.m.Created, it.m.SentAs} {
 			number(v)
 		}
 		if it.audio != 0 { // the row of the sound

@@ -74,7 +74,12 @@ func resentSameBatch(f *fixture) {
 func resentDiffers(f *fixture) {
 	u := f.users(3)
 	first := f.numbered(u[0], u[1], "Text", 7)
-	f.append(first)
+	same := resent(first, 0)
+	same.ResentWithin = 0 // no new connection
+	f.append(first, same)
+	if same.Duplicate {
+		f.Error("a message of the same connection is taken as sent before")
+	}
 	for what, change := range map[string]func(m *im.Message){
 		"another seq":       func(m *im.Message) { m.SentAs++ },
 		"another device":    func(m *im.Message) { m.SentAs ^= 1 << 16 },
@@ -84,7 +89,6 @@ func resentDiffers(f *fixture) {
 		"another content":   func(m *im.Message) { m.Data = []byte("text") },
 		"a blank more":      func(m *im.Message) { m.Data = []byte("Text ") },
 		"too late":          func(m *im.Message) { m.Created += resendWindow + 10 },
-		"no new connection": func(m *im.Message) { m.ResentWithin = 0 },
 		"a client_msg_id":   func(m *im.Message) { m.ClientID = []byte("id") },
 	} {
 		m := resent(first, 0)

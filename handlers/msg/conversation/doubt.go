@@ -10,7 +10,10 @@ import (
 )
 
 // A message is in doubt when db_proxy answered too late or was lost: it may be stored.
-// When its sender repeats it, the history is searched for it first.
+// When its sender repeats it, the history is searched for it first. If a newer message of
+// the conversation was delivered meanwhile, it is left to the history: every receiver gets
+// the order of the ids. Windows, iOS and Android clients look for missing ids when they show
+// a conversation, and ask for them.
 
 // The history is searched page by page, as far back as the message is old, at most
 // maxPages pages of lookBack messages. A page of the longest sounds fits into a frame

@@ -145,11 +145,14 @@ const (
 	maxWaitingBytes = 64 << 20
 	waitingCost     = 256 // bytes counted for a message besides its content
 
-	// Members that cannot be fetched are asked for loadTries times, with a pause of
-	// loadPause in between, then twice that. After that the messages that wait for them
-	// are dropped.
-	loadTries = 3
-	loadPause = 200 * time.Millisecond
+	// Members that cannot be fetched are asked for again after loadPause, then after twice
+	// that and so on, up to maxLoadPause. A db_proxy that failed is back within loadFor, or
+	// another one answers. After that the messages that wait for the members are dropped.
+	// A request that is not answered for loadWait is repeated as well.
+	loadWait     = 2 * time.Second
+	loadPause    = 200 * time.Millisecond
+	maxLoadPause = time.Second
+	loadFor      = 15 * time.Second
 )
 
 // New returns Groups that know of no group. Connect must be called before the first

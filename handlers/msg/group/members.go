@@ -33,11 +33,19 @@ type group struct {
 
 	asked   uint64 // how often members were asked for
 	heard   uint64 // the number of the latest request answered
-	loading bool
-	stale   bool // a change arrived while loading that the answer may not contain
-	tries   int
+	loading bool   // the latest request is not answered
+	stale   uint64 // the answers up to this number may lack a change that arrived
+	failing failing
 	retry   time.Time // not to be asked for before
 	timer   *time.Timer
+}
+
+// failing is the requests for members since the last answer.
+type failing struct {
+	since time.Time // the first that failed; zero: none
+	tries uint64
+	pause time.Duration // before the next one
+	asked time.Time     // when the last one was made
 }
 
 // knows reports whether the members known are those that w is for.
@@ -65,17 +73,20 @@ func (g *group) knows(w *waiting, now time.Time) bool {
 // current reports whether any members are known.
 func (g *group) current() bool { return g.known && g.era == g.all.era.Load() }
 
-// ask asks db_proxy for the members. With mu held.
+// ask asks db_proxy for the members. A request that is not answered for loadWait is made
+// again, perhaps to another db_proxy: the link to the first one may be dead. With mu held.
 func (g *group) ask(now time.Time) {
+	again := g.retry
 	if g.loading {
+		again = g.failing.asked.Add(loadWait)
+	}
+	if now.Before(again) {
+		g.after(again.Sub(now))
 		return
 	}
-	if now.Before(g.retry) {
-		g.after(g.retry.Sub(now))
-		return
-	}
-	g.loading, g.stale = true, false
+	g.loading = true
 	g.asked++
+	g.failing.asked = now
 	g.all.metrics.loads.Inc()
 	era, number := g.all.era.Load(), g.asked
 	v := &pb.GroupVersionInfo{}
@@ -84,7 +95,10 @@ func (g *group) ask(now time.Time) {
 	req := &pb.IMGroupInfoListReq{}
 	req.SetUserId(0) // no user: the answer is for this server
 	req.SetGroupVersionList([]*pb.GroupVersionInfo{v})
-	g.all.store.Call(nil, im.GroupKey(g.id), 0, req, func(rsp pb.Message, err error) {
+	key := im.GroupKey(g.id) | g.failing.tries<<56
+	g.failing.tries++
+	g.after(loadWait)
+	g.all.store.Call(nil, key, 0, req, func(rsp pb.Message, err error) {
 		g.loaded(era, number, rsp, err)
 	})
 }
@@ -94,14 +108,20 @@ func (g *group) loaded(era, number uint64, rsp pb.Message, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := g.all.opt.Now()
-	g.loading = false
+	latest := number == g.asked
+	if latest {
+		g.loading = false
+	}
 	list, err := link.Answer[*pb.IMGroupInfoListRsp](rsp, err)
 	if err != nil {
-		g.failed(now, err)
+		g.all.metrics.loadsFailed.Inc()
+		if latest {
+			g.failed(now, err)
+		}
 		return
 	}
-	g.tries = 0
-	if !g.stale {
+	g.failing = failing{asked: g.failing.asked}
+	if number > max(g.stale, g.heard) {
 		g.heard = number
 		g.learn(era, g.infoOf(list), now)
 	}
@@ -138,15 +158,16 @@ func (g *group) set(era uint64, members []uint32, version uint32, added []uint32
 
 // failed asks again later, or gives up.
 func (g *group) failed(now time.Time, err error) {
-	gs := g.all
-	gs.metrics.loadsFailed.Inc()
-	if g.tries++; g.tries < loadTries {
-		pause := loadPause * time.Duration(g.tries)
-		g.retry = now.Add(pause)
-		g.after(pause)
+	gs, f := g.all, &g.failing
+	if f.since.IsZero() {
+		f.since = now
+	}
+	if f.pause = min(max(2*f.pause, loadPause), maxLoadPause); now.Sub(f.since) < loadFor {
+		g.retry = now.Add(f.pause)
+		g.after(f.pause)
 		return
 	}
-	g.tries = 0
+	g.failing = failing{}
 	gs.often.members.Warn(gs.opt.Log, gs.opt.Now(),
 		"members of a group not known, messages not delivered",
 		"group", g.id, "messages", len(g.wait), "err", err)
@@ -171,7 +192,7 @@ func (gs *Groups) changed(n *pb.IMGroupChangeMemberNotify, tell func(cur, chg []
 		return
 	}
 	if version == 0 { // C++: the next version that is heard of shows whether it is the latest
-		g.stale = true
+		g.stale = g.asked
 	}
 	var added []uint32
 	if n.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {

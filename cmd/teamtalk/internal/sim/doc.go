@@ -41,9 +41,10 @@
 //   - A client receives the texts of each conversation in the order of their ids, with the
 //     content and under the id of the database.
 //   - A text that is acked was delivered to each device of its users that was connected
-//     all the time, also when the route server or a link to it was lost, unless a message
-//     server crashed or a link was half-open meanwhile. In a group these are the members,
-//     and no others receive it.
+//     all the time, also when the route server, a db_proxy or a link to one was lost, unless
+//     a message server crashed or a link was half-open meanwhile. In a group these are the
+//     members, and no others receive it. A text that was held up may be passed by a newer
+//     one: checkDelivered says when. It is then in the history only.
 //   - A member that is online knows the members of its groups.
 //   - A text of a client that repeats nothing gets its ack if its connection lives on and
 //     nothing fails meanwhile, whatever process drains. Processes drain in time.
@@ -52,8 +53,8 @@
 //     unread. Nothing waits in the database. When all processes have ended, no goroutine
 //     is left.
 //
-// The comments at moods and checkDelivered name what is not checked because it is known to
-// fail.
+// The comments at checkDelivered and checkMembers say what is not required while something
+// is broken.
 //
 // # Not found
 //
