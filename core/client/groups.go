@@ -307,6 +307,7 @@ func (gs *Groups) update(list []Group, asked []im.GroupVersion) {
 		if gs.baseline {
 			gs.emit(GroupChanged{Group: g})
 		}
+		gs.release(gs.group(g.ID))
 	}
 }
 
@@ -346,7 +347,8 @@ func (b *inbox) joined(p Peer) {
 // first message may be the first news of a group. Events of one group stay in order. The
 // caller holds gs.mu.
 func (gs *Groups) groupEvent(g *groupState, e Event) {
-	if g.known || len(g.held) == 0 && g.asked || gs.conn == nil || gs.opts.OnEvent == nil {
+	waits := len(g.held) > 0 || !g.known && !g.asked
+	if !waits || gs.conn == nil || gs.opts.OnEvent == nil {
 		gs.emit(gs.named(g, e))
 		return
 	}

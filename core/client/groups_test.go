@@ -349,6 +349,25 @@ func TestFormerMemberCannotSend(t *testing.T) {
 	waitFor[Acked](a, 1)
 }
 
+// TestHeldEventsStayInOrder lets a list of groups bring the name of a group while its first
+// message waits for the answer to another request. The next message does not overtake it.
+func TestHeldEventsStayInOrder(t *testing.T) {
+	s := newGroupServer(t)
+	a := open(t, s, "alice", nil)
+	s.AddGroup(6, "lunch", pb.GroupType_GROUP_TYPE_NORMAL, bob, alice)
+	s.Filter(func(f clienttest.Frame) bool { return f.Command != pb.CmdGroupInfoListReq })
+	s.Push(alice, s.StoreGroup(bob, 6, body(t, "one")))
+	s.WaitFrames(pb.CmdGroupInfoListReq, 1) // not answered
+	s.Filter(nil)
+	if err := a.Groups.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Push(alice, s.StoreGroup(bob, 6, body(t, "two")))
+	if got := ids(waitFor[Received](a, 2)); !slices.IsSorted(got) {
+		t.Errorf("received %v", got)
+	}
+}
+
 // TestHeldEventsAreBounded receives more messages of a group without a name than are
 // held.
 func TestHeldEventsAreBounded(t *testing.T) {
