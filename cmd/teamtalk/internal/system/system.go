@@ -113,7 +113,9 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	defer spareProcessors(cfg.Loops)()
 	defer inBackground(trimMemory).stop()
 	if opt.Demo {
-		err = admin.MakeDemoUsers(ctx, s.store)
+		if err = admin.MakeDemoUsers(ctx, s.store); ctx.Err() != nil {
+			err = nil // the process was told to end meanwhile
+		}
 	}
 	if err == nil {
 		s.banner(out, opt.Version)
