@@ -186,7 +186,7 @@ func TestRebuildBeginsWithMarks(t *testing.T) {
 		t.Errorf("%d unread, want the one after the marks began", n)
 	}
 	// Another process holds the lease.
-	e.exec(t, "UPDATE IMLease SET until=UNIX_TIMESTAMP()+100 WHERE name='unread'")
+	e.exec(t, "UPDATE IMLease SET until=UNIX_TIMESTAMP()+50 WHERE name='unread'")
 	if _, err := s.RebuildUnread(t.Context()); im.KindOf(err) != im.Busy || err == nil {
 		t.Errorf("beside another rebuild: %v", err)
 	}

@@ -66,8 +66,8 @@ func mutations() []mutation {
 		// A process that drains finishes what it has accepted.
 		{"drain of a db_proxy", "handlers/dbproxy/dbproxy.go",
 			"s.requests.checkIdle()\n\tselect {", "return nil\n\tselect {", "unacked", 300},
-		{"drain of a message server", "handlers/msg/msg.go", "if n == 0 {\n\t\t\treturn nil",
-			"if n >= 0 {\n\t\t\treturn nil", "not delivered|unacked", 300},
+		{"drain of a message server", "handlers/msg/drain.go",
+			"h.conversation.ReleaseAcks(l)", "", "unacked", 1000},
 		// Reading clears the unread count.
 		{"read acks", "handlers/msg/conversation/read.go",
 			"if err := h.store.Send(uint64(s.User), seq, m); err != nil {",
