@@ -20,6 +20,7 @@ import (
 type chatFlags struct {
 	chat.Options
 	peer    string
+	tls     tlsFlags
 	json    bool
 	follow  bool
 	noColor bool
@@ -94,6 +95,7 @@ func (o *chatFlags) add(f *pflag.FlagSet) {
 		"URL of the HTTP API to register at (default: as the login server says)")
 	f.StringVar(&o.TextKey, "text-key", "", "32-byte key of the texts "+
 		"(default: the key of stock clients; environment: "+chat.EnvTextKey+")")
+	o.tls.add(f)
 	f.BoolVar(&o.Mobile, "mobile", false,
 		"log in as a mobile client; one pc and one mobile client can be online together")
 	f.BoolVar(&o.json, "json", false, "read commands and write events as lines of JSON")
@@ -116,6 +118,10 @@ func chatIn(cmd *cobra.Command, o chatFlags) error {
 	if _, err := im.NewTextCipher(o.TextKey); err != nil {
 		return cli.Usagef(cmd, "--text-key: %v", err)
 	}
+	var err error
+	if o.TLS, err = o.tls.config(o.Server); err != nil {
+		return err
+	}
 	o.Unattended = o.json
 	o.Progress = 250 * time.Millisecond
 	if o.json {
@@ -129,7 +135,7 @@ func chatIn(cmd *cobra.Command, o chatFlags) error {
 	if in := cmd.InOrStdin(); cli.IsTerminal(in) {
 		ask = chat.NewPrompter(cmd.Context(), in.(*os.File), cmd.ErrOrStderr())
 	}
-	err := chat.Run(cmd.Context(), o.Options, newFrontend(cmd, o), ask)
+	err = chat.Run(cmd.Context(), o.Options, newFrontend(cmd, o), ask)
 	if errors.Is(err, chat.ErrNoPassword) {
 		return &cli.UsageError{Cmd: cmd, Err: err}
 	}

@@ -42,7 +42,8 @@ ends. A second signal ends it at once.`,
 	}
 	cli.AddConfigFlags(cmd)
 	cmd.Flags().BoolVar(&demo, "demo", false, "add the users alice and bob, print commands to "+
-		"chat as them, and let users on this machine register")
+		"chat as them, and let users on this machine register; ports whose address is not set "+
+		"listen on 127.0.0.1")
 	return cmd
 }
 
@@ -55,6 +56,9 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 	if demo && !cfg.Runs(system.RoleDBProxy) {
 		return &cli.UsageError{Err: fmt.Errorf("--demo adds users to the store: it needs the "+
 			"role %s in this process", system.RoleDBProxy)}
+	}
+	if demo {
+		cfg = cfg.OnLoopback() // everybody knows the passwords of a demo
 	}
 	return system.Run(ctx, system.Options{
 		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,

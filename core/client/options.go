@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"teamtalk/core/client/loginserver"
 	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/core/opt"
@@ -61,8 +63,13 @@ type Options struct {
 	// CatchUp is the most messages fetched per conversation after a reconnect; 0 is 1000.
 	CatchUp int
 
-	HTTP *http.Client // nil: one without cookies
-	// Dial opens a connection. Nil: plain TCP.
+	// TLS is the configuration of TLS for the message server and the file server, and, when
+	// Server is an https URL, for the login server. The certificate of a server must hold
+	// the host of its address, unless ServerName is set. Nil: plain TCP.
+	TLS *tls.Config
+	// HTTP asks the login server. Nil: a client without cookies.
+	HTTP *http.Client
+	// Dial opens a connection. Nil: TCP, with TLS if that is set.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	Rand func() float64 // in [0, 1), for jitter; nil: math/rand/v2
 	// NewID returns an id by which servers deduplicate a message. All ids must differ.
@@ -97,10 +104,13 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.HTTP == nil {
-		o.HTTP = &http.Client{}
+		o.HTTP = loginserver.NewHTTPClient(o.TLS)
 	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{}).DialContext
+		if o.TLS != nil {
+			o.Dial = (&tls.Dialer{Config: o.TLS}).DialContext
+		}
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Float64

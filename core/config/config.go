@@ -45,6 +45,7 @@ type Config struct {
 	HTTP      HTTP      `toml:"http"`
 	Link      Link      `toml:"link"`
 	Strangers Strangers `toml:"strangers"`
+	TLS       TLS       `toml:"tls"`
 	MySQL     MySQL     `toml:"mysql"`
 	Redis     Redis     `toml:"redis"`
 	Keys      Keys      `toml:"keys"`
@@ -216,6 +217,14 @@ type Strangers struct {
 	Reserved   int      `toml:"reserved" default:"25" min:"1" max:"90"`
 	Memory     Size     `toml:"memory" default:"64MiB" min:"1MiB" max:"64GiB"`
 	Trusted    []string `toml:"trusted_networks" default:"127.0.0.0/8,::1/128" form:"cidr"`
+}
+
+// TLS is the section tls.
+type TLS struct {
+	Certificate   string   `toml:"certificate" default:""`
+	Key           string   `toml:"key" default:""`
+	MinVersion    string   `toml:"min_version" default:"1.2" oneof:"1.2|1.3"`
+	PlainNetworks []string `toml:"plain_networks" default:"0.0.0.0/0,::/0" form:"cidr"`
 }
 
 // Link is the section link.

@@ -314,6 +314,17 @@ var docs = map[string]string{
 	"strangers.trusted_networks": "Networks (CIDR) to which per_address and rate do not " +
 		"apply, such as that of a proxy through which all clients connect.",
 
+	"tls": "Encryption for clients. With a certificate, the client ports of login, msg and file " +
+		"and all HTTP ports also accept TLS: each port serves connections with TLS and without.",
+	"tls.certificate": "File with the certificate, followed by those between it and the root, " +
+		"in PEM form. SIGHUP makes the server read it again. Empty: no TLS.",
+	"tls.key": "File with the certificate's private key in PEM form. Other users of the machine " +
+		"must not be able to read it.",
+	"tls.min_version": "Oldest version of TLS that clients may use.",
+	"tls.plain_networks": "Networks (CIDR) whose clients may connect without TLS. Stock clients " +
+		"have no TLS. Empty: all connections of clients need TLS. Without a certificate the " +
+		"setting has no effect.",
+
 	"link": "Connections between servers.",
 	"link.max_frame": "Longest frame (PDU with its header) between servers. db_proxies send a " +
 		"longer answer in parts. A longer frame of a C++ server is dropped, and the log says so.",

@@ -112,6 +112,23 @@ func Load(src Sources) (*Config, error) {
 // Origin returns the source of the value of a setting.
 func (c *Config) Origin(key string) Origin { return c.origin[key] }
 
+// OnLoopback returns a copy of c whose ports for clients listen on the loopback address, except
+// those whose address the operator has given.
+func (c *Config) OnLoopback() *Config {
+	copied := *c
+	for key, addr := range map[string]*string{
+		"login.client_listen": &copied.Login.ClientListen,
+		"login.http_listen":   &copied.Login.HTTPListen, "msg.listen": &copied.Msg.Listen,
+		"file.listen": &copied.File.Listen, "msfs.listen": &copied.MSFS.Listen,
+		"http.listen": &copied.HTTP.Listen,
+	} {
+		if c.Origin(key) == fromDefault && strings.HasPrefix(*addr, ":") {
+			*addr = "127.0.0.1" + *addr
+		}
+	}
+	return &copied
+}
+
 // Warnings returns warnings for the operator: about variables in the environment that
 // resemble a setting but are none, and about a file with passwords that every user of the
 // machine can read.

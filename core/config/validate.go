@@ -284,6 +284,9 @@ func (c *Config) CheckServe() error {
 	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {
 		missing("msfs.s3_bucket", "needed with msfs.s3_endpoint, and the other way round")
 	}
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		missing("tls.key", "needed with tls.certificate, and the other way round")
+	}
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+
 			"without route, so say where route is")

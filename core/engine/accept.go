@@ -139,7 +139,11 @@ func (cn *conn) heard(st *Strangers) {
 		cn.Close()
 		return
 	}
-	st.heard(cn.stranger, cn.c.InboundBuffered()+out)
+	held := cn.c.InboundBuffered() + out
+	if cn.tls != nil {
+		held += cn.tls.held()
+	}
+	st.heard(cn.stranger, held)
 }
 
 // enroll gives a connection to one of gnet's loops, which calls OnOpen before it returns.

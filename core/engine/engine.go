@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,7 +27,7 @@ import (
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
-	"teamtalk/proto/pb"
+	"teamtalk/core/tlsconn"
 )
 
 // Options configure a Server. Zero fields mean the defaults.
@@ -53,6 +54,12 @@ type Options struct {
 	// Strangers bounds the connections without a login of a port for clients. Ports share
 	// it. Default: connections beyond MaxConns and Budget are refused.
 	Strangers *Strangers
+	// TLS serves the connections that begin with a TLS handshake, and bounds their
+	// handshakes. Listeners may share it. Default: the port is not encrypted.
+	TLS *tlsconn.Handshakes
+	// Plain reports whether a connection from an address may do without TLS. Default: with
+	// TLS none may.
+	Plain func(from netip.Addr) bool
 	// ReadBuffer is the read buffer of each event loop, in bytes. It bounds what one read
 	// takes from a connection. Default 64 KiB.
 	ReadBuffer int
@@ -95,21 +102,8 @@ type loop struct {
 	*session.Loop
 	server  *Server
 	el      gnet.EventLoop
-	ticking atomic.Bool // a tick is posted and has not run
-}
-
-// conn is a session's carrier.
-type conn struct {
-	c    gnet.Conn
-	s    *session.Conn
-	loop *loop
-	// stranger is nil when there are no bounds for clients without a login, and after the
-	// login. Set before the loop has the connection, then loop only.
-	stranger *stranger
-	need     int32 // bytes that must have arrived before the next frame is complete
-	opened   bool
-	closed   bool
-	refused  bool
+	ticking atomic.Bool      // a tick is posted and has not run
+	buffers *tlsconn.Buffers // nil without TLS; loop only
 }
 
 var (
@@ -339,9 +333,13 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		cn.refused, cn.closed = true, true
 		return nil, gnet.Close
 	}
+	from := remote(c)
+	if !s.plain(from.Addr()) {
+		cn.tls = newSecure(cn) // a link sends first, and must not send plain text
+	}
 	l.Begin()
 	defer l.End()
-	cn.s = l.Add(remote(c), cn)
+	cn.s = l.Add(from, cn)
 	if err := l.Open(cn.s); err != nil {
 		l.Remove(cn.s, err)
 		return nil, s.refuse(cn, becauseError, err)
@@ -363,6 +361,9 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 		return gnet.None
 	}
 	cn.closed = true
+	if cn.tls != nil {
+		cn.tls.End()
+	}
 	// When a write of the same turn closes the connection, Begin and End nest here.
 	// closing says whether a turn is running already.
 	l := cn.loop
@@ -383,12 +384,8 @@ func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 		}
 		return gnet.None
 	}
-	limit := e.server.opt.MaxFrame
-	if stranger {
-		limit = min(limit, MaxStrangerFrame)
-	}
 	cn.loop.Begin()
-	if asks := cn.read(limit); asks && cn.stranger != nil {
+	if asks := cn.read(); asks && cn.stranger != nil {
 		e.server.opt.Strangers.ask(cn.stranger)
 	}
 	cn.loop.End()
@@ -415,86 +412,4 @@ func (e *events) OnTick() (time.Duration, gnet.Action) {
 		}
 	}
 	return session.TickInterval, gnet.None
-}
-
-// lengthBytes is the size of a frame's length field. The length is checked as soon as
-// these bytes have arrived.
-const lengthBytes = 4
-
-// read passes all whole frames to the handler. Bodies alias gnet's buffer, which is valid
-// until Discard. It reports whether one was no heartbeat.
-func (cn *conn) read(limit int) (asks bool) {
-	// For gnet, Peek(-1) and Peek(0) both mean everything.
-	buf, err := cn.c.Peek(-1)
-	if err != nil {
-		cn.s.Close(err)
-		return false
-	}
-	used := 0
-	for {
-		h, body, n, err := pdu.Next(buf[used:], limit)
-		if err != nil {
-			cn.s.Close(cn.loop.server.tooLong(h, err))
-		}
-		if err != nil || cn.s.IsClosed() && !cn.s.Lingers() {
-			used = len(buf) // the bytes after a closing frame are discarded
-			cn.need = 0
-			break
-		}
-		if n == 0 {
-			cn.need = int32(max(h.Length, lengthBytes))
-			break
-		}
-		cn.loop.Deliver(cn.s, h, body)
-		used += n
-		asks = asks || h.Command != pb.CmdHeartBeat
-	}
-	if used > 0 { // Discard(0) would discard everything
-		_, _ = cn.c.Discard(used)
-	}
-	return asks
-}
-
-// longestSetting is the highest value of the setting link.max_frame.
-const longestSetting = 1 << 30
-
-// tooLong adds to the error of a frame between servers the setting to change.
-func (s *Server) tooLong(h pdu.Header, err error) error {
-	if s.opt.Links == nil || int64(h.Length) <= int64(s.opt.MaxFrame) || h.Length > longestSetting {
-		return err
-	}
-	return fmt.Errorf("%w; raise link.max_frame on all servers", err)
-}
-
-// Write sends p. gnet closes the connection when the write fails.
-func (cn *conn) Write(p []byte) error {
-	if cn.closed {
-		return errClosed // the descriptor may belong to another connection by now
-	}
-	_, err := cn.c.Write(p)
-	return err
-}
-
-// Writev sends ps in one system call. gnet copies the part that the kernel does not take.
-func (cn *conn) Writev(ps [][]byte) error {
-	if cn.closed {
-		return errClosed
-	}
-	_, err := cn.c.Writev(ps)
-	return err
-}
-
-// Buffered returns the number of bytes in gnet's outbound buffer.
-func (cn *conn) Buffered() int {
-	if cn.closed {
-		return 0
-	}
-	return cn.c.OutboundBuffered()
-}
-
-// Close closes the connection now, which calls OnClose.
-func (cn *conn) Close() {
-	if !cn.closed {
-		_ = cn.loop.el.Close(cn.c)
-	}
 }

@@ -5,7 +5,10 @@ import "golang.org/x/sys/unix"
 // CloseWrite sends the peer the end of the stream. gnet still reads what the peer sends,
 // and ends the connection when the peer closes it.
 func (cn *conn) CloseWrite() {
-	if !cn.closed {
+	if !cn.closed && cn.tls != nil {
+		cn.tls.CloseWrite(cn.loop.tlsBuffers())
+	}
+	if !cn.closed { // a write that fails closes it
 		_ = unix.Shutdown(cn.c.Fd(), unix.SHUT_WR) // the peer may be gone
 	}
 }

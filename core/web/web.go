@@ -12,6 +12,7 @@ package web
 import (
 	"container/list"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +45,12 @@ type Options struct {
 	// Budget is shared by all ports of the process that have many connections. Default:
 	// only MaxConns bounds them.
 	Budget *budget.Budget
+	// TLS serves the connections that begin with a TLS handshake. Default: the port has no
+	// TLS.
+	TLS *tls.Config
+	// Plain reports whether a client at an address may do without TLS. Others get status
+	// 426. Default: with TLS none may.
+	Plain func(from netip.Addr) bool
 	// HeaderTimeout bounds the arrival of a request's header, including the silence
 	// before a connection's first header. Default 10 s.
 	HeaderTimeout time.Duration
@@ -139,7 +146,7 @@ func Serve(l *net.TCPListener, opt Options) *Server {
 		},
 		ConnState: func(c net.Conn, st http.ConnState) {
 			if st == http.StateIdle {
-				s.rest(c.(*conn))
+				s.rest(counted(c))
 			}
 		},
 	}
@@ -192,10 +199,15 @@ type connKey struct{}
 // answer passes a request to the handler. While the handler answers, the connection is
 // not waiting.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 		s.mu.Lock()
-		s.leave(c)
+		s.leave(counted(c))
 		s.mu.Unlock()
+	}
+	if !s.mayAnswer(r) {
+		w.Header().Set("Upgrade", "TLS/1.2, HTTP/1.1") // RFC 2817
+		http.Error(w, needsTLS, http.StatusUpgradeRequired)
+		return
 	}
 	s.opt.Handler.ServeHTTP(w, r)
 }
@@ -308,6 +320,9 @@ func (b bounded) Accept() (net.Conn, error) {
 			continue
 		}
 		b.s.rest(c)
+		if b.s.opt.TLS != nil {
+			return &detecting{conn: c}, nil
+		}
 		return c, nil
 	}
 }
@@ -331,6 +346,14 @@ type conn struct {
 	class   int           // origin.Class when it was accepted
 	at, own *list.Element // in waiting and addr.waiting; nil while a request is answered
 	closed  bool
+}
+
+// counted returns the connection that counts, which carries c.
+func counted(c net.Conn) *conn {
+	if d, ok := c.(*detecting); ok {
+		return d.conn
+	}
+	return c.(*conn)
 }
 
 // Close closes the connection.

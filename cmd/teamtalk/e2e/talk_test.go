@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"slices"
 	"sync"
@@ -36,8 +37,11 @@ type talker struct {
 }
 
 // where tells a talker how to find its message server: from the login server, or at an
-// address.
-type where struct{ login, addr string }
+// address. tls is nil for plain TCP.
+type where struct {
+	login, addr string
+	tls         *tls.Config
+}
 
 // newTalker logs in.
 func newTalker(t testing.TB, name string, at where) *talker {
@@ -46,7 +50,7 @@ func newTalker(t testing.TB, name string, at where) *talker {
 	var err error
 	k.Client, err = client.Open(bounded(t), client.Options{
 		Credentials: tcp.Credentials{User: name, Password: "pw"},
-		Server:      at.login, MsgServer: at.addr, OnEvent: k.event,
+		Server:      at.login, MsgServer: at.addr, TLS: at.tls, OnEvent: k.event,
 		AckTimeout: time.Second, SyncTimeout: 2 * time.Second,
 		BackoffMin: 50 * time.Millisecond, BackoffMax: 500 * time.Millisecond,
 		SendRate: 200,

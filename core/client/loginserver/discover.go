@@ -4,6 +4,7 @@ package loginserver
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"net"
@@ -17,6 +18,17 @@ import (
 
 // maxDiscovery is the longest answer accepted from a login server, in bytes.
 const maxDiscovery = 64 << 10
+
+// NewHTTPClient returns a client without cookies. config is that of TLS for https URLs; nil:
+// the system's.
+func NewHTTPClient(config *tls.Config) *http.Client {
+	if config == nil {
+		return &http.Client{}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = config.Clone()
+	return &http.Client{Transport: transport}
+}
 
 // Discover asks a login server for a message server and returns the addresses to try,
 // best first, as host:port. The parameter server is the login server's URL; without a

@@ -107,7 +107,7 @@ func registrationOffered(ctx context.Context, o Options) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	_, err := loginserver.FindRegistrar(ctx, nil, o.Server)
+	_, err := loginserver.FindRegistrar(ctx, o.http(), o.Server)
 	return err == nil
 }
 

@@ -1,6 +1,11 @@
 package chat
 
-import "time"
+import (
+	"crypto/tls"
+	"net/http"
+	"teamtalk/core/client/loginserver"
+	"time"
+)
 
 // Environment variables of the chat command.
 const (
@@ -33,12 +38,17 @@ type Options struct {
 	MsgServer string // host:port of a message server, instead of asking Server; or empty
 	API       string // URL of the HTTP API to register at; empty: as the login server says
 	TextKey   string // key of the texts, 32 bytes; empty: the key of stock clients
-	Mobile    bool   // log in as a mobile client, not as a pc client
+	// TLS is the configuration of TLS for all servers; nil: none but for https URLs.
+	TLS    *tls.Config
+	Mobile bool // log in as a mobile client, not as a pc client
 
 	Progress  time.Duration // between two reports of a transfer's progress
 	Downloads string        // folder of fetched files; made when the first file is fetched
 	State     string        // folder that remembers interrupted uploads; empty: they are forgotten
 }
+
+// http returns the client that asks the login server and the HTTP API.
+func (o *Options) http() *http.Client { return loginserver.NewHTTPClient(o.TLS) }
 
 // Error is an error with an exit code of its own.
 type Error struct {

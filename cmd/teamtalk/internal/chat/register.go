@@ -29,12 +29,12 @@ func newApplicant(ctx context.Context, ask Prompter, o Options) (*applicant, err
 	var err error
 	switch {
 	case o.API != "":
-		a.at, err = loginserver.NewRegistrar(nil, o.API)
+		a.at, err = loginserver.NewRegistrar(o.http(), o.API)
 	case o.MsgServer != "":
 		return nil, im.Errorf(im.Invalid,
 			"--msg-server asks no login server: say with --api where to register")
 	default:
-		a.at, err = loginserver.FindRegistrar(ctx, nil, o.Server)
+		a.at, err = loginserver.FindRegistrar(ctx, o.http(), o.Server)
 		if im.KindOf(err) == im.NotFound {
 			return nil, im.Errorf(im.NotFound,
 				"the server at %s lets nobody register from here; its administrator adds users",

@@ -85,6 +85,7 @@ func Open(ctx context.Context, o Options, observer Observer, ask Prompter) (*Ses
 		Server: o.Server, MsgServer: o.MsgServer, Cipher: cipher,
 		BackoffMax: 5 * time.Second, // a person waits for the reconnection
 		OnEvent:    s.event,
+		TLS:        o.TLS,
 	}
 	if o.Mobile {
 		// Not Android: for stock Android answers are cut to 400 KiB a frame.

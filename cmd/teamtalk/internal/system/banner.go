@@ -3,9 +3,11 @@ package system
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/core/obs"
@@ -52,6 +54,25 @@ func (s *system) addresses(line func(what, where string)) {
 	if s.store != nil {
 		line("store", s.storeName())
 	}
+	switch {
+	case s.tls != nil:
+		line("tls", "on all ports for clients; the certificate ends "+
+			s.tls.files.End().Format(time.DateOnly))
+	case reachableByOthers(s.ports):
+		line("tls", "off: passwords and texts cross the network in clear text")
+		line("", "--tls.certificate FILE --tls.key FILE encrypts them")
+	}
+}
+
+// reachableByOthers reports whether clients on other machines reach a port.
+func reachableByOthers(ports []*port) bool {
+	for _, p := range ports {
+		at, ok := p.Addr().(*net.TCPAddr)
+		if p.clients && ok && !at.IP.IsLoopback() {
+			return true
+		}
+	}
+	return false
 }
 
 // demoCommands writes the commands to chat as the demo users. self is the name of this

@@ -59,6 +59,7 @@ type system struct {
 	strangers *engine.Strangers
 	// trusted are the networks that have no bound for an address.
 	trusted origin.Networks
+	tls     *encryption // nil: no TLS
 	links   *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
@@ -179,6 +180,9 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		return nil, err
 	}
 	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
+	if s.tls, err = startTLS(&cfg.TLS, log, s.reg, &s.stops); err != nil {
+		return nil, err
+	}
 	// The process is not ready until all parts are. The admin port opens first, so that
 	// probes get an answer during the start.
 	s.ready.Set("start", errors.New("starting"))
@@ -260,6 +264,7 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
 	if p.clients {
 		opt.Strangers = s.strangers
+		s.tls.port(&opt)
 	} else {
 		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
 	}
@@ -290,6 +295,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))
 	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
+	s.tls.web(&opt)
 	srv := web.Serve(l, opt)
 	go func() {
 		if err := srv.Err(); err != nil {

@@ -1,0 +1,104 @@
+package system
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"teamtalk/core/cert"
+	"teamtalk/core/config"
+	"teamtalk/core/engine"
+	"teamtalk/core/tlsconn"
+	"teamtalk/core/web"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// encryption is the TLS of all ports for clients. A nil one leaves them without.
+type encryption struct {
+	files      *cert.Files
+	handshakes *tlsconn.Handshakes
+	config     *tls.Config
+	plain      []netip.Prefix
+}
+
+// tlsVersions are the values of tls.min_version.
+var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
+
+// startTLS reads the certificate of the section tls, which it reads again at every SIGHUP. The
+// result is nil without a certificate.
+func startTLS(
+	cfg *config.TLS, log *slog.Logger, reg *prometheus.Registry, stops *stops,
+) (*encryption, error) {
+	if cfg.Certificate == "" {
+		return nil, nil
+	}
+	e := &encryption{}
+	for _, n := range cfg.PlainNetworks {
+		p, err := netip.ParsePrefix(n)
+		if err != nil {
+			return nil, fmt.Errorf("setting tls.plain_networks: %w", err)
+		}
+		e.plain = append(e.plain, p)
+	}
+	var err error
+	e.files, err = cert.Load(cert.Options{Certificate: cfg.Certificate, Key: cfg.Key, Log: log,
+		Registerer: reg})
+	if err != nil {
+		return nil, fmt.Errorf("%w (settings tls.certificate and tls.key)", err)
+	}
+	e.config = e.files.Config(tlsVersions[cfg.MinVersion])
+	e.handshakes = tlsconn.NewHandshakes(tlsconn.Options{Config: e.config, Registerer: reg})
+	stops.push(closeAdmin, "signals", plainly(e.reloadOnHangup(log)))
+	return e, nil
+}
+
+// reloadOnHangup reads the certificate again at every SIGHUP, until the result is called.
+func (e *encryption) reloadOnHangup(log *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range hangups {
+			if err := e.files.Reload(); err != nil {
+				log.Error("certificate not read again, the one before stays", "err", err)
+				continue
+			}
+			log.Info("certificate read again", "end", e.files.End())
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		<-ended
+	}
+}
+
+// mayBePlain reports whether a client at an address may do without TLS.
+func (e *encryption) mayBePlain(from netip.Addr) bool {
+	for _, p := range e.plain {
+		if p.Contains(from.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// port sets the TLS of a port of the engine.
+func (e *encryption) port(opt *engine.Options) {
+	if e != nil {
+		opt.TLS, opt.Plain = e.handshakes, e.mayBePlain
+	}
+}
+
+// web sets the TLS of an HTTP port.
+func (e *encryption) web(opt *web.Options) {
+	if e != nil {
+		opt.TLS, opt.Plain = e.config, e.mayBePlain
+	}
+}

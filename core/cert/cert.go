@@ -1,0 +1,93 @@
+// Package cert holds the certificate of a server's TLS ports: it reads the files, and reads
+// them again while the server runs.
+package cert
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Options configure Files.
+type Options struct {
+	// Certificate is the file with the certificate and those between it and the root, in
+	// PEM form, and Key the file with its private key. Required.
+	Certificate, Key string
+	// Log gets a warning when a certificate ends soon. Required.
+	Log *slog.Logger
+	// Registerer gets the metric. Default: none.
+	Registerer prometheus.Registerer
+}
+
+// Files is a certificate that is read from files. Any goroutine.
+type Files struct {
+	opt     Options
+	current atomic.Pointer[tls.Certificate]
+}
+
+// soon is the time before the end of a certificate in which the log warns. Services that
+// renew certificates do so 30 days before the end.
+const soon = 14 * 24 * time.Hour
+
+// Load reads the files. The error names the file and what is wrong with it.
+func Load(o Options) (*Files, error) {
+	f := &Files{opt: o}
+	if err := f.Reload(); err != nil {
+		return nil, err
+	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "teamtalk_tls_certificate_end_seconds",
+			Help: "Time at which the certificate of the TLS ports ends, in seconds since 1970.",
+		}, func() float64 { return float64(f.End().Unix()) }))
+	}
+	return f, nil
+}
+
+// Reload reads the files again. After an error the certificate that was read before stays.
+// Connections that are open keep theirs.
+func (f *Files) Reload() error {
+	if info, err := os.Stat(f.opt.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
+		return fmt.Errorf("every user of this machine may read the private key %s: chmod o-r it",
+			f.opt.Key)
+	}
+	c, err := tls.LoadX509KeyPair(f.opt.Certificate, f.opt.Key)
+	if err != nil {
+		return fmt.Errorf("certificate %s with key %s: %w", f.opt.Certificate, f.opt.Key, err)
+	}
+	now := time.Now()
+	switch end := c.Leaf.NotAfter; {
+	case now.After(end):
+		return fmt.Errorf("certificate %s ended at %s", f.opt.Certificate, text(end))
+	case now.Before(c.Leaf.NotBefore):
+		return fmt.Errorf("certificate %s begins at %s", f.opt.Certificate, text(c.Leaf.NotBefore))
+	case end.Before(now.Add(soon)):
+		f.opt.Log.Warn("the certificate ends soon", "file", f.opt.Certificate, "end", text(end))
+	}
+	f.current.Store(&c)
+	return nil
+}
+
+// text returns a time of a certificate.
+func text(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// End returns the time at which the certificate ends.
+func (f *Files) End() time.Time { return f.Leaf().NotAfter }
+
+// Leaf returns the certificate without its chain.
+func (f *Files) Leaf() *x509.Certificate { return f.current.Load().Leaf }
+
+// Config returns the configuration of a server that shows the certificate. min is the oldest
+// version that clients may use.
+func (f *Files) Config(min uint16) *tls.Config {
+	return &tls.Config{MinVersion: min,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return f.current.Load(), nil
+		}}
+}

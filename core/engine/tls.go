@@ -1,0 +1,130 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/netip"
+
+	"teamtalk/core/tlsconn"
+)
+
+// secure is the TLS of a connection. Loop only.
+type secure struct {
+	*tlsconn.Conn
+	cn   *conn
+	rest []byte // the begin of a frame in plain text
+}
+
+// newSecure returns the TLS of a connection.
+func newSecure(cn *conn) *secure {
+	x := &secure{cn: cn}
+	x.Conn = tlsconn.New(cn.loop.server.opt.TLS, x)
+	return x
+}
+
+// errPlain is the end of a connection that must use TLS.
+var errPlain = errors.New("engine: the first bytes are no TLS handshake, which this port needs")
+
+// tlsFirst is the first byte of a connection with TLS, the type of a handshake record. The
+// first byte of a frame is the highest one of its length, at most 4: one port serves both.
+const tlsFirst = 22
+
+// detect decides by the first byte that has arrived whether a connection has TLS.
+func (cn *conn) detect(first byte) {
+	s := cn.loop.server
+	cn.detected = true
+	switch {
+	case first == tlsFirst && s.opt.TLS != nil:
+		if cn.tls == nil {
+			cn.tls = newSecure(cn)
+		}
+	case !s.plain(cn.s.RemoteAddr().Addr()):
+		cn.s.Close(errPlain)
+	}
+}
+
+// plain reports whether a connection may do without TLS.
+func (s *Server) plain(from netip.Addr) bool {
+	return s.opt.TLS == nil || s.opt.Plain != nil && s.opt.Plain(from)
+}
+
+// tlsBuffers returns what the connections of the loop share. Loop only.
+func (l *loop) tlsBuffers() *tlsconn.Buffers {
+	if l.buffers == nil {
+		l.buffers = tlsconn.NewBuffers()
+	}
+	return l.buffers
+}
+
+// read decrypts buf, the bytes that have arrived, and passes whole frames to the handler.
+// It reports whether one was no heartbeat.
+func (x *secure) read(buf []byte) (asks bool) {
+	cn := x.cn
+	used, err := x.Input(buf, cn.loop.tlsBuffers(), func(plain []byte) {
+		asks = x.frames(plain) || asks
+	})
+	if err == nil {
+		cn.need = int32(x.Need(buf[used:]))
+	}
+	if used > 0 && !cn.closed { // Discard(0) would discard everything
+		_, _ = cn.c.Discard(used)
+	}
+	x.ended(err)
+	return asks
+}
+
+// ended closes the connection after an error. io.EOF is the client's end.
+func (x *secure) ended(err error) {
+	switch {
+	case err == nil || x.cn.closed:
+	case errors.Is(err, io.EOF):
+		x.cn.Close()
+	default:
+		x.cn.s.Close(err)
+	}
+}
+
+// frames passes the whole frames of the plain text to the handler, and keeps the rest.
+func (x *secure) frames(plain []byte) (asks bool) {
+	if x.rest == nil {
+		used, asks := x.cn.frames(plain)
+		if used < len(plain) {
+			x.rest = bytes.Clone(plain[used:])
+		}
+		return asks
+	}
+	x.rest = append(x.rest, plain...)
+	used, asks := x.cn.frames(x.rest)
+	if x.rest = x.rest[used:]; len(x.rest) == 0 {
+		x.rest = nil // an idle connection holds no buffer
+	}
+	return asks
+}
+
+// Send implements tlsconn.Transport.
+func (x *secure) Send(p []byte) error {
+	if x.cn.closed {
+		return errClosed
+	}
+	_, err := x.cn.c.Write(p)
+	return err
+}
+
+// Post implements tlsconn.Transport.
+func (x *secure) Post(f func()) { x.cn.loop.Post(f) }
+
+// Ready implements tlsconn.Transport.
+func (x *secure) Ready(err error) {
+	if err == nil {
+		err = x.Flush(x.cn.loop.tlsBuffers(), func(plain []byte) { x.frames(plain) })
+		x.cn.need = 0 // frames counts plain text
+	}
+	x.ended(err)
+	if cn := x.cn; cn.stranger != nil {
+		cn.heard(cn.loop.server.opt.Strangers) // the memory of the handshake is free
+	}
+}
+
+// held returns the bytes that wait beside those of gnet.
+func (x *secure) held() int { return x.Held() + len(x.rest) }

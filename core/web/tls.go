@@ -1,0 +1,114 @@
+package web
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+)
+
+// tlsFirst is the first byte of a connection with TLS. A request begins with a letter.
+const tlsFirst = 22
+
+// detecting is a connection that has TLS if its first byte says so. net/http reads before it
+// writes, and calls Read on one goroutine at a time.
+type detecting struct {
+	*conn
+	secure *tls.Conn // after the first byte of a handshake
+	plain  bool      // after another first byte
+}
+
+// Read reads plain text. The first call finds out whether the connection has TLS.
+func (c *detecting) Read(p []byte) (int, error) {
+	switch {
+	case c.secure != nil:
+		return c.secure.Read(p)
+	case c.plain || len(p) == 0:
+		return c.conn.Read(p)
+	}
+	n, err := c.conn.Read(p[:1])
+	if n == 0 {
+		return n, err
+	}
+	if p[0] != tlsFirst {
+		c.plain = true
+		return n, err
+	}
+	c.secure = tls.Server(&prefixed{TCPConn: c.TCPConn, first: []byte{tlsFirst}}, c.s.opt.TLS)
+	return c.secure.Read(p)
+}
+
+// Write writes plain text.
+func (c *detecting) Write(p []byte) (int, error) {
+	if c.secure != nil {
+		return c.secure.Write(p)
+	}
+	return c.conn.Write(p)
+}
+
+// ReadFrom writes what r holds. Without TLS the kernel copies files to the socket.
+func (c *detecting) ReadFrom(r io.Reader) (int64, error) {
+	if c.secure != nil {
+		return io.Copy(struct{ io.Writer }{c.secure}, r)
+	}
+	return c.conn.ReadFrom(r)
+}
+
+// WriteTo writes what arrives to w.
+func (c *detecting) WriteTo(w io.Writer) (int64, error) {
+	return io.Copy(w, struct{ io.Reader }{c})
+}
+
+// CloseWrite tells the client that nothing more will come.
+func (c *detecting) CloseWrite() error {
+	if c.secure != nil {
+		if err := c.secure.CloseWrite(); err != nil {
+			return err
+		}
+	}
+	return c.conn.CloseWrite()
+}
+
+// Close closes the connection.
+func (c *detecting) Close() error {
+	if c.secure != nil {
+		_ = c.secure.CloseWrite() // the connection ends in any case
+	}
+	return c.conn.Close()
+}
+
+// prefixed is a connection whose first bytes were read before.
+type prefixed struct {
+	*net.TCPConn
+	first []byte
+}
+
+// Read reads the first bytes, and then the connection.
+func (c *prefixed) Read(p []byte) (int, error) {
+	if len(c.first) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	return c.TCPConn.Read(p)
+}
+
+// needsTLS is the answer to a client that must use TLS.
+const needsTLS = "This port needs TLS: use https.\n"
+
+// mayAnswer reports whether a request may be answered: with TLS, or from an address that may
+// do without.
+func (s *Server) mayAnswer(r *http.Request) bool {
+	if s.opt.TLS == nil || Secure(r) {
+		return true
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && s.opt.Plain != nil && s.opt.Plain(from.Addr())
+}
+
+// Secure reports whether a request came over TLS.
+func Secure(r *http.Request) bool {
+	c, ok := r.Context().Value(connKey{}).(*detecting)
+	return ok && c.secure != nil
+}
