@@ -13,7 +13,8 @@ func (cn *conn) CloseWrite() {
 	}
 }
 
-// Unread returns the number of bytes in the kernel and in gnet's inbound buffer.
+// Unread returns the number of bytes in the kernel, in gnet's inbound buffer, and in a part of a
+// frame that is decrypted.
 func (cn *conn) Unread() int {
 	if cn.closed {
 		return 0
@@ -21,6 +22,9 @@ func (cn *conn) Unread() int {
 	n, err := unix.IoctlGetInt(cn.c.Fd(), unix.TIOCINQ)
 	if err != nil {
 		n = 0 // the connection ends
+	}
+	if cn.tls != nil {
+		n += cn.tls.held()
 	}
 	return n + cn.c.InboundBuffered()
 }
