@@ -26,6 +26,30 @@ type conn struct {
 	refused  bool
 }
 
+// OnTraffic passes whole frames to the session.
+func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
+	cn := c.Context().(*conn)
+	if cn.refused {
+		return gnet.Close
+	}
+	stranger := cn.stranger != nil
+	if c.InboundBuffered() < int(cn.need) {
+		if stranger {
+			cn.heard(e.server.opt.Strangers)
+		}
+		return gnet.None
+	}
+	cn.loop.Begin()
+	if asks := cn.read(); asks && cn.stranger != nil {
+		e.server.opt.Strangers.ask(cn.stranger)
+	}
+	cn.loop.End()
+	if cn.stranger != nil {
+		cn.heard(e.server.opt.Strangers)
+	}
+	return gnet.None
+}
+
 // lengthBytes is the size of a frame's length field. The length is checked as soon as
 // these bytes have arrived.
 const lengthBytes = 4

@@ -371,30 +371,6 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	return gnet.None
 }
 
-// OnTraffic passes whole frames to the session.
-func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
-	cn := c.Context().(*conn)
-	if cn.refused {
-		return gnet.Close
-	}
-	stranger := cn.stranger != nil
-	if c.InboundBuffered() < int(cn.need) {
-		if stranger {
-			cn.heard(e.server.opt.Strangers)
-		}
-		return gnet.None
-	}
-	cn.loop.Begin()
-	if asks := cn.read(); asks && cn.stranger != nil {
-		e.server.opt.Strangers.ask(cn.stranger)
-	}
-	cn.loop.End()
-	if cn.stranger != nil {
-		cn.heard(e.server.opt.Strangers)
-	}
-	return gnet.None
-}
-
 // OnTick posts a tick to each loop, which checks its deadlines. gnet calls it on a
 // goroutine of its own.
 func (e *events) OnTick() (time.Duration, gnet.Action) {
