@@ -74,7 +74,8 @@ func NewHandshakes(o Options) *Handshakes {
 	// Small first records save a round trip in a browser. Frames are short.
 	p.config.DynamicRecordSizingDisabled = true
 	p.ended = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "teamtalk_tls_handshakes_total", Help: "TLS handshakes on the TCP ports for clients, by result."},
+		Name: "teamtalk_tls_handshakes_total",
+		Help: "TLS handshakes on the TCP ports for clients, by result."},
 		[]string{"result"})
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(p.ended, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
