@@ -117,7 +117,8 @@ func FuzzTurns(f *testing.F) {
 				}
 				last = max(last, d.M.MsgID)
 			}))
-			for ; len(script) > 1; script = script[2:] {
+			// A message that arrives again after turnAge is delivered again.
+			for end := time.Now().Add(turnAge / 2); len(script) > 1 && time.Now().Before(end); {
 				id, back := uint32(script[0])+1, uint32(script[1])
 				m := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: id, HasPrevID: back != 1,
 					Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT}
@@ -130,6 +131,7 @@ func FuzzTurns(f *testing.F) {
 				arrived[id] = true
 				ts.Take(Turn{M: m})
 				time.Sleep(time.Duration(back) * time.Millisecond)
+				script = script[2:]
 			}
 			time.Sleep(5 * time.Minute)
 			synctest.Wait()
