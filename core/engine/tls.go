@@ -26,16 +26,13 @@ func newSecure(cn *conn) *secure {
 // errPlain is the end of a connection that must use TLS.
 var errPlain = errors.New("engine: the first bytes are no TLS handshake, which this port needs")
 
-// tlsFirst is the first byte of a connection with TLS, the type of a handshake record. The
-// first byte of a frame is the highest one of its length, at most 4: one port serves both.
-const tlsFirst = 22
-
-// detect decides by the first byte that has arrived whether a connection has TLS.
+// detect decides by the first byte that has arrived whether a connection has TLS. The first
+// byte of a frame is the highest one of its length, at most 4: one port serves both.
 func (cn *conn) detect(first byte) {
 	s := cn.loop.server
 	cn.detected = true
 	switch {
-	case first == tlsFirst && s.opt.TLS != nil:
+	case first == tlsconn.FirstByte && s.opt.TLS != nil:
 		if cn.tls == nil {
 			cn.tls = newSecure(cn)
 		}

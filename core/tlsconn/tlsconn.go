@@ -28,6 +28,9 @@ const (
 	maxCiphertext = 16<<10 + 2048
 )
 
+// FirstByte is the first byte of a client with TLS: the type of a record of the handshake.
+const FirstByte = 22
+
 // maxHello bounds the first record of a client. A ClientHello has up to 2 kB.
 const maxHello = 16 << 10
 
@@ -114,8 +117,8 @@ func length(p []byte) int { return int(p[3])<<8 | int(p[4]) }
 
 // hello starts the handshake when the first record is whole.
 func (c *Conn) hello(p []byte) (used int, err error) {
-	const handshakeRecord, clientHello = 22, 1
-	if len(p) > 0 && p[0] != handshakeRecord || len(p) > 1 && p[1] != 3 ||
+	const clientHello = 1
+	if len(p) > 0 && p[0] != FirstByte || len(p) > 1 && p[1] != 3 ||
 		len(p) > headerLen && p[headerLen] != clientHello ||
 		len(p) >= headerLen && (length(p) == 0 || length(p) > maxHello) {
 		return len(p), ErrHello

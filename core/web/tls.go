@@ -1,17 +1,16 @@
 package web
 
 import (
+	"bytes"
 	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
+	"teamtalk/core/tlsconn"
 )
 
-// tlsFirst is the first byte of a connection with TLS. A request begins with a letter.
-const tlsFirst = 22
-
-// detecting is a connection that has TLS if its first byte says so. net/http reads before it
+// detecting is a connection that has TLS if its first byte says so: a request begins with a
+// letter. net/http reads before it
 // writes, and calls Read on one goroutine at a time.
 type detecting struct {
 	*conn
@@ -31,11 +30,11 @@ func (c *detecting) Read(p []byte) (int, error) {
 	if n == 0 {
 		return n, err
 	}
-	if p[0] != tlsFirst {
+	if p[0] != tlsconn.FirstByte {
 		c.plain = true
 		return n, err
 	}
-	c.secure = tls.Server(&prefixed{TCPConn: c.TCPConn, first: []byte{tlsFirst}}, c.s.opt.TLS)
+	c.secure = tls.Server(&prefixed{conn: c.conn, first: bytes.Clone(p[:1])}, c.s.opt.TLS)
 	return c.secure.Read(p)
 }
 
@@ -70,17 +69,17 @@ func (c *detecting) CloseWrite() error {
 	return c.conn.CloseWrite()
 }
 
-// Close closes the connection.
+// Close closes the connection, also while a write waits for the client.
 func (c *detecting) Close() error {
 	if c.secure != nil {
-		_ = c.secure.CloseWrite() // the connection ends in any case
+		return c.secure.Close()
 	}
 	return c.conn.Close()
 }
 
 // prefixed is a connection whose first bytes were read before.
 type prefixed struct {
-	*net.TCPConn
+	*conn
 	first []byte
 }
 
@@ -91,7 +90,7 @@ func (c *prefixed) Read(p []byte) (int, error) {
 		c.first = c.first[n:]
 		return n, nil
 	}
-	return c.TCPConn.Read(p)
+	return c.conn.Read(p)
 }
 
 // needsTLS is the answer to a client that must use TLS.

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -109,5 +110,35 @@ func TestTLSMakesRoom(t *testing.T) {
 	rsp.Body.Close()
 	if rsp.StatusCode != http.StatusOK {
 		t.Errorf("status %d", rsp.StatusCode)
+	}
+}
+
+// TestTLSCloseDuringAWrite closes a port while an answer waits for a client that does not read.
+func TestTLSCloseDuringAWrite(t *testing.T) {
+	writes := make(chan bool)
+	l, err := web.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := web.Serve(l, web.Options{MaxConns: 10, WriteTimeout: time.Hour,
+		TLS: &tls.Config{Certificates: []tls.Certificate{certtest.Shared().Pair}},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			close(writes)
+			_, _ = w.Write(make([]byte, 64<<20)) // fails at the end of the connection
+		})})
+	c := tls.Client(dial(t, s), &tls.Config{RootCAs: certtest.Shared().Roots,
+		ServerName: "localhost"})
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	<-writes
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close(ctx) }()
+	select {
+	case <-closed: // with the error of ctx
+	case <-time.After(patience):
+		t.Fatal("the port is still open")
 	}
 }
