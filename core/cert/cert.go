@@ -4,7 +4,6 @@ package cert
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -78,10 +77,7 @@ func (f *Files) Reload() error {
 func text(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // End returns the time at which the certificate ends.
-func (f *Files) End() time.Time { return f.Leaf().NotAfter }
-
-// Leaf returns the certificate without its chain.
-func (f *Files) Leaf() *x509.Certificate { return f.current.Load().Leaf }
+func (f *Files) End() time.Time { return f.current.Load().Leaf.NotAfter }
 
 // Config returns the configuration of a server that shows the certificate. min is the oldest
 // version that clients may use.

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,6 +11,7 @@ import (
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
+	"teamtalk/core/origin"
 	"teamtalk/core/tlsconn"
 	"teamtalk/core/web"
 
@@ -23,7 +23,7 @@ type encryption struct {
 	files      *cert.Files
 	handshakes *tlsconn.Handshakes
 	config     *tls.Config
-	plain      []netip.Prefix
+	plain      origin.Networks
 }
 
 // tlsVersions are the values of tls.min_version.
@@ -37,15 +37,11 @@ func startTLS(
 	if cfg.Certificate == "" {
 		return nil, nil
 	}
-	e := &encryption{}
-	for _, n := range cfg.PlainNetworks {
-		p, err := netip.ParsePrefix(n)
-		if err != nil {
-			return nil, fmt.Errorf("setting tls.plain_networks: %w", err)
-		}
-		e.plain = append(e.plain, p)
+	plain, err := origin.ParseNetworks("tls.plain_networks", cfg.PlainNetworks)
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	e := &encryption{plain: plain}
 	e.files, err = cert.Load(cert.Options{Certificate: cfg.Certificate, Key: cfg.Key, Log: log,
 		Registerer: reg})
 	if err != nil {
@@ -79,26 +75,16 @@ func (e *encryption) reloadOnHangup(log *slog.Logger) (stop func()) {
 	}
 }
 
-// mayBePlain reports whether a client at an address may do without TLS.
-func (e *encryption) mayBePlain(from netip.Addr) bool {
-	for _, p := range e.plain {
-		if p.Contains(from.Unmap()) {
-			return true
-		}
-	}
-	return false
-}
-
 // port sets the TLS of a port of the engine.
 func (e *encryption) port(opt *engine.Options) {
 	if e != nil {
-		opt.TLS, opt.Plain = e.handshakes, e.mayBePlain
+		opt.TLS, opt.Plain = e.handshakes, e.plain.Contains
 	}
 }
 
 // web sets the TLS of an HTTP port.
 func (e *encryption) web(opt *web.Options) {
 	if e != nil {
-		opt.TLS, opt.Plain = e.config, e.mayBePlain
+		opt.TLS, opt.Plain = e.config, e.plain.Contains
 	}
 }
