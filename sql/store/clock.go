@@ -110,20 +110,13 @@ func (s *databases) startClock(ctx context.Context) error {
 // keepTime reads the master's clock at intervals, until ctx ends. Without readings the
 // clock continues.
 func (s *databases) keepTime(ctx context.Context) {
-	tick := time.NewTicker(clockEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, clockEvery, func() {
 		reading, cancel := context.WithTimeout(ctx, clockTimeout)
+		defer cancel()
 		if err := s.readClock(reading, false); err != nil && ctx.Err() == nil {
 			s.log.Debug("the database's clock was not read", "err", err)
 		}
-		cancel()
-	}
+	})
 }
 
 // since returns the time that has passed on this process's monotonic clock since a number

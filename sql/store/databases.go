@@ -216,3 +216,17 @@ func (s *databases) close() error {
 	s.m.unregister()
 	return first
 }
+
+// every calls f at intervals, until ctx ends.
+func every(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f()
+		}
+	}
+}

@@ -23,7 +23,7 @@ func (s *outbox) owing(ctx context.Context, keys map[string]bool) (map[string]bo
 		return nil, err
 	}
 	last := earlier{}
-	of := map[markID][]string{} // the keys that the mark is about
+	of := map[markID]map[string]bool{} // the keys that the mark is about
 	for _, r := range rows {
 		for _, key := range keysOf(r.owed) {
 			if !keys[key] {
@@ -33,21 +33,18 @@ func (s *outbox) owing(ctx context.Context, keys map[string]bool) (map[string]bo
 			if !s.redis.cluster {
 				id.key = ""
 			}
-			if r.seq > last[id] {
-				last[id] = r.seq
+			last[id] = max(last[id], r.seq)
+			if of[id] == nil {
+				of[id] = map[string]bool{}
 			}
-			if !slices.Contains(of[id], key) {
-				of[id] = append(of[id], key)
-			}
+			of[id][key] = true
 		}
 	}
 	marks, err := s.readMarks(ctx, slices.Collect(maps.Keys(last)))
 	owed := map[string]bool{}
 	for id, seq := range last {
 		if marks[id] < seq {
-			for _, key := range of[id] {
-				owed[key] = true
-			}
+			maps.Copy(owed, of[id])
 		}
 	}
 	return owed, err

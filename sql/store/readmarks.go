@@ -67,18 +67,11 @@ func (s *readMarks) note(k readMark, msg uint32) {
 
 // keep writes marks once a second, until ctx ends.
 func (s *readMarks) keep(ctx context.Context) {
-	tick := time.NewTicker(markInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, markInterval, func() {
 		if err := s.flush(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("read marks not stored", "err", err)
 		}
-	}
+	})
 }
 
 // flush writes the marks that wait. Marks that cannot be written wait for the next flush.

@@ -83,18 +83,11 @@ const watchEvery = time.Second
 
 // keepApplied looks for lost counts at intervals, until ctx ends.
 func (s *outbox) keepApplied(ctx context.Context) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, watchEvery, func() {
 		if err := s.watch(ctx); err != nil && ctx.Err() == nil {
 			s.log.Debug("lost unread counts not applied again yet", "err", err)
 		}
-	}
+	})
 }
 
 // watch applies the kept counts again if Redis may have lost some.
