@@ -62,8 +62,9 @@ type Options struct {
 	// expired client_msg_ids. 0 means 5 s.
 	Housekeeping time.Duration
 
-	// NoRebuild leaves unread counts that Redis has lost to RebuildUnread. Without it the
-	// housekeeping makes them again, in one of the processes.
+	// NoRebuild leaves unread counts that Redis has lost to RebuildUnread and to other
+	// processes. Without it this process applies the kept counts again, and the housekeeping
+	// makes the others again, in one of the processes.
 	NoRebuild bool
 
 	Logger  *slog.Logger          // nil: no logs
@@ -153,7 +154,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.running.Go(func() { s.housekeep(background) })
 	s.running.Go(func() { s.readMarks.keep(background) })
 	s.running.Go(func() { s.keepTime(background) })
-	s.running.Go(func() { s.keepApplied(background) })
+	if !s.o.NoRebuild {
+		s.running.Go(func() { s.keepApplied(background) })
+	}
 	return s, nil
 }
 
@@ -259,8 +262,10 @@ func (s *Store) housekeep(ctx context.Context) {
 		if _, err := s.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
 			s.log.Warn("outbox not recovered", "err", err)
 		}
-		if err := s.forgetKept(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("old kept counts not removed", "err", err)
+		if !s.o.NoRebuild { // they may be needed
+			if err := s.forgetKept(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("old kept counts not removed", "err", err)
+			}
 		}
 		if err := s.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("old client message ids not removed", "err", err)
