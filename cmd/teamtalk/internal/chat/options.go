@@ -3,8 +3,9 @@ package chat
 import (
 	"crypto/tls"
 	"net/http"
-	"teamtalk/core/client/loginserver"
 	"time"
+
+	"teamtalk/core/client/loginserver"
 )
 
 // Environment variables of the chat command.

@@ -8,14 +8,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/origin"
 	"teamtalk/core/tlsconn"
 	"teamtalk/core/web"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // encryption is the TLS of all ports for clients. A nil one leaves them without.
