@@ -10,8 +10,8 @@ import (
 const listedAtOnce = 1 << 16
 
 // sendUsers sends the list of all clients here on a link to a route server, in parts when it
-// has more than listedAtOnce clients. After an error a route server of ours
-// keeps the list that it has. With mu held.
+// has more than listedAtOnce clients. After an error a route server of ours keeps the list
+// that it has. With mu held.
 func (p *Links) sendUsers(link *session.Link) error {
 	list := p.users()
 	total := len(list)

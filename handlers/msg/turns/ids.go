@@ -1,8 +1,6 @@
 package turns
 
-import (
-	"slices"
-)
+import "slices"
 
 // maxSpans bounds the spans of a conversation. Beyond, the ids between the two lowest
 // spans count as delivered.
@@ -27,11 +25,8 @@ func (s *ids) find(id uint32) (i int, ok bool) {
 	})
 }
 
-// has reports whether id is in the set. A nil set is empty.
+// has reports whether id is in the set.
 func (s *ids) has(id uint32) bool {
-	if s == nil {
-		return false
-	}
 	_, ok := s.find(id)
 	return ok
 }
