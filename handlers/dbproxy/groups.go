@@ -84,9 +84,10 @@ func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) 
 	return rsp, nil
 }
 
-// groupInfos returns those groups whose version is newer than the requester's, in
-// ascending order of id. The answer to user 0, a message server that asks for itself,
-// contains no shields.
+// groupInfos returns those groups of the requester whose version is newer than the
+// requester's, in ascending order of id. Names and members of a group are for its members
+// only: group ids are small numbers, easily guessed. User 0, a message server that asks
+// for itself, gets every group, without shields.
 func (gs *groups) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.Message, error) {
 	ids, err := gs.newerGroups(ctx, m.GetGroupVersionList())
 	if err != nil {
@@ -97,6 +98,7 @@ func (gs *groups) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.
 		if groups, err = gs.store.Groups(ctx, ids); err != nil {
 			return nil, err
 		}
+		groups = readable(m.GetUserId(), groups)
 	}
 	var shields []uint32
 	if len(groups) > 0 && m.GetUserId() != 0 {
@@ -114,6 +116,17 @@ func (gs *groups) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.
 		GroupInfoList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
+}
+
+// readable returns those of groups that user may read; it overwrites groups.
+func readable(user uint32, groups []im.Group) []im.Group {
+	if user == 0 {
+		return groups
+	}
+	return slices.DeleteFunc(groups, func(g im.Group) bool {
+		_, member := slices.BinarySearch(g.Members, user)
+		return !member
+	})
 }
 
 // newerGroups returns the ids of those groups whose version is newer than the

@@ -245,6 +245,42 @@ func TestGroupInfo(t *testing.T) {
 	}
 }
 
+// TestGroupInfosAreForMembers: group ids are easily guessed, so names and members are for
+// those in the group only. One that leaves learns nothing further.
+func TestGroupInfosAreForMembers(t *testing.T) {
+	h := open(t, options{})
+	p := h.dial()
+	own, other := makeGroup(p, 1, temporary, 1, 2), makeGroup(p, 3, temporary, 3)
+	infos := func(user, version uint32) (ids []uint32) {
+		t.Helper()
+		var list []*pb.GroupVersionInfo
+		for _, id := range []uint32{own, other} {
+			list = append(list, pb.GroupVersionInfo_builder{GroupId: new(id),
+				Version: new(version)}.Build())
+		}
+		for _, g := range ask[*pb.IMGroupInfoListRsp](p, 3, pb.IMGroupInfoListReq_builder{
+			UserId: &user, GroupVersionList: list}.Build()).GetGroupInfoList() {
+			ids = append(ids, g.GetGroupId())
+		}
+		return ids
+	}
+	check := func(user, version uint32, want ...uint32) {
+		t.Helper()
+		if got := infos(user, version); !slices.Equal(got, want) {
+			t.Errorf("groups of user %d above version %d: %d, want %d", user, version, got, want)
+		}
+	}
+	check(2, 0, own)
+	check(3, 0, other)
+	check(4, 0)
+	// A message server that asks for itself.
+	check(0, 0, own, other)
+	ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(2, own, del, 2)) // version 2
+	check(2, 0)
+	check(2, 1)
+	check(1, 1, own)
+}
+
 // TestNormalGroups: with field 100 the answer contains the groups that changed, or that
 // the user joined, at or after that time.
 func TestNormalGroups(t *testing.T) {
