@@ -47,6 +47,11 @@ func withStore(cmd *cobra.Command, mustExist bool,
 	if err != nil {
 		return err
 	}
+	log, err := openAudit(cmd, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = log.end(cmd, err) }()
 	s, err := system.OpenStore(cmd.Context(), cfg,
 		system.StoreOptions{Admin: true, MustExist: mustExist})
 	if err != nil {

@@ -46,6 +46,7 @@ type Config struct {
 	Link      Link      `toml:"link"`
 	Strangers Strangers `toml:"strangers"`
 	TLS       TLS       `toml:"tls"`
+	Audit     Audit     `toml:"audit"`
 	MySQL     MySQL     `toml:"mysql"`
 	Redis     Redis     `toml:"redis"`
 	Keys      Keys      `toml:"keys"`
@@ -225,6 +226,12 @@ type TLS struct {
 	Key           string   `toml:"key" default:""`
 	MinVersion    string   `toml:"min_version" default:"1.2" oneof:"1.2|1.3"`
 	PlainNetworks []string `toml:"plain_networks" default:"0.0.0.0/0,::/0" form:"cidr"`
+}
+
+// Audit is the section audit.
+type Audit struct {
+	File   string `toml:"file" default:""`
+	Syslog string `toml:"syslog" default:"" form:"syslog"`
 }
 
 // Link is the section link.

@@ -325,6 +325,14 @@ var docs = map[string]string{
 		"have no TLS. Empty: all connections of clients need TLS. Without a certificate the " +
 		"setting has no effect.",
 
+	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
+		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +
+		"holds no contents of messages, and no passwords.",
+	"audit.file": "File to which lines are added. Several processes of one machine may write to " +
+		"the same file. SIGHUP makes a server open it again, after its rotation. Empty: none.",
+	"audit.syslog": "Syslog that gets the lines, with facility authpriv: local, or a URL such as " +
+		"udp://10.0.0.9:514 or tcp://10.0.0.9:514. Empty: none.",
+
 	"link": "Connections between servers.",
 	"link.max_frame": "Longest frame (PDU with its header) between servers. db_proxies send a " +
 		"longer answer in parts. A longer frame of a C++ server is dropped, and the log says so.",

@@ -106,7 +106,17 @@ func Load(src Sources) (*Config, error) {
 	if err := asError(problems); err != nil {
 		return nil, err
 	}
+	if file := c.HTTP.AppsFile; file != "" && readable(file) {
+		c.warnings = append(c.warnings, fmt.Sprintf("%s holds the keys of systems and can be read "+
+			"by all users on this machine: chmod o-r %s", file, file))
+	}
 	return c, nil
+}
+
+// readable reports whether every user of the machine can read file, which may be missing.
+func readable(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().Perm()&0o004 != 0
 }
 
 // Origin returns the source of the value of a setting.
@@ -137,9 +147,8 @@ func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 // warnReadable adds a warning when file holds passwords and every user of the machine can
 // read it.
 func (c *Config) warnReadable(file string) {
-	info, err := os.Stat(file)
-	if err != nil || info.Mode().Perm()&0o004 == 0 {
-		return // err: the file was removed after it was read, so it is no risk
+	if !readable(file) {
+		return
 	}
 	for _, s := range Settings() {
 		if s.Type == "secret" && strings.HasPrefix(string(c.Origin(s.Key)), file) {

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"teamtalk/core/audit"
 )
 
 // roles are the servers that a process may run, in the order of the documentation.
@@ -138,6 +140,7 @@ var forms = map[string]func(string) error{
 		}
 		return nil
 	},
+	"syslog": audit.CheckSyslog,
 	"dsn": func(s string) error { // the errors must not quote s, which holds a password
 		slash := strings.LastIndexByte(s, '/')
 		if slash < 0 || s[slash+1:] == "" || strings.HasPrefix(s[slash+1:], "?") {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/audit"
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/obs"
@@ -84,6 +85,8 @@ type Options struct {
 	MaxBody int64
 	// Timeout bounds the duration of a call. Default 10 s.
 	Timeout time.Duration
+	// Audit records calls and registrations. nil: none.
+	Audit *audit.Log
 	// Now returns the current time. Default mono.Now.
 	Now func() time.Time
 	// Log records failures. Default: discarded.
@@ -177,6 +180,7 @@ func (r *request) key() string { return r.AppKey }
 func handle[Q any, PQ interface {
 	*Q
 	key() string
+	subjects() string
 }, R any, PR interface {
 	*R
 	result
@@ -189,12 +193,13 @@ func handle[Q any, PQ interface {
 		if err == nil {
 			err = s.decode(w, r, q, s.opt.MaxBody)
 		}
+		var by *app
 		if err == nil {
-			var app *app
-			if app, err = s.admit(r, q.key(), name); err == nil {
-				err = run(ctx, app, q, a)
+			if by, err = s.admit(r, q.key(), name); err == nil {
+				err = run(ctx, by, q, a)
 			}
 		}
+		s.auditCall(r, by, name, q.subjects, err)
 		s.respond(w, name, a, err)
 	})
 }

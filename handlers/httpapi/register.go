@@ -144,6 +144,7 @@ func (s *Server) register(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = s.newUser(r, q, a)
 	}
+	s.auditRegister(r, q.Name, a.User, err)
 	s.respond(w, "Register", a, err)
 }
 

@@ -149,7 +149,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		PCTimeout: opt.PCTimeout, MobileTimeout: opt.MobileTimeout,
 		Client: admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
 		Audience: h.presence, Conversations: h.conversation,
-		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
+		Now: opt.Now, Audit: opt.Audit, Log: h.log, Registerer: opt.Registerer})
 	return err
 }
 

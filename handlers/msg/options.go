@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/audit"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 	"teamtalk/handlers/msg/admission"
@@ -93,6 +94,8 @@ type Options struct {
 	// PCTimeout and MobileTimeout close clients that sent nothing for so long. 0:
 	// never.
 	PCTimeout, MobileTimeout time.Duration
+
+	Audit *audit.Log // nil: none
 
 	Now        func() time.Time      // default mono.Now
 	Log        *slog.Logger          // default: discarded

@@ -4,7 +4,8 @@
 // right, and admit.go, which takes the answer, registers the session and answers the
 // client. refuse.go answers and delays refused logins, held.go keeps logins that wait.
 // kick.go ends sessions, fight.go slows clients that kick each other, credentials.go ends
-// the sessions of users that may not log in any more, logout.go takes logouts.
+// the sessions of users that may not log in any more, logout.go takes logouts. audit.go
+// records all of it.
 package admission
 
 import (
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/audit"
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -82,7 +84,7 @@ type Conversations interface {
 	End(s *session.Client)
 }
 
-// Options sets up a Handler. All fields but Registerer must be set.
+// Options sets up a Handler. All fields but Audit and Registerer must be set.
 type Options struct {
 	Policy Policy
 	// PCTimeout and MobileTimeout close clients that sent nothing for so long.
@@ -97,6 +99,7 @@ type Options struct {
 	Audience      Audience
 	Conversations Conversations
 
+	Audit      *audit.Log // nil: none
 	Now        func() time.Time
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: the metrics are not registered
@@ -144,7 +147,9 @@ type Client struct {
 	// credential is what the login was checked against, and checked when.
 	credential []byte
 	checked    time.Time
-	refusedAt  time.Time // when a refusal that waits is answered; zero: there is none
+	refusedAt  time.Time     // when a refusal that waits is answered; zero: there is none
+	refused    pb.ResultType // the last refusal in the audit log; 0: there is none
+	leaves     bool          // it asked for the end of its session
 }
 
 // LoggedIn reports whether the client is logged in. Loop only.
@@ -167,6 +172,7 @@ type Loop struct{ held heldLogins }
 func (h *Handler) Closed(s *session.Client) (wasLoggedIn bool) {
 	switch h.opt.Client(s).login {
 	case loggedIn:
+		h.auditEnd(s)
 		h.retire(s)
 		h.leave(s)
 		return true

@@ -130,6 +130,7 @@ func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.I
 	}
 	h.refusals.admitted(clientAddr(s), m.GetUserName())
 	h.metrics.logins.WithLabelValues("ok").Inc()
+	h.auditLogin(s, m)
 	h.log.Debug("client logged in", "conn", s.ID(), "user", user)
 }
 

@@ -71,6 +71,7 @@ func (h *Handler) dismiss(s *session.Client, n notice) bool {
 		return false // it was kicked before, or is gone
 	}
 	h.metrics.kicks.WithLabelValues(n.label).Inc()
+	h.auditKick(s, n.label)
 	if n.fight {
 		h.Slow(s)
 	}

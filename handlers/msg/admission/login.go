@@ -31,7 +31,7 @@ func (h *Handler) HandleLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) e
 	c.login = validating
 	// The decoder accepts any number for an enumeration.
 	if _, known := pb.ClientType_name[int32(m.GetClientType())]; !known {
-		h.refuseClientType(s, seq, m.GetClientType())
+		h.refuseClientType(s, seq, m)
 		return nil
 	}
 	if len(m.GetUserName()) > maxLoginName || len(m.GetPassword()) > maxLoginPassword {

@@ -15,6 +15,7 @@ func (h *Handler) HandleLogout(s *session.Client, seq uint16, _ *pb.IMLogoutReq)
 		h.often.token.Warn(h.log, h.opt.Now(), "push token not cleared",
 			"conn", s.ID(), "user", s.User, "err", err)
 	}
+	h.opt.Client(s).leaves = true
 	rsp := &pb.IMLogoutRsp{}
 	rsp.SetResultCode(0)
 	err := s.Send(seq, rsp)

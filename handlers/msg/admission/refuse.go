@@ -104,6 +104,7 @@ func (r *refusals) admitted(addr netip.Addr, name string) {
 func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code pb.ResultType,
 	text string) {
 	c, now := h.opt.Client(s), s.Loop().Now()
+	h.auditRefused(s, m, code, text)
 	if c.refusedAt.IsZero() {
 		delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
 		c.refusedAt = now.Add(delay)
@@ -125,8 +126,9 @@ func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code p
 
 // refuseClientType answers a login of a client of a type that the protocol does not know.
 // It is not delayed: no server is asked for it.
-func (h *Handler) refuseClientType(s *session.Client, seq uint16, client pb.ClientType) {
-	text := fmt.Sprintf("不支持的客户端类型 %d (unknown client_type)", int32(client))
+func (h *Handler) refuseClientType(s *session.Client, seq uint16, m *pb.IMLoginReq) {
+	text := fmt.Sprintf("不支持的客户端类型 %d (unknown client_type)", int32(m.GetClientType()))
+	h.auditRefused(s, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text)
 	h.answerRefused(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text)
 }
 

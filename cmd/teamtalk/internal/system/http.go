@@ -32,7 +32,7 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting keys.text_key)", err)
 	}
-	opt := httpapi.Options{Text: text, Log: s.log, Registerer: s.reg}
+	opt := httpapi.Options{Text: text, Audit: s.audit, Log: s.log, Registerer: s.reg}
 	if err := s.admitCallers(ctx, &opt); err != nil {
 		return err
 	}

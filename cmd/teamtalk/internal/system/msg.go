@@ -78,7 +78,7 @@ func (s *system) msgOptions() msg.Options {
 		Rate: cfg.Rate, RateBurst: float64(cfg.RateBurst),
 		LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout,
 		MobileTimeout: cfg.MobileTimeout,
-		Log:           s.log, Registerer: s.reg,
+		Audit:         s.audit, Log: s.log, Registerer: s.reg,
 	}
 }
 

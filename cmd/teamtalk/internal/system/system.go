@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -60,6 +61,7 @@ type system struct {
 	// trusted are the networks that have no bound for an address.
 	trusted origin.Networks
 	tls     *encryption // nil: no TLS
+	audit   *audit.Log  // nil: none
 	links   *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
@@ -180,7 +182,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		return nil, err
 	}
 	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
-	if s.tls, err = startTLS(&cfg.TLS, log, s.reg, &s.stops); err != nil {
+	if err := openFiles(s); err != nil {
 		return nil, err
 	}
 	// The process is not ready until all parts are. The admin port opens first, so that

@@ -4,9 +4,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -29,10 +26,9 @@ type encryption struct {
 // tlsVersions are the values of tls.min_version.
 var tlsVersions = map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13}
 
-// startTLS reads the certificate of the section tls, which it reads again at every SIGHUP. The
-// result is nil without a certificate.
+// startTLS reads the certificate of the section tls. The result is nil without one.
 func startTLS(
-	cfg *config.TLS, log *slog.Logger, reg *prometheus.Registry, stops *stops,
+	cfg *config.TLS, log *slog.Logger, reg *prometheus.Registry,
 ) (*encryption, error) {
 	if cfg.Certificate == "" {
 		return nil, nil
@@ -49,30 +45,16 @@ func startTLS(
 	}
 	e.config = e.files.Config(tlsVersions[cfg.MinVersion])
 	e.handshakes = tlsconn.NewHandshakes(tlsconn.Options{Config: e.config, Registerer: reg})
-	stops.push(closeAdmin, "signals", plainly(e.reloadOnHangup(log)))
 	return e, nil
 }
 
-// reloadOnHangup reads the certificate again at every SIGHUP, until the result is called.
-func (e *encryption) reloadOnHangup(log *slog.Logger) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for range hangups {
-			if err := e.files.Reload(); err != nil {
-				log.Error("certificate not read again, the one before stays", "err", err)
-				continue
-			}
-			log.Info("certificate read again", "end", e.files.End())
-		}
-	}()
-	return func() {
-		signal.Stop(hangups)
-		close(hangups)
-		<-ended
+// reload reads the certificate again.
+func (e *encryption) reload(log *slog.Logger) {
+	if err := e.files.Reload(); err != nil {
+		log.Error("certificate not read again, the one before stays", "err", err)
+		return
 	}
+	log.Info("certificate read again", "end", e.files.End())
 }
 
 // port sets the TLS of a port of the engine.

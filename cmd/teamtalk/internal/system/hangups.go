@@ -1,0 +1,59 @@
+package system
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// openFiles opens the files that are opened again at every SIGHUP: the certificate of TLS and
+// the audit log.
+func openFiles(s *system) (err error) {
+	var again []func()
+	if s.tls, err = startTLS(&s.cfg.TLS, s.log, s.reg); err != nil {
+		return err
+	}
+	if s.tls != nil {
+		again = append(again, func() { s.tls.reload(s.log) })
+	}
+	if s.audit, err = OpenAudit(s.cfg, s.log, s.reg); err != nil {
+		return err
+	}
+	if s.audit != nil {
+		s.stops.push(closeAdmin, "audit log", s.audit.Close)
+		again = append(again, func() { reopenAudit(s.audit, s.log) })
+	}
+	if len(again) > 0 {
+		s.stops.push(closeAdmin, "signals", plainly(onHangup(again).stop))
+	}
+	return nil
+}
+
+// hangups runs functions at every SIGHUP: files are read or opened again, which other
+// programs have replaced.
+type hangups struct {
+	signals chan os.Signal
+	ended   chan struct{}
+}
+
+// onHangup starts to run the functions, in their order, at every SIGHUP.
+func onHangup(again []func()) *hangups {
+	h := &hangups{signals: make(chan os.Signal, 1), ended: make(chan struct{})}
+	signal.Notify(h.signals, syscall.SIGHUP)
+	go func() {
+		defer close(h.ended)
+		for range h.signals {
+			for _, f := range again {
+				f()
+			}
+		}
+	}()
+	return h
+}
+
+// stop ends that, once the functions that run have returned.
+func (h *hangups) stop() {
+	signal.Stop(h.signals)
+	close(h.signals)
+	<-h.ended
+}

@@ -1,0 +1,199 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+func open(t *testing.T, o Options) *Log {
+	t.Helper()
+	o.Log = slog.New(slog.DiscardHandler)
+	o.Now = func() time.Time { return time.Date(2026, 11, 29, 8, 0, 0, 0, time.UTC) }
+	l, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close(context.Background()) })
+	return l
+}
+
+// end closes l, so that all lines are written.
+func end(t *testing.T, l *Log) {
+	t.Helper()
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func lines(t *testing.T, path string) []string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+}
+
+func TestEventsAreLinesOfJSON(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l := open(t, Options{File: path})
+	l.Record(Event{Kind: Login, User: 7, Name: "alice", From: "10.0.0.7", Result: OK})
+	l.Record(Event{Kind: LoginRefused, Name: "x\n{\"event\":\"login\"}", Result: "wrong"})
+	end(t, l)
+	want := []string{
+		`{"time":"2026-11-29T08:00:00Z","event":"login","user":7,"name":"alice",` +
+			`"from":"10.0.0.7","result":"ok"}`,
+		// A name cannot forge a line.
+		`{"time":"2026-11-29T08:00:00Z","event":"login_refused",` +
+			`"name":"x\n{\"event\":\"login\"}","result":"wrong"}`,
+	}
+	if d := cmp.Diff(want, lines(t, path)); d != "" {
+		t.Error(d)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, want that of a file for its owner alone (%v)", info.Mode(), err)
+	}
+}
+
+func TestLongTextsAreCut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l := open(t, Options{File: path})
+	l.Record(Event{Kind: Login, Name: "a" + strings.Repeat("界", 1000), Version: "\xff\x00",
+		Result: OK})
+	end(t, l)
+	var got Event
+	if err := json.Unmarshal([]byte(lines(t, path)[0]), &got); err != nil {
+		t.Fatal(err)
+	}
+	if want := "a" + strings.Repeat("界", 85) + "…"; got.Name != want {
+		t.Errorf("name of %d bytes, want %d", len(got.Name), len(want))
+	}
+	if got.Version != "\ufffd\x00" {
+		t.Errorf("version %q", got.Version)
+	}
+}
+
+// TestReopen moves the file away, as a program that rotates logs does.
+func TestReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l := open(t, Options{File: path})
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	l.Record(Event{Kind: Login, User: 8, Result: OK})
+	end(t, l)
+	if got := lines(t, path); len(got) != 1 || !strings.Contains(got[0], `"user":8`) {
+		t.Errorf("lines in the new file: %q", got)
+	}
+}
+
+func TestSyslog(t *testing.T) {
+	socket, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	l := open(t, Options{Syslog: "udp://" + socket.LocalAddr().String()})
+	l.Record(Event{Kind: Kick, User: 9, Result: "disabled"})
+	end(t, l)
+	b := make([]byte, 4096)
+	n, _, err := socket.ReadFrom(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Facility authpriv (10), severity info (6).
+	if got := string(b[:n]); !strings.HasPrefix(got, "<86>") ||
+		!strings.Contains(got, `{"time":"2026-11-29T08:00:00Z","event":"kick","user":9,`) {
+		t.Errorf("message %q", got)
+	}
+}
+
+// TestDeadSyslogHoldsUpNothing: what a place cannot take is lost there, counted, and
+// written elsewhere.
+func TestDeadSyslogHoldsUpNothing(t *testing.T) {
+	path, reg := filepath.Join(t.TempDir(), "audit.log"), prometheus.NewRegistry()
+	l := open(t, Options{File: path, Registerer: reg})
+	stuck, reader := newStuck()
+	lost := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lost"},
+		[]string{"place", "reason"})
+	short := l.opt
+	short.Queue = 4
+	p := newPlace("stuck", stuck, &short, lost)
+	l.places = append(l.places, p)
+	go p.run()
+	l.Record(Event{Kind: Login, User: 1, Result: OK})
+	if _, err := reader.ReadByte(); err != nil { // the place writes the first line now
+		t.Fatal(err)
+	}
+	for user := range uint32(6) {
+		l.Record(Event{Kind: Login, User: 2 + user, Result: OK})
+	}
+	if n := testutil.ToFloat64(lost.WithLabelValues("stuck", "queue")); n != 2 {
+		t.Errorf("%v lines lost, want 2 of 6 beyond a queue of 4", n)
+	}
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	end(t, l)
+	l.Record(Event{Kind: Login, User: 99, Result: OK})
+	if n := testutil.ToFloat64(lost.WithLabelValues("stuck", "closed")); n != 1 {
+		t.Errorf("%v lines lost after the end, want 1", n)
+	}
+	if got := lines(t, path); len(got) != 7 {
+		t.Errorf("%d lines in the file, want 7", len(got))
+	}
+}
+
+// newStuck returns a place whose writes wait for the reader.
+func newStuck() (io.WriteCloser, *bufio.Reader) {
+	r, w := io.Pipe()
+	return w, bufio.NewReaderSize(r, 16)
+}
+
+func TestMistakes(t *testing.T) {
+	folder := t.TempDir()
+	for _, test := range []struct {
+		opt  Options
+		want string
+	}{
+		{Options{File: folder}, "is a directory (setting audit.file)"},
+		{Options{Syslog: "10.0.0.9:514"}, "is neither local nor a URL"},
+		{Options{Syslog: "http://10.0.0.9:514"}, "is neither local nor a URL"},
+		{Options{Syslog: "udp://10.0.0.9"}, "is neither local nor a URL"},
+		{Options{File: filepath.Join(folder, "a"), Syslog: "tcp://127.0.0.1:1"}, "refused"},
+	} {
+		test.opt.Log = slog.New(slog.DiscardHandler)
+		if _, err := Open(test.opt); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%v: error %v, want %q", test.opt, err, test.want)
+		}
+	}
+}
+
+func TestNilLog(t *testing.T) {
+	l, err := Open(Options{})
+	if l != nil || err != nil {
+		t.Fatalf("log %v, error %v", l, err)
+	}
+	l.Record(Event{Kind: Login})
+	if err := l.Reopen(); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

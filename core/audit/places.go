@@ -1,0 +1,151 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"log/syslog"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/obs"
+)
+
+// place is where lines go. Each has a queue and a goroutine of its own, so that a syslog that
+// does not answer holds up no file.
+type place struct {
+	name  string
+	w     io.WriteCloser
+	lines chan []byte
+	ended chan struct{}
+
+	log  *slog.Logger
+	now  func() time.Time
+	lost *prometheus.CounterVec // by place and reason
+
+	full, failed obs.Often
+}
+
+func newPlace(name string, w io.WriteCloser, o *Options, lost *prometheus.CounterVec) *place {
+	return &place{name: name, w: w, lines: make(chan []byte, o.Queue), ended: make(chan struct{}),
+		log: o.Log.With("place", name), now: o.Now, lost: lost}
+}
+
+// take queues a line.
+func (p *place) take(line []byte, closed bool) {
+	if closed {
+		p.lost.WithLabelValues(p.name, "closed").Inc()
+		return
+	}
+	select {
+	case p.lines <- line:
+	default:
+		p.lost.WithLabelValues(p.name, "queue").Inc()
+		p.full.Warn(p.log, p.now(), "audit log: lines lost, because too many wait",
+			"queue", cap(p.lines))
+	}
+}
+
+// run writes the lines until close.
+func (p *place) run() {
+	defer close(p.ended)
+	for line := range p.lines {
+		if _, err := p.w.Write(line); err != nil {
+			p.lost.WithLabelValues(p.name, "write").Inc()
+			p.failed.Warn(p.log, p.now(), "audit log: line lost", "err", err)
+		}
+	}
+}
+
+// close writes the lines that wait, unless ctx ends first. No take may follow.
+func (p *place) close(ctx context.Context) error {
+	close(p.lines)
+	select {
+	case <-p.ended:
+		return p.w.Close()
+	case <-ctx.Done():
+		return fmt.Errorf("audit log: %d lines to the %s are not written: %w", len(p.lines), p.name,
+			ctx.Err())
+	}
+}
+
+// file is a file that lines are added to.
+type file struct {
+	path string
+	mu   sync.Mutex
+	f    *os.File
+}
+
+// openFile opens or makes a file. It is readable for its owner alone: it has addresses.
+func openFile(path string) (*file, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &file{path: path, f: f}, nil
+}
+
+// Write adds a line.
+func (f *file) Write(line []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.f.Write(line)
+}
+
+// reopen opens the file of that name, which may be another one now.
+func (f *file) reopen() error {
+	now, err := openFile(f.path)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	old := f.f
+	f.f = now.f
+	f.mu.Unlock()
+	return old.Close()
+}
+
+// Close closes the file.
+func (f *file) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.f.Close()
+}
+
+// CheckSyslog returns the fault of a value of Options.Syslog.
+func CheckSyslog(where string) error {
+	_, _, err := syslogAddr(where)
+	return err
+}
+
+// syslogAddr splits a value of Options.Syslog. network is empty for this machine's.
+func syslogAddr(where string) (network, addr string, err error) {
+	if where == "local" {
+		return "", "", nil
+	}
+	u, err := url.Parse(where)
+	if err != nil || u.Scheme != "udp" && u.Scheme != "tcp" || u.Hostname() == "" ||
+		u.Port() == "" || u.Path != "" {
+		return "", "", fmt.Errorf("%q is neither local nor a URL such as udp://10.0.0.9:514", where)
+	}
+	return u.Scheme, u.Host, nil
+}
+
+// dialSyslog connects to a syslog, in the form of RFC 3164, with the facility for security
+// messages. It connects again by itself when the connection is lost.
+func dialSyslog(where string) (io.WriteCloser, error) {
+	network, addr, err := syslogAddr(where)
+	if err != nil {
+		return nil, err
+	}
+	w, err := syslog.Dial(network, addr, syslog.LOG_AUTHPRIV|syslog.LOG_INFO, "teamtalk")
+	if err != nil {
+		return nil, fmt.Errorf("syslog %s: %w", where, err)
+	}
+	return w, nil
+}

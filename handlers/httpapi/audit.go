@@ -1,0 +1,74 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"teamtalk/core/audit"
+)
+
+// auditCall records a call. by is nil when no app may make it. subjects returns the
+// users and groups that it is about.
+func (s *Server) auditCall(r *http.Request, by *app, call string, subjects func() string,
+	err error) {
+	if s.opt.Audit == nil {
+		return
+	}
+	e := audit.Event{Kind: audit.Call, From: remote(r).String(), What: call + subjects(),
+		Result: outcome(err)}
+	if by != nil {
+		e.By = "app " + by.Name
+	}
+	s.opt.Audit.Record(e)
+}
+
+// auditRegister records a registration. user is 0 when no user was added.
+func (s *Server) auditRegister(r *http.Request, name string, user uint32, err error) {
+	s.opt.Audit.Record(audit.Event{Kind: audit.Register, User: user, Name: name,
+		From: remote(r).String(), Result: outcome(err)})
+}
+
+// outcome returns the result of a call, in the words of its answer.
+func outcome(err error) string {
+	var f *failure
+	switch {
+	case err == nil:
+		return audit.OK
+	case errors.As(err, &f):
+		return f.text
+	}
+	return "failed: " + err.Error()
+}
+
+// listed is how many users of a call the audit log names.
+const listed = 20
+
+// some returns the first of the users, and how many there are.
+func some(users []uint32) string {
+	if len(users) <= listed {
+		return fmt.Sprintf("users=%d", users)
+	}
+	return fmt.Sprintf("users=%d of %d", users[:listed], len(users))
+}
+
+// The methods subjects return the users and groups that a call is about, without contents.
+
+func (q *createGroupRequest) subjects() string {
+	return fmt.Sprintf(" as=%d %s", q.As, some(q.Members))
+}
+
+func (q *changeMembersRequest) subjects() string {
+	return fmt.Sprintf(" as=%d group=%d type=%d %s", q.As, q.Group, q.Type, some(q.Users))
+}
+
+func (q *sendMessageRequest) subjects() string {
+	if q.Group != 0 {
+		return fmt.Sprintf(" as=%d group=%d", q.As, q.Group)
+	}
+	return fmt.Sprintf(" as=%d user=%d", q.As, q.User)
+}
+
+func (q *userStatusRequest) subjects() string { return " " + some(q.Users) }
+
+func (q *kickUserRequest) subjects() string { return fmt.Sprintf(" user=%d", q.User) }
