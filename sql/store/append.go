@@ -11,7 +11,7 @@ import (
 
 // messages is the part that stores messages.
 type messages struct {
-	*databases
+	db            *databases
 	directory     *directory
 	conversations *conversations
 	ids           *messageIDs
@@ -25,10 +25,10 @@ type messages struct {
 
 // newMessages makes the part, with the parts of s that it calls.
 func newMessages(s *Store) *messages {
-	m := &messages{databases: s.databases, directory: s.directory, conversations: s.conversations,
-		ids: s.messageIDs, members: s.members, sessions: s.sessions, outbox: s.outbox,
-		slots: make(chan *slot, s.o.Workers), closed: make(chan struct{})}
-	for range s.o.Workers {
+	m := &messages{db: s.db, directory: s.directory, conversations: s.conversations,
+		ids: s.ids, members: s.members, sessions: s.sessions, outbox: s.outbox,
+		slots: make(chan *slot, s.db.o.Workers), closed: make(chan struct{})}
+	for range s.db.o.Workers {
 		m.slots <- newSlot()
 	}
 	return m
@@ -37,7 +37,7 @@ func newMessages(s *Store) *messages {
 // takeSlots waits for the batches that are being stored and returns all slots. No batch
 // is stored after it.
 func (s *messages) takeSlots() []*slot {
-	slots := make([]*slot, s.o.Workers)
+	slots := make([]*slot, s.db.o.Workers)
 	for i := range slots {
 		slots[i] = <-s.slots
 	}
@@ -78,17 +78,17 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	case <-ctx.Done():
 		fail(im.WithKind(im.Unavailable, "store message", ctx.Err()), batch)
 	}
-	s.m.batches.Inc()
-	s.m.batchSize.Observe(float64(len(batch)))
-	s.m.seconds.Observe(time.Since(start).Seconds())
+	s.db.m.batches.Inc()
+	s.db.m.batchSize.Observe(float64(len(batch)))
+	s.db.m.seconds.Observe(time.Since(start).Seconds())
 	for _, m := range batch {
 		switch {
 		case m.Err != nil:
-			s.m.failed.WithLabelValues(im.KindOf(m.Err).String()).Inc()
+			s.db.m.failed.WithLabelValues(im.KindOf(m.Err).String()).Inc()
 		case m.Duplicate:
-			s.m.duplicates.Inc()
+			s.db.m.duplicates.Inc()
 		default:
-			s.m.rows.Inc()
+			s.db.m.rows.Inc()
 		}
 	}
 }
@@ -210,9 +210,9 @@ func (s *messages) prepare(ctx context.Context, list *[]*item) error {
 // they do not wait. Every item holds its own error.
 func (s *messages) storeNumbered(ctx context.Context, sl *slot, items []*item) {
 	for len(items) > 0 {
-		s.o.hooks.call(s.o.hooks.undrawn)
+		s.db.o.hooks.call(s.db.o.hooks.undrawn)
 		numbered, open := s.number(ctx, items)
-		s.o.hooks.call(s.o.hooks.drawn)
+		s.db.o.hooks.call(s.db.o.hooks.drawn)
 		if len(numbered) == 0 {
 			return
 		}
@@ -220,7 +220,7 @@ func (s *messages) storeNumbered(ctx context.Context, sl *slot, items []*item) {
 			_ = s.store(ctx, sl, numbered)
 		} else { // the others do not wait for what these may have to wait for
 			behind, first := apart(numbered)
-			s.o.hooks.call(s.o.hooks.closing)
+			s.db.o.hooks.call(s.db.o.hooks.closing)
 			_ = s.store(ctx, sl, first)
 			_ = s.store(ctx, sl, behind)
 		}
@@ -242,7 +242,7 @@ func (s *messages) number(ctx context.Context, items []*item) (numbered, open []
 			list = append(list, d)
 		}
 		d.n++
-		if s.finalized && isNumbered(it.m) {
+		if s.db.finalized && isNumbered(it.m) {
 			d.addSender(it.m)
 		}
 	}

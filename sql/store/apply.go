@@ -140,7 +140,7 @@ func isLoss(err error) bool { return redis.HasErrorPrefix(err, "LOST") }
 // such a batch are left, with an error for which isLoss returns true.
 func (s *outbox) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed dues,
 	before earlier) (left dues, err error) {
-	if s.redis.cluster {
+	if s.db.redis.cluster {
 		return s.applyEach(ctx, owner, seq, owed, before)
 	}
 	run := &scriptRun{script: applies, keys: []string{markKey(owner)}, args: []any{seq,
@@ -161,9 +161,9 @@ func (s *outbox) apply(ctx context.Context, owner uuid.UUID, seq uint64, owed du
 	if len(run.keys) == 1 {
 		return dues{}, nil
 	}
-	runScripts(ctx, s.redis.unread, []*scriptRun{run})
+	runScripts(ctx, s.db.redis.unread, []*scriptRun{run})
 	if err := run.answer.Err(); err != nil {
-		return owed, s.redisError("apply unread counts", err)
+		return owed, s.db.redisError("apply unread counts", err)
 	}
 	return dues{}, nil
 }
@@ -191,14 +191,14 @@ func (s *outbox) applyEach(ctx context.Context, owner uuid.UUID, seq uint64, owe
 		run.args = append(run.args, "count", g.n)
 		runs = append(runs, run)
 	}
-	runScripts(ctx, s.redis.unread, runs)
+	runScripts(ctx, s.db.redis.unread, runs)
 	for i, c := range owed.counts {
 		if of[i].answer.Err() != nil {
 			left.counts = append(left.counts, c)
 		}
 	}
 	left.groups, err = s.applySenders(ctx, owed.groups, runs[users:])
-	return left, s.redisError("apply unread counts", cmp.Or(scriptErr(runs), err))
+	return left, s.db.redisError("apply unread counts", cmp.Or(scriptErr(runs), err))
 }
 
 // raiseCount raises a count to ARGV[1], unless it is that high.
@@ -226,7 +226,7 @@ func (s *outbox) applySenders(ctx context.Context, groups []groupCount,
 		}
 		runs = append(runs, ofGroup[i]...)
 	}
-	runScripts(ctx, s.redis.unread, runs)
+	runScripts(ctx, s.db.redis.unread, runs)
 	for i, g := range groups {
 		if counted[i].answer.Err() != nil {
 			left = append(left, g)
@@ -272,16 +272,16 @@ func (s *outbox) applied(ctx context.Context, owner uuid.UUID, seq uint64,
 	}
 	var mark string
 	var err error
-	if s.redis.cluster {
-		mark, err = s.redis.unread.HGet(ctx, keys[0], markField(owner)).Result()
+	if s.db.redis.cluster {
+		mark, err = s.db.redis.unread.HGet(ctx, keys[0], markField(owner)).Result()
 	} else {
-		mark, err = s.redis.unread.Get(ctx, markKey(owner)).Result()
+		mark, err = s.db.redis.unread.Get(ctx, markKey(owner)).Result()
 	}
 	if err == redis.Nil {
 		return false, nil
 	}
 	if err != nil {
-		return false, s.redisError("read the mark of unread counts", err)
+		return false, s.db.redisError("read the mark of unread counts", err)
 	}
 	n, err := markNumber(mark)
 	return n >= seq, err
@@ -303,12 +303,12 @@ func markNumber(mark string) (uint64, error) {
 func (s *outbox) applyOwed(ctx context.Context, r owedRow,
 	before earlier) (left dues, err error) {
 	keys := keysOf(r.owed)
-	if !s.redis.cluster || len(keys) == 0 {
+	if !s.db.redis.cluster || len(keys) == 0 {
 		return s.apply(ctx, r.owner, r.seq, r.owed, before)
 	}
 	marks := make([]*redis.StringCmd, len(keys))
 	// Each command has its own error.
-	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, key := range keys {
 			marks[i] = p.Get(ctx, fmt.Sprintf("unread_mark_{%s}_%s", key, r.owner))
 		}
@@ -333,7 +333,7 @@ func (s *outbox) applyOwed(ctx context.Context, r owedRow,
 	rest := r.owed.only(unknown)
 	left.counts = append(left.counts, rest.counts...)
 	left.groups = append(left.groups, rest.groups...)
-	return left, cmp.Or(failed, s.redisError("read the mark of unread counts", err))
+	return left, cmp.Or(failed, s.db.redisError("read the mark of unread counts", err))
 }
 
 // only returns the counts of these keys.

@@ -183,7 +183,7 @@ func TestCancelledAnywhere(t *testing.T) {
 						Audio: &im.Audio{Path: fmt.Sprintf("c %v %d", after, n)}})
 					ctx, cancel := context.WithCancel(context.Background())
 					p.at(n, "", after, cancel)
-					s.AppendMessages(ctx, batch)
+					s.messages.AppendMessages(ctx, batch)
 					met = p.at(0, "", false, nil)
 					cancel()
 					next := text(u[0], u[1], fmt.Sprintf("next %v %d", after, n))
@@ -207,19 +207,19 @@ func TestAppendPanics(t *testing.T) {
 	u := users(t, s, 2)
 	lost := text(u[0], u[1], "lost")
 	for range 3 {
-		s.o.hooks.commit = func(context.Context, *sql.Conn) error { panic("in the commit") }
+		s.db.o.hooks.commit = func(context.Context, *sql.Conn) error { panic("in the commit") }
 		func() {
 			defer func() {
 				if recover() == nil {
 					t.Error("no panic")
 				}
 			}()
-			s.AppendMessages(context.Background(), []*im.Message{lost})
+			s.messages.AppendMessages(context.Background(), []*im.Message{lost})
 		}()
-		s.o.hooks.commit = nil
+		s.db.o.hooks.commit = nil
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		next := text(u[0], u[1], "next")
-		s.AppendMessages(ctx, []*im.Message{next})
+		s.messages.AppendMessages(ctx, []*im.Message{next})
 		cancel()
 		if next.Err != nil {
 			t.Fatalf("after a panic: %v", next.Err)
@@ -247,7 +247,7 @@ func TestLockWait(t *testing.T) {
 	s, p := e.spied(t)
 	u := users(t, s, 2)
 	send(t, s, text(u[0], u[1], "first"))
-	conn, err := s.master.Conn(t.Context())
+	conn, err := s.db.master.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (it *item) clientKey() clientKey {
 }
 
 // clientIDLimit returns the creation time up to which client_msg_ids have expired.
-func (s *messages) clientIDLimit() int64 { return s.time().Unix() - im.ClientIDTTL }
+func (s *messages) clientIDLimit() int64 { return s.db.time().Unix() - im.ClientIDTTL }
 
 // findSent marks the messages whose client_msg_id is stored, and has not expired, as
 // duplicates.
@@ -52,7 +52,7 @@ func (s *messages) findSent(ctx context.Context, items []*item) error {
 			fmt.Fprintf(&q, "(fromId=%d AND toId=%d AND clientMsgId=x'%x' AND toType=%d)",
 				it.m.From, it.m.To, it.m.ClientID, it.sessionType())
 		}
-		rows, err := s.master.QueryContext(ctx, q.String())
+		rows, err := s.db.master.QueryContext(ctx, q.String())
 		if err != nil {
 			return err
 		}
@@ -68,7 +68,7 @@ func (s *messages) findSent(ctx context.Context, items []*item) error {
 		return rows.Err()
 	})
 	if err != nil {
-		return s.dbError("look up client message ids", err)
+		return s.db.dbError("look up client message ids", err)
 	}
 	limit := s.clientIDLimit()
 	for _, it := range named {
@@ -150,7 +150,7 @@ func (s *messages) writeClientIDs(ctx context.Context, tx execer, items []*item)
 			return err
 		}
 	}
-	now := s.time().Unix()
+	now := s.db.time().Unix()
 	b := []byte("INSERT INTO IMClientMsgId " +
 		"(fromId,toId,toType,relateId,msgId,created,clientMsgId) VALUES ")
 	for i, it := range named {
@@ -182,10 +182,10 @@ func (s *messages) removeStale(ctx context.Context, tx execer, named []*item) er
 // forgetClientIDs deletes expired client_msg_ids, at most 1,000 per statement.
 func (s *messages) forgetClientIDs(ctx context.Context) error {
 	for {
-		res, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId "+
+		res, err := s.db.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId "+
 			"WHERE created<=%d LIMIT 1000", s.clientIDLimit()))
 		if err != nil {
-			return s.dbError("remove old client message ids", err)
+			return s.db.dbError("remove old client message ids", err)
 		}
 		if n, err := res.RowsAffected(); err != nil || n < 1000 {
 			return err

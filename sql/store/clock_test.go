@@ -55,7 +55,7 @@ func TestTimesFollowTheMaster(t *testing.T) {
 		for what, at := range map[string]uint32{"session": list[0].Updated,
 			"other session": list[1].Updated, "group": groups[0].Updated,
 			"last chat": groups[0].LastChat, "user": changed[0].Updated,
-			"store": uint32(s.Now().Unix())} {
+			"store": uint32(s.db.Now().Unix())} {
 			if off := now.Sub(time.Unix(int64(at), 0)); off.Abs() > time.Minute {
 				t.Errorf("step of %v: the time of the %s is off by %v", step, what, off)
 			}
@@ -77,7 +77,7 @@ func TestKnownUsersExpire(t *testing.T) {
 	own.by.Store(int64(-time.Hour))
 	passed.Store(int64(knownTTL))
 	m := text(u[0], u[1], "y")
-	if s.AppendMessages(t.Context(), []*im.Message{m}); im.KindOf(m.Err) != im.Invalid {
+	if s.messages.AppendMessages(t.Context(), []*im.Message{m}); im.KindOf(m.Err) != im.Invalid {
 		t.Errorf("a text to a departed user: %v", m.Err)
 	}
 }
@@ -88,7 +88,7 @@ func TestClockIgnoresTheTimeZone(t *testing.T) {
 	e.o.hooks.clock = nil
 	e.o.Master += "?time_zone=%27%2B05%3A30%27"
 	s := e.store(t)
-	if now := s.Now(); time.Until(now).Abs() > time.Minute {
+	if now := s.db.Now(); time.Until(now).Abs() > time.Minute {
 		t.Errorf("the store's time is %v", now)
 	}
 }
@@ -115,7 +115,7 @@ func TestMasterStepsBackWhileStopped(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Errorf("since %d: %+v, %v", told, list, err)
 	}
-	if now := s.Now().Unix(); now < int64(told) {
+	if now := s.db.Now().Unix(); now < int64(told) {
 		t.Errorf("the store's time is %d, after %d", now, told)
 	}
 }

@@ -81,7 +81,7 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 			c.Masters[to].Do("CLUSTER SETSLOT " + slot + " STABLE")
 		}()
 	}
-	before := testutil.ToFloat64(s.m.outbox.WithLabelValues("deferred"))
+	before := testutil.ToFloat64(s.db.m.outbox.WithLabelValues("deferred"))
 	start := time.Now()
 	for n := range uint32(5) {
 		send(t, s, text(u[0], u[1], "more"), text(u[1], u[2], "first"), groupText(u[0], g, "all"))
@@ -94,11 +94,11 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		wantGroupUnread(t, "open slots", s, g, u, 0, n+1, n+1)
 	}
 	t.Logf("%v for a batch", time.Since(start)/5)
-	if n := testutil.ToFloat64(s.m.outbox.WithLabelValues("deferred")) - before; n != 0 {
+	if n := testutil.ToFloat64(s.db.m.outbox.WithLabelValues("deferred")) - before; n != 0 {
 		t.Errorf("%v batches were not counted at once", n)
 	}
 	// Once more by another process, from the outbox.
-	if _, err := s.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	wantGroupUnread(t, "recovered", s, g, u, 0, 5, 5)
@@ -123,19 +123,20 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	odd := named(t, s, "odd", 1)[0]
 	_, at := slotOf(c, unreadKey(odd))
 	c.Masters[at].Do("SET " + unreadKey(odd) + " nonsense")
-	missed := testutil.ToFloat64(s.m.leftOut)
+	missed := testutil.ToFloat64(s.db.m.leftOut)
 	if totals, err := s.UnreadTotals(t.Context(), []uint32{odd, u[1]}); err != nil ||
-		len(totals) != 0 || testutil.ToFloat64(s.m.leftOut) != missed+1 {
+		len(totals) != 0 || testutil.ToFloat64(s.db.m.leftOut) != missed+1 {
 		t.Errorf("totals %v, %v although a slot is not served", totals, err)
 	}
 	other := e.store(t)
-	other.o.hooks.afterCommit = func() error { return errCrash }
+	other.db.o.hooks.afterCommit = func() error { return errCrash }
 	for range 3 {
 		send(t, other, text(u[0], u[1], "2"), text(u[0], u[2], "2"))
 		send(t, other, text(u[0], u[3], "2"))
 	}
 	for range 2 {
-		if _, err := s.recover(t.Context(), 0); im.KindOf(err) != im.Unavailable || err == nil {
+		if _, err := s.outbox.recover(t.Context(), 0); im.KindOf(err) != im.Unavailable ||
+			err == nil {
 			t.Errorf("recover with a stuck key: %v", err)
 		}
 		if got := unreadOf(t, s, u[3], u[0]); got != 4 {
@@ -146,7 +147,7 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		}
 	}
 	c.Masters[owner].Do("CLUSTER ADDSLOTS " + slot)
-	if _, err := s.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	for i, want := range []uint32{0, 5, 5, 4} {
@@ -172,7 +173,7 @@ func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
 	} {
 		slot, owner := slotOf(c, dead.key)
 		c.Masters[owner].Do("CLUSTER DELSLOTS " + slot)
-		missed := testutil.ToFloat64(s.m.leftOut)
+		missed := testutil.ToFloat64(s.db.m.leftOut)
 		counts, err := s.UnreadCounts(t.Context(), u[1])
 		var got []uint32
 		for _, n := range counts {
@@ -183,7 +184,7 @@ func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
 			t.Errorf("without the slot of %s: unread of %v, total %d, errors %v and %v", dead.key,
 				got, totals[u[1]], err, err2)
 		}
-		if n := testutil.ToFloat64(s.m.leftOut) - missed; n < 2 {
+		if n := testutil.ToFloat64(s.db.m.leftOut) - missed; n < 2 {
 			t.Errorf("without the slot of %s: %v counts left out", dead.key, n)
 		}
 		c.Masters[owner].Do("CLUSTER ADDSLOTS " + slot)
@@ -197,7 +198,7 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	var live, dead []uint32 // receivers of u[0], by the slot of the conversation's counter
 	for _, to := range u[1:] {
 		send(t, s, text(u[0], to, "first"))
-		relation, err := s.conversationOf(t.Context(), s.master, u[0], to)
+		relation, err := s.conversations.conversationOf(t.Context(), s.db.master, u[0], to)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,12 +217,12 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	c.Masters[2].Stop()
 	stored := storeBeside(t, s, u, dead)
 	c.Promote()
-	client := s.redis.unread.(*rediscluster.Client)
+	client := s.db.redis.unread.(*rediscluster.Client)
 	start, before := time.Now(), client.Reloads()
 	for _, to := range dead {
 		for {
 			m := text(u[0], to, "after")
-			if s.AppendMessages(context.Background(), []*im.Message{m}); m.Err == nil {
+			if s.messages.AppendMessages(context.Background(), []*im.Message{m}); m.Err == nil {
 				break
 			}
 			// The client asks for a slot map every 100 ms, and a load takes about 1 ms. The
@@ -235,7 +236,7 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	}
 	t.Logf("served %v and %d slot maps after the promotion", time.Since(start),
 		client.Reloads()-before)
-	if _, err := s.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	for _, to := range u[1:] {
@@ -258,7 +259,7 @@ func storeBeside(t *testing.T, s *Store, u, dead []uint32) map[uint32]uint32 {
 			stored[to] = max(stored[to], 1)
 		}
 		start := time.Now()
-		s.AppendMessages(context.Background(), batch)
+		s.messages.AppendMessages(context.Background(), batch)
 		slowest = max(slowest, time.Since(start))
 		for _, m := range batch {
 			switch {
@@ -272,7 +273,7 @@ func storeBeside(t *testing.T, s *Store, u, dead []uint32) map[uint32]uint32 {
 		}
 	}
 	t.Logf("a batch takes up to %v while a master is dead", slowest)
-	if err := s.Ping(t.Context()); err != nil {
+	if err := s.db.Ping(t.Context()); err != nil {
 		t.Errorf("not ready although two masters serve: %v", err)
 	}
 	return stored
@@ -395,7 +396,7 @@ func TestClusterAnswerLost(t *testing.T) {
 		if p.cuts() != 1 {
 			t.Fatalf("%d answers with %q were lost", p.cuts(), key)
 		}
-		if _, err := s.recover(t.Context(), 0); err != nil {
+		if _, err := s.outbox.recover(t.Context(), 0); err != nil {
 			t.Error(err)
 		}
 		for _, to := range u[1:] {
@@ -410,7 +411,7 @@ func TestClusterAnswerLost(t *testing.T) {
 		"VALUES (x'%x', 7, x'%x', 1)", owner[:], appendDues(nil, dues{counts: []count{
 		{u[1], u[0], 1}, {u[2], u[0], 1}}})))
 	e.redis.Do(fmt.Sprintf("SET unread_mark_{%s}_%s 7", unreadKey(u[1]), owner))
-	if _, err := s.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	if a, b := unreadOf(t, s, u[1], u[0]), unreadOf(t, s, u[2], u[0]); a != 3 || b != 4 {

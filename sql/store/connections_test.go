@@ -33,7 +33,7 @@ func TestConnectionLostAtCommit(t *testing.T) {
 			u := users(t, s, 2)
 			send(t, s, texts(u[0], u[1], 2)...)
 			first := true
-			s.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
+			s.db.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
 				if first {
 					first = false
 					return broken(ctx, conn)
@@ -74,7 +74,7 @@ func TestConnectionsKilled(t *testing.T) {
 		senders.Go(func() {
 			for range 12 {
 				batch := texts(u[w], u[w+4], 5)
-				s.AppendMessages(context.Background(), batch)
+				s.messages.AppendMessages(context.Background(), batch)
 				if batch[0].Err != nil {
 					continue
 				}
@@ -91,7 +91,7 @@ func TestConnectionsKilled(t *testing.T) {
 	if killed == 0 {
 		t.Fatal("no connection was killed")
 	}
-	if _, err := s.recover(context.Background(), 0); err != nil {
+	if _, err := s.outbox.recover(context.Background(), 0); err != nil {
 		t.Fatal(err)
 	}
 	for w := range 4 {

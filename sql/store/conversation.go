@@ -17,7 +17,7 @@ import (
 
 // conversations is the part that finds and creates the conversations of users and groups.
 type conversations struct {
-	*databases
+	db    *databases
 	cache *lru.Cache[uint64, *conversation]
 }
 
@@ -64,7 +64,7 @@ const relationTTL = 60 * time.Second
 // expired.
 func (s *conversations) cached(key uint64) *conversation {
 	c, ok := s.cache.Get(key)
-	if !ok || c.expires != 0 && mono.Of(s.now()) > c.expires {
+	if !ok || c.expires != 0 && mono.Of(s.db.now()) > c.expires {
 		return nil
 	}
 	return c
@@ -76,8 +76,8 @@ func (s *conversations) remember(key uint64, t thread) *conversation {
 	c := &conversation{key: key, thread: t}
 	if !t.group {
 		c.sides = [2]*side{{}, {}}
-		if !s.finalized {
-			c.expires = mono.Of(s.now().Add(relationTTL))
+		if !s.db.finalized {
+			c.expires = mono.Of(s.db.now().Add(relationTTL))
 		}
 	}
 	if old, ok := s.cache.Peek(key); ok && old.thread == t {
@@ -110,7 +110,7 @@ func (s *conversations) find(ctx context.Context, db querier,
 	}
 	relations, err := relationsOf(ctx, db, missing)
 	if err != nil {
-		return nil, s.dbError("look up relations", err)
+		return nil, s.db.dbError("look up relations", err)
 	}
 	for k, r := range relations {
 		found[k] = s.remember(k, thread{id: r.id})
@@ -122,7 +122,7 @@ func (s *conversations) find(ctx context.Context, db querier,
 // of pairs. Groups must exist.
 func (s *conversations) findOrCreate(ctx context.Context,
 	keys []uint64) (map[uint64]*conversation, error) {
-	found, err := s.find(ctx, s.master, keys)
+	found, err := s.find(ctx, s.db.master, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +140,7 @@ func (s *conversations) findOrCreate(ctx context.Context,
 		return found, nil
 	}
 	slices.Sort(missing) // the same order everywhere prevents deadlocks between processes
-	err = s.retry(ctx, func() error {
+	err = s.db.retry(ctx, func() error {
 		made, err := s.createRelations(ctx, missing)
 		for k, r := range made {
 			found[k] = s.remember(k, thread{id: r.id})
@@ -148,7 +148,7 @@ func (s *conversations) findOrCreate(ctx context.Context,
 		return err
 	})
 	if err != nil {
-		return nil, s.dbError("create relations", err)
+		return nil, s.db.dbError("create relations", err)
 	}
 	return found, nil
 }
@@ -213,19 +213,19 @@ func better(a, b relation) bool {
 // finalize a lock and a second look do.
 func (s *conversations) createRelations(ctx context.Context,
 	keys []uint64) (map[uint64]relation, error) {
-	if s.finalized {
-		if err := insertRelations(ctx, s.master, keys, uint32(s.time().Unix())); err != nil {
+	if s.db.finalized {
+		if err := insertRelations(ctx, s.db.master, keys, uint32(s.db.time().Unix())); err != nil {
 			return nil, err
 		}
-		return relationsOf(ctx, s.master, keys)
+		return relationsOf(ctx, s.db.master, keys)
 	}
-	conn, err := s.master.Conn(ctx)
+	conn, err := s.db.master.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	var made map[uint64]relation
-	err = s.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
+	err = s.db.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
 		there, err := relationsOf(ctx, tx, keys)
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func (s *conversations) createRelations(ctx context.Context,
 			_, ok := there[k]
 			return ok
 		})
-		if err := insertRelations(ctx, tx, missing, uint32(s.time().Unix())); err != nil {
+		if err := insertRelations(ctx, tx, missing, uint32(s.db.time().Unix())); err != nil {
 			return err
 		}
 		made, err = relationsOf(ctx, tx, keys)

@@ -38,11 +38,11 @@ func (s *directory) DepartsChangedSince(ctx context.Context,
 		where = fmt.Sprintf("status<>%d", pb.DepartmentStatusType_DEPT_STATUS_DELETE)
 	}
 	var list []im.Depart
-	if err := s.read(ctx, func(db querier) (err error) {
+	if err := s.db.read(ctx, func(db querier) (err error) {
 		list, err = departsWhere(ctx, db, where)
 		return err
 	}); err != nil {
-		return nil, 0, s.dbError("read changed departments", err)
+		return nil, 0, s.db.dbError("read changed departments", err)
 	}
 	for _, d := range list {
 		since = max(since, d.Updated)
@@ -72,7 +72,7 @@ func (s *directory) CreateDepart(ctx context.Context, d im.Depart) (uint32, erro
 		return err
 	})
 	if err != nil {
-		return 0, s.dbError("create department", err)
+		return 0, s.db.dbError("create department", err)
 	}
 	return uint32(id), nil
 }
@@ -89,7 +89,7 @@ func (s *directory) UpdateDepart(ctx context.Context, d im.Depart) error {
 		return err
 	})
 	if err != nil {
-		return s.dbError("update department", err)
+		return s.db.dbError("update department", err)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 	}
 	send(t, s, batch...)
 	send(t, s, texts(u[0], u[1], 300)...)
-	pair := s.cached(im.ConversationKey(u[0], u[1])).thread
+	pair := s.conversations.cached(im.ConversationKey(u[0], u[1])).thread
 	syncAll(t, s)
 	for _, table := range []string{"IMGroup", "IMGroupMember", "IMRecentSession",
 		"IMUser", of(g).table(), pair.table()} {

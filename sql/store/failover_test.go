@@ -91,12 +91,12 @@ func TestMasterDemoted(t *testing.T) {
 	u := users(t, s, 2)
 	next.sync(t)
 	fill(t, s) // every worker has a connection to the old master
-	if err := s.Ping(t.Context()); err != nil {
+	if err := s.db.Ping(t.Context()); err != nil {
 		t.Fatalf("ping of a master: %v", err)
 	}
 	old.exec(t, "SET GLOBAL read_only=1")
 	t.Cleanup(func() { old.db.Exec("SET GLOBAL read_only=0") })
-	if err := s.Ping(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
+	if err := s.db.Ping(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
 		t.Errorf("ping of a read-only server: %v, want kind unavailable", err)
 	}
 	fill(t, s)
@@ -107,7 +107,7 @@ func TestMasterDemoted(t *testing.T) {
 	for range e.o.Workers {
 		wg.Go(func() {
 			batch := texts(u[0], u[1], 3)
-			s.AppendMessages(context.Background(), batch)
+			s.messages.AppendMessages(context.Background(), batch)
 			for _, m := range batch {
 				if m.Err != nil {
 					t.Errorf("after the change: %v", m.Err)
@@ -116,7 +116,7 @@ func TestMasterDemoted(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := s.Ping(t.Context()); err != nil {
+	if err := s.db.Ping(t.Context()); err != nil {
 		t.Errorf("ping after the change: %v", err)
 	}
 }
@@ -124,8 +124,8 @@ func TestMasterDemoted(t *testing.T) {
 // fill opens all connections of the pool.
 func fill(t *testing.T, s *Store) {
 	t.Helper()
-	for range s.o.Workers {
-		conn, err := s.master.Conn(t.Context())
+	for range s.db.o.Workers {
+		conn, err := s.db.master.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,22 +144,22 @@ func TestPingOfRedisThatRefusesWrites(t *testing.T) {
 				e.onCluster(t)
 			}
 			s := e.store(t)
-			if err := s.Ping(t.Context()); err != nil {
+			if err := s.db.Ping(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			e.redis.Do("CONFIG SET maxmemory 1")
-			if err := s.Ping(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
+			if err := s.db.Ping(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
 				t.Errorf("out of memory: %v, want kind unavailable", err)
 			}
 			e.redis.Do("CONFIG SET maxmemory 0")
-			if err := s.Ping(t.Context()); err != nil {
+			if err := s.db.Ping(t.Context()); err != nil {
 				t.Error(err)
 			}
 			if cluster {
 				return // a node of a cluster is a replica of another node only
 			}
 			e.redis.Do("REPLICAOF 127.0.0.1 1")
-			if err := s.Ping(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
+			if err := s.db.Ping(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
 				t.Errorf("a replica: %v, want kind unavailable", err)
 			}
 			e.redis.Do("REPLICAOF NO ONE")

@@ -37,7 +37,7 @@ func TestFreshPairsFromBothSides(t *testing.T) {
 						for i := worker; i < len(pairs); i += 4 {
 							p := pairs[i]
 							m := text(p[side], p[1-side], "hello")
-							if s[side].AppendMessages(context.Background(),
+							if s[side].messages.AppendMessages(context.Background(),
 								[]*im.Message{m}); m.Err != nil {
 								t.Errorf("%d to %d: %v", m.From, m.To, m.Err)
 							}
@@ -86,7 +86,7 @@ func TestCrash(t *testing.T) {
 				s := e.open(t)
 				u := users(t, s, 3)
 				send(t, s, texts(u[0], u[1], 2)...)
-				point(&s.o.hooks)
+				point(&s.db.o.hooks)
 				send(t, s, append(texts(u[0], u[1], 3), texts(u[2], u[1], 1)...)...)
 				if n := e.outboxRows(t); n == 0 {
 					t.Fatal("nothing in the outbox")
@@ -117,9 +117,9 @@ func TestRedisGoneBetweenCommitAndCount(t *testing.T) {
 	u := users(t, s, 2)
 	send(t, s, texts(u[0], u[1], 2)...)
 	e.redis.Save()
-	s.o.hooks.afterCommit = func() error { e.redis.Stop(); return nil }
+	s.db.o.hooks.afterCommit = func() error { e.redis.Stop(); return nil }
 	send(t, s, texts(u[0], u[1], 3)...)
-	s.o.hooks.afterCommit = nil
+	s.db.o.hooks.afterCommit = nil
 	e.redis.Start()
 	awaitRedis(t, s)
 	// housekeeping counts it; the test's timeout bounds the loop
@@ -139,11 +139,11 @@ func TestOtherProcessTakesOver(t *testing.T) {
 	e := newEnv(t)
 	slow, other := e.store(t), e.store(t)
 	u := users(t, slow, 2)
-	slow.o.hooks.afterCommit = func() error {
-		if n, err := other.recover(context.Background(), time.Hour); n != 0 || err != nil {
+	slow.db.o.hooks.afterCommit = func() error {
+		if n, err := other.outbox.recover(context.Background(), time.Hour); n != 0 || err != nil {
 			t.Errorf("recovered %d rows that are not old, %v", n, err)
 		}
-		if n, err := other.recover(context.Background(), 0); n != 1 || err != nil {
+		if n, err := other.outbox.recover(context.Background(), 0); n != 1 || err != nil {
 			t.Errorf("recovered %d rows, %v, want 1", n, err)
 		}
 		return nil // then the slow process counts
@@ -161,13 +161,13 @@ func TestRedisDown(t *testing.T) {
 	send(t, s, texts(u[0], u[1], 2)...)
 	e.redis.Stop()
 	batch := texts(u[0], u[1], 3)
-	s.AppendMessages(context.Background(), batch)
+	s.messages.AppendMessages(context.Background(), batch)
 	for _, m := range batch {
 		if im.KindOf(m.Err) != im.Unavailable || m.Err == nil {
 			t.Errorf("without Redis: %v, want kind unavailable", m.Err)
 		}
 	}
-	if err := s.Ping(context.Background()); im.KindOf(err) != im.Unavailable || err == nil {
+	if err := s.db.Ping(context.Background()); im.KindOf(err) != im.Unavailable || err == nil {
 		t.Errorf("Ping: %v, want kind unavailable", err)
 	}
 	wantIDs(t, s, u[0], u[1], 1, 2)
@@ -182,7 +182,7 @@ func TestRedisDown(t *testing.T) {
 // server once a second. The test's timeout bounds the loop.
 func awaitRedis(t *testing.T, s *Store) {
 	t.Helper()
-	for s.Ping(t.Context()) != nil {
+	for s.db.Ping(t.Context()) != nil {
 		time.Sleep(10 * time.Millisecond)
 	}
 }

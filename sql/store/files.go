@@ -9,15 +9,15 @@ import (
 )
 
 // files is the part that stores the list of files that wait for their receivers.
-type files struct{ *databases }
+type files struct{ db *databases }
 
 // AddOfflineFile adds a file to its receiver's list; see im.FileStore.
 func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	if err := im.CheckOfflineFile(f); err != nil {
 		return err
 	}
-	err := s.retry(ctx, func() error {
-		tx, err := s.master.BeginTx(ctx, nil)
+	err := s.db.retry(ctx, func() error {
+		tx, err := s.db.master.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
@@ -33,7 +33,7 @@ func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 		return tx.Commit()
 	})
 	if err != nil {
-		return s.dbError("add offline file", err)
+		return s.db.dbError("add offline file", err)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (s *files) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) erro
 		return im.Errorf(im.Denied, "%d files from user %d wait for user %d already",
 			waiting, f.From, f.To)
 	}
-	now := s.time().Unix()
+	now := s.db.time().Unix()
 	_, err = tx.ExecContext(ctx, "INSERT INTO IMTransmitFile "+
 		"(fromId,toId,fileName,size,taskId,status,created,updated) VALUES (?,?,?,?,?,0,?,?)",
 		f.From, f.To, f.Name, f.Size, f.Task, now, now)
@@ -98,12 +98,12 @@ func countRows(ctx context.Context, db querier, query string, args ...any) (n in
 // OfflineFiles returns the files that wait for a user; see im.FileStore.
 func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
 	var list []im.OfflineFile
-	err := s.read(ctx, func(db querier) (err error) {
+	err := s.db.read(ctx, func(db querier) (err error) {
 		list, err = filesWhere(ctx, db, fmt.Sprintf("toId=%d AND status=0 ORDER BY id LIMIT %d",
 			to, im.MaxOfflineFiles))
 		return err
 	})
-	return list, s.dbError("read offline files", err)
+	return list, s.db.dbError("read offline files", err)
 }
 
 // filesWhere returns the files that a condition selects.
@@ -132,16 +132,16 @@ func filesWhere(ctx context.Context, db querier, where string) ([]im.OfflineFile
 func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
 	if !im.ValidTaskID(task) {
 		// no such file exists, and the id may not even be text
-		return s.dbError("delete offline file", ctx.Err())
+		return s.db.dbError("delete offline file", ctx.Err())
 	}
-	err := s.retry(ctx, func() error {
-		_, err := s.master.ExecContext(ctx, "UPDATE IMTransmitFile SET status=1, updated=? "+
+	err := s.db.retry(ctx, func() error {
+		_, err := s.db.master.ExecContext(ctx, "UPDATE IMTransmitFile SET status=1, updated=? "+
 			"WHERE taskId=? AND fromId=? AND toId=? AND status=0",
-			s.time().Unix(), task, from, to)
+			s.db.time().Unix(), task, from, to)
 		return err
 	})
 	if err != nil {
-		return s.dbError("delete offline file", err)
+		return s.db.dbError("delete offline file", err)
 	}
 	return nil
 }
@@ -155,13 +155,13 @@ func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 	for after := uint32(0); ; {
 		var old []uint32
 		last, read := after, 0
-		err := s.retry(ctx, func() (err error) {
-			old, last, read, err = oldFiles(ctx, s.master, after, before)
+		err := s.db.retry(ctx, func() (err error) {
+			old, last, read, err = oldFiles(ctx, s.db.master, after, before)
 			return err
 		})
 		if err == nil && len(old) > 0 {
-			err = s.retry(ctx, func() error {
-				res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile "+
+			err = s.db.retry(ctx, func() error {
+				res, err := s.db.master.ExecContext(ctx, "DELETE FROM IMTransmitFile "+
 					"WHERE id IN ("+join(old)+")")
 				if err != nil {
 					return err
@@ -172,7 +172,7 @@ func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 			})
 		}
 		if err != nil {
-			return n, s.dbError("expire offline files", err)
+			return n, s.db.dbError("expire offline files", err)
 		}
 		if after = last; read < expireAtOnce {
 			return n, nil
@@ -205,11 +205,11 @@ func oldFiles(ctx context.Context, db querier, after, before uint32) (old []uint
 // OfflineFilePage returns a page of the list of all users; see im.FileStore.
 func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile,
 	last uint32, err error) {
-	err = s.read(ctx, func(db querier) (err error) {
+	err = s.db.read(ctx, func(db querier) (err error) {
 		files, last, err = filePage(ctx, db, after)
 		return err
 	})
-	return files, last, s.dbError("read a page of offline files", err)
+	return files, last, s.db.dbError("read a page of offline files", err)
 }
 
 func filePage(ctx context.Context, db querier, after uint32) (files []im.OfflineFile,
@@ -247,17 +247,17 @@ func filePage(ctx context.Context, db querier, after uint32) (files []im.Offline
 func (s *files) OfflineFileState(ctx context.Context, from, to uint32,
 	task string) (im.OfflineFileState, error) {
 	if !im.ValidTaskID(task) {
-		return im.FileUnlisted, s.dbError("read state of offline file", ctx.Err())
+		return im.FileUnlisted, s.db.dbError("read state of offline file", ctx.Err())
 	}
 	var rows, waiting int
-	err := s.retry(ctx, func() error {
-		return s.master.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(SUM(status=0), 0) "+
+	err := s.db.retry(ctx, func() error {
+		return s.db.master.QueryRowContext(ctx, "SELECT COUNT(*), COALESCE(SUM(status=0), 0) "+
 			"FROM IMTransmitFile WHERE taskId=? AND fromId=? AND toId=?", task, from, to).
 			Scan(&rows, &waiting)
 	})
 	switch {
 	case err != nil:
-		return im.FileUnlisted, s.dbError("read state of offline file", err)
+		return im.FileUnlisted, s.db.dbError("read state of offline file", err)
 	case waiting > 0:
 		return im.FileListed, nil
 	case rows > 0:
@@ -269,11 +269,11 @@ func (s *files) OfflineFileState(ctx context.Context, from, to uint32,
 // ForgetOfflineFile removes a waiting file without a trace; see im.FileStore.
 func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
 	if !im.ValidTaskID(task) {
-		return false, s.dbError("forget offline file", ctx.Err())
+		return false, s.db.dbError("forget offline file", ctx.Err())
 	}
 	gone := false
-	err := s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, "DELETE FROM IMTransmitFile "+
+	err := s.db.retry(ctx, func() error {
+		res, err := s.db.master.ExecContext(ctx, "DELETE FROM IMTransmitFile "+
 			"WHERE taskId=? AND fromId=? AND toId=? AND status=0", task, from, to)
 		if err != nil {
 			return err
@@ -283,7 +283,7 @@ func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32, task str
 		return err
 	})
 	if err != nil {
-		return false, s.dbError("forget offline file", err)
+		return false, s.db.dbError("forget offline file", err)
 	}
 	return gone, nil
 }

@@ -95,7 +95,7 @@ func TestGaleraConflicts(t *testing.T) {
 					batch[i] = text(u[from], u[to], fmt.Sprintf("%d %d %d", w, n, i))
 					batch[i].ClientID = fmt.Append(nil, w, n, i)
 				}
-				stores[w%2].AppendMessages(context.Background(), batch)
+				stores[w%2].messages.AppendMessages(context.Background(), batch)
 				mu.Lock()
 				sent = append(sent, batch...)
 				mu.Unlock()
@@ -145,7 +145,7 @@ func checkGalera(t *testing.T, list []*env, stores []*Store, u []uint32, sent []
 	for i, e := range list {
 		e.sync(t)
 		if i < len(stores) {
-			if _, err := stores[i].recover(context.Background(), 0); err != nil {
+			if _, err := stores[i].outbox.recover(context.Background(), 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -269,7 +269,7 @@ func TestGaleraLostCommit(t *testing.T) {
 		p.mu.Unlock()
 		for i := range 2 {
 			m := text(u[0], u[1], fmt.Sprintf("%d %d", n, i))
-			s.AppendMessages(t.Context(), []*im.Message{m})
+			s.messages.AppendMessages(t.Context(), []*im.Message{m})
 			sent = append(sent, m)
 		}
 	}
@@ -287,7 +287,7 @@ func TestGaleraLostCommit(t *testing.T) {
 				r.id, ok)
 		}
 	}
-	if _, err := s.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	checkUnread(t, s, u, there)
@@ -337,7 +337,7 @@ func TestGaleraReplicaNode(t *testing.T) {
 	}
 	defer conn.ExecContext(context.Background(), "UNLOCK TABLES")
 	readWritten(t, b, writeAll(t, a, "not applied"))
-	if b.ReplicaState() == nil {
+	if b.db.ReplicaState() == nil {
 		t.Error("a node that does not apply is in use")
 	}
 }
@@ -349,7 +349,7 @@ func TestGaleraWithoutQuorum(t *testing.T) {
 	list := galeraEnv(t)
 	last := list[len(list)-1]
 	s := last.store(t)
-	if err := s.Ping(t.Context()); err != nil {
+	if err := s.db.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var name, cluster string
@@ -367,13 +367,13 @@ func TestGaleraWithoutQuorum(t *testing.T) {
 	connect("")
 	back := sync.OnceFunc(func() {
 		connect(cluster)
-		for s.Ping(context.Background()) != nil {
+		for s.db.Ping(context.Background()) != nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 	})
 	defer back() // the other tests use the node
 	began := time.Now()
-	if err := s.Ping(t.Context()); im.KindOf(err) != im.Unavailable {
+	if err := s.db.Ping(t.Context()); im.KindOf(err) != im.Unavailable {
 		t.Errorf("readiness without a cluster: %v", err)
 	} else {
 		t.Log(err)

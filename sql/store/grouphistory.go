@@ -17,22 +17,22 @@ const historyPage = 100
 func (s *history) GroupHistory(ctx context.Context, user, group, begin uint32,
 	count int) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || count <= 0 {
-		return nil, s.dbError("read group history", err)
+		return nil, s.db.dbError("read group history", err)
 	}
 	j, ok, err := s.members.joiningOf(ctx, user, group)
 	if !ok || err != nil {
-		return nil, s.dbError("read group history", err)
+		return nil, s.db.dbError("read group history", err)
 	}
 	find, from := historySince, j.at
 	if j.byID {
 		find, from = historyAfter, j.after
 	}
 	var list []threadMessage
-	err = s.read(ctx, func(db querier) (err error) {
+	err = s.db.read(ctx, func(db querier) (err error) {
 		list, err = find(ctx, db, group, from, begin, count)
 		return err
 	})
-	return plain(list), s.dbError("read group history", err)
+	return plain(list), s.db.dbError("read group history", err)
 }
 
 // historyAfter reads backwards from begin (0: the newest) the messages with ids above
@@ -87,19 +87,19 @@ func historySince(ctx context.Context, db querier, group, since, begin uint32,
 func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32,
 	ids []uint32) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || len(ids) == 0 {
-		return nil, s.dbError("read group messages", err)
+		return nil, s.db.dbError("read group messages", err)
 	}
 	j, ok, err := s.members.joiningOf(ctx, user, group)
 	if !ok || err != nil {
-		return nil, s.dbError("read group messages", err)
+		return nil, s.db.dbError("read group messages", err)
 	}
 	var list []threadMessage
-	err = s.read(ctx, func(db querier) (err error) {
+	err = s.db.read(ctx, func(db querier) (err error) {
 		list, err = messagesByID(ctx, db, thread{group: true, id: group}, ids)
 		return err
 	})
 	list = slices.DeleteFunc(list, func(m threadMessage) bool { return !j.sees(&m.Message) })
-	return plain(list), s.dbError("read group messages", err)
+	return plain(list), s.db.dbError("read group messages", err)
 }
 
 // GroupLatestID returns the id of the newest message of a group that user may see; see

@@ -17,7 +17,7 @@ import (
 
 // groups is the part that reads and changes groups.
 type groups struct {
-	*databases
+	db       *databases
 	ids      *messageIDs
 	members  *members
 	outbox   *outbox
@@ -58,7 +58,7 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 		if err := im.CheckGroupSize(len(g.Members)); err != nil {
 			return dues{}, err
 		}
-		g.Version, g.Created, g.LastChat = 1, uint32(s.time().Unix()), 0
+		g.Version, g.Created, g.LastChat = 1, uint32(s.db.time().Unix()), 0
 		g.Updated = g.Created
 		if g.ID, err = insertGroup(ctx, tx, g); err != nil {
 			return dues{}, err
@@ -70,9 +70,9 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 			users: g.Members}}}, nil
 	})
 	if err != nil {
-		return im.Group{}, s.dbError("create group", err)
+		return im.Group{}, s.db.dbError("create group", err)
 	}
-	s.m.changes.WithLabelValues("created").Inc()
+	s.db.m.changes.WithLabelValues("created").Inc()
 	s.mirror.tell(ctx, owed)
 	g.Members = slices.Clone(g.Members)
 	return g, nil
@@ -134,8 +134,8 @@ type owedChange struct {
 func (s *groups) change(ctx context.Context,
 	do func(tx *sql.Tx) (dues, error)) (owedChange, error) {
 	c := owedChange{sl: newSlot()}
-	err := s.retry(ctx, func() error {
-		conn, err := s.master.Conn(ctx)
+	err := s.db.retry(ctx, func() error {
+		conn, err := s.db.master.Conn(ctx)
 		if err != nil {
 			return err
 		}
@@ -144,7 +144,7 @@ func (s *groups) change(ctx context.Context,
 		if err != nil {
 			return err
 		}
-		c.sl.seq = s.next(c.sl.seq)
+		c.sl.seq = s.db.next(c.sl.seq)
 		if c.owed, err = do(tx); err == nil {
 			err = writeOwed(ctx, atOnce{tx}, c.sl, c.owed)
 		}
@@ -191,13 +191,13 @@ func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 	case err == errUnchanged:
 		return result, nil
 	case err != nil:
-		return im.MemberChange{}, s.dbError("change members", err)
+		return im.MemberChange{}, s.db.dbError("change members", err)
 	}
 	what := "removed"
 	if adding {
 		what = "added"
 	}
-	s.m.changes.WithLabelValues(what).Inc()
+	s.db.m.changes.WithLabelValues(what).Inc()
 	for _, u := range result.Changed {
 		s.sessions.forgetSide(u, group, true)
 	}
@@ -244,7 +244,7 @@ func (s *groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addi
 	if len(changed) == 0 {
 		return dues{}, errUnchanged
 	}
-	now := uint32(s.time().Unix())
+	now := uint32(s.db.time().Unix())
 	var current []uint32
 	if adding {
 		current = append(slices.Clone(g.Members), changed...)
@@ -374,21 +374,21 @@ func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) er
 		return err
 	}
 	var found int64
-	err := s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, "UPDATE IMGroup SET name=?, version=version+1, "+
-			"updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.time().Unix(), group)
+	err := s.db.retry(ctx, func() error {
+		res, err := s.db.master.ExecContext(ctx, "UPDATE IMGroup SET name=?, version=version+1, "+
+			"updated=GREATEST(updated, ?) WHERE id=? AND status=0", name, s.db.time().Unix(), group)
 		if err == nil {
 			found, err = res.RowsAffected()
 		}
 		return err
 	})
 	if err != nil {
-		return s.dbError("rename group", err)
+		return s.db.dbError("rename group", err)
 	}
 	if found == 0 {
 		return errNoGroup(group)
 	}
-	s.m.changes.WithLabelValues("renamed").Inc()
+	s.db.m.changes.WithLabelValues("renamed").Inc()
 	return nil
 }
 
@@ -396,7 +396,7 @@ func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) er
 // messages is read from the master, because it must include the last change.
 func (s *groups) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.dbError("read groups", err)
+		return nil, s.db.dbError("read groups", err)
 	}
 	var list []im.Group
 	err := inChunks(distinct(ids), 1000, func(part []uint32) error {
@@ -404,23 +404,23 @@ func (s *groups) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
 		list = append(list, some...)
 		return err
 	})
-	return list, s.dbError("read groups", err)
+	return list, s.db.dbError("read groups", err)
 }
 
 // ListGroups returns groups in order of id; see im.GroupStore.
 func (s *groups) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
 	if err := ctx.Err(); err != nil || limit <= 0 {
-		return nil, s.dbError("list groups", err)
+		return nil, s.db.dbError("list groups", err)
 	}
 	list, err := s.groupsWhere(ctx, fmt.Sprintf("id>%d ORDER BY id LIMIT %d", after, limit))
-	return list, s.dbError("list groups", err)
+	return list, s.db.dbError("list groups", err)
 }
 
 // groupsWhere returns the groups that a condition selects, with their members. A group
 // that changes between the two reads has its earlier version and its later members. A
 // caller that compares versions then asks again.
 func (s *groups) groupsWhere(ctx context.Context, where string) ([]im.Group, error) {
-	list, err := readGroups(ctx, s.master, where)
+	list, err := readGroups(ctx, s.db.master, where)
 	if err != nil {
 		return nil, err
 	}
@@ -428,7 +428,7 @@ func (s *groups) groupsWhere(ctx context.Context, where string) ([]im.Group, err
 	for i, g := range list {
 		versions[i] = im.GroupVersion{ID: g.ID, Version: g.Version}
 	}
-	members, err := s.members.membersAt(ctx, s.master, versions)
+	members, err := s.members.membersAt(ctx, s.db.master, versions)
 	if err != nil {
 		return nil, err
 	}
@@ -460,10 +460,10 @@ func readGroups(ctx context.Context, db querier, where string) ([]im.Group, erro
 // GroupVersions returns the versions of groups; see im.GroupStore.
 func (s *groups) GroupVersions(ctx context.Context, ids []uint32) ([]im.GroupVersion, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, s.dbError("read group versions", err)
+		return nil, s.db.dbError("read group versions", err)
 	}
-	list, err := groupVersions(ctx, s.master, ids)
-	return list, s.dbError("read group versions", err)
+	list, err := groupVersions(ctx, s.db.master, ids)
+	return list, s.db.dbError("read group versions", err)
 }
 
 // GroupsOf returns a user's groups; see im.GroupStore.
@@ -477,18 +477,18 @@ func (s *groups) GroupsOf(ctx context.Context, user uint32, t pb.GroupType,
 		fmt.Fprintf(&q, " AND (g.updated>=%d OR m.created>=%[1]d OR m.updated>=%[1]d)", since)
 	}
 	q.WriteString(" ORDER BY g.id")
-	rows, err := s.master.QueryContext(ctx, q.String())
+	rows, err := s.db.master.QueryContext(ctx, q.String())
 	if err != nil {
-		return nil, s.dbError("read a user's groups", err)
+		return nil, s.db.dbError("read a user's groups", err)
 	}
 	defer rows.Close()
 	var list []im.GroupVersion
 	for rows.Next() {
 		var v im.GroupVersion
 		if err := rows.Scan(&v.ID, &v.Version); err != nil {
-			return nil, s.dbError("read a user's groups", err)
+			return nil, s.db.dbError("read a user's groups", err)
 		}
 		list = append(list, v)
 	}
-	return list, s.dbError("read a user's groups", rows.Err())
+	return list, s.db.dbError("read a user's groups", rows.Err())
 }

@@ -167,7 +167,7 @@ func TestChangesByCPPServers(t *testing.T) {
 		"WHERE groupId=%d AND userId=%d", now, g, u[1]))
 	e.exec(t, fmt.Sprintf("UPDATE IMGroup SET version=version+1, userCnt=2 WHERE id=%d", g))
 	in, out := groupText(u[2], g, "in"), groupText(u[1], g, "out")
-	s.AppendMessages(t.Context(), []*im.Message{in, out})
+	s.messages.AppendMessages(t.Context(), []*im.Message{in, out})
 	if in.Err != nil || in.GroupVersion != 2 {
 		t.Errorf("message of an added user: version %d, %v", in.GroupVersion, in.Err)
 	}
@@ -203,7 +203,7 @@ func TestChangesByCPPServers(t *testing.T) {
 	}
 	e.exec(t, fmt.Sprintf("UPDATE IMGroup SET status=1 WHERE id=%d", g))
 	m := groupText(u[0], g, "gone")
-	s.AppendMessages(t.Context(), []*im.Message{m})
+	s.messages.AppendMessages(t.Context(), []*im.Message{m})
 	if im.KindOf(m.Err) != im.Invalid || m.Err == nil {
 		t.Errorf("a group that was removed: %v", m.Err)
 	}
@@ -229,7 +229,7 @@ func TestMembersChangedTogether(t *testing.T) {
 					t.Error(err)
 				}
 				m := groupText(u[0], g, "between")
-				if s.AppendMessages(context.Background(), []*im.Message{m}); m.Err != nil {
+				if s.messages.AppendMessages(context.Background(), []*im.Message{m}); m.Err != nil {
 					t.Error(m.Err)
 				}
 			}
@@ -284,7 +284,7 @@ func TestGroupCrash(t *testing.T) {
 				u := users(t, s, 3)
 				g, h := newGroup(t, s, u...), newGroup(t, s, u...)
 				send(t, s, groupTexts(u[0], g, 2)...)
-				point(&s.o.hooks)
+				point(&s.db.o.hooks)
 				batch := append(groupTexts(u[1], g, 2), groupTexts(u[0], g, 3)...)
 				batch = append(batch, groupTexts(u[1], h, 4)...)
 				send(t, s, append(batch, texts(u[0], u[2], 1)...)...)
@@ -323,14 +323,14 @@ func TestGroupCountsLost(t *testing.T) {
 	e.redis.Do(fmt.Sprintf("HSET %d_im_group_msg count 500", g))
 	e.redis.Do(fmt.Sprintf("DEL %d_%d_im_user_group", u[2], g))
 	wantGroupUnread(t, "what one has read lost", s, g, u[2:], 20)
-	if n := testutil.ToFloat64(s.m.repairs.WithLabelValues("read")); n != 2 {
+	if n := testutil.ToFloat64(s.db.m.repairs.WithLabelValues("read")); n != 2 {
 		t.Errorf("%v repairs, want 2", n)
 	}
 	e.redis.Do(fmt.Sprintf("DEL %d_im_group_msg", g))
 	wantGroupUnread(t, "the group's count lost", s, g, u, 0, 0, 0)
 	send(t, s, groupTexts(u[0], g, 2)...)
 	wantGroupUnread(t, "and messages", s, g, u, 0, 2, 2)
-	if n := testutil.ToFloat64(s.m.repairs.WithLabelValues("sent")); n != 3 {
+	if n := testutil.ToFloat64(s.db.m.repairs.WithLabelValues("sent")); n != 3 {
 		t.Errorf("%v repairs, want 3", n)
 	}
 	e.redis.FlushAll()

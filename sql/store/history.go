@@ -9,7 +9,7 @@ import (
 
 // history is the part that reads messages.
 type history struct {
-	*databases
+	db            *databases
 	conversations *conversations
 	members       *members
 }
@@ -18,7 +18,7 @@ type history struct {
 // with the database from which it has read the conversation; see databases.read.
 func (s *history) readThread(ctx context.Context, user, peer uint32,
 	do func(db querier, t thread) error) error {
-	return s.read(ctx, func(db querier) error {
+	return s.db.read(ctx, func(db querier) error {
 		c, err := s.conversations.conversationOf(ctx, db, user, peer)
 		if c == nil || err != nil {
 			return err
@@ -31,7 +31,7 @@ func (s *history) readThread(ctx context.Context, user, peer uint32,
 func (s *history) History(ctx context.Context, user, peer, begin uint32,
 	count int) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || count <= 0 {
-		return nil, s.dbError("read history", err)
+		return nil, s.db.dbError("read history", err)
 	}
 	below := ""
 	if begin > 0 {
@@ -43,7 +43,7 @@ func (s *history) History(ctx context.Context, user, peer, begin uint32,
 		return err
 	})
 	if err != nil {
-		return nil, s.dbError("read history", err)
+		return nil, s.db.dbError("read history", err)
 	}
 	return plain(list), nil
 }
@@ -52,7 +52,7 @@ func (s *history) History(ctx context.Context, user, peer, begin uint32,
 func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
 	ids []uint32) ([]im.Message, error) {
 	if err := ctx.Err(); err != nil || len(ids) == 0 {
-		return nil, s.dbError("read messages", err)
+		return nil, s.db.dbError("read messages", err)
 	}
 	var list []threadMessage
 	err := s.readThread(ctx, user, peer, func(db querier, t thread) (err error) {
@@ -60,7 +60,7 @@ func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
 		return err
 	})
 	if err != nil {
-		return nil, s.dbError("read messages", err)
+		return nil, s.db.dbError("read messages", err)
 	}
 	return plain(list), nil
 }
@@ -69,7 +69,7 @@ func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
 // see im.MessageStore.
 func (s *history) LatestID(ctx context.Context, user, peer uint32) (uint32, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, s.dbError("read the latest message id", err)
+		return 0, s.db.dbError("read the latest message id", err)
 	}
 	var id uint32
 	err := s.readThread(ctx, user, peer, func(db querier, t thread) error {
@@ -77,7 +77,7 @@ func (s *history) LatestID(ctx context.Context, user, peer uint32) (uint32, erro
 			"WHERE relateId=%d AND status=0", t.table(), t.id)).Scan(&id)
 	})
 	if err != nil {
-		return 0, s.dbError("read the latest message id", err)
+		return 0, s.db.dbError("read the latest message id", err)
 	}
 	return id, nil
 }

@@ -32,7 +32,7 @@ import (
 // a batch in one pipeline.
 
 // messageIDs is the part that gives message ids.
-type messageIDs struct{ *databases }
+type messageIDs struct{ db *databases }
 
 // drawScript draws ARGV[1] ids from KEYS[1] and returns the last of them. ARGV[2] is the
 // highest id known to be given. If ARGV[3] is 1, that id was just read from the table: a
@@ -104,7 +104,7 @@ func (s *messageIDs) drawIDs(ctx context.Context, list []*draw) {
 
 // drawOnce draws the ids of list in one pipeline.
 func (s *messageIDs) drawOnce(ctx context.Context, list []*draw) {
-	epoch := s.epoch.now()
+	epoch := s.db.epoch.now()
 	fresh, err := s.verify(ctx, list, epoch)
 	if err != nil {
 		for _, d := range list {
@@ -113,10 +113,10 @@ func (s *messageIDs) drawOnce(ctx context.Context, list []*draw) {
 		return
 	}
 	answered, answers := s.runDraws(ctx, list, fresh)
-	if s.epoch.now() != epoch {
+	if s.db.epoch.now() != epoch {
 		// The answers came over a new connection, perhaps from a server with old
 		// counters.
-		s.compareAnswers(ctx, answered, answers, s.epoch.now())
+		s.compareAnswers(ctx, answered, answers, s.db.epoch.now())
 		return
 	}
 	for i, d := range answered {
@@ -135,8 +135,9 @@ func (d *draw) take(s *messageIDs, answer int64) {
 	if answer < 0 {
 		answer = -answer
 		if d.c.floor > 0 {
-			s.m.restores.Inc()
-			s.log.Warn("restored a message id counter that Redis had lost", "counter", d.c.thread,
+			s.db.m.restores.Inc()
+			s.db.log.Warn("restored a message id counter that Redis had lost", "counter",
+				d.c.thread,
 				"msg", d.c.floor)
 		}
 	}
@@ -157,7 +158,7 @@ func (s *messageIDs) verify(ctx context.Context, list []*draw, epoch uint64) ([]
 			unknown = append(unknown, d.c.thread)
 		}
 	}
-	highest, err := s.highestIDs(ctx, s.master, unknown)
+	highest, err := s.highestIDs(ctx, s.db.master, unknown)
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +183,7 @@ func (s *messageIDs) compareAnswers(ctx context.Context, list []*draw, answers [
 	if len(threads) == 0 {
 		return
 	}
-	highest, err := s.highestIDs(ctx, s.master, threads)
+	highest, err := s.highestIDs(ctx, s.db.master, threads)
 	for i, d := range list {
 		if err != nil {
 			d.err = err
@@ -213,13 +214,13 @@ func (s *messageIDs) runDraws(ctx context.Context, list []*draw,
 			args: s.drawArgs(d, fresh[i])}
 	}
 	marks := s.marksOf(list)
-	runScriptsWithin(ctx, s.redis.unread, runs, marks.set, marks.get)
+	runScriptsWithin(ctx, s.db.redis.unread, runs, marks.set, marks.get)
 	marks.read()
 	for i, d := range list {
 		v, err := runs[i].answer.Int64()
 		switch {
 		case err != nil:
-			d.err = s.redisError("draw message ids", err)
+			d.err = s.db.redisError("draw message ids", err)
 		case v > math.MaxUint32 || v < -math.MaxUint32:
 			d.err = im.Errorf(im.Internal, "message ids of %s are used up",
 				d.c.thread.counter())
@@ -238,7 +239,7 @@ func (s *messageIDs) drawArgs(d *draw, fresh bool) []any {
 	authority, gap := 0, 0
 	if fresh {
 		authority = 1
-		if !s.finalized && floor > 0 {
+		if !s.db.finalized && floor > 0 {
 			gap = lostGap
 		}
 	}
@@ -255,7 +256,7 @@ func (s *messageIDs) highestIDs(ctx context.Context, db querier,
 		// step per group: (relateId, msgId), or (relateId, status, msgId) before
 		// finalize. The index of groups always begins with (groupId, msgId).
 		grouping := t.column()
-		if !s.finalized && !t.group {
+		if !s.db.finalized && !t.group {
 			grouping = "relateId, status"
 		}
 		return fmt.Sprintf("SELECT %d, %s, MAX(msgId) FROM %s WHERE %[2]s IN (%[4]s) "+
@@ -278,7 +279,7 @@ func (s *messageIDs) highestIDs(ctx context.Context, db querier,
 		return rows.Err()
 	})
 	if err != nil {
-		return nil, s.dbError("read the highest message ids", err)
+		return nil, s.db.dbError("read the highest message ids", err)
 	}
 	return highest, nil
 }

@@ -72,7 +72,7 @@ func TestUniqueKeyStopsDoubleID(t *testing.T) {
 	u := users(t, a, 3)
 	send(t, a, texts(u[0], u[1], 2)...)
 	send(t, b, texts(u[1], u[0], 8)...)
-	relate := a.cached(im.ConversationKey(u[0], u[1])).thread.id
+	relate := a.conversations.cached(im.ConversationKey(u[0], u[1])).thread.id
 	e.redis.Do(fmt.Sprintf("SET msg_id_%d 5", relate))
 	send(t, a, append(texts(u[0], u[1], 3), text(u[0], u[2], "beside"))...)
 	wantIDs(t, a, u[0], u[1], 1, 13)
@@ -89,7 +89,10 @@ func TestClientIDTwoProcesses(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range s {
 			m[i].ClientID = fmt.Appendf(nil, "id %d", round)
-			wg.Go(func() { s[i].AppendMessages(context.Background(), []*im.Message{m[i]}) })
+			wg.Go(func() {
+				s[i].messages.AppendMessages(context.Background(),
+					[]*im.Message{m[i]})
+			})
 		}
 		wg.Wait()
 		if m[0].Err != nil || m[1].Err != nil || m[0].ID != m[1].ID ||

@@ -101,7 +101,7 @@ func (s *outbox) keptRows(ctx context.Context) ([]owedRow, error) {
 	rows, err := s.rowsOf(ctx, fmt.Sprintf("SELECT owner, seq, payload FROM IMUnreadKept "+
 		"WHERE created>%s ORDER BY created DESC LIMIT %d", ago(keptLongest), maxKept))
 	if err != nil {
-		return nil, s.dbError("read the kept counts", err)
+		return nil, s.db.dbError("read the kept counts", err)
 	}
 	slices.SortFunc(rows, func(a, b owedRow) int { return cmp.Compare(a.seq, b.seq) })
 	return rows, nil
@@ -120,7 +120,7 @@ func (s *outbox) before(ctx context.Context, rows []owedRow) (earlier, error) {
 	e := earlier{}
 	for _, r := range kept {
 		if r.seq < last[r.owner] {
-			e.add(r, s.marksOf(r))
+			e.add(r, s.db.marksOf(r))
 		}
 	}
 	return e, nil
@@ -141,7 +141,7 @@ func (s *outbox) forgetKept(ctx context.Context) error {
 	if transient(err) {
 		return nil // another node of a Galera cluster has removed them
 	}
-	return s.dbError("remove kept counts", err)
+	return s.db.dbError("remove kept counts", err)
 }
 
 // ago returns the time of a duration ago, in SQL.
@@ -153,14 +153,14 @@ func ago(age time.Duration) string {
 // before the newest rows, as many as most.
 func (s *outbox) trimKept(ctx context.Context, age string, most int) error {
 	var oldest uint32
-	err := s.master.QueryRowContext(ctx, fmt.Sprintf("SELECT created FROM IMUnreadKept "+
+	err := s.db.master.QueryRowContext(ctx, fmt.Sprintf("SELECT created FROM IMUnreadKept "+
 		"ORDER BY created DESC LIMIT 1 OFFSET %d", most)).Scan(&oldest)
 	if err == nil {
 		age = fmt.Sprintf("GREATEST(%s, %d)", age, oldest+1)
 	}
 	for n := int64(keptPage); (err == nil || err == sql.ErrNoRows) && n == keptPage; {
 		var res sql.Result
-		if res, err = s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMUnreadKept "+
+		if res, err = s.db.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMUnreadKept "+
 			"WHERE created<%s ORDER BY created, owner, seq LIMIT %d", age, keptPage)); err == nil {
 			n, err = res.RowsAffected()
 		}

@@ -18,11 +18,11 @@ func (s *history) latest(ctx context.Context, user uint32, keys []peerKey,
 		since[j.group] = j.joining
 	}
 	var newest map[peerKey]im.Message
-	err := s.read(ctx, func(db querier) (err error) {
+	err := s.db.read(ctx, func(db querier) (err error) {
 		newest, err = s.latestIn(ctx, db, user, keys, since)
 		return err
 	})
-	return newest, s.dbError("read latest messages", err)
+	return newest, s.db.dbError("read latest messages", err)
 }
 
 // latestIn reads one database, with one query for relations that are not cached and one

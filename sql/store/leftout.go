@@ -24,7 +24,7 @@ func (l *leftOut) counted(ctx context.Context, err error) (ok bool, fatal error)
 	case err == nil:
 		l.read++
 		return true, nil
-	case !l.u.redis.cluster, ctx.Err() != nil, im.KindOf(err) != im.Unavailable:
+	case !l.u.db.redis.cluster, ctx.Err() != nil, im.KindOf(err) != im.Unavailable:
 		return false, err
 	}
 	if l.n++; l.cause == nil {
@@ -41,8 +41,9 @@ func (l *leftOut) end() error {
 	if l.read == 0 {
 		return l.cause
 	}
-	l.u.m.leftOut.Add(float64(l.n))
-	l.u.often.Warn(l.u.log, l.u.now(), "unread counts left out: a slot of the Redis Cluster is "+
-		"not served", "conversations", l.n, "err", l.cause)
+	l.u.db.m.leftOut.Add(float64(l.n))
+	l.u.often.Warn(l.u.db.log, l.u.db.now(),
+		"unread counts left out: a slot of the Redis Cluster is "+
+			"not served", "conversations", l.n, "err", l.cause)
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 
 // members is the part that reads the members of groups.
 type members struct {
-	*databases
+	db    *databases
 	cache *memberCache
 }
 
@@ -89,7 +89,7 @@ func (s *members) checkSenders(ctx context.Context, items []*item) error {
 	}
 	groups, err := s.membersOf(ctx, ids)
 	if err != nil {
-		return s.dbError("look up groups", err)
+		return s.db.dbError("look up groups", err)
 	}
 	for _, it := range items {
 		if !it.m.Type.IsGroup() || it.m.Err != nil {
@@ -111,11 +111,11 @@ func (s *members) checkSenders(ctx context.Context, items []*item) error {
 // membersOf returns the current members of the groups that exist. It costs one query for
 // the versions, and one for the members that have changed.
 func (s *members) membersOf(ctx context.Context, ids []uint32) (map[uint32]membership, error) {
-	versions, err := groupVersions(ctx, s.master, ids)
+	versions, err := groupVersions(ctx, s.db.master, ids)
 	if err != nil {
 		return nil, err
 	}
-	return s.membersAt(ctx, s.master, versions)
+	return s.membersAt(ctx, s.db.master, versions)
 }
 
 // membersAt returns the members of groups at these versions, or at later ones.
@@ -133,7 +133,7 @@ func (s *members) membersAt(ctx context.Context, db querier,
 	if len(missing) == 0 {
 		return found, nil
 	}
-	s.m.loads.Add(float64(len(missing)))
+	s.db.m.loads.Add(float64(len(missing)))
 	read, err := readMembers(ctx, db, missing)
 	for g, m := range read {
 		found[g] = m
@@ -246,7 +246,7 @@ func (j joining) where() string {
 // member.
 func (s *members) joiningOf(ctx context.Context, user, group uint32) (j joining, ok bool,
 	err error) {
-	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT "+joiningColumns+" "+
+	rows, err := s.db.master.QueryContext(ctx, fmt.Sprintf("SELECT "+joiningColumns+" "+
 		"FROM IMGroupMember WHERE groupId=%d AND userId=%d AND status=0 "+
 		"AND EXISTS (SELECT 1 FROM IMGroup WHERE id=%[1]d AND status=0)", group, user))
 	if err != nil {
@@ -284,7 +284,7 @@ func (s *members) joinedGroups(ctx context.Context, users []uint32) ([]joinedGro
 	type key struct{ user, group uint32 }
 	at := map[key]int{} // index into list
 	err := inChunks(users, chunk, func(part []uint32) error {
-		rows, err := s.master.QueryContext(ctx, joinedGroupsQuery(part))
+		rows, err := s.db.master.QueryContext(ctx, joinedGroupsQuery(part))
 		if err != nil {
 			return err
 		}
@@ -303,5 +303,5 @@ func (s *members) joinedGroups(ctx context.Context, users []uint32) ([]joinedGro
 		}
 		return rows.Err()
 	})
-	return list, s.dbError("read users' groups", err)
+	return list, s.db.dbError("read users' groups", err)
 }

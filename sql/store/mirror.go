@@ -20,7 +20,7 @@ import (
 
 // mirror is the part that writes changes of a group's members to Redis.
 type mirror struct {
-	*databases
+	db     *databases
 	outbox *outbox
 }
 
@@ -35,7 +35,7 @@ func memberKey(group uint32) string {
 func (s *mirror) tell(ctx context.Context, c owedChange) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err := s.o.hooks.run(s.o.hooks.afterCommit)
+	err := s.db.o.hooks.run(s.db.o.hooks.afterCommit)
 	for _, change := range c.owed.changes {
 		if err == nil {
 			err = s.applyChange(ctx, change)
@@ -45,8 +45,8 @@ func (s *mirror) tell(ctx context.Context, c owedChange) {
 		err = s.outbox.dropOwed(ctx, c.sl.owner, c.sl.seq)
 	}
 	if err != nil {
-		s.m.changes.WithLabelValues("deferred").Inc()
-		s.log.Warn("a change of members waits for Redis in the outbox",
+		s.db.m.changes.WithLabelValues("deferred").Inc()
+		s.db.log.Warn("a change of members waits for Redis in the outbox",
 			"group", c.owed.changes[0].group, "err", err)
 		s.outbox.retired.add(c.sl.owner)
 	}
@@ -63,8 +63,8 @@ func (s *mirror) changeAgain(ctx context.Context, c memberChange) error {
 				runs[i] = &scriptRun{script: rejoins, keys: []string{readKey(u, c.group)},
 					args: []any{c.version}}
 			}
-			runScripts(ctx, s.redis.unread, runs)
-			return s.redisError("start to count for new members", scriptErr(runs))
+			runScripts(ctx, s.db.redis.unread, runs)
+			return s.db.redisError("start to count for new members", scriptErr(runs))
 		})
 		if err != nil {
 			return err
@@ -100,7 +100,7 @@ func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 			return err
 		}
 	}
-	count, err := s.groupCount(ctx, c.group)
+	count, err := s.db.groupCount(ctx, c.group)
 	if err != nil {
 		return err
 	}
@@ -110,8 +110,8 @@ func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 			runs[i] = &scriptRun{script: joins, keys: []string{readKey(u, c.group)},
 				args: []any{count, c.version}}
 		}
-		runScripts(ctx, s.redis.unread, runs)
-		return s.redisError("start to count for new members", scriptErr(runs))
+		runScripts(ctx, s.db.redis.unread, runs)
+		return s.db.redisError("start to count for new members", scriptErr(runs))
 	})
 }
 
@@ -131,7 +131,7 @@ const owedLimit = 1000
 func (s *mirror) countOwed(ctx context.Context, group uint32) error {
 	rows, err := s.outbox.readOwed(ctx, "TRUE", owedLimit)
 	if err != nil {
-		return s.dbError("read the outbox", err)
+		return s.db.dbError("read the outbox", err)
 	}
 	for _, r := range rows {
 		if !slices.ContainsFunc(r.owed.groups, func(g groupCount) bool {
@@ -139,7 +139,7 @@ func (s *mirror) countOwed(ctx context.Context, group uint32) error {
 		}) {
 			continue
 		}
-		if s.redis.cluster { // each key has its mark, and others may be unavailable
+		if s.db.redis.cluster { // each key has its mark, and others may be unavailable
 			r.owed = r.owed.only(map[string]bool{groupKey(group): true})
 		}
 		if done, err := s.outbox.applied(ctx, r.owner, r.seq, r.owed); done || err != nil {
@@ -162,8 +162,8 @@ func (s *mirror) countOwed(ctx context.Context, group uint32) error {
 // mirrorMembers writes to Redis which of the changed users are members by the current
 // rows.
 func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
-	err := s.retry(ctx, func() error {
-		tx, err := s.master.BeginTx(ctx, nil)
+	err := s.db.retry(ctx, func() error {
+		tx, err := s.db.master.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 		if err != nil {
 			return err
 		}
-		if err := s.o.hooks.run(s.o.hooks.mirror); err != nil {
+		if err := s.db.o.hooks.run(s.db.o.hooks.mirror); err != nil {
 			return err
 		}
 		return s.writeMirror(ctx, c, joined)
@@ -186,7 +186,7 @@ func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 	if err == sql.ErrNoRows {
 		return nil
 	}
-	return s.dbError("mirror members", err)
+	return s.db.dbError("mirror members", err)
 }
 
 // joinTimes reads the members of a group with their times of joining.
@@ -223,7 +223,7 @@ func (s *mirror) writeMirror(ctx context.Context, c memberChange, joined map[uin
 		}
 	}
 	var size *redis.IntCmd
-	_, err := s.redis.groupMember.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := s.db.redis.groupMember.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		for part := range slices.Chunk(in, 2000) {
 			p.HSet(ctx, key, part...)
 		}
@@ -234,22 +234,22 @@ func (s *mirror) writeMirror(ctx context.Context, c memberChange, joined map[uin
 		return nil
 	})
 	if err != nil {
-		return s.redisError("mirror members", err)
+		return s.db.redisError("mirror members", err)
 	}
 	if size.Val() == int64(len(joined)) {
 		return nil
 	}
-	s.m.rewrites.Inc()
+	s.db.m.rewrites.Inc()
 	all := make([]any, 0, 2*len(joined))
 	for u, at := range joined {
 		all = append(all, strconv.FormatUint(uint64(u), 10), at)
 	}
-	_, err = s.redis.groupMember.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.db.redis.groupMember.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		p.Del(ctx, key)
 		for part := range slices.Chunk(all, 2000) {
 			p.HSet(ctx, key, part...)
 		}
 		return nil
 	})
-	return s.redisError("mirror members", err)
+	return s.db.redisError("mirror members", err)
 }

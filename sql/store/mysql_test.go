@@ -50,7 +50,7 @@ func TestSettingsPrevail(t *testing.T) {
 				"collation_connection":     "utf8mb4_general_ci",
 			} {
 				var got string
-				if err := s.master.QueryRow("SELECT @@" + setting).Scan(&got); err != nil {
+				if err := s.db.master.QueryRow("SELECT @@" + setting).Scan(&got); err != nil {
 					t.Fatal(err)
 				}
 				if got != want {

@@ -53,10 +53,10 @@ func TestMetrics(t *testing.T) {
 	e.refuse(t, "bad")
 	batch := texts(u[0], u[1], 4)
 	batch[1].Data = []byte("bad")
-	s.AppendMessages(t.Context(), batch)
-	for name, want := range map[string]float64{"rows": testutil.ToFloat64(s.m.rows) - 3,
-		"bisects": testutil.ToFloat64(s.m.bisects) - 2,
-		"failed":  testutil.ToFloat64(s.m.failed.WithLabelValues("internal")) - 1} {
+	s.messages.AppendMessages(t.Context(), batch)
+	for name, want := range map[string]float64{"rows": testutil.ToFloat64(s.db.m.rows) - 3,
+		"bisects": testutil.ToFloat64(s.db.m.bisects) - 2,
+		"failed":  testutil.ToFloat64(s.db.m.failed.WithLabelValues("internal")) - 1} {
 		if want != 0 {
 			t.Errorf("%s is off by %v", name, want)
 		}
@@ -79,7 +79,7 @@ func TestClosed(t *testing.T) {
 		}
 	}
 	m := text(u[0], u[1], "late")
-	if s.AppendMessages(t.Context(), []*im.Message{m}); m.Err == nil ||
+	if s.messages.AppendMessages(t.Context(), []*im.Message{m}); m.Err == nil ||
 		im.KindOf(m.Err) != im.Closed {
 		t.Errorf("after Close: %v, want kind closed", m.Err)
 	}

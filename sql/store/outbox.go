@@ -27,7 +27,7 @@ import (
 
 // outbox is the part that applies to Redis what committed transactions owe to it.
 type outbox struct {
-	*databases
+	db        *databases
 	retired   owners
 	reapplies chan struct{} // held by the one that applies kept counts
 
@@ -74,7 +74,7 @@ func (s *outbox) retire(sl *slot) {
 func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err := s.o.hooks.run(s.o.hooks.afterCommit)
+	err := s.db.o.hooks.run(s.db.o.hooks.afterCommit)
 	if err == nil {
 		_, err = s.apply(ctx, sl.owner, sl.seq, owed, sl.applied)
 	}
@@ -85,14 +85,14 @@ func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 		s.noteApplied(ctx, sl, owed)
 	}
 	if err == nil {
-		err = s.o.hooks.run(s.o.hooks.afterCount)
+		err = s.db.o.hooks.run(s.db.o.hooks.afterCount)
 	}
 	if err == nil {
-		s.m.outbox.WithLabelValues("applied").Inc()
+		s.db.m.outbox.WithLabelValues("applied").Inc()
 		return
 	}
-	s.m.outbox.WithLabelValues("deferred").Inc()
-	s.log.Warn("unread counts wait for Redis in the outbox", "seq", sl.seq, "err", err)
+	s.db.m.outbox.WithLabelValues("deferred").Inc()
+	s.db.log.Warn("unread counts wait for Redis in the outbox", "seq", sl.seq, "err", err)
 	s.retire(sl)
 }
 
@@ -176,7 +176,7 @@ func (s *outbox) recover(ctx context.Context, age time.Duration) (int, error) {
 	for {
 		rows, err := s.owedRows(ctx, age, stuck)
 		if err != nil {
-			return total, s.dbError("read the outbox", err)
+			return total, s.db.dbError("read the outbox", err)
 		}
 		var before earlier
 		if len(rows) > 0 {
@@ -193,7 +193,7 @@ func (s *outbox) recover(ctx context.Context, age time.Duration) (int, error) {
 				total++
 				continue
 			}
-			if len(r.owed.changes) == 0 && !s.redis.cluster && !isLoss(err) {
+			if len(r.owed.changes) == 0 && !s.db.redis.cluster && !isLoss(err) {
 				return total, err
 			}
 			first = cmp.Or(first, err)
@@ -224,25 +224,25 @@ func (s *outbox) recoverRow(ctx context.Context, r owedRow,
 	if err := s.dropOwed(ctx, r.owner, r.seq); err != nil {
 		return r.owed, err
 	}
-	s.m.outbox.WithLabelValues("recovered").Inc()
+	s.db.m.outbox.WithLabelValues("recovered").Inc()
 	return dues{}, nil
 }
 
 // postpone writes what a row still owes, and moves it behind the others. A row of a retired
 // owner is tried again by the next run of recover, other rows after another age.
 func (s *outbox) postpone(ctx context.Context, r owedRow, left dues) error {
-	_, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMUnreadOutbox "+
+	_, err := s.db.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMUnreadOutbox "+
 		"SET created=UNIX_TIMESTAMP(), payload=x'%x' WHERE owner=x'%x' AND seq=%d",
 		appendDues(nil, left), r.owner[:], r.seq))
-	return s.dbError("postpone a row of the outbox", err)
+	return s.db.dbError("postpone a row of the outbox", err)
 }
 
 // dropOwed removes a row whose counts are applied.
 func (s *outbox) dropOwed(ctx context.Context, owner uuid.UUID, seq uint64) error {
-	_, err := s.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMUnreadOutbox "+
+	_, err := s.db.master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMUnreadOutbox "+
 		"WHERE owner=x'%x' AND seq=%d", owner[:], seq))
 	if err != nil {
-		return s.dbError("clear the outbox", err)
+		return s.db.dbError("clear the outbox", err)
 	}
 	s.retired.remove(owner)
 	return nil
@@ -285,7 +285,7 @@ func (s *outbox) readOwed(ctx context.Context, where string, limit int) ([]owedR
 
 // rowsOf reads the rows of a query for owner, seq and payload.
 func (s *outbox) rowsOf(ctx context.Context, query string) ([]owedRow, error) {
-	rows, err := s.master.QueryContext(ctx, query)
+	rows, err := s.db.master.QueryContext(ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -301,8 +301,8 @@ func (s *outbox) rowsOf(ctx context.Context, query string) ([]owedRow, error) {
 		if r.owed, err = parseDues(payload); err != nil {
 			// The row cannot be decoded. It is removed, because it would block the
 			// others.
-			s.log.Error("dropped a damaged outbox row", "err", err)
-			s.m.outbox.WithLabelValues("dropped").Inc()
+			s.db.log.Error("dropped a damaged outbox row", "err", err)
+			s.db.m.outbox.WithLabelValues("dropped").Inc()
 			r.owed = dues{}
 		}
 		list = append(list, r)
@@ -321,7 +321,7 @@ func (s *outbox) clearOutbox(ctx context.Context, slots []*slot) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	_, err := s.master.ExecContext(ctx, "DELETE FROM IMUnreadOutbox WHERE owner IN ("+
+	_, err := s.db.master.ExecContext(ctx, "DELETE FROM IMUnreadOutbox WHERE owner IN ("+
 		hexList(ids)+")")
 	return err
 }

@@ -78,7 +78,7 @@ func (s *outbox) committed(ctx context.Context, sl *slot, owed dues,
 // fence writes the outbox row of a slot, and reports whether the slot's last transaction
 // is committed.
 func (s *outbox) fence(ctx context.Context, sl *slot, owed dues, table stored) (bool, error) {
-	tx, err := s.master.BeginTx(ctx, nil)
+	tx, err := s.db.master.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}

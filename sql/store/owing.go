@@ -30,7 +30,7 @@ func (s *outbox) owing(ctx context.Context, keys map[string]bool) (map[string]bo
 				continue
 			}
 			id := markID{r.owner, key}
-			if !s.redis.cluster {
+			if !s.db.redis.cluster {
 				id.key = ""
 			}
 			last[id] = max(last[id], r.seq)
@@ -67,7 +67,7 @@ func markOf(mark *redis.StringCmd) (uint64, error) {
 
 // looksAgain waits before another try of a rebuild that met a batch that owes counts.
 func (s *rebuild) looksAgain(ctx context.Context, try int) error {
-	if h := s.o.hooks.owing; h != nil {
+	if h := s.db.o.hooks.owing; h != nil {
 		h()
 	}
 	return pause(ctx, try)

@@ -31,7 +31,7 @@ import (
 // still holds it: that would push to a phone on which another user has logged out.
 
 // push is the part that keeps push tokens and the groups that users have muted.
-type push struct{ *databases }
+type push struct{ db *databases }
 
 // deviceKey returns the key of a user.
 func deviceKey(user uint32) string { return "device_" + strconv.FormatUint(uint64(user), 10) }
@@ -78,12 +78,12 @@ func (s *push) dropUser(ctx context.Context, user uint32, token string) error {
 	for _, prefix := range tokenPrefixes {
 		values = append(values, prefix+token)
 	}
-	return drops.Run(ctx, s.redis.token, []string{deviceKey(user)}, values...).Err()
+	return drops.Run(ctx, s.db.redis.token, []string{deviceKey(user)}, values...).Err()
 }
 
 // dropToken deletes a token's key if it names this user.
 func (s *push) dropToken(ctx context.Context, token string, user uint32) error {
-	return drops.Run(ctx, s.redis.token, []string{tokenKey(token)}, user).Err()
+	return drops.Run(ctx, s.db.redis.token, []string{tokenKey(token)}, user).Err()
 }
 
 // found returns an answer of Redis, with "" for a key that does not exist.
@@ -100,18 +100,18 @@ func (s *push) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 		return err
 	}
 	if t.Token == "" {
-		return s.redisError("clear a push token", s.clearToken(ctx, t.User))
+		return s.db.redisError("clear a push token", s.clearToken(ctx, t.User))
 	}
-	return s.redisError("set a push token", s.takeToken(ctx, t))
+	return s.db.redisError("set a push token", s.takeToken(ctx, t))
 }
 
 // takeToken gives a token to a user.
 func (s *push) takeToken(ctx context.Context, t im.DeviceToken) error {
-	owner, err := found(s.redis.token.GetSet(ctx, tokenKey(t.Token), t.User).Result())
+	owner, err := found(s.db.redis.token.GetSet(ctx, tokenKey(t.Token), t.User).Result())
 	if err != nil {
 		return err
 	}
-	before, err := found(s.redis.token.GetSet(ctx, deviceKey(t.User),
+	before, err := found(s.db.redis.token.GetSet(ctx, deviceKey(t.User),
 		tokenPrefixes[t.Client]+t.Token).Result())
 	if err != nil {
 		return err
@@ -129,11 +129,11 @@ func (s *push) takeToken(ctx context.Context, t im.DeviceToken) error {
 
 // clearToken clears the token of a user.
 func (s *push) clearToken(ctx context.Context, user uint32) error {
-	value, err := found(s.redis.token.Get(ctx, deviceKey(user)).Result())
+	value, err := found(s.db.redis.token.Get(ctx, deviceKey(user)).Result())
 	if err != nil || value == "" {
 		return err
 	}
-	if err := drops.Run(ctx, s.redis.token, []string{deviceKey(user)}, value).Err(); err != nil {
+	if err := drops.Run(ctx, s.db.redis.token, []string{deviceKey(user)}, value).Err(); err != nil {
 		return err
 	}
 	if t, ok := parseToken(user, value); ok {
@@ -146,15 +146,15 @@ func (s *push) clearToken(ctx context.Context, user uint32) error {
 func (s *push) DropDeviceToken(ctx context.Context, token string) error {
 	t := im.DeviceToken{Client: pb.ClientType_CLIENT_TYPE_IOS, Token: token}
 	if token == "" || im.CheckDeviceToken(t) != nil {
-		return s.redisError("drop a push token", ctx.Err()) // no user can have such a token
+		return s.db.redisError("drop a push token", ctx.Err()) // no user can have such a token
 	}
-	owner, err := found(s.redis.token.Get(ctx, tokenKey(token)).Result())
+	owner, err := found(s.db.redis.token.Get(ctx, tokenKey(token)).Result())
 	if user := parseOwner(owner); err == nil && user != 0 {
 		if err = s.dropUser(ctx, user, token); err == nil {
 			err = s.dropToken(ctx, token, user)
 		}
 	}
-	return s.redisError("drop a push token", err)
+	return s.db.redisError("drop a push token", err)
 }
 
 // DeviceTokens returns the tokens of users; see im.PushStore. It costs two pipelines: one
@@ -190,7 +190,7 @@ func (s *push) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceTok
 		err = ctx.Err() // with no users Redis was not asked
 	}
 	if err != nil {
-		return nil, s.redisError("read push tokens", err)
+		return nil, s.db.redisError("read push tokens", err)
 	}
 	return list, nil
 }
@@ -204,7 +204,7 @@ func (s *push) getAll(ctx context.Context, keys []string) ([]string, error) {
 	cmds := make([]*redis.StringCmd, len(keys))
 	// The error of the pipeline is that of its first failed command. Each command has its
 	// own.
-	_, _ = s.redis.token.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.token.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, key := range keys {
 			cmds[i] = p.Get(ctx, key)
 		}
@@ -232,7 +232,7 @@ func (s *push) SetGroupShield(ctx context.Context, user, group uint32, on bool) 
 	if on {
 		value = 1
 	}
-	return s.redisError("set a group's shield", s.redis.groupSet.HSet(ctx, shieldKey(group),
+	return s.db.redisError("set a group's shield", s.db.redis.groupSet.HSet(ctx, shieldKey(group),
 		shieldField(user), value).Err())
 }
 
@@ -244,7 +244,7 @@ func (s *push) GroupShields(ctx context.Context, group uint32, users []uint32) (
 		for i, user := range part {
 			fields[i] = shieldField(user)
 		}
-		values, err := s.redis.groupSet.HMGet(ctx, shieldKey(group), fields...).Result()
+		values, err := s.db.redis.groupSet.HMGet(ctx, shieldKey(group), fields...).Result()
 		if err != nil {
 			return err
 		}
@@ -259,7 +259,7 @@ func (s *push) GroupShields(ctx context.Context, group uint32, users []uint32) (
 		err = ctx.Err() // with no users Redis was not asked
 	}
 	if err != nil {
-		return nil, s.redisError("read a group's shields", err)
+		return nil, s.db.redisError("read a group's shields", err)
 	}
 	return list, nil
 }
@@ -272,7 +272,7 @@ func (s *push) ShieldedGroups(ctx context.Context, user uint32, groups []uint32)
 		cmds := make([]*redis.StringCmd, len(part))
 		// The error of the pipeline is that of its first failed command. Each command has
 		// its own.
-		_, _ = s.redis.groupSet.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = s.db.redis.groupSet.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, group := range part {
 				cmds[i] = p.HGet(ctx, shieldKey(group), shieldField(user))
 			}
@@ -293,7 +293,7 @@ func (s *push) ShieldedGroups(ctx context.Context, user uint32, groups []uint32)
 		err = ctx.Err() // with no groups Redis was not asked
 	}
 	if err != nil {
-		return nil, s.redisError("read a user's shields", err)
+		return nil, s.db.redisError("read a user's shields", err)
 	}
 	return list, nil
 }

@@ -34,7 +34,7 @@ func (k readMark) compare(o readMark) int {
 
 // readMarks is the part that stores read marks.
 type readMarks struct {
-	*databases
+	db      *databases
 	mu      sync.Mutex
 	pending map[readMark]uint32 // message ids
 
@@ -56,7 +56,7 @@ func (s *readMarks) note(k readMark, msg uint32) {
 	defer s.mu.Unlock()
 	old, ok := s.pending[k]
 	if !ok && len(s.pending) >= maxPendingMarks {
-		s.m.readMarks.WithLabelValues("dropped").Inc()
+		s.db.m.readMarks.WithLabelValues("dropped").Inc()
 		return
 	}
 	if s.pending == nil {
@@ -69,7 +69,7 @@ func (s *readMarks) note(k readMark, msg uint32) {
 func (s *readMarks) keep(ctx context.Context) {
 	every(ctx, markInterval, func() {
 		if err := s.flush(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("read marks not stored", "err", err)
+			s.db.log.Warn("read marks not stored", "err", err)
 		}
 	})
 }
@@ -87,9 +87,9 @@ func (s *readMarks) flush(ctx context.Context) error {
 			for _, k := range list {
 				s.note(k, taken[k])
 			}
-			return s.dbError("store read marks", err)
+			return s.db.dbError("store read marks", err)
 		}
-		s.m.readMarks.WithLabelValues("stored").Add(float64(len(part)))
+		s.db.m.readMarks.WithLabelValues("stored").Add(float64(len(part)))
 		list = list[len(part):]
 	}
 	return nil
@@ -105,8 +105,8 @@ func (s *readMarks) write(ctx context.Context, list []readMark, ids map[readMark
 		b = fmt.Appendf(b, "(%d,%d,%d,%d)", k.user, k.peer, k.kind, ids[k])
 	}
 	b = append(b, " ON DUPLICATE KEY UPDATE msgId=GREATEST(msgId, VALUES(msgId))"...)
-	return s.retry(ctx, func() error {
-		_, err := s.master.ExecContext(ctx, string(b))
+	return s.db.retry(ctx, func() error {
+		_, err := s.db.master.ExecContext(ctx, string(b))
 		return err
 	})
 }
@@ -123,7 +123,7 @@ func (s *readMarks) stored(ctx context.Context, list []readMark) (map[readMark]u
 			}
 			fmt.Fprintf(&q, "(userId=%d AND peerId=%d AND type=%d)", k.user, k.peer, k.kind)
 		}
-		rows, err := s.master.QueryContext(ctx, q.String())
+		rows, err := s.db.master.QueryContext(ctx, q.String())
 		if err != nil {
 			return err
 		}
@@ -138,14 +138,14 @@ func (s *readMarks) stored(ctx context.Context, list []readMark) (map[readMark]u
 		}
 		return rows.Err()
 	})
-	return found, s.dbError("read read marks", err)
+	return found, s.db.dbError("read read marks", err)
 }
 
 // begin records since when marks are stored, and returns that time in unix seconds. first
 // means that it is now.
 func (s *readMarks) begin(ctx context.Context) (since uint32, first bool, err error) {
-	err = s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, "INSERT IGNORE INTO IMReadMark "+
+	err = s.db.retry(ctx, func() error {
+		res, err := s.db.master.ExecContext(ctx, "INSERT IGNORE INTO IMReadMark "+
 			"(userId, peerId, type, msgId) VALUES (0, 0, 0, UNIX_TIMESTAMP())")
 		if err != nil {
 			return err
@@ -155,10 +155,10 @@ func (s *readMarks) begin(ctx context.Context) (since uint32, first bool, err er
 		return err
 	})
 	if err == nil {
-		err = s.master.QueryRowContext(ctx, "SELECT msgId FROM IMReadMark "+
+		err = s.db.master.QueryRowContext(ctx, "SELECT msgId FROM IMReadMark "+
 			"WHERE userId=0 AND peerId=0 AND type=0").Scan(&since)
 	}
-	return since, first, s.dbError("record the begin of read marks", err)
+	return since, first, s.db.dbError("record the begin of read marks", err)
 }
 
 // lastGiven returns the highest message id that was given in a conversation: that of the

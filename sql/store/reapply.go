@@ -61,16 +61,16 @@ func (s *databases) nodeOf(ctx context.Context, key string) string {
 // marks on each node is watched.
 func (s *outbox) noteApplied(ctx context.Context, sl *slot, owed dues) {
 	r := owedRow{sl.owner, sl.seq, owed}
-	ids := s.marksOf(r)
+	ids := s.db.marksOf(r)
 	sl.applied.add(r, ids)
 	if sl.batches++; sl.batches%256 == 0 {
 		sl.applied.forget(sl.seq)
 	}
 	nodes := make([]string, len(ids))
 	for i, id := range ids {
-		nodes[i] = s.nodeOf(ctx, id.key)
+		nodes[i] = s.db.nodeOf(ctx, id.key)
 	}
-	now := mono.Of(s.now())
+	now := mono.Of(s.db.now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, id := range ids {
@@ -85,14 +85,14 @@ const watchEvery = time.Second
 func (s *outbox) keepApplied(ctx context.Context) {
 	every(ctx, watchEvery, func() {
 		if err := s.watch(ctx); err != nil && ctx.Err() == nil {
-			s.log.Debug("lost unread counts not applied again yet", "err", err)
+			s.db.log.Debug("lost unread counts not applied again yet", "err", err)
 		}
 	})
 }
 
 // watch applies the kept counts again if Redis may have lost some.
 func (s *outbox) watch(ctx context.Context) error {
-	epoch := s.epoch.now()
+	epoch := s.db.epoch.now()
 	lost, err := s.lostMark(ctx)
 	if err != nil {
 		return err // Redis does not answer
@@ -149,7 +149,7 @@ func (s *outbox) lostMark(ctx context.Context) (bool, error) {
 	for by, m := range set {
 		seq, ok := marks[m.id]
 		s.watched.lost = s.watched.lost || ok && seq < m.seq
-		if ok && s.since(m.at) > keptFor && s.watched.set[by] == m {
+		if ok && s.db.since(m.at) > keptFor && s.watched.set[by] == m {
 			delete(s.watched.set, by)
 		}
 	}
@@ -168,9 +168,9 @@ func (s *outbox) readMarks(ctx context.Context, ids []markID) (map[markID]uint64
 	err := inChunks(ids, pipelineSize, func(part []markID) error {
 		marks := make([]*redis.StringCmd, len(part))
 		// Each command has its own error.
-		_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, id := range part {
-				if s.redis.cluster {
+				if s.db.redis.cluster {
 					marks[i] = p.HGet(ctx, id.key, markField(id.owner))
 				} else {
 					marks[i] = p.Get(ctx, markKey(id.owner))
@@ -186,12 +186,12 @@ func (s *outbox) readMarks(ctx context.Context, ids []markID) (map[markID]uint64
 				first = err
 			}
 		}
-		if first != nil && !s.redis.cluster {
+		if first != nil && !s.db.redis.cluster {
 			return first
 		}
 		return nil
 	})
-	return found, s.redisError("read the marks of unread counts", cmp.Or(err, first))
+	return found, s.db.redisError("read the marks of unread counts", cmp.Or(err, first))
 }
 
 // reapply applies the kept counts whose marks are lost. Any process may do so at any time,
@@ -212,13 +212,13 @@ func (s *outbox) reapply(ctx context.Context,
 	}
 	all := earlier{}
 	for _, r := range rows {
-		all.add(r, s.marksOf(r))
+		all.add(r, s.db.marksOf(r))
 	}
 	marks, first := s.readMarks(ctx, slices.Collect(maps.Keys(all)))
 	before := earlier{}
 	n := 0
 	for _, r := range rows {
-		ids := s.marksOf(r)
+		ids := s.db.marksOf(r)
 		open := map[string]bool{}
 		for _, id := range ids {
 			if seq, ok := marks[id]; ok && seq < r.seq {
@@ -227,13 +227,13 @@ func (s *outbox) reapply(ctx context.Context,
 		}
 		if len(open) > 0 {
 			owed := r.owed
-			if s.redis.cluster {
+			if s.db.redis.cluster {
 				owed = owed.only(open)
 			}
 			s.noteAgain(owed.counts)
 			_, err := s.apply(ctx, r.owner, r.seq, owed, before)
 			first = cmp.Or(first, err)
-			if err != nil && !s.redis.cluster && !isLoss(err) {
+			if err != nil && !s.db.redis.cluster && !isLoss(err) {
 				return err
 			}
 			n++
@@ -244,8 +244,8 @@ func (s *outbox) reapply(ctx context.Context,
 		}
 	}
 	if n > 0 {
-		s.m.outbox.WithLabelValues("reapplied").Add(float64(n))
-		s.log.Info("applied unread counts again that Redis may have lost", "batches", n)
+		s.db.m.outbox.WithLabelValues("reapplied").Add(float64(n))
+		s.db.log.Info("applied unread counts again that Redis may have lost", "batches", n)
 	}
 	return first
 }

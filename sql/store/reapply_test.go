@@ -100,7 +100,7 @@ func TestRestartWithOldData(t *testing.T) {
 	l.send(t, s, 1)
 	l.want(t, "after the next batch", s)
 	lose(s)
-	if err := s.watch(t.Context()); err != nil {
+	if err := s.outbox.watch(t.Context()); err != nil {
 		t.Error(err)
 	}
 	l.want(t, "without a batch", s)
@@ -114,7 +114,7 @@ func TestRestartWithOldData(t *testing.T) {
 	e.redis.Stop()
 	e.redis.Start()
 	awaitRedis(t, s)
-	if err := s.watch(t.Context()); err != nil {
+	if err := s.outbox.watch(t.Context()); err != nil {
 		t.Error(err)
 	}
 	l.wantRead(t, "reads were lost", s)
@@ -125,7 +125,7 @@ func TestRestartWithOldData(t *testing.T) {
 	other.Close() // stores its read marks, and forgets what it remembers
 	e.redis.Start()
 	awaitRedis(t, s)
-	if err := s.watch(t.Context()); err != nil {
+	if err := s.outbox.watch(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n := unreadOf(t, s, l.u[1], l.u[0]); n != 1 {
@@ -148,7 +148,7 @@ func TestKeptCounts(t *testing.T) {
 	e.exec(t, "UPDATE IMUnreadKept SET created=created-300")
 	rows := func(what string, want int) {
 		t.Helper()
-		if err := s.forgetKept(t.Context()); err != nil {
+		if err := s.outbox.forgetKept(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadKept"); n != want {
@@ -165,7 +165,7 @@ func TestKeptCounts(t *testing.T) {
 	// Marks do not last for ever, so counts of long ago are not applied.
 	e.exec(t, "UPDATE IMUnreadKept SET created=created-600")
 	e.redis.FlushAll()
-	if err := s.restore(t.Context()); err != nil {
+	if err := s.outbox.restore(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n := unreadOf(t, s, l.u[1], l.u[0]); n != 0 {
@@ -174,7 +174,7 @@ func TestKeptCounts(t *testing.T) {
 	e.exec(t, "UPDATE IMUnreadKept SET created=created+1 ORDER BY seq DESC LIMIT 3")
 	e.exec(t, "UPDATE IMUnreadKept SET created=created-9 ORDER BY seq LIMIT 1")
 	for _, most := range []int{9, 3, 1} {
-		if err := s.trimKept(t.Context(), "0", most); err != nil {
+		if err := s.outbox.trimKept(t.Context(), "0", most); err != nil {
 			t.Error(err)
 		}
 		if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadKept"); n > most {
@@ -202,8 +202,8 @@ func TestLostChangesOfMembers(t *testing.T) {
 	e.redis.Start()
 	awaitRedis(t, s)
 	for range 2 {
-		s.epoch.next()
-		if err := s.watch(t.Context()); err != nil {
+		s.db.epoch.next()
+		if err := s.outbox.watch(t.Context()); err != nil {
 			t.Error(err)
 		}
 		e.wantMirror(t, "after the loss", g)
@@ -237,17 +237,17 @@ func TestFailoverWithLoss(t *testing.T) {
 	c.Masters[2].Stop()
 	c.Promote()
 	c.Await("the stores to follow", func() bool {
-		return s.redis.unread.Exists(t.Context(), unreadKey(lost.u[1])).Err() == nil &&
-			other.redis.unread.Exists(t.Context(), unreadKey(lost.u[1])).Err() == nil
+		return s.db.redis.unread.Exists(t.Context(), unreadKey(lost.u[1])).Err() == nil &&
+			other.db.redis.unread.Exists(t.Context(), unreadKey(lost.u[1])).Err() == nil
 	})
 	lost.send(t, s, 1)
 	lost.want(t, "after a batch", s)
 	kept.want(t, "beside the failover", s)
 	for _, each := range []*Store{s, other} {
-		if err := each.watch(t.Context()); err != nil {
+		if err := each.outbox.watch(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if _, err := each.recover(t.Context(), 0); err != nil {
+		if _, err := each.outbox.recover(t.Context(), 0); err != nil {
 			t.Error(err)
 		}
 	}

@@ -25,7 +25,7 @@ import (
 
 // rebuild is the part that makes unread counts again.
 type rebuild struct {
-	*databases
+	db     *databases
 	ids    *messageIDs
 	outbox *outbox
 	marks  *readMarks
@@ -58,7 +58,7 @@ const sentinels = 256
 
 // sentinelKeys returns the keys of the sentinels.
 func (s *rebuild) sentinelKeys() []string {
-	if !s.redis.cluster {
+	if !s.db.redis.cluster {
 		return []string{"unread_kept"}
 	}
 	keys := make([]string, sentinels)
@@ -80,7 +80,7 @@ func (s *rebuild) lost(ctx context.Context) (lost, first bool, err error) {
 	keys := s.sentinelKeys()
 	found := make([]*redis.IntCmd, len(keys))
 	// Each command has its own error.
-	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, key := range keys {
 			found[i] = p.Exists(ctx, key)
 		}
@@ -89,7 +89,7 @@ func (s *rebuild) lost(ctx context.Context) (lost, first bool, err error) {
 	for _, cmd := range found {
 		n, err := cmd.Result()
 		if err != nil {
-			return false, first, s.redisError("look for the sentinels", err)
+			return false, first, s.db.redisError("look for the sentinels", err)
 		}
 		lost = lost || n == 0
 	}
@@ -99,7 +99,7 @@ func (s *rebuild) lost(ctx context.Context) (lost, first bool, err error) {
 // setSentinels sets the sentinels.
 func (s *rebuild) setSentinels(ctx context.Context) error {
 	var cmds []*redis.StatusCmd
-	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, key := range s.sentinelKeys() {
 			cmds = append(cmds, p.Set(ctx, key, 1, 0))
 		}
@@ -107,7 +107,7 @@ func (s *rebuild) setSentinels(ctx context.Context) error {
 	})
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil {
-			return s.redisError("set the sentinels", err)
+			return s.db.redisError("set the sentinels", err)
 		}
 	}
 	return nil
@@ -116,7 +116,7 @@ func (s *rebuild) setSentinels(ctx context.Context) error {
 // prepare is called before the outbox is recovered for the first time. After a loss the
 // marks of the outbox are gone, and its counts would be added to those of the tables.
 func (s *rebuild) prepare(ctx context.Context) error {
-	if s.o.NoRebuild {
+	if s.db.o.NoRebuild {
 		return nil
 	}
 	lost, first, err := s.lost(ctx)
@@ -132,7 +132,7 @@ func (s *rebuild) prepare(ctx context.Context) error {
 
 // check rebuilds the counts if Redis has lost them. Only the housekeeping calls it.
 func (s *rebuild) check(ctx context.Context) error {
-	if s.o.NoRebuild || mono.Of(s.now()) < s.after {
+	if s.db.o.NoRebuild || mono.Of(s.db.now()) < s.after {
 		return nil
 	}
 	lost, first, err := s.lost(ctx)
@@ -142,16 +142,16 @@ func (s *rebuild) check(ctx context.Context) error {
 	if first {
 		return s.setSentinels(ctx)
 	}
-	s.log.Warn("Redis has lost unread counts: they are made again from the tables")
+	s.db.log.Warn("Redis has lost unread counts: they are made again from the tables")
 	done, err := s.RebuildUnread(ctx)
 	if im.KindOf(err) == im.Busy && err != nil {
 		return nil // another process does it
 	}
 	if err != nil {
-		s.after = mono.Of(s.now().Add(rebuildRetry))
+		s.after = mono.Of(s.db.now().Add(rebuildRetry))
 		return err
 	}
-	s.log.Info("unread counts are made again", "raised", done.Counts,
+	s.db.log.Info("unread counts are made again", "raised", done.Counts,
 		"conversations", done.Conversations, "groups", done.Groups, "since", done.Since)
 	return nil
 }
@@ -161,9 +161,9 @@ func (s *rebuild) check(ctx context.Context) error {
 // or one group at a time, and waits after each part as long as the part took. The error has
 // kind Busy while another process rebuilds. After an error it may be called again.
 func (s *rebuild) RebuildUnread(ctx context.Context) (Rebuilt, error) {
-	lease, err := schema.TakeLease(ctx, s.master, rebuildLease, rebuildTTL)
+	lease, err := schema.TakeLease(ctx, s.db.master, rebuildLease, rebuildTTL)
 	if err != nil {
-		return Rebuilt{}, s.dbError("rebuild unread counts", err)
+		return Rebuilt{}, s.db.dbError("rebuild unread counts", err)
 	}
 	if lease == nil {
 		return Rebuilt{}, im.Errorf(im.Busy, "another process is rebuilding the unread counts")
@@ -172,15 +172,15 @@ func (s *rebuild) RebuildUnread(ctx context.Context) (Rebuilt, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
 		defer cancel()
 		if err := lease.Release(ctx); err != nil {
-			s.log.Debug("lease of the rebuild not released", "err", err)
+			s.db.log.Debug("lease of the rebuild not released", "err", err)
 		}
 	}()
 	done, err := s.run(ctx, lease)
 	if err != nil {
-		s.m.rebuilds.WithLabelValues("failed").Inc()
-		return done, s.dbError("rebuild unread counts", err)
+		s.db.m.rebuilds.WithLabelValues("failed").Inc()
+		return done, s.db.dbError("rebuild unread counts", err)
 	}
-	s.m.rebuilds.WithLabelValues("done").Inc()
+	s.db.m.rebuilds.WithLabelValues("done").Inc()
 	return done, nil
 }
 

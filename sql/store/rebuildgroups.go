@@ -20,7 +20,7 @@ const groupsPage = 200
 func (s *rebuild) groups(ctx context.Context, lease *schema.Lease, since uint32,
 	done *Rebuilt) error {
 	for last := uint32(0); ; {
-		ids, err := numbers(ctx, s.master, fmt.Sprintf("SELECT id FROM IMGroup WHERE id>%d "+
+		ids, err := numbers(ctx, s.db.master, fmt.Sprintf("SELECT id FROM IMGroup WHERE id>%d "+
 			"AND status=0 AND lastChated>=%d ORDER BY id LIMIT %d", last,
 			max(since, syncMargin)-syncMargin, groupsPage))
 		if err != nil || len(ids) == 0 {
@@ -33,7 +33,7 @@ func (s *rebuild) groups(ctx context.Context, lease *schema.Lease, since uint32,
 				return err
 			}
 			done.Counts += n
-			s.m.rebuilt.Add(float64(n))
+			s.db.m.rebuilt.Add(float64(n))
 			done.Groups++
 			if err := pace(ctx, lease, began); err != nil {
 				return err
@@ -46,7 +46,7 @@ func (s *rebuild) groups(ctx context.Context, lease *schema.Lease, since uint32,
 // group rebuilds the counts of the members of a group: first the group's count, then for
 // each member the number of messages that it has read.
 func (s *rebuild) group(ctx context.Context, group, since uint32) (raised int, err error) {
-	joined, err := joinTimes(ctx, s.master, group)
+	joined, err := joinTimes(ctx, s.db.master, group)
 	if err != nil || len(joined) == 0 {
 		return 0, err
 	}
@@ -65,11 +65,11 @@ func (s *rebuild) group(ctx context.Context, group, since uint32) (raised int, e
 	if c.sent < most {
 		raised := max(int64(c.highest), most)
 		run := &scriptRun{script: raiseCount, keys: []string{groupKey(group)}, args: []any{raised}}
-		runScripts(ctx, s.redis.unread, []*scriptRun{run})
+		runScripts(ctx, s.db.redis.unread, []*scriptRun{run})
 		if err := run.answer.Err(); err != nil && !wrongType(err) {
-			return 0, s.redisError("rebuild a group's count", err)
+			return 0, s.db.redisError("rebuild a group's count", err)
 		}
-		if c.sent, err = s.groupCount(ctx, group); err != nil {
+		if c.sent, err = s.db.groupCount(ctx, group); err != nil {
 			return 0, err
 		}
 		c.sent = min(c.sent, raised) // what was sent since is unread
@@ -116,7 +116,7 @@ func (s *rebuild) settledGroup(ctx context.Context, group uint32, sent int64) (b
 	if err != nil || owing[key] {
 		return false, err
 	}
-	now, err := s.groupCount(ctx, group)
+	now, err := s.db.groupCount(ctx, group)
 	return now == sent, err
 }
 
@@ -124,13 +124,13 @@ func (s *rebuild) settledGroup(ctx context.Context, group uint32, sent int64) (b
 // one. A key that holds no count is like a missing one.
 func (s *rebuild) groupNow(ctx context.Context, group uint32, users []uint32) (sent int64,
 	read []string, err error) {
-	if sent, err = s.groupCount(ctx, group); err != nil {
+	if sent, err = s.db.groupCount(ctx, group); err != nil {
 		return 0, nil, err
 	}
 	err = inChunks(users, pipelineSize, func(part []uint32) error {
 		cmds := make([]*redis.StringCmd, len(part))
 		// Each command has its own error.
-		_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, u := range part {
 				cmds[i] = p.HGet(ctx, readKey(u, group), "count")
 			}
@@ -139,7 +139,7 @@ func (s *rebuild) groupNow(ctx context.Context, group uint32, users []uint32) (s
 		for _, cmd := range cmds {
 			v, err := cmd.Result()
 			if err != nil && err != redis.Nil && !wrongType(err) {
-				return s.redisError("read unread counts of groups", err)
+				return s.db.redisError("read unread counts of groups", err)
 			}
 			read = append(read, v)
 		}
@@ -169,7 +169,7 @@ func (s *rebuild) unreadIn(ctx context.Context, group, since uint32,
 		return nil, 0, err
 	}
 	of := thread{group: true, id: group}
-	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT msgId, userId, created FROM %s "+
+	rows, err := s.db.master.QueryContext(ctx, fmt.Sprintf("SELECT msgId, userId, created FROM %s "+
 		"WHERE groupId=%d AND status=0 ORDER BY msgId DESC LIMIT %d", of.table(), group,
 		startCountMax))
 	if err != nil {
@@ -216,11 +216,11 @@ func (s *rebuild) setRead(ctx context.Context, group uint32, users []uint32, bef
 				args: []any{before[i], want(u)}}
 		}
 		before = before[len(part):]
-		runScripts(ctx, s.redis.unread, runs)
+		runScripts(ctx, s.db.redis.unread, runs)
 		for _, r := range runs {
 			n, err := r.answer.Int()
 			if err != nil && !wrongType(err) {
-				return changed, s.redisError("rebuild what members have read", err)
+				return changed, s.db.redisError("rebuild what members have read", err)
 			}
 			changed += n
 		}

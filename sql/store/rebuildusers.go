@@ -45,7 +45,7 @@ func (s *rebuild) users(ctx context.Context, lease *schema.Lease, since uint32,
 		}
 		n, err := s.raiseSides(ctx, sides, since)
 		done.Counts += n
-		s.m.rebuilt.Add(float64(n))
+		s.db.m.rebuilt.Add(float64(n))
 		if err != nil {
 			return err
 		}
@@ -61,7 +61,7 @@ func (s *rebuild) users(ctx context.Context, lease *schema.Lease, since uint32,
 // may have two rows, and is then looked at twice.
 func (s *rebuild) sidesAfter(ctx context.Context, last, since uint32) (sides []*unreadSide,
 	end uint32, err error) {
-	rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, peerId "+
+	rows, err := s.db.master.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, peerId "+
 		"FROM IMRecentSession WHERE id>%d AND type=%d AND status=0 AND updated>=%d "+
 		"ORDER BY id LIMIT %d", last, pb.SessionType_SESSION_TYPE_SINGLE,
 		max(since, syncMargin)-syncMargin, sidesPage))
@@ -88,7 +88,7 @@ func (s *rebuild) unreadSides(ctx context.Context, sides []*unreadSide) ([]*unre
 		keys = append(keys, readMark{d.user, d.peer, pb.SessionType_SESSION_TYPE_SINGLE})
 	}
 	slices.Sort(pairs)
-	relations, err := relationsOf(ctx, s.master, slices.Compact(pairs))
+	relations, err := relationsOf(ctx, s.db.master, slices.Compact(pairs))
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (s *rebuild) unreadSides(ctx context.Context, sides []*unreadSide) ([]*unre
 	if len(threads) == 0 {
 		return nil, nil
 	}
-	highest, err := s.ids.highestIDs(ctx, s.master, threads)
+	highest, err := s.ids.highestIDs(ctx, s.db.master, threads)
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +150,7 @@ func (s *rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 				args: []any{d.peer}}
 			runs[i] = d.there
 		}
-		runScripts(ctx, s.redis.unread, runs)
+		runScripts(ctx, s.db.redis.unread, runs)
 		sides = slices.DeleteFunc(sides, func(d *unreadSide) bool {
 			return wrongType(d.there.answer.Err())
 		})
@@ -165,14 +165,14 @@ func (s *rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 		for _, d := range sides {
 			have, err := d.there.answer.Text()
 			if err != nil {
-				return raised, s.redisError("rebuild unread counts", err)
+				return raised, s.db.redisError("rebuild unread counts", err)
 			}
 			runs = append(runs, &scriptRun{script: restores, keys: d.there.keys,
 				args: []any{d.peer, have, d.unread}})
 		}
-		runScripts(ctx, s.redis.unread, runs)
+		runScripts(ctx, s.db.redis.unread, runs)
 		if err := scriptErr(runs); err != nil {
-			return raised, s.redisError("rebuild unread counts", err)
+			return raised, s.db.redisError("rebuild unread counts", err)
 		}
 		for i, d := range sides {
 			switch n, _ := runs[i].answer.Int(); n {
@@ -232,7 +232,7 @@ func (s *rebuild) countUnread(ctx context.Context, sides []*unreadSide, since ui
 				first+i, d.in.table(), d.in.id, d.mark, d.peer, from, startCountMax)
 		}
 		first += len(part)
-		rows, err := s.master.QueryContext(ctx, "("+strings.Join(queries, ") UNION ALL (")+")")
+		rows, err := s.db.master.QueryContext(ctx, "("+strings.Join(queries, ") UNION ALL (")+")")
 		if err != nil {
 			return err
 		}
@@ -272,13 +272,13 @@ func (s *outbox) claim(ctx context.Context) error {
 	}
 	last := earlier{}
 	for _, r := range rows {
-		last.add(r, s.marksOf(r))
+		last.add(r, s.db.marksOf(r))
 	}
 	return inChunks(slices.Collect(maps.Keys(last)), pipelineSize, func(part []markID) error {
 		runs := make([]*scriptRun, len(part))
 		for i, id := range part {
 			seq := strconv.FormatUint(last[id], 10)
-			if s.redis.cluster {
+			if s.db.redis.cluster {
 				runs[i] = &scriptRun{script: claimsOne, keys: []string{id.key},
 					args: []any{markField(id.owner), seq}}
 			} else {
@@ -286,8 +286,8 @@ func (s *outbox) claim(ctx context.Context) error {
 					args: []any{seq, int64(markTTL / time.Second)}}
 			}
 		}
-		runScripts(ctx, s.redis.unread, runs)
-		return s.redisError("claim the counts of the outbox", scriptErr(runs))
+		runScripts(ctx, s.db.redis.unread, runs)
+		return s.db.redisError("claim the counts of the outbox", scriptErr(runs))
 	})
 }
 
@@ -295,7 +295,7 @@ func (s *outbox) claim(ctx context.Context) error {
 func (s *outbox) allOwed(ctx context.Context) ([]owedRow, error) {
 	rows, err := s.readOwed(ctx, "TRUE", claimLimit)
 	if err != nil {
-		return nil, s.dbError("read the outbox", err)
+		return nil, s.db.dbError("read the outbox", err)
 	}
 	kept, err := s.keptRows(ctx)
 	return append(rows, kept...), err

@@ -13,19 +13,19 @@ import (
 func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
 	limit int) ([]im.RecentSession, error) {
 	if err := ctx.Err(); err != nil || limit <= 0 {
-		return nil, s.dbError("read sessions", err)
+		return nil, s.db.dbError("read sessions", err)
 	}
 	joined, err := s.members.joinedGroups(ctx, []uint32{user})
 	if err != nil {
 		return nil, err
 	}
 	var list []im.RecentSession
-	err = s.read(ctx, func(db querier) (err error) {
+	err = s.db.read(ctx, func(db querier) (err error) {
 		list, err = sessionRows(ctx, db, user, since, limit, joined)
 		return err
 	})
 	if err != nil || len(list) == 0 {
-		return nil, s.dbError("read sessions", err)
+		return nil, s.db.dbError("read sessions", err)
 	}
 	keys := make([]peerKey, len(list))
 	for i, r := range list {

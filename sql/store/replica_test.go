@@ -119,7 +119,7 @@ func readWritten(t *testing.T, s *Store, w written) {
 
 // reads returns the number of reads for the replica that had an outcome.
 func reads(s *Store, what string) float64 {
-	return testutil.ToFloat64(s.m.replicaReads.WithLabelValues(what))
+	return testutil.ToFloat64(s.db.m.replicaReads.WithLabelValues(what))
 }
 
 // readsAgain waits until the replica answers reads.
@@ -142,7 +142,7 @@ func TestReadYourWritesElsewhere(t *testing.T) {
 	t.Cleanup(func() { pair.Replicate(t, true) })
 	w := writeAll(t, a, "behind")
 	readWritten(t, b, w)
-	if err := b.ReplicaState(); err == nil {
+	if err := b.db.ReplicaState(); err == nil {
 		t.Error("the replica is in use although it is behind")
 	}
 	readWritten(t, b, writeAll(t, a, "still behind"))
@@ -163,10 +163,11 @@ func TestReplicaKilled(t *testing.T) {
 	t.Cleanup(func() { pair.Replica.Start(t) })
 	readWritten(t, s, w)
 	readWritten(t, s, writeAll(t, s, "while dead"))
-	if s.ReplicaState() == nil || reads(s, "away") == 0 || testutil.ToFloat64(s.m.replicaUp) != 0 {
-		t.Errorf("a dead replica is in use: %v, %v", s.ReplicaState(), reads(s, "away"))
+	if s.db.ReplicaState() == nil || reads(s, "away") == 0 ||
+		testutil.ToFloat64(s.db.m.replicaUp) != 0 {
+		t.Errorf("a dead replica is in use: %v, %v", s.db.ReplicaState(), reads(s, "away"))
 	}
-	if err := s.Ping(t.Context()); err != nil {
+	if err := s.db.Ping(t.Context()); err != nil {
 		t.Errorf("the process is not ready for want of a replica: %v", err)
 	}
 	late := e.store(t) // a process that starts now
@@ -193,7 +194,7 @@ func TestReplicaFrozen(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s.ReplicaState() == nil {
+	if s.db.ReplicaState() == nil {
 		t.Error("a frozen replica is in use")
 	}
 	// The reads that waited for one of its connections must not wait for it again.
@@ -253,7 +254,7 @@ func TestReplicaThatProvesNothing(t *testing.T) {
 	} {
 		e.o.Slave = c.dsn
 		s := e.store(t)
-		if err := s.ReplicaState(); !errors.Is(err, c.want) {
+		if err := s.db.ReplicaState(); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 		readWritten(t, s, writeAll(t, s, name))
@@ -274,7 +275,7 @@ func TestReadsInPlaceOfTheReplica(t *testing.T) {
 	var wg sync.WaitGroup
 	for range e.o.Workers / 2 {
 		wg.Go(func() {
-			if err := s.read(t.Context(), func(db querier) error {
+			if err := s.db.read(t.Context(), func(db querier) error {
 				entered <- true
 				<-release
 				_, err := countRows(t.Context(), db, "SELECT 1")
@@ -286,7 +287,7 @@ func TestReadsInPlaceOfTheReplica(t *testing.T) {
 		<-entered
 	}
 	send(t, s, texts(u[0], u[1], 2)...)
-	if n, bound := s.replica.Diverted(); n != bound || bound != e.o.Workers/2 {
+	if n, bound := s.db.replica.Diverted(); n != bound || bound != e.o.Workers/2 {
 		t.Error("one more read would use another connection")
 	}
 	close(release)

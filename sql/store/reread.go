@@ -41,7 +41,7 @@ const maxReads = 100_000
 
 // noteRead remembers a read. One beyond maxReads is not repeated after a loss.
 func (s *readMarks) noteRead(k readMark, to readTo) {
-	r, now := &s.recent, mono.Of(s.now())
+	r, now := &s.recent, mono.Of(s.db.now())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.now == nil || now-r.began > int64(keptFor) {
@@ -49,7 +49,7 @@ func (s *readMarks) noteRead(k readMark, to readTo) {
 	}
 	last, ok := r.now[k]
 	if !ok && len(r.now) >= maxReads {
-		s.m.readMarks.WithLabelValues("forgotten").Inc()
+		s.db.m.readMarks.WithLabelValues("forgotten").Inc()
 		return
 	}
 	to.msg, to.count = max(to.msg, last.msg), max(to.count, last.count)
@@ -92,10 +92,10 @@ func (s *rebuild) readAgain(ctx context.Context, list []readMark) error {
 	list = slices.Compact(list)
 	var first error
 	for part := range slices.Chunk(runs, pipelineSize) {
-		runScripts(ctx, s.redis.unread, part)
+		runScripts(ctx, s.db.redis.unread, part)
 		first = cmp.Or(first, scriptErr(part))
 	}
-	first = s.redisError("repeat what users have read", first)
+	first = s.db.redisError("repeat what users have read", first)
 	for part := range slices.Chunk(list, sidesPage) {
 		sides, err := s.readSides(ctx, part, recent)
 		if err == nil {
@@ -129,9 +129,9 @@ func (s *rebuild) readSides(ctx context.Context, list []readMark,
 		keys = append(keys, keyOf(d))
 	}
 	slices.Sort(pairs)
-	relations, err := relationsOf(ctx, s.master, slices.Compact(pairs))
+	relations, err := relationsOf(ctx, s.db.master, slices.Compact(pairs))
 	if err != nil {
-		return nil, s.dbError("repeat what users have read", err)
+		return nil, s.db.dbError("repeat what users have read", err)
 	}
 	marks, err := s.marks.stored(ctx, keys)
 	return slices.DeleteFunc(sides, func(d *unreadSide) bool {
@@ -159,7 +159,7 @@ func (s *rebuild) lowerSides(ctx context.Context, sides []*unreadSide) error {
 			return err
 		}
 		if err := s.countUnread(ctx, sides, 0); err != nil {
-			return s.dbError("count unread messages", err)
+			return s.db.dbError("count unread messages", err)
 		}
 		keys := map[string]bool{}
 		for _, d := range sides {
@@ -181,11 +181,11 @@ func (s *rebuild) lowerSides(ctx context.Context, sides []*unreadSide) error {
 					args: []any{d.peer, have[d], d.unread}})
 			}
 		}
-		runScripts(ctx, s.redis.unread, runs)
+		runScripts(ctx, s.db.redis.unread, runs)
 		for _, r := range runs {
 			n, err := r.answer.Int()
 			if err != nil {
-				return s.redisError("repeat what users have read", err)
+				return s.db.redisError("repeat what users have read", err)
 			}
 			again = again || n == 0
 		}
@@ -207,7 +207,7 @@ func (s *rebuild) countedSides(ctx context.Context, sides []*unreadSide) (
 	have map[*unreadSide]string, counted []*unreadSide, err error) {
 	answers := make([]*redis.StringCmd, len(sides))
 	// Each command has its own error.
-	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, d := range sides {
 			answers[i] = p.HGet(ctx, unreadKey(d.user), strconv.FormatUint(uint64(d.peer), 10))
 		}
@@ -224,5 +224,5 @@ func (s *rebuild) countedSides(ctx context.Context, sides []*unreadSide) (
 			err = answerErr
 		}
 	}
-	return have, counted, s.redisError("read unread counts", err)
+	return have, counted, s.db.redisError("read unread counts", err)
 }

@@ -75,9 +75,9 @@ func writeResentQuery(q *strings.Builder, n int, it *item) {
 // readResent runs a query of writeResentQuery for items. Content is compared here: the
 // collation of the column ignores case.
 func (s *messages) readResent(ctx context.Context, query string, items []*item) error {
-	rows, err := s.master.QueryContext(ctx, query)
+	rows, err := s.db.master.QueryContext(ctx, query)
 	if err != nil {
-		return s.dbError("look up messages sent before", err)
+		return s.db.dbError("look up messages sent before", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -85,7 +85,7 @@ func (s *messages) readResent(ctx context.Context, query string, items []*item) 
 		var id, created, size, duration uint32
 		var content []byte
 		if err := rows.Scan(&n, &id, &content, &created, &size, &duration); err != nil {
-			return s.dbError("look up messages sent before", err)
+			return s.db.dbError("look up messages sent before", err)
 		}
 		m := items[n].m
 		same := bytes.Equal(content, m.Data)
@@ -97,7 +97,7 @@ func (s *messages) readResent(ctx context.Context, query string, items []*item) 
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return s.dbError("look up messages sent before", err)
+		return s.db.dbError("look up messages sent before", err)
 	}
 	return nil
 }

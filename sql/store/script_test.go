@@ -47,8 +47,8 @@ func BenchmarkForms(b *testing.B) {
 // setForm sets the form of transactions on all connections of the pool.
 func setForm(t testing.TB, s *Store, f form) {
 	t.Helper()
-	for range s.o.Workers {
-		conn, err := s.master.Conn(t.Context())
+	for range s.db.o.Workers {
+		conn, err := s.db.master.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestCommitProvesItsTransaction(t *testing.T) {
 			u := users(t, s, 2)
 			setForm(t, s, f)
 			ended := 0
-			s.o.hooks.beforeCommit = func(ctx context.Context, conn *sql.Conn) {
+			s.db.o.hooks.beforeCommit = func(ctx context.Context, conn *sql.Conn) {
 				if ended++; ended == 1 {
 					rollBack(ctx, conn)
 				}

@@ -23,13 +23,13 @@ func TestSentinel(t *testing.T) {
 	for n := range 3 {
 		r.Await("the store to follow", func() bool {
 			m := text(u[0], u[1], "more")
-			s.AppendMessages(t.Context(), []*im.Message{m})
+			s.messages.AppendMessages(t.Context(), []*im.Message{m})
 			if m.Err != nil {
 				return false // a connection led to the former master
 			}
 			stored++
-			_, err := s.recover(t.Context(), 0)
-			return err == nil && s.redis.writable(t.Context()) == nil
+			_, err := s.outbox.recover(t.Context(), 0)
+			return err == nil && s.db.redis.writable(t.Context()) == nil
 		})
 		// A connection to the former master may answer until the Sentinel's message arrives.
 		r.Await("the counts", func() bool { return unreadOf(t, s, u[1], u[0]) == stored })
@@ -38,7 +38,7 @@ func TestSentinel(t *testing.T) {
 		}
 	}
 	r.Servers[0].Stop()
-	if err := s.redis.writable(t.Context()); err == nil {
+	if err := s.db.redis.writable(t.Context()); err == nil {
 		t.Error("the store writes to Redis without a master")
 	}
 }

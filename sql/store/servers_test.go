@@ -19,8 +19,8 @@ func TestEvictionIsReported(t *testing.T) {
 	s.stop() // ends housekeeping, which calls checkEviction too
 	s.running.Wait()
 	var log bytes.Buffer
-	s.databases.log = slog.New(slog.NewTextHandler(&log, nil))
-	s.eviction = eviction{}
+	s.db.log = slog.New(slog.NewTextHandler(&log, nil))
+	s.db.eviction = eviction{}
 	for _, step := range []struct {
 		policy string
 		logs   int // so far
@@ -28,12 +28,13 @@ func TestEvictionIsReported(t *testing.T) {
 	}{{"allkeys-lru", 1, 1}, {"allkeys-lru", 1, 1}, {"noeviction", 1, 0}, {"volatile-ttl", 2, 1},
 		{"noeviction", 2, 0}} {
 		e.redis.Do("CONFIG SET maxmemory-policy " + step.policy)
-		s.epoch.next() // as after a reconnect
-		s.checkEviction(t.Context())
+		s.db.epoch.next() // as after a reconnect
+		s.db.checkEviction(t.Context())
 		if n := strings.Count(log.String(), "level=WARN"); n != step.logs {
 			t.Errorf("%s: %d warnings, want %d:\n%s", step.policy, n, step.logs, &log)
 		}
-		if v := testutil.ToFloat64(s.m.evicts.WithLabelValues(e.redis.Addr())); v != step.metric {
+		if v := testutil.ToFloat64(s.db.m.evicts.WithLabelValues(
+			e.redis.Addr())); v != step.metric {
 			t.Errorf("%s: metric %v, want %v", step.policy, v, step.metric)
 		}
 	}
@@ -41,12 +42,12 @@ func TestEvictionIsReported(t *testing.T) {
 		t.Errorf("the setting is missing:\n%s", &log)
 	}
 	e.redis.Do("CONFIG SET maxmemory-policy allkeys-lru")
-	s.checkEviction(t.Context())
+	s.db.checkEviction(t.Context())
 	if n := strings.Count(log.String(), "level=WARN"); n != 2 {
 		t.Error("the servers are asked although no connection failed and no minute has passed")
 	}
 	e.clock.ahead.Add(int64(2 * evictionInterval))
-	s.checkEviction(t.Context())
+	s.db.checkEviction(t.Context())
 	if n := strings.Count(log.String(), "level=WARN"); n != 3 {
 		t.Error("the servers are not asked again after a minute")
 	}

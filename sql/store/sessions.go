@@ -25,7 +25,7 @@ import (
 
 // sessions is the part that stores the users' lists of conversations.
 type sessions struct {
-	*databases
+	db            *databases
 	conversations *conversations
 	ids           *messageIDs
 	members       *members
@@ -119,7 +119,7 @@ func (s *sessions) touchedSessions(items []*item, second uint32) []*touch {
 
 // findSessions reads the ids of rows whose ids are unknown.
 func (s *sessions) findSessions(ctx context.Context, touched []*touch) error {
-	return readSessions(ctx, s.master, missingRows(touched))
+	return readSessions(ctx, s.db.master, missingRows(touched))
 }
 
 // missingRows returns the touches without a row id.
@@ -215,7 +215,7 @@ func (s *sessions) insertSessions(ctx context.Context, db execer, list []*touch)
 			b = strconv.AppendUint(b, uint64(t.second), 10)
 			b = append(b, ')')
 		}
-		if s.finalized {
+		if s.db.finalized {
 			b = append(b, " ON DUPLICATE KEY UPDATE status=0, removedMsgId=0, "+
 				"updated=GREATEST(updated, VALUES(updated))"...)
 		}
@@ -229,7 +229,7 @@ func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.Se
 	group := t == pb.SessionType_SESSION_TYPE_GROUP
 	ids, err := s.listedRows(ctx, user, peer, t)
 	if err != nil {
-		return s.dbError("look up session", err)
+		return s.db.dbError("look up session", err)
 	}
 	if len(ids) == 0 {
 		return errNoSession(user, peer)
@@ -237,7 +237,7 @@ func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.Se
 	last := uint32(0)
 	if group {
 		of := thread{group: true, id: peer}
-		highest, err := s.ids.highestIDs(ctx, s.master, []thread{of})
+		highest, err := s.ids.highestIDs(ctx, s.db.master, []thread{of})
 		if err != nil {
 			return err
 		}
@@ -249,8 +249,8 @@ func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.Se
 		return err
 	}
 	var found int64
-	err = s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession "+
+	err = s.db.retry(ctx, func() error {
+		res, err := s.db.master.ExecContext(ctx, fmt.Sprintf("UPDATE IMRecentSession "+
 			"SET status=1, removedMsgId=%d WHERE id IN (%s) AND status=0", last, join(ids)))
 		if err == nil {
 			found, err = res.RowsAffected()
@@ -258,7 +258,7 @@ func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.Se
 		return err
 	})
 	if err != nil {
-		return s.dbError("remove session", err)
+		return s.db.dbError("remove session", err)
 	}
 	s.forgetSide(user, peer, group)
 	if found == 0 {
@@ -276,7 +276,7 @@ func errNoSession(user, peer uint32) error {
 // several.
 func (s *sessions) listedRows(ctx context.Context, user, peer uint32,
 	t pb.SessionType) ([]uint32, error) {
-	return numbers(ctx, s.master, fmt.Sprintf("SELECT id FROM IMRecentSession "+
+	return numbers(ctx, s.db.master, fmt.Sprintf("SELECT id FROM IMRecentSession "+
 		"WHERE userId=%d AND peerId=%d AND type=%d AND status=0 ORDER BY id", user, peer, t))
 }
 

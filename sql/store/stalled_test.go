@@ -79,20 +79,20 @@ func (e *env) overtake(t *testing.T, slow, other *Store, at string, locks bool,
 	first, repeat *im.Message) {
 	t.Helper()
 	p := newStall()
-	stalls[at](&slow.o.hooks, p)
+	stalls[at](&slow.db.o.hooks, p)
 	slowDone, proceeds, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	other.o.hooks.closing = nil
+	other.db.o.hooks.closing = nil
 	if locks && at == beforeCommit {
-		other.o.hooks.closing = sync.OnceFunc(func() { close(proceeds) })
+		other.db.o.hooks.closing = sync.OnceFunc(func() { close(proceeds) })
 	}
 	go func() {
 		defer close(slowDone)
-		slow.AppendMessages(t.Context(), []*im.Message{first})
+		slow.messages.AppendMessages(t.Context(), []*im.Message{first})
 	}()
 	<-p.reached
 	go func() {
 		defer close(done)
-		other.AppendMessages(t.Context(), []*im.Message{repeat})
+		other.messages.AppendMessages(t.Context(), []*im.Message{repeat})
 	}()
 	select {
 	case <-proceeds:
@@ -101,7 +101,7 @@ func (e *env) overtake(t *testing.T, slow, other *Store, at string, locks bool,
 	close(p.release)
 	<-slowDone
 	<-done
-	slow.o.hooks.beforeCommit, slow.o.hooks.drawn, slow.o.hooks.undrawn = nil, nil, nil
+	slow.db.o.hooks.beforeCommit, slow.db.o.hooks.drawn, slow.db.o.hooks.undrawn = nil, nil, nil
 	e.wantOnce(t, first, repeat)
 }
 
@@ -165,7 +165,7 @@ func TestOpenIDsAreClosedOnce(t *testing.T) {
 	s, other := e.store(t), e.store(t)
 	u := users(t, s, 2)
 	send(t, s, texts(u[0], u[1], 3)...)
-	s.redis.unread.IncrBy(t.Context(), "msg_id_1", 5) // of batches that failed
+	s.db.redis.unread.IncrBy(t.Context(), "msg_id_1", 5) // of batches that failed
 	closed := func(want int) {
 		t.Helper()
 		var n int

@@ -18,7 +18,7 @@ func TestSteppedClockExpiresRelations(t *testing.T) {
 		}
 		now := time.Now()
 		s := &conversations{cache: cache,
-			databases: &databases{now: func() time.Time { return now }}}
+			db: &databases{now: func() time.Time { return now }}}
 		s.remember(1<<32|2, thread{id: 3})
 		cached := now
 		now = mono.Step(cached.Add(relationTTL-time.Second), d)

@@ -97,22 +97,23 @@ type hooks struct {
 // the connections of databases. Calls between parts go one way: a part calls only parts
 // that newStore makes before it.
 type Store struct {
-	*databases
 	*directory
-	*conversations
-	*messageIDs
-	*members
-	*outbox
-	*mirror
 	*history
 	*unread
 	*sessions
 	*groups
-	*messages
 	*files
 	*push
-	*readMarks
-	*rebuild
+
+	db            *databases
+	conversations *conversations
+	ids           *messageIDs
+	members       *members
+	outbox        *outbox
+	mirror        *mirror
+	marks         *readMarks
+	rebuild       *rebuild
+	messages      *messages
 
 	stop    context.CancelFunc // ends housekeeping
 	running sync.WaitGroup     // housekeeping and its like
@@ -141,21 +142,21 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	if err := s.rebuild.prepare(ctx); err != nil {
-		s.log.Warn("it is not known whether Redis has lost unread counts", "err", err)
+		s.db.log.Warn("it is not known whether Redis has lost unread counts", "err", err)
 	}
-	if err := s.restore(ctx); err != nil {
-		s.log.Warn("it is not known whether Redis has lost the last unread counts", "err", err)
+	if err := s.outbox.restore(ctx); err != nil {
+		s.db.log.Warn("it is not known whether Redis has lost the last unread counts", "err", err)
 	}
-	if _, err := s.recover(ctx, 0); err != nil {
-		s.log.Warn("counts of an earlier process are not applied yet", "err", err)
+	if _, err := s.outbox.recover(ctx, 0); err != nil {
+		s.db.log.Warn("counts of an earlier process are not applied yet", "err", err)
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() { s.housekeep(background) })
-	s.running.Go(func() { s.readMarks.keep(background) })
-	s.running.Go(func() { s.keepTime(background) })
-	if !s.o.NoRebuild {
-		s.running.Go(func() { s.keepApplied(background) })
+	s.running.Go(func() { s.marks.keep(background) })
+	s.running.Go(func() { s.db.keepTime(background) })
+	if !s.db.o.NoRebuild {
+		s.running.Go(func() { s.outbox.keepApplied(background) })
 	}
 	return s, nil
 }
@@ -164,40 +165,40 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func newStore(db *databases) (*Store, error) {
 	o := db.o
 	var err error
-	s := &Store{databases: db}
-	s.directory = &directory{databases: db}
+	s := &Store{db: db}
+	s.directory = &directory{db: db}
 	if s.known, err = lru.New[uint32, int64](o.Users); err != nil {
 		return nil, err
 	}
-	s.conversations = &conversations{databases: db}
+	s.conversations = &conversations{db: db}
 	s.conversations.cache, err = lru.New[uint64, *conversation](o.Conversations)
 	if err != nil {
 		return nil, err
 	}
-	s.messageIDs = &messageIDs{databases: db}
-	s.members = &members{databases: db, cache: newMemberCache(o.GroupMembers)}
-	s.outbox = &outbox{databases: db, retired: owners{set: map[uuid.UUID]bool{}},
+	s.ids = &messageIDs{db: db}
+	s.members = &members{db: db, cache: newMemberCache(o.GroupMembers)}
+	s.outbox = &outbox{db: db, retired: owners{set: map[uuid.UUID]bool{}},
 		reapplies: make(chan struct{}, 1), watched: watched{set: map[watchedBy]markSet{}},
 		again: map[readMark]bool{}}
-	s.mirror = &mirror{databases: db, outbox: s.outbox}
+	s.mirror = &mirror{db: db, outbox: s.outbox}
 	s.outbox.applyChange, s.outbox.changeAgain = s.mirror.applyChange, s.mirror.changeAgain
-	s.history = &history{databases: db, conversations: s.conversations, members: s.members}
-	s.readMarks = &readMarks{databases: db}
-	s.rebuild = &rebuild{databases: db, ids: s.messageIDs, outbox: s.outbox, marks: s.readMarks}
+	s.history = &history{db: db, conversations: s.conversations, members: s.members}
+	s.marks = &readMarks{db: db}
+	s.rebuild = &rebuild{db: db, ids: s.ids, outbox: s.outbox, marks: s.marks}
 	s.outbox.readAgain = s.rebuild.readAgain
-	s.outbox.noteRead = s.readMarks.noteGroupRead
-	s.unread = &unread{databases: db, ids: s.messageIDs, members: s.members, history: s.history,
-		marks: s.readMarks}
-	s.sessions = &sessions{databases: db, conversations: s.conversations, ids: s.messageIDs,
+	s.outbox.noteRead = s.marks.noteGroupRead
+	s.unread = &unread{db: db, ids: s.ids, members: s.members, history: s.history,
+		marks: s.marks}
+	s.sessions = &sessions{db: db, conversations: s.conversations, ids: s.ids,
 		members: s.members, history: s.history, unread: s.unread}
 	if s.senders, err = lru.New[uint64, *side](o.Conversations); err != nil {
 		return nil, err
 	}
-	s.groups = &groups{databases: db, ids: s.messageIDs, members: s.members, outbox: s.outbox,
+	s.groups = &groups{db: db, ids: s.ids, members: s.members, outbox: s.outbox,
 		mirror: s.mirror, sessions: s.sessions}
 	s.messages = newMessages(s)
-	s.files = &files{databases: db}
-	s.push = &push{databases: db}
+	s.files = &files{db: db}
+	s.push = &push{db: db}
 	return s, nil
 }
 
@@ -227,19 +228,19 @@ func (o Options) withDefaults() Options {
 // nothing.
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
-		close(s.closed)
+		close(s.messages.closed)
 		s.stop()
 		s.running.Wait()
-		slots := s.takeSlots()
+		slots := s.messages.takeSlots()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := s.clearOutbox(ctx, slots); err != nil {
-			s.log.Warn("outbox not cleared", "err", err) // the next process clears it
+		if err := s.outbox.clearOutbox(ctx, slots); err != nil {
+			s.db.log.Warn("outbox not cleared", "err", err) // the next process clears it
 		}
-		if err := s.flush(ctx); err != nil {
-			s.log.Warn("read marks not stored", "err", err)
+		if err := s.marks.flush(ctx); err != nil {
+			s.db.log.Warn("read marks not stored", "err", err)
 		}
-		err = s.databases.close()
+		err = s.db.close()
 	})
 	return err
 }
@@ -247,31 +248,53 @@ func (s *Store) Close() (err error) {
 // housekeep recovers the outbox, rebuilds unread counts that Redis has lost, and removes
 // old client_msg_ids at intervals, until ctx ends.
 func (s *Store) housekeep(ctx context.Context) {
-	tick := time.NewTicker(s.o.Housekeeping)
+	tick := time.NewTicker(s.db.o.Housekeeping)
 	defer tick.Stop()
 	for {
-		s.checkEviction(ctx)
+		s.db.checkEviction(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if err := s.check(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("unread counts not rebuilt", "err", err)
+		if err := s.rebuild.check(ctx); err != nil && ctx.Err() == nil {
+			s.db.log.Warn("unread counts not rebuilt", "err", err)
 		}
-		if _, err := s.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
-			s.log.Warn("outbox not recovered", "err", err)
+		if _, err := s.outbox.recover(ctx, s.db.o.OutboxAge); err != nil && ctx.Err() == nil {
+			s.db.log.Warn("outbox not recovered", "err", err)
 		}
-		if !s.o.NoRebuild { // they may be needed
-			if err := s.forgetKept(ctx); err != nil && ctx.Err() == nil {
-				s.log.Warn("old kept counts not removed", "err", err)
+		if !s.db.o.NoRebuild { // they may be needed
+			if err := s.outbox.forgetKept(ctx); err != nil && ctx.Err() == nil {
+				s.db.log.Warn("old kept counts not removed", "err", err)
 			}
 		}
-		if err := s.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("old client message ids not removed", "err", err)
+		if err := s.messages.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
+			s.db.log.Warn("old client message ids not removed", "err", err)
 		}
 		if err := s.payMark(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("mark of the directory not set", "err", err)
+			s.db.log.Warn("mark of the directory not set", "err", err)
 		}
 	}
+}
+
+// Now returns the store's time; see im.Store.
+func (s *Store) Now() time.Time { return s.db.Now() }
+
+// Ping reports whether the databases answer and accept writes; see im.Store.
+func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
+
+// ReplicaState returns why the replica for reads is out of use. It returns nil while the
+// replica is used, and without one.
+func (s *Store) ReplicaState() error { return s.db.ReplicaState() }
+
+// AppendMessages stores a batch; see im.MessageStore.
+func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
+	s.messages.AppendMessages(ctx, batch)
+}
+
+// RebuildUnread raises the unread counts in Redis to the numbers of unread messages in the
+// tables. It runs beside servers. The error has kind Busy while another process rebuilds.
+// After an error it may be called again.
+func (s *Store) RebuildUnread(ctx context.Context) (Rebuilt, error) {
+	return s.rebuild.RebuildUnread(ctx)
 }

@@ -82,43 +82,43 @@ func (y *syncedGroups) forget(mark uint32) {
 // SyncSessions updates the lists of conversations of group members; see im.MessageStore.
 func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 	start := time.Now()
-	conn, err := s.master.Conn(ctx)
+	conn, err := s.db.master.Conn(ctx)
 	if err != nil {
-		return 0, s.dbError("synchronise sessions", err)
+		return 0, s.db.dbError("synchronise sessions", err)
 	}
 	defer conn.Close()
 	var got sql.NullInt64
 	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0)",
-		s.locks+"sync").Scan(&got); err != nil {
-		return 0, s.dbError("synchronise sessions", err)
+		s.db.locks+"sync").Scan(&got); err != nil {
+		return 0, s.db.dbError("synchronise sessions", err)
 	}
 	if got.Int64 != 1 {
-		s.m.syncs.WithLabelValues("passed").Inc()
+		s.db.m.syncs.WithLabelValues("passed").Inc()
 		return 0, nil
 	}
-	defer s.unlock(conn, "sync")
+	defer s.db.unlock(conn, "sync")
 	// The lock holds on one node of a cluster; it also keeps out processes of older versions,
 	// which know no lease.
 	lease, err := schema.TakeLease(ctx, conn, syncLease, syncTTL)
 	if err != nil {
-		return 0, s.dbError("synchronise sessions", err)
+		return 0, s.db.dbError("synchronise sessions", err)
 	}
 	if lease == nil {
-		s.m.syncs.WithLabelValues("passed").Inc()
+		s.db.m.syncs.WithLabelValues("passed").Inc()
 		return 0, nil
 	}
 	defer s.endSync(ctx, lease)
-	if err := s.noteTime(ctx, conn); err != nil {
-		return 0, s.dbError("write the time down", err)
+	if err := s.db.noteTime(ctx, conn); err != nil {
+		return 0, s.db.dbError("write the time down", err)
 	}
 	n, err := s.syncGroups(ctx, conn, lease)
-	s.m.syncRows.Add(float64(n))
-	s.m.syncTime.Observe(time.Since(start).Seconds())
+	s.db.m.syncRows.Add(float64(n))
+	s.db.m.syncTime.Observe(time.Since(start).Seconds())
 	if err != nil {
-		s.m.syncs.WithLabelValues("failed").Inc()
-		return n, s.dbError("synchronise sessions", err)
+		s.db.m.syncs.WithLabelValues("failed").Inc()
+		return n, s.db.dbError("synchronise sessions", err)
 	}
-	s.m.syncs.WithLabelValues("done").Inc()
+	s.db.m.syncs.WithLabelValues("done").Inc()
 	return n, nil
 }
 
@@ -127,7 +127,7 @@ func (s *sessions) endSync(ctx context.Context, lease *schema.Lease) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
 	defer cancel()
 	if err := lease.Release(ctx); err != nil {
-		s.log.Debug("lease of the session sync not released", "err", err)
+		s.db.log.Debug("lease of the session sync not released", "err", err)
 	}
 }
 
@@ -139,7 +139,7 @@ func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn,
 	if err != nil {
 		return 0, err
 	}
-	safe := uint32(max(s.time().Unix()-syncMargin, 0))
+	safe := uint32(max(s.db.time().Unix()-syncMargin, 0))
 	ahead := mark > safe // a C++ server leaves no margin, or a clock was ahead
 	if ahead {
 		mark = safe
@@ -160,9 +160,9 @@ func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn,
 			end = min(last.at, safe)
 		}
 		if end > mark || ahead && len(page) < syncPage {
-			if err := s.redis.sync.Set(ctx, syncMark, strconv.FormatUint(uint64(end), 10),
+			if err := s.db.redis.sync.Set(ctx, syncMark, strconv.FormatUint(uint64(end), 10),
 				0).Err(); err != nil {
-				return total, s.redisError("move the mark of synchronised sessions", err)
+				return total, s.db.redisError("move the mark of synchronised sessions", err)
 			}
 			mark = end
 			s.synced.forget(mark)
@@ -175,9 +175,9 @@ func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn,
 
 // readSyncMark returns the mark, 0 when it does not exist.
 func (s *sessions) readSyncMark(ctx context.Context) (uint32, error) {
-	v, err := s.redis.sync.Get(ctx, syncMark).Result()
+	v, err := s.db.redis.sync.Get(ctx, syncMark).Result()
 	if err != nil && err != redis.Nil {
-		return 0, s.redisError("read the mark of synchronised sessions", err)
+		return 0, s.db.redisError("read the mark of synchronised sessions", err)
 	}
 	return uint32(min(countOf(v), 1<<32-1)), nil
 }
@@ -229,7 +229,7 @@ func (s *sessions) syncPageOf(ctx context.Context, conn *sql.Conn, lease *schema
 			return total, err
 		}
 		var n int
-		err := s.retry(ctx, func() (err error) {
+		err := s.db.retry(ctx, func() (err error) {
 			n, err = s.syncGroup(ctx, conn, g.id, c)
 			return err
 		})
@@ -312,11 +312,11 @@ func (s *sessions) insertMissing(ctx context.Context, conn *sql.Conn,
 	fresh []*touch) (total int, err error) {
 	slices.SortFunc(fresh, (*touch).compare)
 	err = inChunks(fresh, 1000, func(part []*touch) error {
-		if s.finalized {
+		if s.db.finalized {
 			total += len(part)
 			return s.insertSessions(ctx, atOnce{conn}, part)
 		}
-		return s.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
+		return s.db.exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
 			if err := readSessions(ctx, tx, part); err != nil {
 				return err
 			}

@@ -73,21 +73,21 @@ func TestSyncMark(t *testing.T) {
 				t.Errorf("another process wrote %d rows again", n)
 			}
 			mark, _ := strconv.ParseInt(e.syncedUpTo(), 10, 64)
-			if behind := s.Now().Unix() - mark; behind < 60 || behind > 120 {
+			if behind := s.db.Now().Unix() - mark; behind < 60 || behind > 120 {
 				t.Errorf("the mark is %d s behind", behind)
 			}
 			// A C++ server commits this message after others with later times.
 			send(t, s, groupText(u[1], h, "late"))
 			e.exec(t, fmt.Sprintf("UPDATE IMGroup SET lastChated=%d WHERE id=%d",
-				s.Now().Unix()-30, h))
+				s.db.Now().Unix()-30, h))
 			if n := syncAll(t, s); n != 1 {
 				t.Errorf("%d rows written, want 1: of the late message", n)
 			}
 			wantListed(t, "late", s, h, u, 0, 1)
 			// The clock of another process was ahead.
-			e.redis.Do("SET last_update_group " + fmt.Sprint(s.Now().Unix()+100_000))
+			e.redis.Do("SET last_update_group " + fmt.Sprint(s.db.Now().Unix()+100_000))
 			send(t, s, groupText(u[0], g, "2"))
-			if syncAll(t, s); e.syncedUpTo() > fmt.Sprint(s.Now().Unix()) {
+			if syncAll(t, s); e.syncedUpTo() > fmt.Sprint(s.db.Now().Unix()) {
 				t.Errorf("the mark stays at %s", e.syncedUpTo())
 			}
 			e.redis.Do("DEL last_update_group")
@@ -164,17 +164,17 @@ func TestSyncOneAtATime(t *testing.T) {
 	u := users(t, s, 2)
 	g := newGroup(t, s, u...)
 	send(t, s, groupText(u[0], g, "x"))
-	conn, err := s.master.Conn(t.Context())
+	conn, err := s.db.master.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.lock(t.Context(), conn, "sync"); err != nil {
+	if err := s.db.lock(t.Context(), conn, "sync"); err != nil {
 		t.Fatal(err)
 	}
 	if n := syncAll(t, other); n != 0 {
 		t.Errorf("%d rows written while another is at it", n)
 	}
-	s.unlock(conn, "sync")
+	s.db.unlock(conn, "sync")
 	conn.Close()
 	e.redis.Stop()
 	if _, err := other.SyncSessions(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
@@ -254,14 +254,14 @@ func TestRemovedWhileStored(t *testing.T) {
 	m := texts(u[0], u[1], 3)
 	send(t, s, m[0])
 	second.Add(1)
-	s.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
+	s.db.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
 		if err := commitOn(ctx, conn); err != nil {
 			return err
 		}
 		return s.RemoveSession(context.Background(), u[1], u[0], pb.SessionType_SESSION_TYPE_SINGLE)
 	}
 	send(t, s, m[1])
-	s.o.hooks.commit = nil
+	s.db.o.hooks.commit = nil
 	list, err := s.RecentSessions(t.Context(), u[1], 0, 10)
 	if err != nil || len(list) != 0 {
 		t.Fatalf("not removed: %+v, %v", list, err)
@@ -306,7 +306,8 @@ func TestSyncTogether(t *testing.T) {
 				sending.Go(func() {
 					for n := range 40 {
 						m := groupText(u[(n+i)%6], groups[n%6], "x")
-						if s.AppendMessages(context.Background(), []*im.Message{m}); m.Err != nil {
+						if s.messages.AppendMessages(context.Background(),
+							[]*im.Message{m}); m.Err != nil {
 							t.Error(m.Err)
 						}
 					}

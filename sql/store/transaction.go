@@ -31,16 +31,16 @@ func (s *messages) store(ctx context.Context, sl *slot, items []*item) error {
 			}
 		}
 		if everyone(err) || len(items) == 1 {
-			failItems(items, s.dbError("store messages", err))
+			failItems(items, s.db.dbError("store messages", err))
 			if everyone(err) {
 				return err
 			}
 			return nil
 		}
-		s.m.bisects.Inc()
+		s.db.m.bisects.Inc()
 		half := len(items) / 2
 		if err := s.store(ctx, sl, items[:half]); err != nil {
-			failItems(items[half:], s.dbError("store messages", err))
+			failItems(items[half:], s.db.dbError("store messages", err))
 			return err
 		}
 		return s.store(ctx, sl, items[half:])
@@ -52,7 +52,7 @@ func (s *messages) store(ctx context.Context, sl *slot, items []*item) error {
 // whether another try makes sense. Items that turn out to be stored leave the list.
 func (s *messages) mend(ctx context.Context, items []*item, err error, try int) ([]*item, bool) {
 	if transient(err) {
-		s.m.retries.Inc()
+		s.db.m.retries.Inc()
 		return items, pause(ctx, try) == nil
 	}
 	switch duplicateKey(err) {
@@ -105,7 +105,7 @@ type chat struct {
 
 // planFor returns what the transaction of items writes besides the messages.
 func (s *messages) planFor(items []*item) *plan {
-	now := uint32(s.time().Unix())
+	now := uint32(s.db.time().Unix())
 	return &plan{sessions: s.sessions.touchedSessions(items, now),
 		chats: touchedGroups(items, now), owed: duesOf(items)}
 }
@@ -153,7 +153,7 @@ func (s *messages) commit(ctx context.Context, sl *slot, items []*item, p *plan)
 	if err := s.sessions.findSessions(ctx, p.sessions); err != nil {
 		return err
 	}
-	conn, err := s.master.Conn(ctx)
+	conn, err := s.db.master.Conn(ctx)
 	if err != nil {
 		return err
 	}
@@ -173,31 +173,31 @@ func (s *messages) commit(ctx context.Context, sl *slot, items []*item, p *plan)
 // commitWith runs the transaction of commit on conn.
 func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, items []*item,
 	p *plan) error {
-	if fresh := missingRows(p.sessions); len(fresh) > 0 && !s.finalized {
+	if fresh := missingRows(p.sessions); len(fresh) > 0 && !s.db.finalized {
 		// No unique key prevents a second session row; this lock does, until the commit.
 		// A process that made a row before has committed it.
-		if err := s.lock(ctx, conn, "create"); err != nil {
+		if err := s.db.lock(ctx, conn, "create"); err != nil {
 			return err
 		}
-		defer s.unlock(conn, "create")
+		defer s.db.unlock(conn, "create")
 		if err := beginCreating(ctx, conn, fresh); err != nil {
 			rollBack(ctx, conn)
 			return err
 		}
 		p.begun = true
 	}
-	sl.seq = s.next(sl.seq)
+	sl.seq = s.db.next(sl.seq)
 	if err := s.write(ctx, conn, sl, items, p); err != nil {
 		rollBack(ctx, conn)
 		return err
 	}
 	return s.outbox.finish(ctx, conn, sl, p.owed, storedMessage(items[0]), func() error {
-		if s.o.hooks.beforeCommit != nil {
-			s.o.hooks.beforeCommit(ctx, conn)
+		if s.db.o.hooks.beforeCommit != nil {
+			s.db.o.hooks.beforeCommit(ctx, conn)
 		}
 		var err error
-		if s.o.hooks.commit != nil {
-			err = s.o.hooks.commit(ctx, conn)
+		if s.db.o.hooks.commit != nil {
+			err = s.db.o.hooks.commit(ctx, conn)
 		} else {
 			err = sl.proof().commit(ctx, conn)
 		}

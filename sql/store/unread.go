@@ -25,7 +25,7 @@ import (
 
 // unread is the part that reads and clears unread counts.
 type unread struct {
-	*databases
+	db      *databases
 	ids     *messageIDs
 	members *members
 	history *history
@@ -85,7 +85,7 @@ func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, er
 // out what UnreadCounts leaves out.
 func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
 	if err := ctx.Err(); err != nil || len(users) == 0 {
-		return nil, s.dbError("read unread totals", err)
+		return nil, s.db.dbError("read unread totals", err)
 	}
 	users = distinct(users)
 	joined, err := s.members.joinedGroups(ctx, users)
@@ -126,7 +126,7 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32, left *leftOut) 
 		answers := make([]*redis.MapStringStringCmd, len(part))
 		// The error of the pipeline is that of its first failed command. Each command has
 		// its own.
-		_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+		_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, u := range part {
 				answers[i] = p.HGetAll(ctx, unreadKey(u))
 			}
@@ -135,7 +135,7 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32, left *leftOut) 
 		for i, u := range part {
 			fields, err := answers[i].Result()
 			if err != nil && !wrongType(err) {
-				err = s.redisError("read unread counts", err)
+				err = s.db.redisError("read unread counts", err)
 			} else {
 				err = nil
 			}
@@ -186,7 +186,7 @@ func (s *unread) readAndSent(ctx context.Context, joined []joinedGroup) (read []
 	read, sent = make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd,
 		len(joined))
 	// The error of the pipeline is that of its first failed command.
-	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, j := range joined {
 			read[i] = p.HGet(ctx, readKey(j.user, j.group), "count")
 		}
@@ -206,7 +206,7 @@ func (s *unread) unreadIn(ctx context.Context, j joinedGroup, read, sent *redis.
 	error) {
 	for _, cmd := range []*redis.StringCmd{read, sent} {
 		if err := cmd.Err(); err != nil && err != redis.Nil && !wrongType(err) {
-			return 0, s.redisError("read unread counts of groups", err)
+			return 0, s.db.redisError("read unread counts of groups", err)
 		}
 	}
 	return s.unreadOf(ctx, j, read.Val(), countOf(sent.Val()))
@@ -237,17 +237,17 @@ func (s *unread) startCount(ctx context.Context, j joinedGroup, sent int64) (uin
 	var since int64
 	query := fmt.Sprintf("SELECT COUNT(*) FROM (SELECT 1 FROM %s WHERE groupId=%d AND status=0%s "+
 		"LIMIT %d) AS m", of.table(), j.group, j.where(), startCountMax)
-	if err := s.master.QueryRowContext(ctx, query).Scan(&since); err != nil {
-		return 0, s.dbError("count a group's messages", err)
+	if err := s.db.master.QueryRowContext(ctx, query).Scan(&since); err != nil {
+		return 0, s.db.dbError("count a group's messages", err)
 	}
 	unread := sent
 	if since < startCountMax {
 		unread = min(sent, since)
 	}
-	s.m.repairs.WithLabelValues("read").Inc()
-	err := s.redis.unread.HSetNX(ctx, readKey(j.user, j.group), "count", sent-unread).Err()
+	s.db.m.repairs.WithLabelValues("read").Inc()
+	err := s.db.redis.unread.HSetNX(ctx, readKey(j.user, j.group), "count", sent-unread).Err()
 	if err != nil && !wrongType(err) {
-		return 0, s.redisError("restore what a user has read", err)
+		return 0, s.db.redisError("restore what a user has read", err)
 	}
 	return uint32(unread), nil
 }
@@ -262,28 +262,28 @@ return 1`)
 // was lost and began anew. In a cluster the two are read in no particular order, so the
 // group's count is read again first.
 func (s *unread) lowerCount(ctx context.Context, j joinedGroup, read string) error {
-	sent, err := s.groupCount(ctx, j.group)
+	sent, err := s.db.groupCount(ctx, j.group)
 	if err != nil || countOf(read) <= sent {
 		return err
 	}
-	s.m.repairs.WithLabelValues("sent").Inc()
-	err = lowers.Run(ctx, s.redis.unread, []string{readKey(j.user, j.group)}, read, sent).Err()
-	return s.redisError("restore what a user has read", err)
+	s.db.m.repairs.WithLabelValues("sent").Inc()
+	err = lowers.Run(ctx, s.db.redis.unread, []string{readKey(j.user, j.group)}, read, sent).Err()
+	return s.db.redisError("restore what a user has read", err)
 }
 
 // ClearUnread sets user's unread count for peer to zero, and notes the read mark.
 func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 	// Nearly always from the cache. Without it the count is cleared without a mark.
-	c, _ := s.history.conversations.conversationOf(ctx, s.master, user, peer)
+	c, _ := s.history.conversations.conversationOf(ctx, s.db.master, user, peer)
 	if c != nil {
 		// After a failover the counter may be lower than the last id. Without an answer of the
 		// database the mark may then be too low: too many messages are unread after a loss.
-		_, _ = s.ids.verify(ctx, []*draw{{c: c}}, s.epoch.now())
+		_, _ = s.ids.verify(ctx, []*draw{{c: c}}, s.db.epoch.now())
 	}
 	var last *redis.StringCmd
 	var cleared *redis.IntCmd
 	// Each command has its own error.
-	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		if c != nil { // before the clear: a message that is counted later has a higher id
 			last = p.Get(ctx, c.thread.counter())
 		}
@@ -291,7 +291,7 @@ func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 		return nil
 	})
 	if err := cleared.Err(); err != nil {
-		return s.redisError("clear unread count", err)
+		return s.db.redisError("clear unread count", err)
 	}
 	if c != nil {
 		k, msg := readMark{user, peer, pb.SessionType_SESSION_TYPE_SINGLE}, c.lastGiven(last.Val())
@@ -305,7 +305,7 @@ func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error {
 	_, ok, err := s.members.joiningOf(ctx, user, group)
 	if !ok || err != nil {
-		return s.dbError("look up member", err)
+		return s.db.dbError("look up member", err)
 	}
 	return s.clearGroup(ctx, user, group)
 }
@@ -314,18 +314,18 @@ func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error
 func (s *unread) clearGroup(ctx context.Context, user, group uint32) error {
 	var last, count *redis.StringCmd
 	// Each command has its own error.
-	_, _ = s.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, _ = s.db.redis.unread.Pipelined(ctx, func(p redis.Pipeliner) error {
 		last = p.Get(ctx, thread{group: true, id: group}.counter())
 		count = p.HGet(ctx, groupKey(group), "count")
 		return nil
 	})
 	v, err := count.Result()
 	if err != nil && err != redis.Nil && !wrongType(err) {
-		return s.redisError("read the count of a group's messages", err)
+		return s.db.redisError("read the count of a group's messages", err)
 	}
-	err = raiseCount.Run(ctx, s.redis.unread, []string{readKey(user, group)}, countOf(v)).Err()
+	err = raiseCount.Run(ctx, s.db.redis.unread, []string{readKey(user, group)}, countOf(v)).Err()
 	if err != nil {
-		return s.redisError("clear unread count", err)
+		return s.db.redisError("clear unread count", err)
 	}
 	k := readMark{user, group, pb.SessionType_SESSION_TYPE_GROUP}
 	s.marks.note(k, uint32(min(countOf(last.Val()), 1<<32-1)))

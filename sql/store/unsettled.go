@@ -76,7 +76,7 @@ type senderMarks struct {
 
 // marksOf returns the marks for the draws in list that need them.
 func (s *messageIDs) marksOf(list []*draw) *senderMarks {
-	m := &senderMarks{cluster: s.redis.cluster, of: make([]*draw, 0, len(list)),
+	m := &senderMarks{cluster: s.db.redis.cluster, of: make([]*draw, 0, len(list)),
 		keys: make([]any, 0, len(list))}
 	for _, d := range list {
 		if d.numbered {
@@ -265,19 +265,19 @@ func (s *messages) findOpen(ctx context.Context, items []*item) error {
 
 // pairs calls take with each row of a query for two numbers.
 func (s *messages) pairs(ctx context.Context, query string, take func(a, b uint32)) error {
-	rows, err := s.master.QueryContext(ctx, query)
+	rows, err := s.db.master.QueryContext(ctx, query)
 	if err != nil {
-		return s.dbError("look for message ids", err)
+		return s.db.dbError("look for message ids", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var a, b uint32
 		if err := rows.Scan(&a, &b); err != nil {
-			return s.dbError("look for message ids", err)
+			return s.db.dbError("look for message ids", err)
 		}
 		take(a, b)
 	}
-	return s.dbError("look for message ids", rows.Err())
+	return s.db.dbError("look for message ids", rows.Err())
 }
 
 func closes(it *item) bool { return it.guard != nil && len(it.guard.closed) > 0 }

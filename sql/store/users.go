@@ -17,7 +17,7 @@ import (
 
 // directory is the part for users and departments.
 type directory struct {
-	*databases
+	db *databases
 
 	// known holds the users that exist and have not departed, with the time of the look-up,
 	// by mono.Of.
@@ -75,10 +75,10 @@ func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Ac
 	for i := range all {
 		all[i] = i
 	}
-	if err := s.read(ctx, func(db querier) error {
+	if err := s.db.read(ctx, func(db querier) error {
 		return accountsByName(ctx, db, names, all, list)
 	}); err != nil {
-		return nil, s.dbError("look up accounts", err)
+		return nil, s.db.dbError("look up accounts", err)
 	}
 	return list, nil
 }
@@ -183,11 +183,11 @@ func nameRank(a *im.Account, name string) (rank int) {
 // Users returns users by id; see im.UserStore.
 func (s *directory) Users(ctx context.Context, ids []uint32) ([]im.User, error) {
 	var list []im.User
-	err := s.read(ctx, func(db querier) (err error) {
+	err := s.db.read(ctx, func(db querier) (err error) {
 		list, err = usersByID(ctx, db, ids)
 		return err
 	})
-	return list, s.dbError("read users", err)
+	return list, s.db.dbError("read users", err)
 }
 
 // usersByID reads users from one database.
@@ -211,11 +211,11 @@ func (s *directory) UsersChangedSince(ctx context.Context,
 		where = fmt.Sprintf("COALESCE(status, 0)<>%d", im.StatusDeparted)
 	}
 	var list []im.User
-	if err := s.read(ctx, func(db querier) (err error) {
+	if err := s.db.read(ctx, func(db querier) (err error) {
 		list, err = usersWhere(ctx, db, where)
 		return err
 	}); err != nil {
-		return nil, 0, s.dbError("read changed users", err)
+		return nil, 0, s.db.dbError("read changed users", err)
 	}
 	for _, u := range list {
 		since = max(since, u.Updated)
@@ -227,10 +227,11 @@ func (s *directory) UsersChangedSince(ctx context.Context,
 // that administrators see their last change.
 func (s *directory) ListUsers(ctx context.Context, after uint32, limit int) ([]im.User, error) {
 	if limit <= 0 {
-		return nil, s.dbError("list users", ctx.Err())
+		return nil, s.db.dbError("list users", ctx.Err())
 	}
-	list, err := usersWhere(ctx, s.master, fmt.Sprintf("id>%d ORDER BY id LIMIT %d", after, limit))
-	return list, s.dbError("list users", err)
+	list, err := usersWhere(ctx, s.db.master, fmt.Sprintf("id>%d ORDER BY id LIMIT %d", after,
+		limit))
+	return list, s.db.dbError("list users", err)
 }
 
 // SetPassword replaces a user's password; see im.UserStore.
@@ -299,7 +300,7 @@ func (s *directory) changeListed(ctx context.Context, id uint32, set string,
 		return nil
 	})
 	if err != nil {
-		return s.dbError("change user", err)
+		return s.db.dbError("change user", err)
 	}
 	s.known.Remove(id)
 	return nil
@@ -308,8 +309,8 @@ func (s *directory) changeListed(ctx context.Context, id uint32, set string,
 // changeUser sets columns of a user that other users do not see.
 func (s *directory) changeUser(ctx context.Context, id uint32, set string, args ...any) error {
 	var found int64
-	err := s.retry(ctx, func() error {
-		res, err := s.master.ExecContext(ctx, "UPDATE IMUser SET "+set+" WHERE id=?",
+	err := s.db.retry(ctx, func() error {
+		res, err := s.db.master.ExecContext(ctx, "UPDATE IMUser SET "+set+" WHERE id=?",
 			append(args, id)...)
 		if err == nil {
 			found, err = res.RowsAffected() // rows found, not rows changed; see openMySQL
@@ -317,7 +318,7 @@ func (s *directory) changeUser(ctx context.Context, id uint32, set string, args 
 		return err
 	})
 	if err != nil {
-		return s.dbError("change user", err)
+		return s.db.dbError("change user", err)
 	}
 	if found == 0 {
 		return im.Errorf(im.NotFound, "no user has id %d", id)
@@ -336,7 +337,7 @@ func (s *directory) CreateUsers(ctx context.Context, accounts []im.Account) ([]u
 		}
 	}
 	if len(accounts) == 0 {
-		return nil, s.dbError("create users", ctx.Err())
+		return nil, s.db.dbError("create users", ctx.Err())
 	}
 	var ids []uint32
 	err := s.changeDirectory(ctx, "IMUser", true, func(tx *sql.Tx, now int64) (err error) {
@@ -344,7 +345,7 @@ func (s *directory) CreateUsers(ctx context.Context, accounts []im.Account) ([]u
 		return err
 	})
 	if err != nil {
-		return nil, s.dbError("create users", err)
+		return nil, s.db.dbError("create users", err)
 	}
 	return ids, nil
 }
@@ -422,13 +423,13 @@ const knownTTL = 60 * time.Second
 
 // checkRecipients sets the error of messages to users that do not exist or have departed.
 func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
-	now := mono.Of(s.now()) // before the read
+	now := mono.Of(s.db.now()) // before the read
 	ask := map[uint32]bool{}
 	for _, it := range items {
 		if it.m.Type.IsGroup() {
 			continue
 		}
-		if at, ok := s.known.Get(it.m.To); !ok || s.since(at) >= knownTTL {
+		if at, ok := s.known.Get(it.m.To); !ok || s.db.since(at) >= knownTTL {
 			ask[it.m.To] = false
 		}
 	}
@@ -441,7 +442,7 @@ func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
 	}
 	slices.Sort(ids)
 	err := inChunks(ids, chunk, func(part []uint32) error {
-		rows, err := s.master.QueryContext(ctx, fmt.Sprintf("SELECT id FROM IMUser "+
+		rows, err := s.db.master.QueryContext(ctx, fmt.Sprintf("SELECT id FROM IMUser "+
 			"WHERE id IN (%s) AND COALESCE(status, 0)<>%d", join(part), im.StatusDeparted))
 		if err != nil {
 			return err
@@ -458,7 +459,7 @@ func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
 		return rows.Err()
 	})
 	if err != nil {
-		return s.dbError("look up recipients", err)
+		return s.db.dbError("look up recipients", err)
 	}
 	for _, it := range items {
 		if there, asked := ask[it.m.To]; asked && !there && !it.m.Type.IsGroup() {

@@ -12,8 +12,8 @@ import (
 // reads from the master, because a change must end a user's sessions soon.
 func (s *directory) CredentialsChangedSince(ctx context.Context, since, after uint32,
 	limit int) ([]im.Credential, uint32, error) {
-	list, newest, err := credentialsSince(ctx, s.master, since, after, limit)
-	return list, newest, s.dbError("read changed credentials", err)
+	list, newest, err := credentialsSince(ctx, s.db.master, since, after, limit)
+	return list, newest, s.db.dbError("read changed credentials", err)
 }
 
 func credentialsSince(ctx context.Context, db querier, since, after uint32,

@@ -25,13 +25,13 @@ import (
 func (s *directory) changeDirectory(ctx context.Context, table string, once bool,
 	do func(tx *sql.Tx, now int64) error) error {
 	var stamp int64
-	err := s.retry(ctx, func() error {
-		conn, err := s.master.Conn(ctx)
+	err := s.db.retry(ctx, func() error {
+		conn, err := s.db.master.Conn(ctx)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		err = s.exclusively(ctx, conn, "users", func(tx *sql.Tx) (err error) {
+		err = s.db.exclusively(ctx, conn, "users", func(tx *sql.Tx) (err error) {
 			if stamp, err = s.stamp(ctx, tx, table); err == nil {
 				err = do(tx, stamp)
 			}
@@ -60,7 +60,7 @@ func (s *directory) stamp(ctx context.Context, tx *sql.Tx, table string) (int64,
 	if table == "IMDepart" {
 		stamps = &s.departStamps
 	}
-	return stamps.Next(newest, s.time().Unix()), nil
+	return stamps.Next(newest, s.db.time().Unix()), nil
 }
 
 // directoryMark is the key of the time of the last change of the directory. C++ servers
@@ -81,9 +81,9 @@ const markTimeout = 2 * time.Second
 func (s *directory) markDirectory(ctx context.Context, stamp int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), markTimeout)
 	defer cancel()
-	if err := marks.Run(ctx, s.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
-		s.log.Warn("mark of the directory waits for Redis",
-			"err", s.redisError("set the mark of the directory", err))
+	if err := marks.Run(ctx, s.db.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
+		s.db.log.Warn("mark of the directory waits for Redis",
+			"err", s.db.redisError("set the mark of the directory", err))
 		s.lateMark.owe(stamp)
 	}
 }
@@ -94,9 +94,9 @@ func (s *directory) payMark(ctx context.Context) error {
 	if stamp == 0 {
 		return nil
 	}
-	if err := marks.Run(ctx, s.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
+	if err := marks.Run(ctx, s.db.redis.sync, []string{directoryMark}, stamp).Err(); err != nil {
 		s.lateMark.owe(stamp)
-		return s.redisError("set the mark of the directory", err)
+		return s.db.redisError("set the mark of the directory", err)
 	}
 	return nil
 }
