@@ -11,33 +11,40 @@ import (
 
 // messages is the part that stores messages.
 type messages struct {
-	db            *databases
-	directory     *directory
-	conversations *conversations
-	ids           *messageIDs
-	members       *members
-	sessions      *sessions
-	outbox        *outbox
+	db    *databases
+	parts messageParts
 
-	slots  chan *slot    // one for each of Options.Workers
-	closed chan struct{} // closed by Store.Close
+	slots  chan *slot    // one for each worker
+	closed chan struct{} // closed by close
 }
 
-// newMessages makes the part, with the parts of s that it calls.
-func newMessages(s *Store) *messages {
-	m := &messages{db: s.db, directory: s.directory, conversations: s.conversations,
-		ids: s.ids, members: s.members, sessions: s.sessions, outbox: s.outbox,
-		slots: make(chan *slot, s.db.o.Workers), closed: make(chan struct{})}
-	for range s.db.o.Workers {
+// messageParts are the parts that messages calls.
+type messageParts struct {
+	Directory     *directory
+	Conversations *conversations
+	IDs           *messageIDs
+	Members       *members
+	Sessions      *sessions
+	Outbox        *outbox
+}
+
+// newMessages makes the part. It stores as many batches at once as there are workers.
+func newMessages(db *databases, parts messageParts, workers int) *messages {
+	m := &messages{db: db, parts: parts, slots: make(chan *slot, workers),
+		closed: make(chan struct{})}
+	for range workers {
 		m.slots <- newSlot()
 	}
 	return m
 }
 
+// close makes the part refuse later batches. It is called once.
+func (s *messages) close() { close(s.closed) }
+
 // takeSlots waits for the batches that are being stored and returns all slots. No batch
 // is stored after it.
 func (s *messages) takeSlots() []*slot {
-	slots := make([]*slot, s.db.o.Workers)
+	slots := make([]*slot, cap(s.slots))
 	for i := range slots {
 		slots[i] = <-s.slots
 	}
@@ -99,7 +106,7 @@ func (s *messages) withSlot(ctx context.Context, sl *slot, batch []*im.Message) 
 	whole := false
 	defer func() {
 		if !whole {
-			s.outbox.retire(sl)
+			s.parts.Outbox.retire(sl)
 		}
 		s.slots <- sl
 	}()
@@ -121,10 +128,13 @@ func (s *messages) appendWith(ctx context.Context, sl *slot, batch []*im.Message
 		fail(im.WithKind(im.Unavailable, "store message", err), batch)
 		return
 	}
-	items := s.admit(batch)
-	for _, step := range []func(context.Context, []*item) error{s.directory.checkRecipients,
-		s.members.checkSenders, s.findSent} {
-		if err := step(ctx, items); err != nil {
+	items, admitted := s.admit(batch)
+	for _, step := range []func([]*item) error{
+		func([]*item) error { return s.parts.Directory.checkRecipients(ctx, admitted) },
+		func([]*item) error { return s.parts.Members.checkSenders(ctx, admitted) },
+		func(items []*item) error { return s.findSent(ctx, items) },
+	} {
+		if err := step(items); err != nil {
 			failItems(items, err)
 			return
 		}
@@ -152,17 +162,18 @@ func failItems(items []*item, err error) {
 	}
 }
 
-// admit rejects the messages that are invalid whatever the databases hold.
-func (s *messages) admit(batch []*im.Message) []*item {
-	items := make([]*item, 0, len(batch))
+// admit rejects the messages that are invalid whatever the databases hold. It returns the
+// others twice.
+func (s *messages) admit(batch []*im.Message) (items []*item, admitted []*im.Message) {
+	items, admitted = make([]*item, 0, len(batch)), make([]*im.Message, 0, len(batch))
 	all := make([]item, len(batch))
 	for i, m := range batch {
 		if m.Err = im.CheckMessage(m); m.Err == nil {
 			all[i] = item{m: m, key: m.Key()}
-			items = append(items, &all[i])
+			items, admitted = append(items, &all[i]), append(admitted, m)
 		}
 	}
-	return items
+	return items, admitted
 }
 
 // sessionType returns whether the message goes to a user or to a group.
@@ -188,7 +199,7 @@ func (s *messages) prepare(ctx context.Context, list *[]*item) error {
 			keys = append(keys, it.key)
 		}
 	}
-	found, err := s.conversations.findOrCreate(ctx, keys)
+	found, err := s.parts.Conversations.findOrCreate(ctx, keys)
 	if err != nil {
 		return err
 	}
@@ -210,9 +221,9 @@ func (s *messages) prepare(ctx context.Context, list *[]*item) error {
 // they do not wait. Every item holds its own error.
 func (s *messages) storeNumbered(ctx context.Context, sl *slot, items []*item) {
 	for len(items) > 0 {
-		s.db.o.hooks.call(s.db.o.hooks.undrawn)
+		s.db.hooks.call(s.db.hooks.undrawn)
 		numbered, open := s.number(ctx, items)
-		s.db.o.hooks.call(s.db.o.hooks.drawn)
+		s.db.hooks.call(s.db.hooks.drawn)
 		if len(numbered) == 0 {
 			return
 		}
@@ -220,7 +231,7 @@ func (s *messages) storeNumbered(ctx context.Context, sl *slot, items []*item) {
 			_ = s.store(ctx, sl, numbered)
 		} else { // the others do not wait for what these may have to wait for
 			behind, first := apart(numbered)
-			s.db.o.hooks.call(s.db.o.hooks.closing)
+			s.db.hooks.call(s.db.hooks.closing)
 			_ = s.store(ctx, sl, first)
 			_ = s.store(ctx, sl, behind)
 		}
@@ -246,7 +257,7 @@ func (s *messages) number(ctx context.Context, items []*item) (numbered, open []
 			d.addSender(it.m)
 		}
 	}
-	s.ids.drawIDs(ctx, list)
+	s.parts.IDs.drawIDs(ctx, list)
 	numbered = make([]*item, 0, len(items))
 	for _, d := range list {
 		d.base = d.first

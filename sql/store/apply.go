@@ -347,3 +347,12 @@ func (d dues) only(keys map[string]bool) dues {
 		}),
 	}
 }
+
+// groupSent returns the number of messages sent in a group.
+func groupSent(ctx context.Context, db *databases, group uint32) (int64, error) {
+	v, err := db.redis.unread.HGet(ctx, groupKey(group), "count").Result()
+	if err != nil && err != redis.Nil && !wrongType(err) {
+		return 0, db.redisError("read the count of a group's messages", err)
+	}
+	return countOf(v), nil
+}

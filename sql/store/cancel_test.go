@@ -207,7 +207,7 @@ func TestAppendPanics(t *testing.T) {
 	u := users(t, s, 2)
 	lost := text(u[0], u[1], "lost")
 	for range 3 {
-		s.db.o.hooks.commit = func(context.Context, *sql.Conn) error { panic("in the commit") }
+		s.db.hooks.commit = func(context.Context, *sql.Conn) error { panic("in the commit") }
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -216,7 +216,7 @@ func TestAppendPanics(t *testing.T) {
 			}()
 			s.messages.AppendMessages(context.Background(), []*im.Message{lost})
 		}()
-		s.db.o.hooks.commit = nil
+		s.db.hooks.commit = nil
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		next := text(u[0], u[1], "next")
 		s.messages.AppendMessages(ctx, []*im.Message{next})

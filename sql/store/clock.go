@@ -42,16 +42,16 @@ const (
 
 // time returns the store's time, with which rows are stamped.
 func (s *databases) time() time.Time {
-	if s.o.hooks.clock != nil {
-		return s.o.hooks.clock()
+	if s.hooks.clock != nil {
+		return s.hooks.clock()
 	}
 	return s.clock.Now(s.now())
 }
 
 // Now returns the store's time; see im.Store.
 func (s *databases) Now() time.Time {
-	if s.o.hooks.clock != nil {
-		return s.o.hooks.clock()
+	if s.hooks.clock != nil {
+		return s.hooks.clock()
 	}
 	return s.clock.Earliest(s.now())
 }
@@ -62,7 +62,7 @@ const microseconds = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMEST
 
 // readClock reads the master's clock. The first reading is used however long it took.
 func (s *databases) readClock(ctx context.Context, first bool) error {
-	if s.o.hooks.clock != nil {
+	if s.hooks.clock != nil {
 		return nil
 	}
 	began := s.now()

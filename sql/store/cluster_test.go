@@ -129,7 +129,7 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		t.Errorf("totals %v, %v although a slot is not served", totals, err)
 	}
 	other := e.store(t)
-	other.db.o.hooks.afterCommit = func() error { return errCrash }
+	other.db.hooks.afterCommit = func() error { return errCrash }
 	for range 3 {
 		send(t, other, text(u[0], u[1], "2"), text(u[0], u[2], "2"))
 		send(t, other, text(u[0], u[3], "2"))

@@ -33,7 +33,7 @@ func TestConnectionLostAtCommit(t *testing.T) {
 			u := users(t, s, 2)
 			send(t, s, texts(u[0], u[1], 2)...)
 			first := true
-			s.db.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
+			s.db.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
 				if first {
 					first = false
 					return broken(ctx, conn)

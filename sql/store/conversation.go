@@ -21,6 +21,12 @@ type conversations struct {
 	cache *lru.Cache[uint64, *conversation]
 }
 
+// newConversations makes the part with a cache of conversations.
+func newConversations(db *databases, size int) (*conversations, error) {
+	cache, err := lru.New[uint64, *conversation](size)
+	return &conversations{db: db, cache: cache}, err
+}
+
 // conversation is an entry of the cache: the state of a conversation between two users,
 // or in a group. An entry may be evicted at any time. The next use reads the databases
 // again.
@@ -40,6 +46,107 @@ type conversation struct {
 	mark     any    // see markKey
 	verified uint64 // epoch in which floor was compared with the table; 0: none
 	chatted  uint32 // this process set a group's lastChated to this unix second or later
+}
+
+// chattedBefore reports whether this process has not set the group's lastChated to second or
+// later.
+func (c *conversation) chattedBefore(second uint32) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.chatted < second
+}
+
+// setChatted records that this process has set the group's lastChated to second.
+func (c *conversation) setChatted(second uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.chatted = max(c.chatted, second)
+}
+
+// lastSettled returns the id up to which no message is being stored.
+func (c *conversation) lastSettled() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.settled
+}
+
+// settle records that no message with this id, or a lower one, is being stored.
+func (c *conversation) settle(id uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = max(c.settled, id)
+}
+
+// settleNext records that the message with this id is stored, if it follows the last one
+// that is settled.
+func (c *conversation) settleNext(id uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id == c.settled+1 {
+		c.settled++
+	}
+}
+
+// distrust makes the next draw compare the counter of message ids with the table.
+func (c *conversation) distrust() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.verified = 0
+}
+
+// side is the cached state of one user's session row.
+type side struct {
+	mu      sync.Mutex
+	row     uint32 // IMRecentSession.id; 0: unknown
+	second  uint32 // this process listed the row with this updated second or a later one
+	removed uint32 // how often this process has removed the row
+}
+
+// before returns the row's id and the number of its removals, and reports whether this process
+// has not listed the row with second or a later one.
+func (sd *side) before(second uint32) (row, removed uint32, older bool) {
+	sd.mu.Lock()
+	defer sd.mu.Unlock()
+	return sd.row, sd.removed, second > sd.second
+}
+
+// setRow records the row's id.
+func (sd *side) setRow(row uint32) {
+	sd.mu.Lock()
+	defer sd.mu.Unlock()
+	sd.row = row
+}
+
+// wrote records that the row is listed with second, unless it was removed since before returned
+// this number of removals.
+func (sd *side) wrote(second, removed uint32) {
+	sd.mu.Lock()
+	defer sd.mu.Unlock()
+	if sd.removed == removed {
+		sd.second = max(sd.second, second)
+	}
+}
+
+// forget makes the next message write the row, whatever its second.
+func (sd *side) forget() {
+	sd.mu.Lock()
+	defer sd.mu.Unlock()
+	sd.second = 0
+	sd.removed++
+}
+
+// sideOf returns the cached state of a user's session row for a peer, nil when the cache does
+// not have the conversation.
+func (s *conversations) sideOf(user, peer uint32) *side {
+	c, ok := s.cache.Peek(im.ConversationKey(user, peer))
+	switch {
+	case !ok:
+		return nil
+	case user > peer:
+		return c.sides[1]
+	default:
+		return c.sides[0]
+	}
 }
 
 // sides returns the two users of a conversation, the smaller id first. For a group it

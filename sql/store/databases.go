@@ -15,12 +15,37 @@ import (
 	"teamtalk/sql/schema"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 )
+
+// connectionOptions name the databases.
+type connectionOptions struct {
+	Master      string        // see store.Options
+	Slave       string        // see store.Options
+	Redis       Redis         // the instances
+	Workers     int           // the size of each pool
+	ReplicaWait time.Duration // see store.Options
+	Logger      *slog.Logger
+	Metrics     prometheus.Registerer // nil: metrics are not registered
+	Now         func() time.Time      // this process's clock
+	Hooks       hooks                 // points of failure, for tests
+}
+
+// newDatabases makes the part without connections.
+func newDatabases(o connectionOptions) (*databases, error) {
+	m, err := newMetrics(o.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return &databases{o: o, hooks: o.Hooks, log: o.Logger, now: o.Now, m: m,
+		epoch: newEpoch()}, nil
+}
 
 // databases are the connections that all parts share, with their errors, retries and
 // locks.
 type databases struct {
-	o       Options
+	o       connectionOptions
+	hooks   hooks
 	log     *slog.Logger
 	now     func() time.Time // this process's clock, for durations
 	clock   mono.Steady      // the master's clock, for times in rows; see clock.go

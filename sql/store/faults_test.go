@@ -86,7 +86,7 @@ func TestCrash(t *testing.T) {
 				s := e.open(t)
 				u := users(t, s, 3)
 				send(t, s, texts(u[0], u[1], 2)...)
-				point(&s.db.o.hooks)
+				point(&s.db.hooks)
 				send(t, s, append(texts(u[0], u[1], 3), texts(u[2], u[1], 1)...)...)
 				if n := e.outboxRows(t); n == 0 {
 					t.Fatal("nothing in the outbox")
@@ -117,9 +117,9 @@ func TestRedisGoneBetweenCommitAndCount(t *testing.T) {
 	u := users(t, s, 2)
 	send(t, s, texts(u[0], u[1], 2)...)
 	e.redis.Save()
-	s.db.o.hooks.afterCommit = func() error { e.redis.Stop(); return nil }
+	s.db.hooks.afterCommit = func() error { e.redis.Stop(); return nil }
 	send(t, s, texts(u[0], u[1], 3)...)
-	s.db.o.hooks.afterCommit = nil
+	s.db.hooks.afterCommit = nil
 	e.redis.Start()
 	awaitRedis(t, s)
 	// housekeeping counts it; the test's timeout bounds the loop
@@ -139,7 +139,7 @@ func TestOtherProcessTakesOver(t *testing.T) {
 	e := newEnv(t)
 	slow, other := e.store(t), e.store(t)
 	u := users(t, slow, 2)
-	slow.db.o.hooks.afterCommit = func() error {
+	slow.db.hooks.afterCommit = func() error {
 		if n, err := other.outbox.recover(context.Background(), time.Hour); n != 0 || err != nil {
 			t.Errorf("recovered %d rows that are not old, %v", n, err)
 		}

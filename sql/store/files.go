@@ -11,6 +11,9 @@ import (
 // files is the part that stores the list of files that wait for their receivers.
 type files struct{ db *databases }
 
+// newFiles makes the part.
+func newFiles(db *databases) *files { return &files{db: db} }
+
 // AddOfflineFile adds a file to its receiver's list; see im.FileStore.
 func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	if err := im.CheckOfflineFile(f); err != nil {

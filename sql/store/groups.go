@@ -25,6 +25,13 @@ type groups struct {
 	sessions *sessions
 }
 
+// newGroups makes the part.
+func newGroups(db *databases, ids *messageIDs, members *members, outbox *outbox, mirror *mirror,
+	sessions *sessions) *groups {
+	return &groups{db: db, ids: ids, members: members, outbox: outbox, mirror: mirror,
+		sessions: sessions}
+}
+
 // groupColumns are the columns of a group, in the order of groupFields.
 const groupColumns = "id, name, avatar, creator, type, version, created, updated, lastChated"
 
@@ -144,12 +151,9 @@ func (s *groups) change(ctx context.Context,
 		if err != nil {
 			return err
 		}
-		c.sl.seq = s.db.next(c.sl.seq)
+		s.outbox.begin(c.sl)
 		if c.owed, err = do(tx); err == nil {
-			err = writeOwed(ctx, atOnce{tx}, c.sl, c.owed)
-		}
-		if err == nil {
-			err = writeKept(ctx, atOnce{tx}, c.sl, c.owed)
+			err = writeDues(ctx, atOnce{tx}, c.sl, c.owed)
 		}
 		if err != nil {
 			tx.Rollback() // if it fails, the connection is lost and the transaction with it

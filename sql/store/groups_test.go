@@ -284,7 +284,7 @@ func TestGroupCrash(t *testing.T) {
 				u := users(t, s, 3)
 				g, h := newGroup(t, s, u...), newGroup(t, s, u...)
 				send(t, s, groupTexts(u[0], g, 2)...)
-				point(&s.db.o.hooks)
+				point(&s.db.hooks)
 				batch := append(groupTexts(u[1], g, 2), groupTexts(u[0], g, 3)...)
 				batch = append(batch, groupTexts(u[1], h, 4)...)
 				send(t, s, append(batch, texts(u[0], u[2], 1)...)...)

@@ -14,6 +14,11 @@ type history struct {
 	members       *members
 }
 
+// newHistory makes the part.
+func newHistory(db *databases, conversations *conversations, members *members) *history {
+	return &history{db: db, conversations: conversations, members: members}
+}
+
 // readThread runs do with the conversation of two users, if they have one. It calls do
 // with the database from which it has read the conversation; see databases.read.
 func (s *history) readThread(ctx context.Context, user, peer uint32,

@@ -34,6 +34,9 @@ import (
 // messageIDs is the part that gives message ids.
 type messageIDs struct{ db *databases }
 
+// newMessageIDs makes the part.
+func newMessageIDs(db *databases) *messageIDs { return &messageIDs{db: db} }
+
 // drawScript draws ARGV[1] ids from KEYS[1] and returns the last of them. ARGV[2] is the
 // highest id known to be given. If ARGV[3] is 1, that id was just read from the table: a
 // lower counter is raised to it plus ARGV[4], and the answer is negative. Otherwise
@@ -213,7 +216,7 @@ func (s *messageIDs) runDraws(ctx context.Context, list []*draw,
 		runs[i] = &scriptRun{script: draws, keys: []string{d.c.thread.counter()},
 			args: s.drawArgs(d, fresh[i])}
 	}
-	marks := s.marksOf(list)
+	marks := s.senderMarksOf(list)
 	runScriptsWithin(ctx, s.db.redis.unread, runs, marks.set, marks.get)
 	marks.read()
 	for i, d := range list {

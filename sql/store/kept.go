@@ -38,11 +38,11 @@ type markID struct {
 }
 
 // marksOf returns the marks that are set when the counts of r are applied.
-func (s *databases) marksOf(r owedRow) []markID {
+func (s *outbox) marksOf(r owedRow) []markID {
 	if len(r.owed.counts)+len(r.owed.groups) == 0 {
 		return nil
 	}
-	if !s.redis.cluster {
+	if !s.db.redis.cluster {
 		return []markID{{owner: r.owner}}
 	}
 	keys := keysOf(r.owed)
@@ -79,10 +79,10 @@ func (e earlier) forget(seq uint64) {
 	}
 }
 
-// next returns the number of a batch after number seq. Numbers are times by the database's
+// begin gives a slot the number of its next transaction. Numbers are times by the database's
 // clock, in microseconds. So the batches of several owners have an order, too.
-func (s *databases) next(seq uint64) uint64 {
-	return max(seq+1, uint64(s.time().UnixMicro()))
+func (s *outbox) begin(sl *slot) {
+	sl.seq = max(sl.seq+1, uint64(s.db.time().UnixMicro()))
 }
 
 // writeKept writes to IMUnreadKept what the transaction of a batch owes to Redis. A batch of
@@ -120,7 +120,7 @@ func (s *outbox) before(ctx context.Context, rows []owedRow) (earlier, error) {
 	e := earlier{}
 	for _, r := range kept {
 		if r.seq < last[r.owner] {
-			e.add(r, s.db.marksOf(r))
+			e.add(r, s.marksOf(r))
 		}
 	}
 	return e, nil

@@ -23,6 +23,11 @@ type members struct {
 	cache *memberCache
 }
 
+// newMembers makes the part with a cache of memberships.
+func newMembers(db *databases, memberships int) *members {
+	return &members{db: db, cache: newMemberCache(memberships)}
+}
+
 // membership holds the members of a group at a version.
 type membership struct {
 	version uint32
@@ -77,11 +82,11 @@ func (c *memberCache) put(group uint32, m membership) {
 
 // checkSenders sets the error of messages to groups that do not exist, or whose members
 // do not include the sender.
-func (s *members) checkSenders(ctx context.Context, items []*item) error {
+func (s *members) checkSenders(ctx context.Context, batch []*im.Message) error {
 	var ids []uint32
-	for _, it := range items {
-		if it.m.Type.IsGroup() && it.m.Err == nil {
-			ids = append(ids, it.m.To)
+	for _, m := range batch {
+		if m.Type.IsGroup() && m.Err == nil {
+			ids = append(ids, m.To)
 		}
 	}
 	if len(ids) == 0 {
@@ -91,18 +96,18 @@ func (s *members) checkSenders(ctx context.Context, items []*item) error {
 	if err != nil {
 		return s.db.dbError("look up groups", err)
 	}
-	for _, it := range items {
-		if !it.m.Type.IsGroup() || it.m.Err != nil {
+	for _, m := range batch {
+		if !m.Type.IsGroup() || m.Err != nil {
 			continue
 		}
-		g, ok := groups[it.m.To]
+		g, ok := groups[m.To]
 		switch {
 		case !ok:
-			it.m.Err = im.Errorf(im.Invalid, "group %d does not exist", it.m.To)
-		case !g.has(it.m.From):
-			it.m.Err = im.Errorf(im.Denied, "user %d is not in group %d", it.m.From, it.m.To)
+			m.Err = im.Errorf(im.Invalid, "group %d does not exist", m.To)
+		case !g.has(m.From):
+			m.Err = im.Errorf(im.Denied, "user %d is not in group %d", m.From, m.To)
 		default:
-			it.m.GroupVersion = g.version
+			m.GroupVersion = g.version
 		}
 	}
 	return nil

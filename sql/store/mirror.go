@@ -24,6 +24,11 @@ type mirror struct {
 	outbox *outbox
 }
 
+// newMirror makes the part.
+func newMirror(db *databases, outbox *outbox) *mirror {
+	return &mirror{db: db, outbox: outbox}
+}
+
 // memberKey returns the key of the hash of a group's members, with their times of
 // joining.
 func memberKey(group uint32) string {
@@ -35,7 +40,7 @@ func memberKey(group uint32) string {
 func (s *mirror) tell(ctx context.Context, c owedChange) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err := s.db.o.hooks.run(s.db.o.hooks.afterCommit)
+	err := s.db.hooks.run(s.db.hooks.afterCommit)
 	for _, change := range c.owed.changes {
 		if err == nil {
 			err = s.applyChange(ctx, change)
@@ -100,7 +105,7 @@ func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 			return err
 		}
 	}
-	count, err := s.db.groupCount(ctx, c.group)
+	count, err := groupSent(ctx, s.db, c.group)
 	if err != nil {
 		return err
 	}
@@ -177,7 +182,7 @@ func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 		if err != nil {
 			return err
 		}
-		if err := s.db.o.hooks.run(s.db.o.hooks.mirror); err != nil {
+		if err := s.db.hooks.run(s.db.hooks.mirror); err != nil {
 			return err
 		}
 		return s.writeMirror(ctx, c, joined)

@@ -53,7 +53,7 @@ func TestRedisAwayAtChange(t *testing.T) {
 			g := newGroup(t, s, u[:3]...)
 			send(t, s, groupTexts(u[0], g, 5)...)
 			if crash {
-				s.db.o.hooks.afterCommit = func() error { return errCrash }
+				s.db.hooks.afterCommit = func() error { return errCrash }
 			} else {
 				e.redis.Save()
 				e.redis.Stop()
@@ -96,7 +96,7 @@ func TestJoinCountsWhatIsOwed(t *testing.T) {
 	s, other := e.store(t), e.store(t)
 	u := users(t, s, 3)
 	g := newGroup(t, s, u[:2]...)
-	s.db.o.hooks.afterCommit = func() error { return errCrash }
+	s.db.hooks.afterCommit = func() error { return errCrash }
 	send(t, s, groupTexts(u[0], g, 3)...)
 	change(t, other, g, add, u[2])
 	wantGroupUnread(t, "joined", other, g, u, 0, 3, 0)
@@ -114,8 +114,8 @@ func TestMirrorKeepsOrder(t *testing.T) {
 	u := users(t, s, 2)
 	g := newGroup(t, s, u[0])
 	done := make(chan error, 1)
-	s.db.o.hooks.mirror = func() error {
-		s.db.o.hooks.mirror = nil
+	s.db.hooks.mirror = func() error {
+		s.db.hooks.mirror = nil
 		go func() {
 			_, err := other.ChangeMembers(context.Background(), g, del, u[1:], nil)
 			done <- err
@@ -144,9 +144,9 @@ func TestJoinAppliedAgain(t *testing.T) {
 	u := users(t, s, 3)
 	g := newGroup(t, s, u[:2]...)
 	send(t, s, groupTexts(u[0], g, 2)...)
-	s.db.o.hooks.afterCommit = func() error { return errCrash }
+	s.db.hooks.afterCommit = func() error { return errCrash }
 	change(t, s, g, add, u[2])
-	s.db.o.hooks.afterCommit = nil
+	s.db.hooks.afterCommit = nil
 	e.exec(t, "CREATE TABLE copy AS SELECT * FROM IMUnreadOutbox "+
 		"WHERE HEX(payload) LIKE '00020000%'")
 	for round := range 3 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -33,17 +34,27 @@ type outbox struct {
 
 	mu      sync.Mutex // guards the following
 	watched watched
-	again   map[readMark]bool // sides whose counts were applied again
+	again   map[pair]bool // sides whose counts were applied again
 
 	// applyChange updates Redis after a change of a group's members.
 	applyChange func(context.Context, memberChange) error
 	// changeAgain does so for a change that Redis may have lost.
 	changeAgain func(context.Context, memberChange) error
 	// readAgain repeats reads, among them those of the sides whose counts were applied again.
-	readAgain func(context.Context, []readMark) error
+	readAgain func(context.Context, []pair) error
 	// noteRead remembers that a user has read or sent a number of a group's messages.
 	noteRead func(user, group uint32, count int64)
 }
+
+// newOutbox makes the part. The caller sets the functions that it calls.
+func newOutbox(db *databases) *outbox {
+	return &outbox{db: db, retired: owners{set: map[uuid.UUID]bool{}},
+		reapplies: make(chan struct{}, 1), watched: watched{set: map[watchedBy]markSet{}},
+		again: map[pair]bool{}}
+}
+
+// pair is a user and a peer whose messages the user reads.
+type pair struct{ user, peer uint32 }
 
 // slot is the right to store one batch at a time. It is also an owner of counts.
 type slot struct {
@@ -63,6 +74,29 @@ func (sl *slot) proof() proof { return proof{sl.owner, sl.seq} }
 // newSlot makes a slot with a new owner.
 func newSlot() *slot { return &slot{owner: uuid.New(), applied: earlier{}} }
 
+// writeDues writes what a transaction owes to Redis: to the outbox, where it stays until it
+// is applied, and to the counts that are kept in case Redis loses them.
+func writeDues(ctx context.Context, tx execer, sl *slot, owed dues) error {
+	if err := writeOwed(ctx, tx, sl, owed); err != nil {
+		return err
+	}
+	return writeKept(ctx, tx, sl, owed)
+}
+
+// writeOwed writes to the outbox what the transaction owes to Redis.
+func writeOwed(ctx context.Context, tx execer, sl *slot, owed dues) error {
+	b := append(sl.buf[:0], "INSERT INTO IMUnreadOutbox (owner, seq, payload, created) VALUES ("...)
+	b = appendHex(b, sl.owner[:])
+	b = append(b, ',')
+	b = strconv.AppendUint(b, sl.seq, 10)
+	b = append(b, ',')
+	b = appendHex(b, appendDues(nil, owed))
+	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), "+
+		"payload=VALUES(payload), created=VALUES(created)"...)
+	sl.buf = kept(b)
+	return tx.add(ctx, b)
+}
+
 // retire leaves the owner's row to housekeeping, and gives the slot a new owner.
 func (s *outbox) retire(sl *slot) {
 	s.retired.add(sl.owner)
@@ -74,7 +108,7 @@ func (s *outbox) retire(sl *slot) {
 func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	err := s.db.o.hooks.run(s.db.o.hooks.afterCommit)
+	err := s.db.hooks.run(s.db.hooks.afterCommit)
 	if err == nil {
 		_, err = s.apply(ctx, sl.owner, sl.seq, owed, sl.applied)
 	}
@@ -85,7 +119,7 @@ func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 		s.noteApplied(ctx, sl, owed)
 	}
 	if err == nil {
-		err = s.db.o.hooks.run(s.db.o.hooks.afterCount)
+		err = s.db.hooks.run(s.db.hooks.afterCount)
 	}
 	if err == nil {
 		s.db.m.outbox.WithLabelValues("applied").Inc()

@@ -67,7 +67,7 @@ func markOf(mark *redis.StringCmd) (uint64, error) {
 
 // looksAgain waits before another try of a rebuild that met a batch that owes counts.
 func (s *rebuild) looksAgain(ctx context.Context, try int) error {
-	if h := s.db.o.hooks.owing; h != nil {
+	if h := s.db.hooks.owing; h != nil {
 		h()
 	}
 	return pause(ctx, try)

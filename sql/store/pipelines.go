@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"teamtalk/sql/rediscluster"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -34,4 +36,17 @@ func (wholeFailure) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 		}
 		return err
 	}
+}
+
+// nodeOf returns the master of a key in a cluster, or "" if it is not known.
+func nodeOf(ctx context.Context, client redis.UniversalClient, key string) string {
+	c, ok := client.(*rediscluster.Client)
+	if !ok {
+		return ""
+	}
+	node, err := c.MasterForKey(ctx, key)
+	if err != nil {
+		return ""
+	}
+	return node.Options().Addr
 }

@@ -33,6 +33,9 @@ import (
 // push is the part that keeps push tokens and the groups that users have muted.
 type push struct{ db *databases }
 
+// newPush makes the part.
+func newPush(db *databases) *push { return &push{db: db} }
+
 // deviceKey returns the key of a user.
 func deviceKey(user uint32) string { return "device_" + strconv.FormatUint(uint64(user), 10) }
 

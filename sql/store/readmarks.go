@@ -41,6 +41,9 @@ type readMarks struct {
 	recent lastReads
 }
 
+// newReadMarks makes the part.
+func newReadMarks(db *databases) *readMarks { return &readMarks{db: db} }
+
 // markInterval is the time between two writes of marks.
 const markInterval = time.Second
 

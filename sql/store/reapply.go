@@ -10,8 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/mono"
-	"teamtalk/proto/pb"
-	"teamtalk/sql/rediscluster"
 )
 
 // This file notices that Redis has lost counts, and applies the kept ones again. A loss is
@@ -44,31 +42,18 @@ type markSet struct {
 	at  int64 // by mono.Of
 }
 
-// nodeOf returns the master of a key in a cluster, or "" if it is not known.
-func (s *databases) nodeOf(ctx context.Context, key string) string {
-	c, ok := s.redis.unread.(*rediscluster.Client)
-	if !ok {
-		return ""
-	}
-	node, err := c.MasterForKey(ctx, key)
-	if err != nil {
-		return ""
-	}
-	return node.Options().Addr
-}
-
 // noteApplied records that the counts of the slot's last batch are applied. The last of its
 // marks on each node is watched.
 func (s *outbox) noteApplied(ctx context.Context, sl *slot, owed dues) {
 	r := owedRow{sl.owner, sl.seq, owed}
-	ids := s.db.marksOf(r)
+	ids := s.marksOf(r)
 	sl.applied.add(r, ids)
 	if sl.batches++; sl.batches%256 == 0 {
 		sl.applied.forget(sl.seq)
 	}
 	nodes := make([]string, len(ids))
 	for i, id := range ids {
-		nodes[i] = s.db.nodeOf(ctx, id.key)
+		nodes[i] = nodeOf(ctx, s.db.redis.unread, id.key)
 	}
 	now := mono.Of(s.db.now())
 	s.mu.Lock()
@@ -212,13 +197,13 @@ func (s *outbox) reapply(ctx context.Context,
 	}
 	all := earlier{}
 	for _, r := range rows {
-		all.add(r, s.db.marksOf(r))
+		all.add(r, s.marksOf(r))
 	}
 	marks, first := s.readMarks(ctx, slices.Collect(maps.Keys(all)))
 	before := earlier{}
 	n := 0
 	for _, r := range rows {
-		ids := s.db.marksOf(r)
+		ids := s.marksOf(r)
 		open := map[string]bool{}
 		for _, id := range ids {
 			if seq, ok := marks[id]; ok && seq < r.seq {
@@ -255,7 +240,7 @@ func (s *outbox) noteAgain(list []count) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range list {
-		s.again[readMark{c.user, c.peer, pb.SessionType_SESSION_TYPE_SINGLE}] = true
+		s.again[pair{c.user, c.peer}] = true
 	}
 }
 

@@ -34,6 +34,11 @@ type rebuild struct {
 	after int64       // no automatic run before it, by mono.Of
 }
 
+// newRebuild makes the part.
+func newRebuild(db *databases, ids *messageIDs, outbox *outbox, marks *readMarks) *rebuild {
+	return &rebuild{db: db, ids: ids, outbox: outbox, marks: marks}
+}
+
 // Rebuilt is the result of a rebuild of unread counts.
 type Rebuilt struct {
 	Since         time.Time // messages from before it count as read
@@ -116,9 +121,6 @@ func (s *rebuild) setSentinels(ctx context.Context) error {
 // prepare is called before the outbox is recovered for the first time. After a loss the
 // marks of the outbox are gone, and its counts would be added to those of the tables.
 func (s *rebuild) prepare(ctx context.Context) error {
-	if s.db.o.NoRebuild {
-		return nil
-	}
 	lost, first, err := s.lost(ctx)
 	switch {
 	case err != nil || !lost:
@@ -132,7 +134,7 @@ func (s *rebuild) prepare(ctx context.Context) error {
 
 // check rebuilds the counts if Redis has lost them. Only the housekeeping calls it.
 func (s *rebuild) check(ctx context.Context) error {
-	if s.db.o.NoRebuild || mono.Of(s.db.now()) < s.after {
+	if mono.Of(s.db.now()) < s.after {
 		return nil
 	}
 	lost, first, err := s.lost(ctx)

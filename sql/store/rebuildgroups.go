@@ -69,7 +69,7 @@ func (s *rebuild) group(ctx context.Context, group, since uint32) (raised int, e
 		if err := run.answer.Err(); err != nil && !wrongType(err) {
 			return 0, s.db.redisError("rebuild a group's count", err)
 		}
-		if c.sent, err = s.db.groupCount(ctx, group); err != nil {
+		if c.sent, err = groupSent(ctx, s.db, group); err != nil {
 			return 0, err
 		}
 		c.sent = min(c.sent, raised) // what was sent since is unread
@@ -116,7 +116,7 @@ func (s *rebuild) settledGroup(ctx context.Context, group uint32, sent int64) (b
 	if err != nil || owing[key] {
 		return false, err
 	}
-	now, err := s.db.groupCount(ctx, group)
+	now, err := groupSent(ctx, s.db, group)
 	return now == sent, err
 }
 
@@ -124,7 +124,7 @@ func (s *rebuild) settledGroup(ctx context.Context, group uint32, sent int64) (b
 // one. A key that holds no count is like a missing one.
 func (s *rebuild) groupNow(ctx context.Context, group uint32, users []uint32) (sent int64,
 	read []string, err error) {
-	if sent, err = s.db.groupCount(ctx, group); err != nil {
+	if sent, err = groupSent(ctx, s.db, group); err != nil {
 		return 0, nil, err
 	}
 	err = inChunks(users, pipelineSize, func(part []uint32) error {

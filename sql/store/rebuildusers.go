@@ -272,7 +272,7 @@ func (s *outbox) claim(ctx context.Context) error {
 	}
 	last := earlier{}
 	for _, r := range rows {
-		last.add(r, s.db.marksOf(r))
+		last.add(r, s.marksOf(r))
 	}
 	return inChunks(slices.Collect(maps.Keys(last)), pipelineSize, func(part []markID) error {
 		runs := make([]*scriptRun, len(part))

@@ -213,15 +213,6 @@ func (e *epoch) connected(ctx context.Context, c *redis.Conn) error {
 	return nil
 }
 
-// groupCount returns the number of messages sent in a group.
-func (s *databases) groupCount(ctx context.Context, group uint32) (int64, error) {
-	v, err := s.redis.unread.HGet(ctx, groupKey(group), "count").Result()
-	if err != nil && err != redis.Nil && !wrongType(err) {
-		return 0, s.redisError("read the count of a group's messages", err)
-	}
-	return countOf(v), nil
-}
-
 // countOf parses a count in Redis. An invalid or negative count gives 0.
 func countOf(v string) int64 {
 	n, err := strconv.ParseInt(v, 10, 64)

@@ -77,8 +77,12 @@ func (s *readMarks) recentReads() map[readMark]readTo {
 }
 
 // readAgain repeats the reads of sides and those that are remembered.
-func (s *rebuild) readAgain(ctx context.Context, list []readMark) error {
+func (s *rebuild) readAgain(ctx context.Context, sides []pair) error {
 	recent := s.marks.recentReads()
+	list := make([]readMark, len(sides), len(sides)+len(recent))
+	for i, p := range sides {
+		list[i] = readMark{p.user, p.peer, pb.SessionType_SESSION_TYPE_SINGLE}
+	}
 	var runs []*scriptRun
 	for k, to := range recent {
 		if k.kind == pb.SessionType_SESSION_TYPE_GROUP {

@@ -91,7 +91,7 @@ func TestCommitProvesItsTransaction(t *testing.T) {
 			u := users(t, s, 2)
 			setForm(t, s, f)
 			ended := 0
-			s.db.o.hooks.beforeCommit = func(ctx context.Context, conn *sql.Conn) {
+			s.db.hooks.beforeCommit = func(ctx context.Context, conn *sql.Conn) {
 				if ended++; ended == 1 {
 					rollBack(ctx, conn)
 				}

@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -36,12 +36,12 @@ type sessions struct {
 	synced  syncedGroups
 }
 
-// side is the cached state of one user's session row.
-type side struct {
-	mu      sync.Mutex
-	row     uint32 // IMRecentSession.id; 0: unknown
-	second  uint32 // this process listed the row with this updated second or a later one
-	removed uint32 // how often this process has removed the row
+// newSessions makes the part with a cache of the rows of senders to groups.
+func newSessions(db *databases, conversations *conversations, ids *messageIDs, members *members,
+	history *history, unread *unread, size int) (*sessions, error) {
+	senders, err := lru.New[uint64, *side](size)
+	return &sessions{db: db, conversations: conversations, ids: ids, members: members,
+		history: history, unread: unread, senders: senders}, err
 }
 
 // touch is a session row that a transaction writes.
@@ -62,11 +62,7 @@ func (t *touch) compare(o *touch) int {
 
 // wrote records, after the commit, the second up to which the row is written.
 func (t *touch) wrote() {
-	t.side.mu.Lock()
-	defer t.side.mu.Unlock()
-	if t.side.removed == t.removed {
-		t.side.second = max(t.side.second, t.second)
-	}
+	t.side.wrote(t.second, t.removed)
 }
 
 // senderKey returns the key of a group member in sessions.senders.
@@ -82,36 +78,35 @@ func (s *sessions) senderSide(user, group uint32) *side {
 	return fresh
 }
 
-// touchedSessions returns the session rows of the conversations of items that are older
+// touchedSessions returns the session rows of the conversations of messages that are older
 // than second, sorted.
-func (s *sessions) touchedSessions(items []*item, second uint32) []*touch {
+func (s *sessions) touchedSessions(batch iter.Seq2[*im.Message, *conversation],
+	second uint32) []*touch {
 	by := map[*side]*touch{}
 	var list []*touch
 	add := func(sd *side, user, peer uint32, kind pb.SessionType) {
 		if by[sd] != nil {
 			return
 		}
-		sd.mu.Lock()
-		defer sd.mu.Unlock()
-		if second > sd.second {
+		if row, removed, older := sd.before(second); older {
 			by[sd] = &touch{side: sd, user: user, peer: peer, kind: kind, second: second,
-				row: sd.row, removed: sd.removed}
+				row: row, removed: removed}
 			list = append(list, by[sd])
 		}
 	}
 	senders := map[uint64]*side{} // each once, although the cache may evict one meanwhile
-	for _, it := range items {
-		if it.m.Type.IsGroup() {
-			k := senderKey(it.m.From, it.m.To)
+	for m, c := range batch {
+		if m.Type.IsGroup() {
+			k := senderKey(m.From, m.To)
 			if senders[k] == nil {
-				senders[k] = s.senderSide(it.m.From, it.m.To)
+				senders[k] = s.senderSide(m.From, m.To)
 			}
-			add(senders[k], it.m.From, it.m.To, pb.SessionType_SESSION_TYPE_GROUP)
+			add(senders[k], m.From, m.To, pb.SessionType_SESSION_TYPE_GROUP)
 			continue
 		}
-		small, big := sides(it.key)
-		add(it.c.sides[0], small, big, pb.SessionType_SESSION_TYPE_SINGLE)
-		add(it.c.sides[1], big, small, pb.SessionType_SESSION_TYPE_SINGLE)
+		small, big := sides(c.key)
+		add(c.sides[0], small, big, pb.SessionType_SESSION_TYPE_SINGLE)
+		add(c.sides[1], big, small, pb.SessionType_SESSION_TYPE_SINGLE)
 	}
 	slices.SortFunc(list, (*touch).compare)
 	return list
@@ -162,9 +157,7 @@ func readSessions(ctx context.Context, db querier, list []*touch) error {
 			return err
 		}
 		for _, t := range part {
-			t.side.mu.Lock()
-			t.side.row = t.row
-			t.side.mu.Unlock()
+			t.side.setRow(t.row)
 		}
 		return nil
 	})
@@ -303,17 +296,10 @@ func (s *sessions) forgetSide(user, peer uint32, group bool) {
 	var sd *side
 	if group {
 		sd, _ = s.senders.Peek(senderKey(user, peer))
-	} else if c, ok := s.conversations.cache.Peek(im.ConversationKey(user, peer)); ok {
-		sd = c.sides[0]
-		if user > peer {
-			sd = c.sides[1]
-		}
+	} else {
+		sd = s.conversations.sideOf(user, peer)
 	}
-	if sd == nil {
-		return
+	if sd != nil {
+		sd.forget()
 	}
-	sd.mu.Lock()
-	sd.second = 0
-	sd.removed++
-	sd.mu.Unlock()
 }

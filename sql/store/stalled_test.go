@@ -79,11 +79,11 @@ func (e *env) overtake(t *testing.T, slow, other *Store, at string, locks bool,
 	first, repeat *im.Message) {
 	t.Helper()
 	p := newStall()
-	stalls[at](&slow.db.o.hooks, p)
+	stalls[at](&slow.db.hooks, p)
 	slowDone, proceeds, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	other.db.o.hooks.closing = nil
+	other.db.hooks.closing = nil
 	if locks && at == beforeCommit {
-		other.db.o.hooks.closing = sync.OnceFunc(func() { close(proceeds) })
+		other.db.hooks.closing = sync.OnceFunc(func() { close(proceeds) })
 	}
 	go func() {
 		defer close(slowDone)
@@ -101,7 +101,7 @@ func (e *env) overtake(t *testing.T, slow, other *Store, at string, locks bool,
 	close(p.release)
 	<-slowDone
 	<-done
-	slow.db.o.hooks.beforeCommit, slow.db.o.hooks.drawn, slow.db.o.hooks.undrawn = nil, nil, nil
+	slow.db.hooks.beforeCommit, slow.db.hooks.drawn, slow.db.hooks.undrawn = nil, nil, nil
 	e.wantOnce(t, first, repeat)
 }
 

@@ -14,13 +14,10 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
@@ -105,6 +102,7 @@ type Store struct {
 	*files
 	*push
 
+	o             Options
 	db            *databases
 	conversations *conversations
 	ids           *messageIDs
@@ -128,12 +126,13 @@ var _ im.Store = (*Store)(nil)
 // or the schema is not migrated.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
-	db := &databases{o: o, log: o.Logger, now: o.Now, epoch: newEpoch()}
-	var err error
-	if db.m, err = newMetrics(o.Metrics); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+	db, err := newDatabases(connectionOptions{Master: o.Master, Slave: o.Slave, Redis: o.Redis,
+		Workers: o.Workers, ReplicaWait: o.ReplicaWait, Logger: o.Logger, Metrics: o.Metrics,
+		Now: o.Now, Hooks: o.hooks})
+	if err != nil {
+		return nil, err
 	}
-	s, err := newStore(db)
+	s, err := newStore(db, o)
 	if err == nil {
 		err = db.connect(ctx)
 	}
@@ -141,8 +140,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		db.close()
 		return nil, err
 	}
-	if err := s.rebuild.prepare(ctx); err != nil {
-		s.db.log.Warn("it is not known whether Redis has lost unread counts", "err", err)
+	if !o.NoRebuild {
+		if err := s.rebuild.prepare(ctx); err != nil {
+			s.db.log.Warn("it is not known whether Redis has lost unread counts", "err", err)
+		}
 	}
 	if err := s.outbox.restore(ctx); err != nil {
 		s.db.log.Warn("it is not known whether Redis has lost the last unread counts", "err", err)
@@ -155,50 +156,38 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s.running.Go(func() { s.housekeep(background) })
 	s.running.Go(func() { s.marks.keep(background) })
 	s.running.Go(func() { s.db.keepTime(background) })
-	if !s.db.o.NoRebuild {
+	if !s.o.NoRebuild {
 		s.running.Go(func() { s.outbox.keepApplied(background) })
 	}
 	return s, nil
 }
 
-// newStore makes the parts and their caches, and gives each part the parts that it calls.
-func newStore(db *databases) (*Store, error) {
-	o := db.o
+// newStore makes the parts, and gives each part the parts that it calls.
+func newStore(db *databases, o Options) (*Store, error) {
 	var err error
-	s := &Store{db: db}
-	s.directory = &directory{db: db}
-	if s.known, err = lru.New[uint32, int64](o.Users); err != nil {
+	s := &Store{o: o, db: db, ids: newMessageIDs(db), members: newMembers(db, o.GroupMembers),
+		outbox: newOutbox(db), marks: newReadMarks(db), files: newFiles(db), push: newPush(db)}
+	if s.directory, err = newDirectory(db, o.Users); err != nil {
 		return nil, err
 	}
-	s.conversations = &conversations{db: db}
-	s.conversations.cache, err = lru.New[uint64, *conversation](o.Conversations)
-	if err != nil {
+	if s.conversations, err = newConversations(db, o.Conversations); err != nil {
 		return nil, err
 	}
-	s.ids = &messageIDs{db: db}
-	s.members = &members{db: db, cache: newMemberCache(o.GroupMembers)}
-	s.outbox = &outbox{db: db, retired: owners{set: map[uuid.UUID]bool{}},
-		reapplies: make(chan struct{}, 1), watched: watched{set: map[watchedBy]markSet{}},
-		again: map[readMark]bool{}}
-	s.mirror = &mirror{db: db, outbox: s.outbox}
+	s.mirror = newMirror(db, s.outbox)
+	s.history = newHistory(db, s.conversations, s.members)
+	s.unread = newUnread(db, s.ids, s.members, s.history, s.marks)
+	s.rebuild = newRebuild(db, s.ids, s.outbox, s.marks)
+	if s.sessions, err = newSessions(db, s.conversations, s.ids, s.members, s.history, s.unread,
+		o.Conversations); err != nil {
+		return nil, err
+	}
+	s.groups = newGroups(db, s.ids, s.members, s.outbox, s.mirror, s.sessions)
+	s.messages = newMessages(db, messageParts{Directory: s.directory,
+		Conversations: s.conversations, IDs: s.ids, Members: s.members, Sessions: s.sessions,
+		Outbox: s.outbox}, o.Workers)
 	s.outbox.applyChange, s.outbox.changeAgain = s.mirror.applyChange, s.mirror.changeAgain
-	s.history = &history{db: db, conversations: s.conversations, members: s.members}
-	s.marks = &readMarks{db: db}
-	s.rebuild = &rebuild{db: db, ids: s.ids, outbox: s.outbox, marks: s.marks}
 	s.outbox.readAgain = s.rebuild.readAgain
 	s.outbox.noteRead = s.marks.noteGroupRead
-	s.unread = &unread{db: db, ids: s.ids, members: s.members, history: s.history,
-		marks: s.marks}
-	s.sessions = &sessions{db: db, conversations: s.conversations, ids: s.ids,
-		members: s.members, history: s.history, unread: s.unread}
-	if s.senders, err = lru.New[uint64, *side](o.Conversations); err != nil {
-		return nil, err
-	}
-	s.groups = &groups{db: db, ids: s.ids, members: s.members, outbox: s.outbox,
-		mirror: s.mirror, sessions: s.sessions}
-	s.messages = newMessages(s)
-	s.files = &files{db: db}
-	s.push = &push{db: db}
 	return s, nil
 }
 
@@ -228,7 +217,7 @@ func (o Options) withDefaults() Options {
 // nothing.
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
-		close(s.messages.closed)
+		s.messages.close()
 		s.stop()
 		s.running.Wait()
 		slots := s.messages.takeSlots()
@@ -248,7 +237,7 @@ func (s *Store) Close() (err error) {
 // housekeep recovers the outbox, rebuilds unread counts that Redis has lost, and removes
 // old client_msg_ids at intervals, until ctx ends.
 func (s *Store) housekeep(ctx context.Context) {
-	tick := time.NewTicker(s.db.o.Housekeeping)
+	tick := time.NewTicker(s.o.Housekeeping)
 	defer tick.Stop()
 	for {
 		s.db.checkEviction(ctx)
@@ -257,13 +246,15 @@ func (s *Store) housekeep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := s.rebuild.check(ctx); err != nil && ctx.Err() == nil {
-			s.db.log.Warn("unread counts not rebuilt", "err", err)
+		if !s.o.NoRebuild {
+			if err := s.rebuild.check(ctx); err != nil && ctx.Err() == nil {
+				s.db.log.Warn("unread counts not rebuilt", "err", err)
+			}
 		}
-		if _, err := s.outbox.recover(ctx, s.db.o.OutboxAge); err != nil && ctx.Err() == nil {
+		if _, err := s.outbox.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
 			s.db.log.Warn("outbox not recovered", "err", err)
 		}
-		if !s.db.o.NoRebuild { // they may be needed
+		if !s.o.NoRebuild { // they may be needed
 			if err := s.outbox.forgetKept(ctx); err != nil && ctx.Err() == nil {
 				s.db.log.Warn("old kept counts not removed", "err", err)
 			}

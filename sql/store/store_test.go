@@ -154,7 +154,7 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 		FailOn:       func(t *testing.T, s im.Store, content string) { envs[s].refuse(t, content) },
 		LoseCounters: func(t *testing.T, s im.Store) { envs[s].redis.FlushAll() },
 		CrashBeforeCount: func(t *testing.T, s im.Store, batch []*im.Message) im.Store {
-			s.(*Store).db.o.hooks.afterCommit = func() error { return errCrash }
+			s.(*Store).db.hooks.afterCommit = func() error { return errCrash }
 			s.AppendMessages(t.Context(), batch)
 			return reopen(t, s)
 		},

@@ -254,14 +254,14 @@ func TestRemovedWhileStored(t *testing.T) {
 	m := texts(u[0], u[1], 3)
 	send(t, s, m[0])
 	second.Add(1)
-	s.db.o.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
+	s.db.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
 		if err := commitOn(ctx, conn); err != nil {
 			return err
 		}
 		return s.RemoveSession(context.Background(), u[1], u[0], pb.SessionType_SESSION_TYPE_SINGLE)
 	}
 	send(t, s, m[1])
-	s.db.o.hooks.commit = nil
+	s.db.hooks.commit = nil
 	list, err := s.RecentSessions(t.Context(), u[1], 0, 10)
 	if err != nil || len(list) != 0 {
 		t.Fatalf("not removed: %+v, %v", list, err)

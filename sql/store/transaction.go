@@ -5,10 +5,12 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"time"
 
+	"teamtalk/core/im"
 	"teamtalk/sql/schema"
 )
 
@@ -82,11 +84,9 @@ func (s *messages) done(ctx context.Context, sl *slot, items []*item, p *plan) {
 		t.wrote()
 	}
 	for _, t := range p.chats {
-		t.c.mu.Lock()
-		t.c.chatted = max(t.c.chatted, t.second)
-		t.c.mu.Unlock()
+		t.c.setChatted(t.second)
 	}
-	s.outbox.settle(ctx, sl, p.owed)
+	s.parts.Outbox.settle(ctx, sl, p.owed)
 }
 
 // plan is the part of a transaction besides the messages.
@@ -106,8 +106,19 @@ type chat struct {
 // planFor returns what the transaction of items writes besides the messages.
 func (s *messages) planFor(items []*item) *plan {
 	now := uint32(s.db.time().Unix())
-	return &plan{sessions: s.sessions.touchedSessions(items, now),
+	return &plan{sessions: s.parts.Sessions.touchedSessions(conversationsOf(items), now),
 		chats: touchedGroups(items, now), owed: duesOf(items)}
+}
+
+// conversationsOf returns the messages of items with their conversations.
+func conversationsOf(items []*item) iter.Seq2[*im.Message, *conversation] {
+	return func(yield func(*im.Message, *conversation) bool) {
+		for _, it := range items {
+			if !yield(it.m, it.c) {
+				return
+			}
+		}
+	}
 }
 
 // touchedGroups returns the groups of items whose lastChated is before second, sorted.
@@ -121,10 +132,7 @@ func touchedGroups(items []*item, second uint32) []*chat {
 		if by[it.c] != nil {
 			continue
 		}
-		it.c.mu.Lock()
-		older := it.c.chatted < second
-		it.c.mu.Unlock()
-		if older {
+		if it.c.chattedBefore(second) {
 			by[it.c] = &chat{it.c, second}
 			list = append(list, by[it.c])
 		}
@@ -150,7 +158,7 @@ func writeChats(ctx context.Context, tx execer, list []*chat) error {
 // commit stores items in one transaction: their rows, session rows, client_msg_ids and
 // the outbox row of the unread counts.
 func (s *messages) commit(ctx context.Context, sl *slot, items []*item, p *plan) error {
-	if err := s.sessions.findSessions(ctx, p.sessions); err != nil {
+	if err := s.parts.Sessions.findSessions(ctx, p.sessions); err != nil {
 		return err
 	}
 	conn, err := s.db.master.Conn(ctx)
@@ -186,18 +194,18 @@ func (s *messages) commitWith(ctx context.Context, conn *sql.Conn, sl *slot, ite
 		}
 		p.begun = true
 	}
-	sl.seq = s.db.next(sl.seq)
+	s.parts.Outbox.begin(sl)
 	if err := s.write(ctx, conn, sl, items, p); err != nil {
 		rollBack(ctx, conn)
 		return err
 	}
-	return s.outbox.finish(ctx, conn, sl, p.owed, storedMessage(items[0]), func() error {
-		if s.db.o.hooks.beforeCommit != nil {
-			s.db.o.hooks.beforeCommit(ctx, conn)
+	return s.parts.Outbox.finish(ctx, conn, sl, p.owed, storedMessage(items[0]), func() error {
+		if s.db.hooks.beforeCommit != nil {
+			s.db.hooks.beforeCommit(ctx, conn)
 		}
 		var err error
-		if s.db.o.hooks.commit != nil {
-			err = s.db.o.hooks.commit(ctx, conn)
+		if s.db.hooks.commit != nil {
+			err = s.db.hooks.commit(ctx, conn)
 		} else {
 			err = sl.proof().commit(ctx, conn)
 		}
@@ -253,10 +261,7 @@ func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []
 		}
 	}
 	// First, because it proves later that the transaction is still open.
-	if err := writeOwed(ctx, sc, sl, p.owed); err != nil {
-		return err
-	}
-	if err := writeKept(ctx, sc, sl, p.owed); err != nil {
+	if err := writeDues(ctx, sc, sl, p.owed); err != nil {
 		return err
 	}
 	if err := writeAudio(ctx, sc, items); err != nil {
@@ -271,24 +276,10 @@ func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []
 	if err := writeChats(ctx, sc, p.chats); err != nil {
 		return err
 	}
-	if err := s.sessions.writeSessions(ctx, sc, p.sessions); err != nil {
+	if err := s.parts.Sessions.writeSessions(ctx, sc, p.sessions); err != nil {
 		return err
 	}
 	return sc.flush(ctx)
-}
-
-// writeOwed writes to the outbox what the transaction owes to Redis.
-func writeOwed(ctx context.Context, tx execer, sl *slot, owed dues) error {
-	b := append(sl.buf[:0], "INSERT INTO IMUnreadOutbox (owner, seq, payload, created) VALUES ("...)
-	b = appendHex(b, sl.owner[:])
-	b = append(b, ',')
-	b = strconv.AppendUint(b, sl.seq, 10)
-	b = append(b, ',')
-	b = appendHex(b, appendDues(nil, owed))
-	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), "+
-		"payload=VALUES(payload), created=VALUES(created)"...)
-	sl.buf = kept(b)
-	return tx.add(ctx, b)
 }
 
 // writeMessages inserts the rows, with one statement per table.

@@ -34,6 +34,12 @@ type unread struct {
 	often obs.Often // bounds the log of counts that were left out
 }
 
+// newUnread makes the part.
+func newUnread(db *databases, ids *messageIDs, members *members, history *history,
+	marks *readMarks) *unread {
+	return &unread{db: db, ids: ids, members: members, history: history, marks: marks}
+}
+
 // peerKey identifies a conversation in a user's list.
 type peerKey struct {
 	peer uint32
@@ -262,7 +268,7 @@ return 1`)
 // was lost and began anew. In a cluster the two are read in no particular order, so the
 // group's count is read again first.
 func (s *unread) lowerCount(ctx context.Context, j joinedGroup, read string) error {
-	sent, err := s.db.groupCount(ctx, j.group)
+	sent, err := groupSent(ctx, s.db, j.group)
 	if err != nil || countOf(read) <= sent {
 		return err
 	}

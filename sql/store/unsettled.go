@@ -74,8 +74,8 @@ type senderMarks struct {
 	answers []*redis.Cmd
 }
 
-// marksOf returns the marks for the draws in list that need them.
-func (s *messageIDs) marksOf(list []*draw) *senderMarks {
+// senderMarksOf returns the marks for the draws in list that need them.
+func (s *messageIDs) senderMarksOf(list []*draw) *senderMarks {
 	m := &senderMarks{cluster: s.db.redis.cluster, of: make([]*draw, 0, len(list)),
 		keys: make([]any, 0, len(list))}
 	for _, d := range list {
@@ -192,9 +192,7 @@ func (s *messages) closeBelow(ctx context.Context, guarded []*item) ([]*item, er
 	var looked []*item
 	first := map[*conversation]*item{}
 	for _, it := range guarded {
-		it.c.mu.Lock()
-		follows := it.guard.base == it.c.settled+1
-		it.c.mu.Unlock()
+		follows := it.guard.base == it.c.lastSettled()+1
 		if !follows || !mayBeResent(it.m) {
 			looked = append(looked, it)
 		}
@@ -230,9 +228,7 @@ func (s *messages) findOpen(ctx context.Context, items []*item) error {
 		from := make([]uint32, len(part))
 		for i, it := range part {
 			base := it.guard.base
-			it.c.mu.Lock()
-			from[i] = max(it.c.settled+1, base-min(base-1, lookBelow))
-			it.c.mu.Unlock()
+			from[i] = max(it.c.lastSettled()+1, base-min(base-1, lookBelow))
 			if i > 0 {
 				q.WriteString(" UNION ALL ")
 			}
@@ -321,17 +317,11 @@ func withClosed(items []*item) []*item {
 func settle(items []*item) {
 	for _, it := range items {
 		if it.guard != nil && it.guard.checked {
-			it.c.mu.Lock()
-			it.c.settled = max(it.c.settled, it.guard.base-1)
-			it.c.mu.Unlock()
+			it.c.settle(it.guard.base - 1)
 		}
 	}
 	for _, it := range items {
-		it.c.mu.Lock()
-		if it.id == it.c.settled+1 {
-			it.c.settled++
-		}
-		it.c.mu.Unlock()
+		it.c.settleNext(it.id)
 	}
 }
 
@@ -358,9 +348,7 @@ func (s *messages) numberAgain(ctx context.Context, items []*item) []*item {
 		// Or Redis gave ids that exist: it lost its counters, and this process did not
 		// notice.
 		for _, it := range items {
-			it.c.mu.Lock()
-			it.c.verified = 0
-			it.c.mu.Unlock()
+			it.c.distrust()
 		}
 		items, _ = s.number(ctx, items)
 	}

@@ -28,6 +28,12 @@ type directory struct {
 	userStamps, departStamps im.Stamps // guarded by the directory's lock in the database
 }
 
+// newDirectory makes the part with a cache of users that exist.
+func newDirectory(db *databases, users int) (*directory, error) {
+	known, err := lru.New[uint32, int64](users)
+	return &directory{db: db, known: known}, err
+}
+
 // userColumns are the columns of a user, in the order of userFields.
 const userColumns = "id, name, domain, nick, sex, phone, email, COALESCE(avatar, ''), departId, " +
 	"COALESCE(status, 0), sign_info, push_shield_status, updated"
@@ -422,15 +428,15 @@ func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32
 const knownTTL = 60 * time.Second
 
 // checkRecipients sets the error of messages to users that do not exist or have departed.
-func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
+func (s *directory) checkRecipients(ctx context.Context, batch []*im.Message) error {
 	now := mono.Of(s.db.now()) // before the read
 	ask := map[uint32]bool{}
-	for _, it := range items {
-		if it.m.Type.IsGroup() {
+	for _, m := range batch {
+		if m.Type.IsGroup() {
 			continue
 		}
-		if at, ok := s.known.Get(it.m.To); !ok || s.db.since(at) >= knownTTL {
-			ask[it.m.To] = false
+		if at, ok := s.known.Get(m.To); !ok || s.db.since(at) >= knownTTL {
+			ask[m.To] = false
 		}
 	}
 	if len(ask) == 0 {
@@ -461,9 +467,9 @@ func (s *directory) checkRecipients(ctx context.Context, items []*item) error {
 	if err != nil {
 		return s.db.dbError("look up recipients", err)
 	}
-	for _, it := range items {
-		if there, asked := ask[it.m.To]; asked && !there && !it.m.Type.IsGroup() {
-			it.m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", it.m.To)
+	for _, m := range batch {
+		if there, asked := ask[m.To]; asked && !there && !m.Type.IsGroup() {
+			m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", m.To)
 		}
 	}
 	return nil
