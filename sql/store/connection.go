@@ -185,3 +185,23 @@ func readOnly(err error) bool {
 	e := mysqlError(err)
 	return e != nil && slices.Contains([]uint16{1290, 1792, 1836}, e.Number)
 }
+
+// rollBack ends the transaction of a connection. If the statement fails, the connection
+// is closed, which ends the transaction.
+func rollBack(ctx context.Context, conn *sql.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
+	defer cancel()
+	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		discard(conn)
+	}
+}
+
+// discard makes database/sql close a connection instead of keeping it. The server then
+// ends its transaction.
+func discard(conn *sql.Conn) { conn.Raw(func(any) error { return errDiscard }) }
+
+// commitOn commits the transaction of a connection.
+func commitOn(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "COMMIT")
+	return err
+}

@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
+	"teamtalk/proto/pb"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 )
@@ -47,6 +49,9 @@ type conversation struct {
 	verified uint64 // epoch in which floor was compared with the table; 0: none
 	chatted  uint32 // this process set a group's lastChated to this unix second or later
 }
+
+// users returns the two users, the smaller id first.
+func (c *conversation) users() (small, big uint32) { return sides(c.key) }
 
 // chattedBefore reports whether this process has not set the group's lastChated to second or
 // later.
@@ -166,6 +171,11 @@ func groupOf(key uint64) uint32 {
 // finalize a C++ server may create a second row for a pair and use that one from then on.
 // This process follows after relationTTL.
 const relationTTL = 60 * time.Second
+
+// chatMargin is the longest time, in seconds, between a group's lastChated and its commit.
+// C++ db_proxies write the time of a message, so for them it includes the lag of message
+// servers' clocks.
+const chatMargin = 60
 
 // cached returns the conversation of a pair from the cache, nil when it is missing or
 // expired.
@@ -377,4 +387,22 @@ func (s *conversations) conversationOf(ctx context.Context, db querier,
 		return nil, err
 	}
 	return found[key], nil
+}
+
+// lastGiven returns the highest message id that was given in a conversation: that of the
+// counter in Redis, or a higher one that this process knows.
+func (c *conversation) lastGiven(counter string) uint32 {
+	n, err := strconv.ParseUint(counter, 10, 32)
+	if err != nil {
+		n = 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(uint32(n), c.floor)
+}
+
+// peerKey identifies a conversation in a user's list.
+type peerKey struct {
+	peer uint32
+	kind pb.SessionType
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -61,27 +60,6 @@ type databases struct {
 	// is open: finalize refuses while any process is connected.
 	finalized bool
 	locks     string // prefix of the names of this database's locks
-}
-
-// inChunks calls do with consecutive parts of list, each of at most n elements.
-func inChunks[T any](list []T, n int, do func([]T) error) error {
-	for part := range slices.Chunk(list, n) {
-		if err := do(part); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// chunk is the largest number of keys in one query. Optimizers choose worse plans for
-// conditions that are much longer.
-const chunk = 256
-
-// querier is a *sql.DB, *sql.Conn or *sql.Tx.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 // pause waits before try number n. The wait doubles with each try, up to half a second.

@@ -141,3 +141,12 @@ func (s *databases) redisError(doing string, err error) error {
 	s.m.errors.WithLabelValues(im.Unavailable.String()).Inc()
 	return im.WithKind(im.Unavailable, doing, err)
 }
+
+// refused reports whether err, of a COMMIT, means that nothing is committed. After any
+// other error something may be: a Galera node that lost its quorum meanwhile answers
+// 1180, an interrupted statement 1317.
+func refused(err error) bool {
+	e := mysqlError(err)
+	return e != nil && (readOnly(err) ||
+		slices.Contains([]uint16{errDeadlock, errLockWait, errSnapshot}, e.Number))
+}

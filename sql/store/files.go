@@ -85,19 +85,6 @@ func (s *files) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) erro
 	return err
 }
 
-// countRows runs a query and counts its rows.
-func countRows(ctx context.Context, db querier, query string, args ...any) (n int, err error) {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		n++
-	}
-	return n, rows.Err()
-}
-
 // OfflineFiles returns the files that wait for a user; see im.FileStore.
 func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
 	var list []im.OfflineFile

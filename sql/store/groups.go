@@ -41,13 +41,6 @@ func groupFields(g *im.Group) []any {
 		&g.Updated, &g.LastChat}
 }
 
-// distinct returns ids in increasing order, each once.
-func distinct(ids []uint32) []uint32 {
-	ids = slices.Clone(ids)
-	slices.Sort(ids)
-	return slices.Compact(ids)
-}
-
 // CreateGroup creates a group; see im.GroupStore.
 func (s *groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
 	if err := im.CheckGroup(&g); err != nil {
@@ -205,7 +198,7 @@ func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 	for _, u := range result.Changed {
 		s.sessions.forgetSide(u, group, true)
 	}
-	s.members.cache.put(group, membership{result.Version, slices.Clone(result.Current)})
+	s.members.put(group, membership{result.Version, slices.Clone(result.Current)})
 	s.mirror.tell(ctx, owed)
 	return result, nil
 }

@@ -176,6 +176,13 @@ func (s *messageIDs) verify(ctx context.Context, list []*draw, epoch uint64) ([]
 	return fresh, nil
 }
 
+// compare compares the counter of a conversation with the table, unless it was compared in
+// this epoch.
+func (s *messageIDs) compare(ctx context.Context, c *conversation) error {
+	_, err := s.verify(ctx, []*draw{{c: c}}, s.db.epoch.now())
+	return err
+}
+
 // compareAnswers accepts, in a new epoch, the answers above the highest id in the table.
 func (s *messageIDs) compareAnswers(ctx context.Context, list []*draw, answers []int64,
 	epoch uint64) {

@@ -58,15 +58,24 @@ func claim(ctx context.Context, tx querier, name string) error {
 
 // lock takes a named lock on a connection. It fails with kind Busy after lockWait.
 func (s *databases) lock(ctx context.Context, conn *sql.Conn, name string) error {
-	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name,
-		lockWait).Scan(&got); err != nil {
-		return err
-	}
-	if got.Int64 != 1 {
+	got, err := s.lockWithin(ctx, conn, name, lockWait)
+	if err == nil && !got {
 		return im.Errorf(im.Busy, "lock %q was not free within %d s", name, lockWait)
 	}
-	return nil
+	return err
+}
+
+// tryLock takes a named lock on a connection if it is free.
+func (s *databases) tryLock(ctx context.Context, conn *sql.Conn, name string) (bool, error) {
+	return s.lockWithin(ctx, conn, name, 0)
+}
+
+// lockWithin waits for a named lock for a number of seconds, and reports whether it got it.
+func (s *databases) lockWithin(ctx context.Context, conn *sql.Conn, name string,
+	seconds int) (bool, error) {
+	var got sql.NullInt64
+	err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, ?)", s.locks+name, seconds).Scan(&got)
+	return got.Int64 == 1, err
 }
 
 // unlock releases a named lock. If the statement fails, the connection is closed, which

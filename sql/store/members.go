@@ -80,6 +80,9 @@ func (c *memberCache) put(group uint32, m membership) {
 	}
 }
 
+// put adds the members of a group to the cache.
+func (s *members) put(group uint32, m membership) { s.cache.put(group, m) }
+
 // checkSenders sets the error of messages to groups that do not exist, or whose members
 // do not include the sender.
 func (s *members) checkSenders(ctx context.Context, batch []*im.Message) error {
@@ -309,4 +312,23 @@ func (s *members) joinedGroups(ctx context.Context, users []uint32) ([]joinedGro
 		return rows.Err()
 	})
 	return list, s.db.dbError("read users' groups", err)
+}
+
+// joinTimes reads the members of a group with their times of joining.
+func joinTimes(ctx context.Context, db querier, group uint32) (map[uint32]uint32, error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+
+		"FROM IMGroupMember WHERE groupId=%d AND status=0", group))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	joined := map[uint32]uint32{}
+	for rows.Next() {
+		var user, at uint32
+		if err := rows.Scan(&user, &at); err != nil {
+			return nil, err
+		}
+		joined[user] = max(joined[user], at)
+	}
+	return joined, rows.Err()
 }

@@ -47,13 +47,13 @@ func (s *mirror) tell(ctx context.Context, c owedChange) {
 		}
 	}
 	if err == nil {
-		err = s.outbox.dropOwed(ctx, c.sl.owner, c.sl.seq)
+		err = s.outbox.drop(ctx, c.sl)
 	}
 	if err != nil {
 		s.db.m.changes.WithLabelValues("deferred").Inc()
 		s.db.log.Warn("a change of members waits for Redis in the outbox",
 			"group", c.owed.changes[0].group, "err", err)
-		s.outbox.retired.add(c.sl.owner)
+		s.outbox.leave(c.sl)
 	}
 }
 
@@ -101,7 +101,7 @@ func (s *mirror) applyChange(ctx context.Context, c memberChange) error {
 // applies the counts of those messages that are still in the outbox.
 func (s *mirror) startReading(ctx context.Context, c memberChange) error {
 	if c.version > 1 {
-		if err := s.countOwed(ctx, c.group); err != nil {
+		if err := s.outbox.countGroup(ctx, c.group); err != nil {
 			return err
 		}
 	}
@@ -126,43 +126,6 @@ var joins = redis.NewScript(`local j = redis.pcall('HGET', KEYS[1], 'joined')
 if j and (type(j) ~= 'string' or (tonumber(j) or 0) >= tonumber(ARGV[2])) then return 0 end
 redis.call('HSET', KEYS[1], 'count', ARGV[1], 'joined', ARGV[2])
 return 1`)
-
-// owedLimit bounds the outbox rows that are read for the counts of a group. The outbox
-// has one row per worker, and more only after Redis was unavailable.
-const owedLimit = 1000
-
-// countOwed applies the counts of a group that are in the outbox. The rows remain,
-// because their workers may be about to apply them too.
-func (s *mirror) countOwed(ctx context.Context, group uint32) error {
-	rows, err := s.outbox.readOwed(ctx, "TRUE", owedLimit)
-	if err != nil {
-		return s.db.dbError("read the outbox", err)
-	}
-	for _, r := range rows {
-		if !slices.ContainsFunc(r.owed.groups, func(g groupCount) bool {
-			return g.group == group
-		}) {
-			continue
-		}
-		if s.db.redis.cluster { // each key has its mark, and others may be unavailable
-			r.owed = r.owed.only(map[string]bool{groupKey(group): true})
-		}
-		if done, err := s.outbox.applied(ctx, r.owner, r.seq, r.owed); done || err != nil {
-			if err != nil {
-				return err
-			}
-			continue // nearly always
-		}
-		before, err := s.outbox.before(ctx, []owedRow{r})
-		if err != nil {
-			return err
-		}
-		if _, err := s.outbox.applyOwed(ctx, r, before); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // mirrorMembers writes to Redis which of the changed users are members by the current
 // rows.
@@ -192,25 +155,6 @@ func (s *mirror) mirrorMembers(ctx context.Context, c memberChange) error {
 		return nil
 	}
 	return s.db.dbError("mirror members", err)
-}
-
-// joinTimes reads the members of a group with their times of joining.
-func joinTimes(ctx context.Context, db querier, group uint32) (map[uint32]uint32, error) {
-	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+
-		"FROM IMGroupMember WHERE groupId=%d AND status=0", group))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	joined := map[uint32]uint32{}
-	for rows.Next() {
-		var user, at uint32
-		if err := rows.Scan(&user, &at); err != nil {
-			return nil, err
-		}
-		joined[user] = max(joined[user], at)
-	}
-	return joined, rows.Err()
 }
 
 // writeMirror writes the fields of the changed users. If the number of fields is then

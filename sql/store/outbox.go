@@ -103,6 +103,14 @@ func (s *outbox) retire(sl *slot) {
 	sl.owner, sl.seq, sl.applied = uuid.New(), 0, earlier{}
 }
 
+// leave leaves the last row of a slot, which is not used again, to housekeeping.
+func (s *outbox) leave(sl *slot) { s.retired.add(sl.owner) }
+
+// drop removes the last row of a slot, whose changes are applied.
+func (s *outbox) drop(ctx context.Context, sl *slot) error {
+	return s.dropOwed(ctx, sl.owner, sl.seq)
+}
+
 // settle applies the counts of a batch that was just committed. It does not fail: the
 // outbox keeps counts that Redis does not take, and housekeeping applies them later.
 func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
@@ -128,21 +136,6 @@ func (s *outbox) settle(ctx context.Context, sl *slot, owed dues) {
 	s.db.m.outbox.WithLabelValues("deferred").Inc()
 	s.db.log.Warn("unread counts wait for Redis in the outbox", "seq", sl.seq, "err", err)
 	s.retire(sl)
-}
-
-// run calls a hook if the test has set it.
-func (hooks) run(h func() error) error {
-	if h == nil {
-		return nil
-	}
-	return h()
-}
-
-// call calls a hook if the test has set it.
-func (hooks) call(h func()) {
-	if h != nil {
-		h()
-	}
 }
 
 // owners is a set of owners whose rows are recovered without waiting for OutboxAge. It
@@ -358,4 +351,41 @@ func (s *outbox) clearOutbox(ctx context.Context, slots []*slot) error {
 	_, err := s.db.master.ExecContext(ctx, "DELETE FROM IMUnreadOutbox WHERE owner IN ("+
 		hexList(ids)+")")
 	return err
+}
+
+// owedLimit bounds the outbox rows that are read for the counts of a group. The outbox
+// has one row per worker, and more only after Redis was unavailable.
+const owedLimit = 1000
+
+// countGroup applies the counts of a group that are in the outbox. The rows remain,
+// because their workers may be about to apply them too.
+func (s *outbox) countGroup(ctx context.Context, group uint32) error {
+	rows, err := s.readOwed(ctx, "TRUE", owedLimit)
+	if err != nil {
+		return s.db.dbError("read the outbox", err)
+	}
+	for _, r := range rows {
+		if !slices.ContainsFunc(r.owed.groups, func(g groupCount) bool {
+			return g.group == group
+		}) {
+			continue
+		}
+		if s.db.redis.cluster { // each key has its mark, and others may be unavailable
+			r.owed = r.owed.only(map[string]bool{groupKey(group): true})
+		}
+		if done, err := s.applied(ctx, r.owner, r.seq, r.owed); done || err != nil {
+			if err != nil {
+				return err
+			}
+			continue // nearly always
+		}
+		before, err := s.before(ctx, []owedRow{r})
+		if err != nil {
+			return err
+		}
+		if _, err := s.applyOwed(ctx, r, before); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"teamtalk/core/im"
@@ -36,15 +35,6 @@ func (s *outbox) finish(ctx context.Context, conn *sql.Conn, sl *slot, owed dues
 		return nil
 	}
 	return err
-}
-
-// refused reports whether err, of a COMMIT, means that nothing is committed. After any
-// other error something may be: a Galera node that lost its quorum meanwhile answers
-// 1180, an interrupted statement 1317.
-func refused(err error) bool {
-	e := mysqlError(err)
-	return e != nil && (readOnly(err) ||
-		slices.Contains([]uint16{errDeadlock, errLockWait, errSnapshot}, e.Number))
 }
 
 // outcomeTimeout bounds the look-up of a commit's outcome.
@@ -116,26 +106,4 @@ func (s *outbox) recovered(ctx context.Context, tx *sql.Tx, sl *slot, owed dues,
 		return table(ctx, tx)
 	}
 	return s.applied(ctx, sl.owner, sl.seq, owed)
-}
-
-// storedMessage returns the look-up of a message of a batch. A batch is stored whole, so
-// one of its messages tells. Its id may be that of another message, after Redis lost its
-// counters, so the sender, the time and the content count too.
-func storedMessage(it *item) stored {
-	return func(ctx context.Context, db querier) (bool, error) {
-		t := it.c.thread
-		where := fmt.Sprintf("relateId=%d AND fromId=%d", t.id, it.m.From)
-		if t.group {
-			where = fmt.Sprintf("groupId=%d AND userId=%d", t.id, it.m.From)
-		}
-		content := it.m.Data
-		if it.audio != 0 { // the row of the sound
-			content = fmt.Append(nil, it.audio)
-		}
-		var n int
-		err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE %s "+
-			"AND msgId=%d AND created=%d AND CAST(content AS BINARY)=x'%x'", t.table(), where,
-			it.id, it.m.Created, content)).Scan(&n)
-		return n > 0, err
-	}
 }

@@ -64,11 +64,3 @@ func markOf(mark *redis.StringCmd) (uint64, error) {
 	}
 	return markNumber(v)
 }
-
-// looksAgain waits before another try of a rebuild that met a batch that owes counts.
-func (s *rebuild) looksAgain(ctx context.Context, try int) error {
-	if h := s.db.hooks.owing; h != nil {
-		h()
-	}
-	return pause(ctx, try)
-}

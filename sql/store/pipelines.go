@@ -50,3 +50,6 @@ func nodeOf(ctx context.Context, client redis.UniversalClient, key string) strin
 	}
 	return node.Options().Addr
 }
+
+// pipelineSize bounds the number of commands in a pipeline.
+const pipelineSize = 2000

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -162,16 +161,4 @@ func (s *readMarks) begin(ctx context.Context) (since uint32, first bool, err er
 			"WHERE userId=0 AND peerId=0 AND type=0").Scan(&since)
 	}
 	return since, first, s.db.dbError("record the begin of read marks", err)
-}
-
-// lastGiven returns the highest message id that was given in a conversation: that of the
-// counter in Redis, or a higher one that this process knows.
-func (c *conversation) lastGiven(counter string) uint32 {
-	n, err := strconv.ParseUint(counter, 10, 32)
-	if err != nil {
-		n = 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return max(uint32(n), c.floor)
 }

@@ -225,3 +225,11 @@ func pace(ctx context.Context, lease *schema.Lease, began time.Time) error {
 	}
 	return lease.Keep(ctx)
 }
+
+// looksAgain waits before another try of a rebuild that met a batch that owes counts.
+func (s *rebuild) looksAgain(ctx context.Context, try int) error {
+	if h := s.db.hooks.owing; h != nil {
+		h()
+	}
+	return pause(ctx, try)
+}

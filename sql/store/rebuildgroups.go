@@ -22,7 +22,7 @@ func (s *rebuild) groups(ctx context.Context, lease *schema.Lease, since uint32,
 	for last := uint32(0); ; {
 		ids, err := numbers(ctx, s.db.master, fmt.Sprintf("SELECT id FROM IMGroup WHERE id>%d "+
 			"AND status=0 AND lastChated>=%d ORDER BY id LIMIT %d", last,
-			max(since, syncMargin)-syncMargin, groupsPage))
+			max(since, chatMargin)-chatMargin, groupsPage))
 		if err != nil || len(ids) == 0 {
 			return err
 		}

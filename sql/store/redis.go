@@ -221,3 +221,7 @@ func countOf(v string) int64 {
 	}
 	return max(n, 0)
 }
+
+// wrongType reports whether a key holds something other than counts. Such keys are
+// skipped.
+func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }

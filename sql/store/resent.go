@@ -15,9 +15,6 @@ import (
 // ack for it. The row of a message has what the client numbered it as, so the message is
 // recognised whichever process stored it first.
 
-// isNumbered reports whether a message can be recognised by how its client numbered it.
-func isNumbered(m *im.Message) bool { return m.SentAs != 0 && len(m.ClientID) == 0 }
-
 // mayBeResent reports whether a message is looked for before it is stored.
 func mayBeResent(m *im.Message) bool {
 	return isNumbered(m) && m.ResentWithin != 0

@@ -119,6 +119,19 @@ type script struct {
 	sent  bool // the first packet was sent
 }
 
+// newScript makes a script for a transaction of conn, which proof proves to be open. begun means
+// that the transaction is begun. buffer is used for the statements.
+func newScript(conn *sql.Conn, begun bool, p proof, buffer []byte) *script {
+	return &script{conn: conn, form: formOn(conn), begun: begun, proof: p, b: buffer[:0]}
+}
+
+// buffer returns the buffer of the script, for the next one.
+func (sc *script) buffer() []byte { return kept(sc.b) }
+
+// connection returns the connection of the transaction, for statements whose results are
+// needed. They follow a flush.
+func (sc *script) connection() *sql.Conn { return sc.conn }
+
 // keptBytes bounds the buffers that a slot keeps for a statement and for a script.
 // Batches of usual texts need less.
 const keptBytes = 256 << 10

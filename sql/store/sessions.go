@@ -104,7 +104,7 @@ func (s *sessions) touchedSessions(batch iter.Seq2[*im.Message, *conversation],
 			add(senders[k], m.From, m.To, pb.SessionType_SESSION_TYPE_GROUP)
 			continue
 		}
-		small, big := sides(c.key)
+		small, big := c.users()
 		add(c.sides[0], small, big, pb.SessionType_SESSION_TYPE_SINGLE)
 		add(c.sides[1], big, small, pb.SessionType_SESSION_TYPE_SINGLE)
 	}
@@ -271,24 +271,6 @@ func (s *sessions) listedRows(ctx context.Context, user, peer uint32,
 	t pb.SessionType) ([]uint32, error) {
 	return numbers(ctx, s.db.master, fmt.Sprintf("SELECT id FROM IMRecentSession "+
 		"WHERE userId=%d AND peerId=%d AND type=%d AND status=0 ORDER BY id", user, peer, t))
-}
-
-// numbers returns the values of the only column of a query.
-func numbers(ctx context.Context, db querier, query string) ([]uint32, error) {
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []uint32
-	for rows.Next() {
-		var n uint32
-		if err := rows.Scan(&n); err != nil {
-			return nil, err
-		}
-		list = append(list, n)
-	}
-	return list, rows.Err()
 }
 
 // forgetSide makes the next message write the session row, whatever its second.

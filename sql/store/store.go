@@ -13,7 +13,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"log/slog"
 	"sync"
 	"time"
@@ -69,25 +68,6 @@ type Options struct {
 	Now     func() time.Time      // this process's clock; nil: mono.Now
 
 	hooks hooks // points of failure, for tests
-}
-
-// hooks are points at which a test lets a process crash: a hook that returns an error
-// ends the batch at that point.
-type hooks struct {
-	// after the commit, before the unread counts are applied
-	afterCommit func() error
-	// after the counts are applied, before the outbox row is removed
-	afterCount func() error
-	commit     func(ctx context.Context, conn *sql.Conn) error // replaces the commit
-	// after the statements of a transaction, before its commit
-	beforeCommit func(ctx context.Context, conn *sql.Conn)
-	// before and after a batch draws its ids, and before it closes some
-	undrawn, drawn, closing func()
-	// a rebuild has found a count that a batch owes, and will look again
-	owing func()
-	// after the members are read for Redis, before they are written
-	mirror func() error
-	clock  func() time.Time // replaces the master's clock
 }
 
 // Store is an im.Store. Each of its parts has the methods of one subject. All parts share
@@ -175,7 +155,7 @@ func newStore(db *databases, o Options) (*Store, error) {
 	}
 	s.mirror = newMirror(db, s.outbox)
 	s.history = newHistory(db, s.conversations, s.members)
-	s.unread = newUnread(db, s.ids, s.members, s.history, s.marks)
+	s.unread = newUnread(db, s.conversations, s.ids, s.members, s.history, s.marks)
 	s.rebuild = newRebuild(db, s.ids, s.outbox, s.marks)
 	if s.sessions, err = newSessions(db, s.conversations, s.ids, s.members, s.history, s.unread,
 		o.Conversations); err != nil {

@@ -18,17 +18,12 @@ import (
 // A message to a group writes only the session row of its sender. SyncSessions writes the
 // rows of the other members, every few seconds, in one process at a time: for the groups
 // whose lastChated is at or after the mark last_update_group in Redis. The mark stays
-// syncMargin behind the clock, because lastChated may be committed later than its value.
+// chatMargin behind the clock, because lastChated may be committed later than its value.
 // This process remembers the groups that it has synchronised within the margin, and skips
 // them.
 
 // syncMark is the key of the time up to which sessions are written.
 const syncMark = "last_update_group"
-
-// syncMargin is the longest time, in seconds, between a group's lastChated and its commit.
-// C++ db_proxies write the time of a message, so for them it includes the lag of message
-// servers' clocks.
-const syncMargin = 60
 
 // syncLease is the name of the lease of the process that writes sessions. The rows are
 // right whatever the number of processes, so the lease is asked for before each group, and
@@ -87,12 +82,11 @@ func (s *sessions) SyncSessions(ctx context.Context) (int, error) {
 		return 0, s.db.dbError("synchronise sessions", err)
 	}
 	defer conn.Close()
-	var got sql.NullInt64
-	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK(?, 0)",
-		s.db.locks+"sync").Scan(&got); err != nil {
+	got, err := s.db.tryLock(ctx, conn, "sync")
+	if err != nil {
 		return 0, s.db.dbError("synchronise sessions", err)
 	}
-	if got.Int64 != 1 {
+	if !got {
 		s.db.m.syncs.WithLabelValues("passed").Inc()
 		return 0, nil
 	}
@@ -139,7 +133,7 @@ func (s *sessions) syncGroups(ctx context.Context, conn *sql.Conn,
 	if err != nil {
 		return 0, err
 	}
-	safe := uint32(max(s.db.time().Unix()-syncMargin, 0))
+	safe := uint32(max(s.db.time().Unix()-chatMargin, 0))
 	ahead := mark > safe // a C++ server leaves no margin, or a clock was ahead
 	if ahead {
 		mark = safe

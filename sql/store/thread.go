@@ -2,83 +2,12 @@ package store
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"log/slog"
 	"strconv"
 
-	"teamtalk/core/im"
 	"teamtalk/sql/schema"
 )
-
-// threadMessage is a message with its thread.
-type threadMessage struct {
-	in thread
-	im.Message
-}
-
-// readMessages runs a query for thread.columns, and reads the sounds of audio messages.
-func readMessages(ctx context.Context, db querier, query string) ([]threadMessage, error) {
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var list []threadMessage
-	for rows.Next() {
-		var m threadMessage
-		if err := rows.Scan(&m.in.group, &m.in.id, &m.ID, &m.From, &m.To, &m.Type, &m.Created,
-			&m.Data); err != nil {
-			return nil, err
-		}
-		list = append(list, m)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	rows.Close() // a transaction, or a pool of one, has one connection for this and the next query
-	return list, readAudio(ctx, db, list)
-}
-
-// plain returns the messages without their threads.
-func plain(list []threadMessage) []im.Message {
-	if len(list) == 0 {
-		return nil
-	}
-	messages := make([]im.Message, len(list))
-	for i := range list {
-		messages[i] = list[i].Message
-	}
-	return messages
-}
-
-// messagesWhere returns the messages of a thread that a condition selects, without
-// deleted ones.
-func messagesWhere(ctx context.Context, db querier, t thread,
-	where string) ([]threadMessage, error) {
-	return readMessages(ctx, db, fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0%s",
-		t.columns(), t.table(), t.column(), t.id, where))
-}
-
-// newestFirst selects messages of a thread backwards, from the newest or from an id,
-// after an offset. The index gives this order, so the query reads only the rows that it
-// returns. With one more column in the order, the database sorts the whole thread each
-// time. Before finalize an id may exist twice; the index then decides the order of the
-// two.
-const newestFirst = "%s ORDER BY msgId DESC LIMIT %d, %d"
-
-// messagesByID reads messages of a thread by their ids.
-func messagesByID(ctx context.Context, db querier, t thread,
-	ids []uint32) ([]threadMessage, error) {
-	var list []threadMessage
-	err := inChunks(distinct(ids), chunk, func(part []uint32) error {
-		some, err := messagesWhere(ctx, db, t, fmt.Sprintf(" AND msgId IN (%s) "+
-			"ORDER BY msgId, id", join(part)))
-		list = append(list, some...)
-		return err
-	})
-	return list, err
-}
 
 // thread identifies where messages are stored and numbered: under a relation or a group.
 type thread struct {

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"slices"
 	"strconv"
-	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/sql/schema"
@@ -228,33 +227,12 @@ func beginCreating(ctx context.Context, conn *sql.Conn, fresh []*touch) error {
 	return readSessions(ctx, conn, fresh)
 }
 
-// rollBack ends the transaction of a connection. If the statement fails, the connection
-// is closed, which ends the transaction.
-func rollBack(ctx context.Context, conn *sql.Conn) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lockWait*time.Second)
-	defer cancel()
-	if _, err := conn.ExecContext(ctx, "ROLLBACK"); err != nil {
-		discard(conn)
-	}
-}
-
-// discard makes database/sql close a connection instead of keeping it. The server then
-// ends its transaction.
-func discard(conn *sql.Conn) { conn.Raw(func(any) error { return errDiscard }) }
-
-// commitOn commits the transaction of a connection.
-func commitOn(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, "COMMIT")
-	return err
-}
-
 // write begins a transaction and sends its statements, each over sorted keys. They go as
 // one script, except statements whose result is needed.
 func (s *messages) write(ctx context.Context, conn *sql.Conn, sl *slot, items []*item,
 	p *plan) error {
-	sc := &script{conn: conn, form: formOn(conn), begun: p.begun, proof: sl.proof(),
-		b: sl.script[:0]}
-	defer func() { sl.script = kept(sc.b) }()
+	sc := newScript(conn, p.begun, sl.proof(), sl.script)
+	defer func() { sl.script = sc.buffer() }()
 	if !p.begun {
 		if err := sc.add(ctx, []byte("START TRANSACTION")); err != nil {
 			return err
@@ -346,4 +324,26 @@ func insertMessages(ctx context.Context, tx execer, sl *slot, rows []*item) erro
 	}
 	sl.buf = kept(b)
 	return tx.add(ctx, b)
+}
+
+// storedMessage returns the look-up of a message of a batch. A batch is stored whole, so
+// one of its messages tells. Its id may be that of another message, after Redis lost its
+// counters, so the sender, the time and the content count too.
+func storedMessage(it *item) stored {
+	return func(ctx context.Context, db querier) (bool, error) {
+		t := it.c.thread
+		where := fmt.Sprintf("relateId=%d AND fromId=%d", t.id, it.m.From)
+		if t.group {
+			where = fmt.Sprintf("groupId=%d AND userId=%d", t.id, it.m.From)
+		}
+		content := it.m.Data
+		if it.audio != 0 { // the row of the sound
+			content = fmt.Append(nil, it.audio)
+		}
+		var n int
+		err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT COUNT(*) FROM %s WHERE %s "+
+			"AND msgId=%d AND created=%d AND CAST(content AS BINARY)=x'%x'", t.table(), where,
+			it.id, it.m.Created, content)).Scan(&n)
+		return n > 0, err
+	}
 }

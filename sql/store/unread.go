@@ -25,7 +25,9 @@ import (
 
 // unread is the part that reads and clears unread counts.
 type unread struct {
-	db      *databases
+	db            *databases
+	conversations *conversations
+
 	ids     *messageIDs
 	members *members
 	history *history
@@ -35,15 +37,9 @@ type unread struct {
 }
 
 // newUnread makes the part.
-func newUnread(db *databases, ids *messageIDs, members *members, history *history,
-	marks *readMarks) *unread {
-	return &unread{db: db, ids: ids, members: members, history: history, marks: marks}
-}
-
-// peerKey identifies a conversation in a user's list.
-type peerKey struct {
-	peer uint32
-	kind pb.SessionType
+func newUnread(db *databases, conversations *conversations, ids *messageIDs, members *members,
+	history *history, marks *readMarks) *unread {
+	return &unread{db: db, conversations: conversations, ids: ids, members: members, history: history, marks: marks}
 }
 
 // UnreadCounts returns the user's unread conversations; see im.MessageStore. Counts come
@@ -109,9 +105,6 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 	return totals, nil
 }
 
-// pipelineSize bounds the number of commands in a pipeline.
-const pipelineSize = 2000
-
 // countsOf returns the counts between users and the counts of their groups.
 func (s *unread) countsOf(ctx context.Context, users []uint32, joined []joinedGroup) (
 	peers, groups []count, err error) {
@@ -161,10 +154,6 @@ func (s *unread) peerCounts(ctx context.Context, users []uint32, left *leftOut) 
 	})
 	return list, err
 }
-
-// wrongType reports whether a key holds something other than counts. Such keys are
-// skipped.
-func wrongType(err error) bool { return redis.HasErrorPrefix(err, "WRONGTYPE") }
 
 // groupCounts returns the numbers of unread messages in users' groups, without zeros.
 func (s *unread) groupCounts(ctx context.Context, joined []joinedGroup, left *leftOut) ([]count,
@@ -280,11 +269,11 @@ func (s *unread) lowerCount(ctx context.Context, j joinedGroup, read string) err
 // ClearUnread sets user's unread count for peer to zero, and notes the read mark.
 func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
 	// Nearly always from the cache. Without it the count is cleared without a mark.
-	c, _ := s.history.conversations.conversationOf(ctx, s.db.master, user, peer)
+	c, _ := s.conversations.conversationOf(ctx, s.db.master, user, peer)
 	if c != nil {
 		// After a failover the counter may be lower than the last id. Without an answer of the
 		// database the mark may then be too low: too many messages are unread after a loss.
-		_, _ = s.ids.verify(ctx, []*draw{{c: c}}, s.db.epoch.now())
+		_ = s.ids.compare(ctx, c)
 	}
 	var last *redis.StringCmd
 	var cleared *redis.IntCmd
