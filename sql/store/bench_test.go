@@ -104,7 +104,7 @@ func appendBatches(b *testing.B, s *Store, size int, batch func(worker, n int) [
 					return
 				}
 				list := batch(w, n)
-				s.messages.AppendMessages(context.Background(), list)
+				s.AppendMessages(context.Background(), list)
 				for _, m := range list {
 					if m.Err != nil {
 						b.Error(m.Err)

@@ -183,7 +183,7 @@ func TestCancelledAnywhere(t *testing.T) {
 						Audio: &im.Audio{Path: fmt.Sprintf("c %v %d", after, n)}})
 					ctx, cancel := context.WithCancel(context.Background())
 					p.at(n, "", after, cancel)
-					s.messages.AppendMessages(ctx, batch)
+					s.AppendMessages(ctx, batch)
 					met = p.at(0, "", false, nil)
 					cancel()
 					next := text(u[0], u[1], fmt.Sprintf("next %v %d", after, n))
@@ -214,12 +214,12 @@ func TestAppendPanics(t *testing.T) {
 					t.Error("no panic")
 				}
 			}()
-			s.messages.AppendMessages(context.Background(), []*im.Message{lost})
+			s.AppendMessages(context.Background(), []*im.Message{lost})
 		}()
 		s.db.hooks.commit = nil
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		next := text(u[0], u[1], "next")
-		s.messages.AppendMessages(ctx, []*im.Message{next})
+		s.AppendMessages(ctx, []*im.Message{next})
 		cancel()
 		if next.Err != nil {
 			t.Fatalf("after a panic: %v", next.Err)

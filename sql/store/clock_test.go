@@ -77,7 +77,7 @@ func TestKnownUsersExpire(t *testing.T) {
 	own.by.Store(int64(-time.Hour))
 	passed.Store(int64(knownTTL))
 	m := text(u[0], u[1], "y")
-	if s.messages.AppendMessages(t.Context(), []*im.Message{m}); im.KindOf(m.Err) != im.Invalid {
+	if s.AppendMessages(t.Context(), []*im.Message{m}); im.KindOf(m.Err) != im.Invalid {
 		t.Errorf("a text to a departed user: %v", m.Err)
 	}
 }

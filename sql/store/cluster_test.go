@@ -222,7 +222,7 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	for _, to := range dead {
 		for {
 			m := text(u[0], to, "after")
-			if s.messages.AppendMessages(context.Background(), []*im.Message{m}); m.Err == nil {
+			if s.AppendMessages(context.Background(), []*im.Message{m}); m.Err == nil {
 				break
 			}
 			// The client asks for a slot map every 100 ms, and a load takes about 1 ms. The
@@ -259,7 +259,7 @@ func storeBeside(t *testing.T, s *Store, u, dead []uint32) map[uint32]uint32 {
 			stored[to] = max(stored[to], 1)
 		}
 		start := time.Now()
-		s.messages.AppendMessages(context.Background(), batch)
+		s.AppendMessages(context.Background(), batch)
 		slowest = max(slowest, time.Since(start))
 		for _, m := range batch {
 			switch {

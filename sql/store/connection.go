@@ -205,3 +205,11 @@ func commitOn(ctx context.Context, conn *sql.Conn) error {
 	_, err := conn.ExecContext(ctx, "COMMIT")
 	return err
 }
+
+// setFormOf makes the transactions of a connection take a form. It is for tests.
+func setFormOf(conn *sql.Conn, f form) error {
+	return conn.Raw(func(c any) error {
+		c.(*connection).form = f
+		return nil
+	})
+}

@@ -74,7 +74,7 @@ func TestConnectionsKilled(t *testing.T) {
 		senders.Go(func() {
 			for range 12 {
 				batch := texts(u[w], u[w+4], 5)
-				s.messages.AppendMessages(context.Background(), batch)
+				s.AppendMessages(context.Background(), batch)
 				if batch[0].Err != nil {
 					continue
 				}

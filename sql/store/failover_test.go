@@ -107,7 +107,7 @@ func TestMasterDemoted(t *testing.T) {
 	for range e.o.Workers {
 		wg.Go(func() {
 			batch := texts(u[0], u[1], 3)
-			s.messages.AppendMessages(context.Background(), batch)
+			s.AppendMessages(context.Background(), batch)
 			for _, m := range batch {
 				if m.Err != nil {
 					t.Errorf("after the change: %v", m.Err)
@@ -124,7 +124,7 @@ func TestMasterDemoted(t *testing.T) {
 // fill opens all connections of the pool.
 func fill(t *testing.T, s *Store) {
 	t.Helper()
-	for range s.db.o.Workers {
+	for range s.o.Workers {
 		conn, err := s.db.master.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -37,7 +37,7 @@ func TestFreshPairsFromBothSides(t *testing.T) {
 						for i := worker; i < len(pairs); i += 4 {
 							p := pairs[i]
 							m := text(p[side], p[1-side], "hello")
-							if s[side].messages.AppendMessages(context.Background(),
+							if s[side].AppendMessages(context.Background(),
 								[]*im.Message{m}); m.Err != nil {
 								t.Errorf("%d to %d: %v", m.From, m.To, m.Err)
 							}
@@ -161,7 +161,7 @@ func TestRedisDown(t *testing.T) {
 	send(t, s, texts(u[0], u[1], 2)...)
 	e.redis.Stop()
 	batch := texts(u[0], u[1], 3)
-	s.messages.AppendMessages(context.Background(), batch)
+	s.AppendMessages(context.Background(), batch)
 	for _, m := range batch {
 		if im.KindOf(m.Err) != im.Unavailable || m.Err == nil {
 			t.Errorf("without Redis: %v, want kind unavailable", m.Err)

@@ -102,7 +102,7 @@ func TestGaleraRows(t *testing.T) {
 			m := text(u[n], u[n+1], fmt.Sprint("to one ", n, i))
 			g := text(u[n], group, fmt.Sprint("to all ", n, i))
 			g.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
-			s.messages.AppendMessages(context.Background(), []*im.Message{m, g})
+			s.AppendMessages(context.Background(), []*im.Message{m, g})
 			if m.Err != nil || g.Err != nil {
 				t.Errorf("round %d: %v, %v", n, m.Err, g.Err)
 			}

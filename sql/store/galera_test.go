@@ -95,7 +95,7 @@ func TestGaleraConflicts(t *testing.T) {
 					batch[i] = text(u[from], u[to], fmt.Sprintf("%d %d %d", w, n, i))
 					batch[i].ClientID = fmt.Append(nil, w, n, i)
 				}
-				stores[w%2].messages.AppendMessages(context.Background(), batch)
+				stores[w%2].AppendMessages(context.Background(), batch)
 				mu.Lock()
 				sent = append(sent, batch...)
 				mu.Unlock()
@@ -269,7 +269,7 @@ func TestGaleraLostCommit(t *testing.T) {
 		p.mu.Unlock()
 		for i := range 2 {
 			m := text(u[0], u[1], fmt.Sprintf("%d %d", n, i))
-			s.messages.AppendMessages(t.Context(), []*im.Message{m})
+			s.AppendMessages(t.Context(), []*im.Message{m})
 			sent = append(sent, m)
 		}
 	}
@@ -304,7 +304,7 @@ func TestGaleraSyncsOnce(t *testing.T) {
 	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
 	send(t, s, m)
 	other.sync(t)
-	lease, err := schema.TakeLease(t.Context(), other.db, syncLease, time.Minute)
+	lease, err := schema.TakeLease(t.Context(), other.db, "sync", time.Minute)
 	if err != nil || lease == nil {
 		t.Fatalf("%v, %v", lease, err)
 	}

@@ -167,7 +167,7 @@ func TestChangesByCPPServers(t *testing.T) {
 		"WHERE groupId=%d AND userId=%d", now, g, u[1]))
 	e.exec(t, fmt.Sprintf("UPDATE IMGroup SET version=version+1, userCnt=2 WHERE id=%d", g))
 	in, out := groupText(u[2], g, "in"), groupText(u[1], g, "out")
-	s.messages.AppendMessages(t.Context(), []*im.Message{in, out})
+	s.AppendMessages(t.Context(), []*im.Message{in, out})
 	if in.Err != nil || in.GroupVersion != 2 {
 		t.Errorf("message of an added user: version %d, %v", in.GroupVersion, in.Err)
 	}
@@ -203,7 +203,7 @@ func TestChangesByCPPServers(t *testing.T) {
 	}
 	e.exec(t, fmt.Sprintf("UPDATE IMGroup SET status=1 WHERE id=%d", g))
 	m := groupText(u[0], g, "gone")
-	s.messages.AppendMessages(t.Context(), []*im.Message{m})
+	s.AppendMessages(t.Context(), []*im.Message{m})
 	if im.KindOf(m.Err) != im.Invalid || m.Err == nil {
 		t.Errorf("a group that was removed: %v", m.Err)
 	}
@@ -229,7 +229,7 @@ func TestMembersChangedTogether(t *testing.T) {
 					t.Error(err)
 				}
 				m := groupText(u[0], g, "between")
-				if s.messages.AppendMessages(context.Background(), []*im.Message{m}); m.Err != nil {
+				if s.AppendMessages(context.Background(), []*im.Message{m}); m.Err != nil {
 					t.Error(m.Err)
 				}
 			}

@@ -43,7 +43,7 @@ func users(t testing.TB, s *Store, n int) []uint32 {
 // send stores messages that must all be stored.
 func send(t testing.TB, s *Store, batch ...*im.Message) {
 	t.Helper()
-	s.messages.AppendMessages(context.Background(), batch)
+	s.AppendMessages(context.Background(), batch)
 	for i, m := range batch {
 		if m.Err != nil {
 			t.Fatalf("message %d: %v", i, m.Err)

@@ -90,7 +90,7 @@ func TestClientIDTwoProcesses(t *testing.T) {
 		for i := range s {
 			m[i].ClientID = fmt.Appendf(nil, "id %d", round)
 			wg.Go(func() {
-				s[i].messages.AppendMessages(context.Background(),
+				s[i].AppendMessages(context.Background(),
 					[]*im.Message{m[i]})
 			})
 		}

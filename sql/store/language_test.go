@@ -27,7 +27,7 @@ func TestResendsInAnotherLanguage(t *testing.T) {
 			both[i].ClientID = fmt.Appendf(nil, "id %d", n)
 			wg.Go(func() {
 				<-start
-				stores[i].messages.AppendMessages(context.Background(), both[i:i+1])
+				stores[i].AppendMessages(context.Background(), both[i:i+1])
 			})
 		}
 		close(start)

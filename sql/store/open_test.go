@@ -53,7 +53,7 @@ func TestMetrics(t *testing.T) {
 	e.refuse(t, "bad")
 	batch := texts(u[0], u[1], 4)
 	batch[1].Data = []byte("bad")
-	s.messages.AppendMessages(t.Context(), batch)
+	s.AppendMessages(t.Context(), batch)
 	for name, want := range map[string]float64{"rows": testutil.ToFloat64(s.db.m.rows) - 3,
 		"bisects": testutil.ToFloat64(s.db.m.bisects) - 2,
 		"failed":  testutil.ToFloat64(s.db.m.failed.WithLabelValues("internal")) - 1} {
@@ -79,7 +79,7 @@ func TestClosed(t *testing.T) {
 		}
 	}
 	m := text(u[0], u[1], "late")
-	if s.messages.AppendMessages(t.Context(), []*im.Message{m}); m.Err == nil ||
+	if s.AppendMessages(t.Context(), []*im.Message{m}); m.Err == nil ||
 		im.KindOf(m.Err) != im.Closed {
 		t.Errorf("after Close: %v, want kind closed", m.Err)
 	}

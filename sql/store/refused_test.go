@@ -95,7 +95,7 @@ func wantRefused(t *testing.T, s *Store, user, peer, group uint32) {
 		},
 		"append": func(ctx context.Context) error {
 			m := text(user, peer, "refused")
-			s.messages.AppendMessages(ctx, []*im.Message{m})
+			s.AppendMessages(ctx, []*im.Message{m})
 			return m.Err
 		},
 	} {

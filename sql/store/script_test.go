@@ -47,13 +47,13 @@ func BenchmarkForms(b *testing.B) {
 // setForm sets the form of transactions on all connections of the pool.
 func setForm(t testing.TB, s *Store, f form) {
 	t.Helper()
-	for range s.db.o.Workers {
+	for range s.o.Workers {
 		conn, err := s.db.master.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close() // at the end, so that each connection is taken once
-		if err := conn.Raw(func(c any) error { c.(*connection).form = f; return nil }); err != nil {
+		if err := setFormOf(conn, f); err != nil {
 			t.Fatal(err)
 		}
 	}

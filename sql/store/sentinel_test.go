@@ -23,7 +23,7 @@ func TestSentinel(t *testing.T) {
 	for n := range 3 {
 		r.Await("the store to follow", func() bool {
 			m := text(u[0], u[1], "more")
-			s.messages.AppendMessages(t.Context(), []*im.Message{m})
+			s.AppendMessages(t.Context(), []*im.Message{m})
 			if m.Err != nil {
 				return false // a connection led to the former master
 			}

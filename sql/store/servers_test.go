@@ -15,12 +15,11 @@ func TestEvictionIsReported(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	e.redis.Do("CONFIG SET maxmemory-policy allkeys-lru")
+	var log bytes.Buffer
+	e.o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s := e.store(t)
 	s.stop() // ends housekeeping, which calls checkEviction too
 	s.running.Wait()
-	var log bytes.Buffer
-	s.db.log = slog.New(slog.NewTextHandler(&log, nil))
-	s.db.eviction = eviction{}
 	for _, step := range []struct {
 		policy string
 		logs   int // so far

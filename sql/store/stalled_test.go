@@ -87,12 +87,12 @@ func (e *env) overtake(t *testing.T, slow, other *Store, at string, locks bool,
 	}
 	go func() {
 		defer close(slowDone)
-		slow.messages.AppendMessages(t.Context(), []*im.Message{first})
+		slow.AppendMessages(t.Context(), []*im.Message{first})
 	}()
 	<-p.reached
 	go func() {
 		defer close(done)
-		other.messages.AppendMessages(t.Context(), []*im.Message{repeat})
+		other.AppendMessages(t.Context(), []*im.Message{repeat})
 	}()
 	select {
 	case <-proceeds:

@@ -306,7 +306,7 @@ func TestSyncTogether(t *testing.T) {
 				sending.Go(func() {
 					for n := range 40 {
 						m := groupText(u[(n+i)%6], groups[n%6], "x")
-						if s.messages.AppendMessages(context.Background(),
+						if s.AppendMessages(context.Background(),
 							[]*im.Message{m}); m.Err != nil {
 							t.Error(m.Err)
 						}

@@ -111,12 +111,12 @@ func TestMembersFromBeforeAnUpgrade(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := groupText(4, 7, fmt.Sprint(i)) // a member in every second round
-		s.messages.AppendMessages(t.Context(), []*im.Message{m})
+		s.AppendMessages(t.Context(), []*im.Message{m})
 		if (m.Err == nil) != (how == add) {
 			t.Fatalf("round %d: the message of user 4 has error %v", i, m.Err)
 		}
 		m = groupText(3, 7, fmt.Sprint(i))
-		if s.messages.AppendMessages(t.Context(), []*im.Message{m}); m.Err != nil {
+		if s.AppendMessages(t.Context(), []*im.Message{m}); m.Err != nil {
 			refused++
 		}
 	}
@@ -124,6 +124,6 @@ func TestMembersFromBeforeAnUpgrade(t *testing.T) {
 	t.Logf("%d of %d messages of user 3 were refused", refused, rounds)
 
 	change(t, s, 7, add, 4)
-	s.messages.AppendMessages(t.Context(), []*im.Message{groupText(3, 7, "last")})
+	s.AppendMessages(t.Context(), []*im.Message{groupText(3, 7, "last")})
 	e.wantMembers(t, s, "[1 2 3 4]")
 }

@@ -12,7 +12,7 @@ import (
 // mark returns the mark of the directory, which C++ servers read.
 func (e *env) mark(t *testing.T) int64 {
 	t.Helper()
-	v := e.redis.Do("GET " + directoryMark)
+	v := e.redis.Do("GET total_user_update")
 	if v == "" {
 		return 0
 	}
@@ -65,11 +65,11 @@ func TestDirectoryMark(t *testing.T) {
 	check("SetPassword", true, func() error { return s.SetPassword(ctx, user, "x", "y") })
 	check("SetPushShield", false, func() error { return s.SetPushShield(ctx, user, true) })
 	future := e.clock.now().Add(time.Hour).Unix()
-	e.redis.Do(fmt.Sprintf("SET %s %d", directoryMark, future))
+	e.redis.Do(fmt.Sprintf("SET total_user_update %d", future))
 	check("SetSignInfo before a later mark", false, func() error {
 		return s.SetSignInfo(ctx, user, "y")
 	})
-	e.redis.Do("SET " + directoryMark + " nonsense")
+	e.redis.Do("SET total_user_update nonsense")
 	if err := s.SetSignInfo(ctx, user, "z"); err != nil || e.mark(t) == 0 {
 		t.Errorf("over nonsense: %v, mark %d", err, e.mark(t))
 	}
