@@ -93,6 +93,11 @@ func forbidden(dir, imp string, test bool) string {
 	to := strings.TrimPrefix(strings.TrimPrefix(imp, module), "/")
 	from, target := top(dir), top(to)
 	toLevel, known := levels[target]
+	if under(to, "sql/store") {
+		if why := forbiddenPart(dir, to); why != "" {
+			return why
+		}
+	}
 	switch {
 	case !known:
 		return "no such folder"
@@ -266,6 +271,16 @@ var ruleCases = []struct {
 	{"sql/store", "teamtalk/core/im", false, allowed},
 	{"sql/store", "teamtalk/sql/schema", false, allowed},
 	{"sql/store", "github.com/redis/go-redis/v9", false, allowed},
+	{"sql/store", "teamtalk/sql/store/outbox", false, allowed},
+	{"sql/store/groups", "teamtalk/sql/store/outbox", false, allowed},
+	{"sql/store/outbox", "teamtalk/sql/store/groups", false, refused},
+	{"sql/store/outbox", "teamtalk/sql/store/conversation", false, refused},
+	{"sql/store/outbox", "teamtalk/sql/store", true, refused},
+	{"sql/store/outbox", "teamtalk/sql/store/new", false, refused},
+	{"sql/store/new", "teamtalk/sql/store/database", false, refused},
+	{"sql/ceiling", "teamtalk/sql/store/redisconn", false, allowed},
+	{"sql/ceiling", "teamtalk/sql/store/database", false, refused},
+	{"cmd/teamtalk", "teamtalk/sql/store/unread", false, refused},
 	{"sql/store", "teamtalk/pool", false, refused},
 	{"sql/store", "teamtalk/handlers/dbproxy", false, refused},
 	{"sql/storetest", "testing", false, allowed},

@@ -42,7 +42,6 @@ var largePackages = []large{
 	{"bench", 5200, "one load generator: all its loads share the loop of a worker"},
 	{"bench/report", 3400, "one result in all its forms: terminal, live view, page, comparison"},
 	{"sql/embedded", 3100, "an im.Store on one database file: its parts share the writer"},
-	{"sql/store", 10800, "its parts share one transaction script, one Redis and one outbox"},
 	{"sql/storetest", 6300, "the contract of im.Store, a file for each part of the stores"},
 }
 

@@ -14,16 +14,16 @@ import (
 // Everywhere else a step of the wall clock must not change a duration: times are compared
 // with Sub, Before and After, or as numbers of core/mono.
 var wallClock = map[string]string{
-	"bench/":                    "compares the clocks of several machines",
-	"core/mono/mono.go":         "its start",
-	"core/mono/steady.go":       "the reading of another clock",
-	"core/blob/folder.go":       "a tag of a file's time on disk",
-	"core/session/loop.go":      "milliseconds from the loop's begin on, with Sub",
-	"handlers/msg/turns/repeat": "times in the database, with a margin",
-	"sql/store/kept.go":         "an order, which an owner makes never go back",
-	"sql/store/sync.go":         "times in the database, with a margin",
-	"sql/store/clientids.go":    "times in the database, a day long",
-	"handlers/dbproxy/settle":   "times in the database, with a margin",
+	"bench/":                          "compares the clocks of several machines",
+	"core/mono/mono.go":               "its start",
+	"core/mono/steady.go":             "the reading of another clock",
+	"core/blob/folder.go":             "a tag of a file's time on disk",
+	"core/session/loop.go":            "milliseconds from the loop's begin on, with Sub",
+	"handlers/msg/turns/repeat":       "times in the database, with a margin",
+	"sql/store/outbox/kept.go":        "an order, which an owner makes never go back",
+	"sql/store/sessions/sync.go":      "times in the database, with a margin",
+	"sql/store/messages/clientids.go": "times in the database, a day long",
+	"handlers/dbproxy/settle":         "times in the database, with a margin",
 }
 
 // wallNames are the methods of time.Time that return its wall time as a number, first the one in

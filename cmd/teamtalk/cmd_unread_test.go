@@ -11,6 +11,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/store"
+	"teamtalk/sql/store/redisconn"
 )
 
 // TestUnreadRebuild runs the command on both stores. On MySQL it restores a count that Redis
@@ -46,7 +47,7 @@ func TestUnreadRebuild(t *testing.T) {
 			t.Fatal(list[0].Err)
 		}
 		rebuilt("0 counts raised, in 2 sides")
-		client := store.Connect(store.Instance{Addrs: cfg.Redis.Addrs}, 1)
+		client := redisconn.Connect(store.Instance{Addrs: cfg.Redis.Addrs}, 1)
 		defer client.Close()
 		if err := client.Del(t.Context(), "unread_2").Err(); err != nil {
 			t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"teamtalk/proto/pb"
 	"teamtalk/sql/schema"
 	"teamtalk/sql/store"
+	"teamtalk/sql/store/redisconn"
 )
 
 // dropTimeout bounds the removal of the database and the keys.
@@ -121,7 +122,7 @@ func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string,
 
 // connectRedis connects to Redis and checks that it answers.
 func (b *mysqlBed) connectRedis(ctx context.Context, r store.Instance, connections int) error {
-	b.redis = store.Connect(r, connections)
+	b.redis = redisconn.Connect(r, connections)
 	if err := b.redis.Ping(ctx).Err(); err != nil {
 		return errors.Join(im.WithKind(im.Unavailable, "Redis", err), b.redis.Close())
 	}

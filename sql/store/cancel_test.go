@@ -16,6 +16,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/store/database"
 )
 
 // spy is a proxy between a store and MySQL. It calls a function at the n-th command that
@@ -151,7 +152,7 @@ func wantStored(t *testing.T, s *Store, a, b uint32, sent []*im.Message) {
 		switch {
 		case m.Err == nil && id != m.ID:
 			t.Errorf("%q was acked with id %d, stored with %d", name(m), m.ID, id)
-		case m.Err != nil && id != 0 && !errors.Is(m.Err, errOutcome):
+		case m.Err != nil && id != 0 && !errors.Is(m.Err, database.ErrOutcome):
 			t.Errorf("%q is stored, but the sender was told: %v", name(m), m.Err)
 		}
 	}
@@ -207,7 +208,7 @@ func TestAppendPanics(t *testing.T) {
 	u := users(t, s, 2)
 	lost := text(u[0], u[1], "lost")
 	for range 3 {
-		s.db.hooks.commit = func(context.Context, *sql.Conn) error { panic("in the commit") }
+		s.db.Hooks.Commit = func(context.Context, *sql.Conn) error { panic("in the commit") }
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -216,7 +217,7 @@ func TestAppendPanics(t *testing.T) {
 			}()
 			s.AppendMessages(context.Background(), []*im.Message{lost})
 		}()
-		s.db.hooks.commit = nil
+		s.db.Hooks.Commit = nil
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		next := text(u[0], u[1], "next")
 		s.AppendMessages(ctx, []*im.Message{next})
@@ -247,7 +248,7 @@ func TestLockWait(t *testing.T) {
 	s, p := e.spied(t)
 	u := users(t, s, 2)
 	send(t, s, text(u[0], u[1], "first"))
-	conn, err := s.db.master.Conn(t.Context())
+	conn, err := s.db.Master.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

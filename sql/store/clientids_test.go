@@ -19,7 +19,7 @@ func TestOldClientIDsRemoved(t *testing.T) {
 		send(t, s, m)
 		e.clock.ahead.Add(int64(im.ClientIDTTL) * int64(time.Second) / 2)
 	}
-	if err := s.messages.forgetClientIDs(t.Context()); err != nil {
+	if err := s.messages.ForgetClientIDs(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if left := e.names(t, "SELECT clientMsgId FROM IMClientMsgId"); len(left) != 1 ||

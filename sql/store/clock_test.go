@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
+	"teamtalk/sql/store/directory"
 )
 
 // wallStep is the clock of a process that a test steps by a time.Duration. Its monotonic
@@ -21,7 +22,7 @@ func (w *wallStep) now() time.Time { return mono.Step(time.Now(), time.Duration(
 // keeps the time of its last answer misses no change.
 func TestTimesFollowTheMaster(t *testing.T) {
 	e := newEnv(t)
-	e.o.hooks.clock = nil
+	e.o.hooks.Clock = nil
 	own := &wallStep{}
 	e.o.Now = own.now
 	s := e.store(t)
@@ -55,7 +56,7 @@ func TestTimesFollowTheMaster(t *testing.T) {
 		for what, at := range map[string]uint32{"session": list[0].Updated,
 			"other session": list[1].Updated, "group": groups[0].Updated,
 			"last chat": groups[0].LastChat, "user": changed[0].Updated,
-			"store": uint32(s.db.Now().Unix())} {
+			"store": uint32(s.db.Earliest().Unix())} {
 			if off := now.Sub(time.Unix(int64(at), 0)); off.Abs() > time.Minute {
 				t.Errorf("step of %v: the time of the %s is off by %v", step, what, off)
 			}
@@ -75,7 +76,7 @@ func TestKnownUsersExpire(t *testing.T) {
 	send(t, s, text(u[0], u[1], "x"))
 	e.exec(t, fmt.Sprintf("UPDATE IMUser SET status=%d WHERE id=%d", im.StatusDeparted, u[1]))
 	own.by.Store(int64(-time.Hour))
-	passed.Store(int64(knownTTL))
+	passed.Store(int64(directory.KnownTTL))
 	m := text(u[0], u[1], "y")
 	if s.AppendMessages(t.Context(), []*im.Message{m}); im.KindOf(m.Err) != im.Invalid {
 		t.Errorf("a text to a departed user: %v", m.Err)
@@ -85,10 +86,10 @@ func TestKnownUsersExpire(t *testing.T) {
 // TestClockIgnoresTheTimeZone reads the master's clock in a session with a time zone.
 func TestClockIgnoresTheTimeZone(t *testing.T) {
 	e := newEnv(t)
-	e.o.hooks.clock = nil
+	e.o.hooks.Clock = nil
 	e.o.Master += "?time_zone=%27%2B05%3A30%27"
 	s := e.store(t)
-	if now := s.db.Now(); time.Until(now).Abs() > time.Minute {
+	if now := s.db.Earliest(); time.Until(now).Abs() > time.Minute {
 		t.Errorf("the store's time is %v", now)
 	}
 }
@@ -97,7 +98,7 @@ func TestClockIgnoresTheTimeZone(t *testing.T) {
 // runs. A client that keeps the time of its last answer misses no change afterwards.
 func TestMasterStepsBackWhileStopped(t *testing.T) {
 	e := newEnv(t)
-	e.o.hooks.clock = nil
+	e.o.hooks.Clock = nil
 	s := e.open(t)
 	u := users(t, s, 3)
 	send(t, s, text(u[0], u[1], "x"))
@@ -115,7 +116,7 @@ func TestMasterStepsBackWhileStopped(t *testing.T) {
 	if err != nil || len(list) != 2 {
 		t.Errorf("since %d: %+v, %v", told, list, err)
 	}
-	if now := s.db.Now().Unix(); now < int64(told) {
+	if now := s.db.Earliest().Unix(); now < int64(told) {
 		t.Errorf("the store's time is %d, after %d", now, told)
 	}
 }

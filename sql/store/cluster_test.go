@@ -20,6 +20,8 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/rediscluster"
+	"teamtalk/sql/store/outbox"
+	"teamtalk/sql/store/redisconn"
 )
 
 // clusterEnv makes a database, and a Redis Cluster of three masters and a replica.
@@ -71,8 +73,9 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	u := users(t, s, 3)
 	g := newGroup(t, s, u...)
 	send(t, s, text(u[0], u[1], "there"))
-	for _, key := range []string{unreadKey(u[1]), unreadKey(u[2]), groupKey(g), readKey(u[0], g),
-		readKey(u[1], g), readKey(u[2], g)} {
+	for _, key := range []string{outbox.UnreadKey(u[1]), outbox.UnreadKey(u[2]), outbox.GroupKey(g),
+		outbox.ReadKey(u[0], g),
+		outbox.ReadKey(u[1], g), outbox.ReadKey(u[2], g)} {
 		slot, from := slotOf(c, key)
 		to := (from + 1) % 3
 		dbtest.OpenSlot(c.Masters[from], c.Masters[to], slot)
@@ -81,7 +84,7 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 			c.Masters[to].Do("CLUSTER SETSLOT " + slot + " STABLE")
 		}()
 	}
-	before := testutil.ToFloat64(s.db.m.outbox.WithLabelValues("deferred"))
+	before := testutil.ToFloat64(s.db.Metrics.Outbox.WithLabelValues("deferred"))
 	start := time.Now()
 	for n := range uint32(5) {
 		send(t, s, text(u[0], u[1], "more"), text(u[1], u[2], "first"), groupText(u[0], g, "all"))
@@ -94,11 +97,11 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		wantGroupUnread(t, "open slots", s, g, u, 0, n+1, n+1)
 	}
 	t.Logf("%v for a batch", time.Since(start)/5)
-	if n := testutil.ToFloat64(s.db.m.outbox.WithLabelValues("deferred")) - before; n != 0 {
+	if n := testutil.ToFloat64(s.db.Metrics.Outbox.WithLabelValues("deferred")) - before; n != 0 {
 		t.Errorf("%v batches were not counted at once", n)
 	}
 	// Once more by another process, from the outbox.
-	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.Recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	wantGroupUnread(t, "recovered", s, g, u, 0, 5, 5)
@@ -113,7 +116,7 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	u := named(t, s, "stuck", 4)
 	// so that the counters exist, and all relations are known
 	send(t, s, text(u[0], u[1], "0"), text(u[0], u[2], "0"), text(u[0], u[3], "0"))
-	slot, owner := slotOf(c, unreadKey(u[1]))
+	slot, owner := slotOf(c, outbox.UnreadKey(u[1]))
 	c.Masters[owner].Do("CLUSTER DELSLOTS " + slot)
 	send(t, s, text(u[0], u[1], "1"), text(u[0], u[2], "1"))
 	if got := unreadOf(t, s, u[2], u[0]); got != 2 {
@@ -121,21 +124,21 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	}
 	// The first answer is WRONGTYPE, which is skipped; the second must not be.
 	odd := named(t, s, "odd", 1)[0]
-	_, at := slotOf(c, unreadKey(odd))
-	c.Masters[at].Do("SET " + unreadKey(odd) + " nonsense")
-	missed := testutil.ToFloat64(s.db.m.leftOut)
+	_, at := slotOf(c, outbox.UnreadKey(odd))
+	c.Masters[at].Do("SET " + outbox.UnreadKey(odd) + " nonsense")
+	missed := testutil.ToFloat64(s.db.Metrics.LeftOut)
 	if totals, err := s.UnreadTotals(t.Context(), []uint32{odd, u[1]}); err != nil ||
-		len(totals) != 0 || testutil.ToFloat64(s.db.m.leftOut) != missed+1 {
+		len(totals) != 0 || testutil.ToFloat64(s.db.Metrics.LeftOut) != missed+1 {
 		t.Errorf("totals %v, %v although a slot is not served", totals, err)
 	}
 	other := e.store(t)
-	other.db.hooks.afterCommit = func() error { return errCrash }
+	other.db.Hooks.AfterCommit = func() error { return errCrash }
 	for range 3 {
 		send(t, other, text(u[0], u[1], "2"), text(u[0], u[2], "2"))
 		send(t, other, text(u[0], u[3], "2"))
 	}
 	for range 2 {
-		if _, err := s.outbox.recover(t.Context(), 0); im.KindOf(err) != im.Unavailable ||
+		if _, err := s.outbox.Recover(t.Context(), 0); im.KindOf(err) != im.Unavailable ||
 			err == nil {
 			t.Errorf("recover with a stuck key: %v", err)
 		}
@@ -147,7 +150,7 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		}
 	}
 	c.Masters[owner].Do("CLUSTER ADDSLOTS " + slot)
-	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.Recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	for i, want := range []uint32{0, 5, 5, 4} {
@@ -167,13 +170,13 @@ func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
 		key  string
 		want []uint32 // peers with a count
 	}{
-		{groupKey(g), []uint32{u[0], other}},
-		{readKey(u[1], other), []uint32{u[0], g}},
-		{unreadKey(u[1]), []uint32{g, other}},
+		{outbox.GroupKey(g), []uint32{u[0], other}},
+		{outbox.ReadKey(u[1], other), []uint32{u[0], g}},
+		{outbox.UnreadKey(u[1]), []uint32{g, other}},
 	} {
 		slot, owner := slotOf(c, dead.key)
 		c.Masters[owner].Do("CLUSTER DELSLOTS " + slot)
-		missed := testutil.ToFloat64(s.db.m.leftOut)
+		missed := testutil.ToFloat64(s.db.Metrics.LeftOut)
 		counts, err := s.UnreadCounts(t.Context(), u[1])
 		var got []uint32
 		for _, n := range counts {
@@ -184,7 +187,7 @@ func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
 			t.Errorf("without the slot of %s: unread of %v, total %d, errors %v and %v", dead.key,
 				got, totals[u[1]], err, err2)
 		}
-		if n := testutil.ToFloat64(s.db.m.leftOut) - missed; n < 2 {
+		if n := testutil.ToFloat64(s.db.Metrics.LeftOut) - missed; n < 2 {
 			t.Errorf("without the slot of %s: %v counts left out", dead.key, n)
 		}
 		c.Masters[owner].Do("CLUSTER ADDSLOTS " + slot)
@@ -198,11 +201,11 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	var live, dead []uint32 // receivers of u[0], by the slot of the conversation's counter
 	for _, to := range u[1:] {
 		send(t, s, text(u[0], to, "first"))
-		relation, err := s.conversations.conversationOf(t.Context(), s.db.master, u[0], to)
+		relation, err := s.conversations.Of(t.Context(), s.db.Master, u[0], to)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, at := slotOf(c, relation.thread.counter()); at == 2 {
+		if _, at := slotOf(c, relation.Thread.Counter()); at == 2 {
 			dead = append(dead, to)
 		} else {
 			live = append(live, to)
@@ -217,7 +220,7 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	c.Masters[2].Stop()
 	stored := storeBeside(t, s, u, dead)
 	c.Promote()
-	client := s.db.redis.unread.(*rediscluster.Client)
+	client := s.db.Redis.Unread.(*rediscluster.Client)
 	start, before := time.Now(), client.Reloads()
 	for _, to := range dead {
 		for {
@@ -236,7 +239,7 @@ func masterDies(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	}
 	t.Logf("served %v and %d slot maps after the promotion", time.Since(start),
 		client.Reloads()-before)
-	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.Recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	for _, to := range u[1:] {
@@ -366,7 +369,7 @@ func TestClusterAnswerLost(t *testing.T) {
 	e.redis = dbtest.RedisCluster(t)
 	p := newAnswerCutter(t, e.redis)
 	e.o.Redis.Unread = Instance{Addrs: []string{p.listener.Addr().String()}, Cluster: true}
-	client := Connect(e.o.Redis.Unread, 1)
+	client := redisconn.Connect(e.o.Redis.Unread, 1)
 	defer client.Close()
 	if err := client.Set(t.Context(), "counted", 0, 0).Err(); err != nil {
 		t.Fatal(err)
@@ -389,14 +392,14 @@ func TestClusterAnswerLost(t *testing.T) {
 	s := e.store(t)
 	u := users(t, s, 3)
 	send(t, s, text(u[0], u[1], "1"), text(u[0], u[2], "1"))
-	for i, key := range []string{"msg_id_", unreadKey(u[1])} {
+	for i, key := range []string{"msg_id_", outbox.UnreadKey(u[1])} {
 		e.redis.Do("SCRIPT FLUSH") // as after a failover
 		p.arm(key, 1)
 		send(t, s, text(u[0], u[1], "more"), text(u[0], u[2], "more"))
 		if p.cuts() != 1 {
 			t.Fatalf("%d answers with %q were lost", p.cuts(), key)
 		}
-		if _, err := s.outbox.recover(t.Context(), 0); err != nil {
+		if _, err := s.outbox.Recover(t.Context(), 0); err != nil {
 			t.Error(err)
 		}
 		for _, to := range u[1:] {
@@ -408,10 +411,11 @@ func TestClusterAnswerLost(t *testing.T) {
 	// A row of a process of an older version, which has applied the counts of one key.
 	owner := uuid.New()
 	e.exec(t, fmt.Sprintf("INSERT INTO IMUnreadOutbox (owner, seq, payload, created) "+
-		"VALUES (x'%x', 7, x'%x', 1)", owner[:], appendDues(nil, dues{counts: []count{
-		{u[1], u[0], 1}, {u[2], u[0], 1}}})))
-	e.redis.Do(fmt.Sprintf("SET unread_mark_{%s}_%s 7", unreadKey(u[1]), owner))
-	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
+		"VALUES (x'%x', 7, x'%x', 1)", owner[:], outbox.AppendDues(nil,
+		outbox.Dues{Counts: []outbox.Count{
+			{User: u[1], Peer: u[0], N: 1}, {User: u[2], Peer: u[0], N: 1}}})))
+	e.redis.Do(fmt.Sprintf("SET unread_mark_{%s}_%s 7", outbox.UnreadKey(u[1]), owner))
+	if _, err := s.outbox.Recover(t.Context(), 0); err != nil {
 		t.Error(err)
 	}
 	if a, b := unreadOf(t, s, u[1], u[0]), unreadOf(t, s, u[2], u[0]); a != 3 || b != 4 {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"teamtalk/sql/dbtest"
+	"teamtalk/sql/store/database"
 )
 
 // TestConnectionLostAtCommit breaks the connection during COMMIT, before or after the
@@ -18,11 +19,11 @@ import (
 func TestConnectionLostAtCommit(t *testing.T) {
 	for name, broken := range map[string]func(ctx context.Context, conn *sql.Conn) error{
 		"committed": func(ctx context.Context, conn *sql.Conn) error {
-			commitOn(ctx, conn)
+			database.CommitOn(ctx, conn)
 			return mysql.ErrInvalidConn
 		},
 		"not committed": func(ctx context.Context, conn *sql.Conn) error {
-			rollBack(ctx, conn)
+			database.RollBack(ctx, conn)
 			return driver.ErrBadConn
 		},
 	} {
@@ -33,12 +34,12 @@ func TestConnectionLostAtCommit(t *testing.T) {
 			u := users(t, s, 2)
 			send(t, s, texts(u[0], u[1], 2)...)
 			first := true
-			s.db.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
+			s.db.Hooks.Commit = func(ctx context.Context, conn *sql.Conn) error {
 				if first {
 					first = false
 					return broken(ctx, conn)
 				}
-				return commitOn(ctx, conn)
+				return database.CommitOn(ctx, conn)
 			}
 			send(t, s, texts(u[0], u[1], 3)...)
 			wantIDs(t, s, u[0], u[1], 1, 5)
@@ -91,7 +92,7 @@ func TestConnectionsKilled(t *testing.T) {
 	if killed == 0 {
 		t.Fatal("no connection was killed")
 	}
-	if _, err := s.outbox.recover(context.Background(), 0); err != nil {
+	if _, err := s.outbox.Recover(context.Background(), 0); err != nil {
 		t.Fatal(err)
 	}
 	for w := range 4 {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/store/conversation"
+	"teamtalk/sql/store/history"
 )
 
 // TestGroupQueriesUseIndexes requires that the queries for messages, lists and the
@@ -24,10 +26,10 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 	}
 	send(t, s, batch...)
 	send(t, s, texts(u[0], u[1], 300)...)
-	pair := s.conversations.cached(im.ConversationKey(u[0], u[1])).thread
+	pair := s.conversations.Cached(im.ConversationKey(u[0], u[1])).Thread
 	syncAll(t, s)
 	for _, table := range []string{"IMGroup", "IMGroupMember", "IMRecentSession",
-		"IMUser", of(g).table(), pair.table()} {
+		"IMUser", of(g).Table(), pair.Table()} {
 		if _, err := e.db.Exec("ANALYZE TABLE " + table); err != nil {
 			t.Fatal(err)
 		}
@@ -36,9 +38,9 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 		fmt.Sprintf("SELECT id, version FROM IMGroup WHERE status=0 AND id IN (%d,%d)", g,
 			g-1): "PRIMARY",
 		fmt.Sprintf("SELECT groupId, MAX(msgId) FROM %s WHERE groupId IN (%d,%d) GROUP BY groupId",
-			of(g).table(), g, g-8): "groupId_msgId",
+			of(g).Table(), g, g-8): "groupId_msgId",
 		fmt.Sprintf("SELECT content FROM %s WHERE groupId=%d AND status=0 AND msgId<=50 "+
-			"ORDER BY msgId DESC LIMIT 20", of(g).table(), g): "groupId_msgId",
+			"ORDER BY msgId DESC LIMIT 20", of(g).Table(), g): "groupId_msgId",
 		fmt.Sprintf("SELECT MAX(created) FROM IMGroupMember WHERE groupId=%d AND userId=%d "+
 			"AND status=0", g, u[0]): "idx_groupId_userId_status",
 		fmt.Sprintf("SELECT groupId FROM IMGroupMember WHERE status=0 AND userId IN (%d,%d)", u[0],
@@ -49,10 +51,10 @@ func TestGroupQueriesUseIndexes(t *testing.T) {
 			"AND status=0", u[0], g): "userId_peerId",
 	}
 	// backwards from the newest message, or from an id
-	for _, of := range []thread{of(g), pair} {
+	for _, of := range []conversation.Thread{of(g), pair} {
 		for _, below := range []string{"", " AND msgId<=50"} {
-			queries[fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0"+newestFirst,
-				of.columns(), of.table(), of.column(), of.id, below, 0, 20)] = "msgId"
+			queries[fmt.Sprintf("SELECT %s FROM %s WHERE %s=%d AND status=0"+history.NewestFirst,
+				of.Columns(), of.Table(), of.Column(), of.ID, below, 0, 20)] = "msgId"
 		}
 	}
 	for query, keys := range queries {
@@ -95,4 +97,4 @@ func wantIndex(t *testing.T, e *env, query, keys string) {
 }
 
 // of returns the thread of a group.
-func of(group uint32) thread { return thread{group: true, id: group} }
+func of(group uint32) conversation.Thread { return conversation.Thread{Group: true, ID: group} }

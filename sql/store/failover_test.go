@@ -125,7 +125,7 @@ func TestMasterDemoted(t *testing.T) {
 func fill(t *testing.T, s *Store) {
 	t.Helper()
 	for range s.o.Workers {
-		conn, err := s.db.master.Conn(t.Context())
+		conn, err := s.db.Master.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

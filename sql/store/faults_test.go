@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/store/database"
 )
 
 // TestFreshPairsFromBothSides runs two processes without the unique keys. Each pair of
@@ -73,9 +74,15 @@ func TestFreshPairsFromBothSides(t *testing.T) {
 // the end of its outbox row.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for name, point := range map[string]func(*hooks){
-		"not counted":        func(h *hooks) { h.afterCommit = func() error { return errCrash } },
-		"counted, row there": func(h *hooks) { h.afterCount = func() error { return errCrash } },
+	for name, point := range map[string]func(*database.Hooks){
+		"not counted": func(
+			h *database.Hooks) {
+			h.AfterCommit = func() error { return errCrash }
+		},
+		"counted, row there": func(
+			h *database.Hooks) {
+			h.AfterCount = func() error { return errCrash }
+		},
 	} {
 		for _, cluster := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, cluster %v", name, cluster), func(t *testing.T) {
@@ -86,7 +93,7 @@ func TestCrash(t *testing.T) {
 				s := e.open(t)
 				u := users(t, s, 3)
 				send(t, s, texts(u[0], u[1], 2)...)
-				point(&s.db.hooks)
+				point(&s.db.Hooks)
 				send(t, s, append(texts(u[0], u[1], 3), texts(u[2], u[1], 1)...)...)
 				if n := e.outboxRows(t); n == 0 {
 					t.Fatal("nothing in the outbox")
@@ -117,9 +124,9 @@ func TestRedisGoneBetweenCommitAndCount(t *testing.T) {
 	u := users(t, s, 2)
 	send(t, s, texts(u[0], u[1], 2)...)
 	e.redis.Save()
-	s.db.hooks.afterCommit = func() error { e.redis.Stop(); return nil }
+	s.db.Hooks.AfterCommit = func() error { e.redis.Stop(); return nil }
 	send(t, s, texts(u[0], u[1], 3)...)
-	s.db.hooks.afterCommit = nil
+	s.db.Hooks.AfterCommit = nil
 	e.redis.Start()
 	awaitRedis(t, s)
 	// housekeeping counts it; the test's timeout bounds the loop
@@ -139,11 +146,11 @@ func TestOtherProcessTakesOver(t *testing.T) {
 	e := newEnv(t)
 	slow, other := e.store(t), e.store(t)
 	u := users(t, slow, 2)
-	slow.db.hooks.afterCommit = func() error {
-		if n, err := other.outbox.recover(context.Background(), time.Hour); n != 0 || err != nil {
+	slow.db.Hooks.AfterCommit = func() error {
+		if n, err := other.outbox.Recover(context.Background(), time.Hour); n != 0 || err != nil {
 			t.Errorf("recovered %d rows that are not old, %v", n, err)
 		}
-		if n, err := other.outbox.recover(context.Background(), 0); n != 1 || err != nil {
+		if n, err := other.outbox.Recover(context.Background(), 0); n != 1 || err != nil {
 			t.Errorf("recovered %d rows, %v, want 1", n, err)
 		}
 		return nil // then the slow process counts

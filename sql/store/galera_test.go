@@ -15,6 +15,7 @@ import (
 	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/schema"
+	"teamtalk/sql/store/database"
 )
 
 // cluster lets one test at a time use the Galera cluster: a test may make a node read-only.
@@ -67,7 +68,7 @@ func (e *env) sync(t testing.TB) {
 // acked message must be in its table, and no message with an error, unless its outcome
 // was in doubt. Unread counts must be those of the messages in the tables.
 //
-// Without formBlock about one abort of a hundred is lost, so a run may miss the fault.
+// Without FormBlock about one abort of a hundred is lost, so a run may miss the fault.
 // TestCommitProvesItsTransaction finds it always.
 func TestGaleraConflicts(t *testing.T) {
 	t.Parallel()
@@ -77,7 +78,7 @@ func TestGaleraConflicts(t *testing.T) {
 	var second atomic.Int64
 	second.Store(time.Now().Unix())
 	for _, e := range list[:2] {
-		e.o.hooks.clock = func() time.Time { return time.Unix(second.Add(1), 0) }
+		e.o.hooks.Clock = func() time.Time { return time.Unix(second.Add(1), 0) }
 	}
 	stores := []*Store{list[0].store(t), list[1].store(t)}
 	u := users(t, stores[0], 12)
@@ -145,7 +146,7 @@ func checkGalera(t *testing.T, list []*env, stores []*Store, u []uint32, sent []
 	for i, e := range list {
 		e.sync(t)
 		if i < len(stores) {
-			if _, err := stores[i].outbox.recover(context.Background(), 0); err != nil {
+			if _, err := stores[i].outbox.Recover(context.Background(), 0); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -160,7 +161,7 @@ func checkGalera(t *testing.T, list []*env, stores []*Store, u []uint32, sent []
 				lost++
 			}
 		default:
-			if failed++; ok && !errors.Is(m.Err, errOutcome) {
+			if failed++; ok && !errors.Is(m.Err, database.ErrOutcome) {
 				remained++
 			}
 		}
@@ -287,7 +288,7 @@ func TestGaleraLostCommit(t *testing.T) {
 				r.id, ok)
 		}
 	}
-	if _, err := s.outbox.recover(t.Context(), 0); err != nil {
+	if _, err := s.outbox.Recover(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	checkUnread(t, s, u, there)

@@ -12,6 +12,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/store/database"
 )
 
 const (
@@ -248,8 +249,9 @@ func TestMembersChangedTogether(t *testing.T) {
 		}
 		return list[0].Members
 	}
-	want, err := numbers(t.Context(), e.db, fmt.Sprintf("SELECT userId FROM IMGroupMember "+
-		"WHERE groupId=%d AND status=0 ORDER BY userId", g))
+	want, err := database.Numbers(t.Context(), e.db,
+		fmt.Sprintf("SELECT userId FROM IMGroupMember "+
+			"WHERE groupId=%d AND status=0 ORDER BY userId", g))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,9 +272,15 @@ func TestMembersChangedTogether(t *testing.T) {
 // count and the end of its outbox row, also with a Redis Cluster.
 func TestGroupCrash(t *testing.T) {
 	t.Parallel()
-	for name, point := range map[string]func(*hooks){
-		"not counted":        func(h *hooks) { h.afterCommit = func() error { return errCrash } },
-		"counted, row there": func(h *hooks) { h.afterCount = func() error { return errCrash } },
+	for name, point := range map[string]func(*database.Hooks){
+		"not counted": func(
+			h *database.Hooks) {
+			h.AfterCommit = func() error { return errCrash }
+		},
+		"counted, row there": func(
+			h *database.Hooks) {
+			h.AfterCount = func() error { return errCrash }
+		},
 	} {
 		for _, cluster := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, cluster %v", name, cluster), func(t *testing.T) {
@@ -284,7 +292,7 @@ func TestGroupCrash(t *testing.T) {
 				u := users(t, s, 3)
 				g, h := newGroup(t, s, u...), newGroup(t, s, u...)
 				send(t, s, groupTexts(u[0], g, 2)...)
-				point(&s.db.hooks)
+				point(&s.db.Hooks)
 				batch := append(groupTexts(u[1], g, 2), groupTexts(u[0], g, 3)...)
 				batch = append(batch, groupTexts(u[1], h, 4)...)
 				send(t, s, append(batch, texts(u[0], u[2], 1)...)...)
@@ -323,14 +331,14 @@ func TestGroupCountsLost(t *testing.T) {
 	e.redis.Do(fmt.Sprintf("HSET %d_im_group_msg count 500", g))
 	e.redis.Do(fmt.Sprintf("DEL %d_%d_im_user_group", u[2], g))
 	wantGroupUnread(t, "what one has read lost", s, g, u[2:], 20)
-	if n := testutil.ToFloat64(s.db.m.repairs.WithLabelValues("read")); n != 2 {
+	if n := testutil.ToFloat64(s.db.Metrics.Repairs.WithLabelValues("read")); n != 2 {
 		t.Errorf("%v repairs, want 2", n)
 	}
 	e.redis.Do(fmt.Sprintf("DEL %d_im_group_msg", g))
 	wantGroupUnread(t, "the group's count lost", s, g, u, 0, 0, 0)
 	send(t, s, groupTexts(u[0], g, 2)...)
 	wantGroupUnread(t, "and messages", s, g, u, 0, 2, 2)
-	if n := testutil.ToFloat64(s.db.m.repairs.WithLabelValues("sent")); n != 3 {
+	if n := testutil.ToFloat64(s.db.Metrics.Repairs.WithLabelValues("sent")); n != 3 {
 		t.Errorf("%v repairs, want 3", n)
 	}
 	e.redis.FlushAll()

@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/schema"
+	"teamtalk/sql/store/conversation"
 )
 
 // TestNoIDTwice loses the counters in Redis in every way, with another process on the
@@ -27,7 +28,7 @@ func TestNoIDTwice(t *testing.T) {
 				send(t, s, batch...)
 				for _, m := range batch {
 					gap := m.ID - last
-					if m.ID <= last || gap > 1 && (e.finalized(t) || gap > lostGap+1) {
+					if m.ID <= last || gap > 1 && (e.finalized(t) || gap > conversation.LostGap+1) {
 						t.Fatalf("%s: id %d after %d", what, m.ID, last)
 					}
 					last = m.ID
@@ -72,7 +73,7 @@ func TestUniqueKeyStopsDoubleID(t *testing.T) {
 	u := users(t, a, 3)
 	send(t, a, texts(u[0], u[1], 2)...)
 	send(t, b, texts(u[1], u[0], 8)...)
-	relate := a.conversations.cached(im.ConversationKey(u[0], u[1])).thread.id
+	relate := a.conversations.Cached(im.ConversationKey(u[0], u[1])).Thread.ID
 	e.redis.Do(fmt.Sprintf("SET msg_id_%d 5", relate))
 	send(t, a, append(texts(u[0], u[1], 3), text(u[0], u[2], "beside"))...)
 	wantIDs(t, a, u[0], u[1], 1, 13)

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/store/history"
+	"teamtalk/sql/store/members"
 )
 
 // wantVisible checks the ids of the messages of a group that a user sees, newest first.
@@ -100,18 +102,19 @@ func TestJoiningQueriesUseIndexes(t *testing.T) {
 		batch = append(batch, groupTexts(u[0], g, 100)...)
 	}
 	send(t, s, batch...)
-	for _, table := range []string{"IMGroup", "IMGroupMember", of(g).table()} {
+	for _, table := range []string{"IMGroup", "IMGroupMember", of(g).Table()} {
 		e.exec(t, "ANALYZE TABLE "+table)
 	}
-	j := joining{byID: true, after: 50}
+	j := members.Joining{ByID: true, After: 50}
 	for query, keys := range map[string]string{
-		fmt.Sprintf("SELECT content FROM %s WHERE groupId=%d AND status=0"+newestFirst,
-			of(g).table(), g, j.where(), 0, 20): "groupId_msgId",
+		fmt.Sprintf("SELECT content FROM %s WHERE groupId=%d AND status=0"+history.NewestFirst,
+			of(g).Table(), g, j.Where(), 0, 20): "groupId_msgId",
 		fmt.Sprintf("SELECT 1 FROM %s WHERE groupId=%d AND status=0%s LIMIT 1000",
-			of(g).table(), g, j.where()): "groupId_msgId",
-		fmt.Sprintf("SELECT "+joiningColumns+" FROM IMGroupMember WHERE groupId=%d AND userId=%d "+
-			"AND status=0", g, u[0]): "idx_groupId_userId_status",
-		joinedGroupsQuery(u[:2]): "",
+			of(g).Table(), g, j.Where()): "groupId_msgId",
+		fmt.Sprintf(
+			"SELECT "+members.JoiningColumns+" FROM IMGroupMember WHERE groupId=%d AND userId=%d "+
+				"AND status=0", g, u[0]): "idx_groupId_userId_status",
+		members.JoinedGroupsQuery(u[:2]): "",
 	} {
 		wantIndex(t, e, query, keys)
 	}

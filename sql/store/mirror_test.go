@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"teamtalk/sql/store/groups"
 )
 
 // mirror returns a group's members in Redis: users and times of joining, ordered by user.
@@ -15,7 +17,7 @@ func (e *env) mirror(t testing.TB, group uint32) []string {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: e.redis.Addr()})
 	defer client.Close()
-	fields, err := client.HGetAll(context.Background(), memberKey(group)).Result()
+	fields, err := client.HGetAll(context.Background(), groups.MemberKey(group)).Result()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +55,7 @@ func TestRedisAwayAtChange(t *testing.T) {
 			g := newGroup(t, s, u[:3]...)
 			send(t, s, groupTexts(u[0], g, 5)...)
 			if crash {
-				s.db.hooks.afterCommit = func() error { return errCrash }
+				s.db.Hooks.AfterCommit = func() error { return errCrash }
 			} else {
 				e.redis.Save()
 				e.redis.Stop()
@@ -81,7 +83,7 @@ func TestRedisAwayAtChange(t *testing.T) {
 				t.Errorf("version %d, want %d", m.GroupVersion, c.Version)
 			}
 			wantGroupUnread(t, "and a message", s, g, u, 0, 0, 6, 1)
-			if n, err := s.outbox.recover(t.Context(), 0); err != nil {
+			if n, err := s.outbox.Recover(t.Context(), 0); err != nil {
 				t.Errorf("%d, %v", n, err)
 			}
 			wantGroupUnread(t, "recovered again", s, g, u, 0, 0, 6, 1)
@@ -96,11 +98,11 @@ func TestJoinCountsWhatIsOwed(t *testing.T) {
 	s, other := e.store(t), e.store(t)
 	u := users(t, s, 3)
 	g := newGroup(t, s, u[:2]...)
-	s.db.hooks.afterCommit = func() error { return errCrash }
+	s.db.Hooks.AfterCommit = func() error { return errCrash }
 	send(t, s, groupTexts(u[0], g, 3)...)
 	change(t, other, g, add, u[2])
 	wantGroupUnread(t, "joined", other, g, u, 0, 3, 0)
-	if _, err := other.outbox.recover(t.Context(), 0); err != nil {
+	if _, err := other.outbox.Recover(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	wantGroupUnread(t, "recovered", other, g, u, 0, 3, 0)
@@ -114,8 +116,8 @@ func TestMirrorKeepsOrder(t *testing.T) {
 	u := users(t, s, 2)
 	g := newGroup(t, s, u[0])
 	done := make(chan error, 1)
-	s.db.hooks.mirror = func() error {
-		s.db.hooks.mirror = nil
+	s.db.Hooks.Mirror = func() error {
+		s.db.Hooks.Mirror = nil
 		go func() {
 			_, err := other.ChangeMembers(context.Background(), g, del, u[1:], nil)
 			done <- err
@@ -144,13 +146,13 @@ func TestJoinAppliedAgain(t *testing.T) {
 	u := users(t, s, 3)
 	g := newGroup(t, s, u[:2]...)
 	send(t, s, groupTexts(u[0], g, 2)...)
-	s.db.hooks.afterCommit = func() error { return errCrash }
+	s.db.Hooks.AfterCommit = func() error { return errCrash }
 	change(t, s, g, add, u[2])
-	s.db.hooks.afterCommit = nil
+	s.db.Hooks.AfterCommit = nil
 	e.exec(t, "CREATE TABLE copy AS SELECT * FROM IMUnreadOutbox "+
 		"WHERE HEX(payload) LIKE '00020000%'")
 	for round := range 3 {
-		if _, err := s.outbox.recover(t.Context(), 0); err != nil {
+		if _, err := s.outbox.Recover(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
 		wantGroupUnread(t, "recovered", s, g, u, 0, uint32(2+round), uint32(round))

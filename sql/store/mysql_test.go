@@ -50,7 +50,7 @@ func TestSettingsPrevail(t *testing.T) {
 				"collation_connection":     "utf8mb4_general_ci",
 			} {
 				var got string
-				if err := s.db.master.QueryRow("SELECT @@" + setting).Scan(&got); err != nil {
+				if err := s.db.Master.QueryRow("SELECT @@" + setting).Scan(&got); err != nil {
 					t.Fatal(err)
 				}
 				if got != want {
@@ -61,7 +61,7 @@ func TestSettingsPrevail(t *testing.T) {
 	}
 }
 
-// TestHostileTexts stores texts over connections with every hostile DSN. appendText quotes
+// TestHostileTexts stores texts over connections with every hostile DSN. AppendText quotes
 // the content of a message. The driver quotes the sign info of a user and the path of a
 // sound. A client_msg_id is a hex literal. Every text must be read back byte for byte.
 func TestHostileTexts(t *testing.T) {

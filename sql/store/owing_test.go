@@ -19,14 +19,14 @@ func TestRebuildDuringABatch(t *testing.T) {
 			}
 			e.o.NoRebuild = false
 			var afterCommit, owing func()
-			e.o.hooks.afterCommit = func() error {
+			e.o.hooks.AfterCommit = func() error {
 				if do := afterCommit; do != nil {
 					afterCommit = nil
 					do()
 				}
 				return nil
 			}
-			e.o.hooks.owing = func() { owing() }
+			e.o.hooks.Owing = func() { owing() }
 			s := e.store(t)
 			// marks began before the messages of the test
 			e.exec(t, "UPDATE IMReadMark SET msgId=msgId-1000 WHERE userId=0")

@@ -10,6 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"teamtalk/sql/schema"
+	"teamtalk/sql/store/conversation"
 )
 
 // lateCommit is a proxy between a store and MySQL. Each connection leads to the next of its
@@ -124,7 +125,7 @@ func TestFinalizeRaisesCounters(t *testing.T) {
 	e.exec(t, "INSERT INTO IMGroupMessage_1 (groupId, userId, msgId, content, created) "+
 		"VALUES (9,1,7,'a',1), (9,1,7,'b',1)")
 	e.redis.Do("SET msg_id_11 1")
-	raise, done, err := CounterRaiser(t.Context(), e.o.Redis)
+	raise, done, err := conversation.CounterRaiser(t.Context(), e.o.Redis)
 	if err != nil {
 		t.Fatal(err)
 	}

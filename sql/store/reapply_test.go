@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/sql/dbtest"
+	"teamtalk/sql/store/outbox"
 )
 
 // lossCase is a conversation and a group whose last counts Redis loses.
@@ -28,11 +29,11 @@ func newLossCase(t *testing.T, s *Store, name string, c *dbtest.RedisShards, sha
 	}
 	l := &lossCase{}
 	for n := 0; len(l.u) < 3; n++ {
-		if u := named(t, s, fmt.Sprint(name, n, "_"), 1)[0]; on(unreadKey(u)) {
+		if u := named(t, s, fmt.Sprint(name, n, "_"), 1)[0]; on(outbox.UnreadKey(u)) {
 			l.u = append(l.u, u)
 		}
 	}
-	for l.group == 0 || !on(groupKey(l.group)) {
+	for l.group == 0 || !on(outbox.GroupKey(l.group)) {
 		l.group = newGroup(t, s, l.u...)
 	}
 	return l
@@ -100,7 +101,7 @@ func TestRestartWithOldData(t *testing.T) {
 	l.send(t, s, 1)
 	l.want(t, "after the next batch", s)
 	lose(s)
-	if err := s.outbox.watch(t.Context()); err != nil {
+	if err := s.outbox.Watch(t.Context()); err != nil {
 		t.Error(err)
 	}
 	l.want(t, "without a batch", s)
@@ -114,7 +115,7 @@ func TestRestartWithOldData(t *testing.T) {
 	e.redis.Stop()
 	e.redis.Start()
 	awaitRedis(t, s)
-	if err := s.outbox.watch(t.Context()); err != nil {
+	if err := s.outbox.Watch(t.Context()); err != nil {
 		t.Error(err)
 	}
 	l.wantRead(t, "reads were lost", s)
@@ -125,7 +126,7 @@ func TestRestartWithOldData(t *testing.T) {
 	other.Close() // stores its read marks, and forgets what it remembers
 	e.redis.Start()
 	awaitRedis(t, s)
-	if err := s.outbox.watch(t.Context()); err != nil {
+	if err := s.outbox.Watch(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n := unreadOf(t, s, l.u[1], l.u[0]); n != 1 {
@@ -148,7 +149,7 @@ func TestKeptCounts(t *testing.T) {
 	e.exec(t, "UPDATE IMUnreadKept SET created=created-300")
 	rows := func(what string, want int) {
 		t.Helper()
-		if err := s.outbox.forgetKept(t.Context()); err != nil {
+		if err := s.outbox.ForgetKept(t.Context()); err != nil {
 			t.Error(err)
 		}
 		if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadKept"); n != want {
@@ -165,7 +166,7 @@ func TestKeptCounts(t *testing.T) {
 	// Marks do not last for ever, so counts of long ago are not applied.
 	e.exec(t, "UPDATE IMUnreadKept SET created=created-600")
 	e.redis.FlushAll()
-	if err := s.outbox.restore(t.Context()); err != nil {
+	if err := s.outbox.Restore(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n := unreadOf(t, s, l.u[1], l.u[0]); n != 0 {
@@ -174,7 +175,7 @@ func TestKeptCounts(t *testing.T) {
 	e.exec(t, "UPDATE IMUnreadKept SET created=created+1 ORDER BY seq DESC LIMIT 3")
 	e.exec(t, "UPDATE IMUnreadKept SET created=created-9 ORDER BY seq LIMIT 1")
 	for _, most := range []int{9, 3, 1} {
-		if err := s.outbox.trimKept(t.Context(), "0", most); err != nil {
+		if err := s.outbox.TrimKept(t.Context(), "0", most); err != nil {
 			t.Error(err)
 		}
 		if n := e.number(t, "SELECT COUNT(*) FROM IMUnreadKept"); n > most {
@@ -202,8 +203,8 @@ func TestLostChangesOfMembers(t *testing.T) {
 	e.redis.Start()
 	awaitRedis(t, s)
 	for range 2 {
-		s.db.epoch.next()
-		if err := s.outbox.watch(t.Context()); err != nil {
+		s.db.Epoch.Next()
+		if err := s.outbox.Watch(t.Context()); err != nil {
 			t.Error(err)
 		}
 		e.wantMirror(t, "after the loss", g)
@@ -237,17 +238,17 @@ func TestFailoverWithLoss(t *testing.T) {
 	c.Masters[2].Stop()
 	c.Promote()
 	c.Await("the stores to follow", func() bool {
-		return s.db.redis.unread.Exists(t.Context(), unreadKey(lost.u[1])).Err() == nil &&
-			other.db.redis.unread.Exists(t.Context(), unreadKey(lost.u[1])).Err() == nil
+		return s.db.Redis.Unread.Exists(t.Context(), outbox.UnreadKey(lost.u[1])).Err() == nil &&
+			other.db.Redis.Unread.Exists(t.Context(), outbox.UnreadKey(lost.u[1])).Err() == nil
 	})
 	lost.send(t, s, 1)
 	lost.want(t, "after a batch", s)
 	kept.want(t, "beside the failover", s)
 	for _, each := range []*Store{s, other} {
-		if err := each.outbox.watch(t.Context()); err != nil {
+		if err := each.outbox.Watch(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if _, err := each.outbox.recover(t.Context(), 0); err != nil {
+		if _, err := each.outbox.Recover(t.Context(), 0); err != nil {
 			t.Error(err)
 		}
 	}

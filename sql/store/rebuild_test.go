@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/store/outbox"
 )
 
 // unreadCase is a set of users and groups with messages. Users have read some of them.
@@ -101,7 +102,7 @@ func TestUnreadIsRebuilt(t *testing.T) {
 				t.Fatalf("only %d counts", len(before))
 			}
 			for _, restart := range []bool{false, true, true} {
-				done := testutil.ToFloat64(s.db.m.rebuilds.WithLabelValues("done"))
+				done := testutil.ToFloat64(s.db.Metrics.Rebuilds.WithLabelValues("done"))
 				if restart {
 					// without an orderly end, so that the outbox has rows
 					copyTable(t, e, "IMUnreadOutbox")
@@ -113,7 +114,7 @@ func TestUnreadIsRebuilt(t *testing.T) {
 					e.redis.FlushAll()
 				}
 				// the test's timeout bounds the loop
-				for testutil.ToFloat64(s.db.m.rebuilds.WithLabelValues("done")) == done {
+				for testutil.ToFloat64(s.db.Metrics.Rebuilds.WithLabelValues("done")) == done {
 					time.Sleep(time.Millisecond)
 				}
 				if after := c.unreadOfAll(t, s); !maps.Equal(after, before) {
@@ -140,8 +141,8 @@ func rebuildAgain(t *testing.T, e *env, s *Store, c *unreadCase) {
 	if err != nil || done.Counts != 0 || done.Groups != 2 || done.Conversations == 0 {
 		t.Errorf("a rebuild without a loss: %+v, %v", done, err)
 	}
-	e.redis.Do(fmt.Sprintf("HSET %s %d 77", unreadKey(c.users[1]), c.users[0]))
-	e.redis.Do(fmt.Sprintf("HDEL %s %d", unreadKey(c.users[2]), c.users[1]))
+	e.redis.Do(fmt.Sprintf("HSET %s %d 77", outbox.UnreadKey(c.users[1]), c.users[0]))
+	e.redis.Do(fmt.Sprintf("HDEL %s %d", outbox.UnreadKey(c.users[2]), c.users[1]))
 	done, err = s.rebuild.RebuildUnread(t.Context())
 	if err != nil || done.Counts != 1 {
 		t.Errorf("a rebuild after one count was lost: %+v, %v", done, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/store/outbox"
 )
 
 // TestRedisRefusesConnections uses a Redis server that answers every new connection with an
@@ -66,8 +67,8 @@ func wantRefused(t *testing.T, s *Store, user, peer, group uint32) {
 	t.Helper()
 	for name, do := range map[string]func(context.Context) error{
 		"apply": func(ctx context.Context) error {
-			_, err := s.outbox.apply(ctx, uuid.New(), 1,
-				dues{counts: []count{{peer, user, 1}}}, nil)
+			_, err := s.outbox.Apply(ctx, uuid.New(), 1,
+				outbox.Dues{Counts: []outbox.Count{{User: peer, Peer: user, N: 1}}}, nil)
 			return err
 		},
 		"unread counts": func(ctx context.Context) error {
@@ -87,7 +88,7 @@ func wantRefused(t *testing.T, s *Store, user, peer, group uint32) {
 			return err
 		},
 		"sentinels": func(ctx context.Context) error {
-			lost, _, err := s.rebuild.lost(ctx)
+			lost, _, err := s.rebuild.Lost(ctx)
 			if lost {
 				err = errors.New("the counts count as lost")
 			}

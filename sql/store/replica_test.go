@@ -19,6 +19,7 @@ import (
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/replica"
 	"teamtalk/sql/schema"
+	"teamtalk/sql/store/database"
 )
 
 // pairEnv makes a migrated database on a master with a replica, and an empty Redis.
@@ -119,7 +120,7 @@ func readWritten(t *testing.T, s *Store, w written) {
 
 // reads returns the number of reads for the replica that had an outcome.
 func reads(s *Store, what string) float64 {
-	return testutil.ToFloat64(s.db.m.replicaReads.WithLabelValues(what))
+	return testutil.ToFloat64(s.db.Metrics.ReplicaReads.WithLabelValues(what))
 }
 
 // readsAgain waits until the replica answers reads.
@@ -164,7 +165,7 @@ func TestReplicaKilled(t *testing.T) {
 	readWritten(t, s, w)
 	readWritten(t, s, writeAll(t, s, "while dead"))
 	if s.db.ReplicaState() == nil || reads(s, "away") == 0 ||
-		testutil.ToFloat64(s.db.m.replicaUp) != 0 {
+		testutil.ToFloat64(s.db.Metrics.ReplicaUp) != 0 {
 		t.Errorf("a dead replica is in use: %v, %v", s.db.ReplicaState(), reads(s, "away"))
 	}
 	if err := s.db.Ping(t.Context()); err != nil {
@@ -275,10 +276,10 @@ func TestReadsInPlaceOfTheReplica(t *testing.T) {
 	var wg sync.WaitGroup
 	for range e.o.Workers / 2 {
 		wg.Go(func() {
-			if err := s.db.read(t.Context(), func(db querier) error {
+			if err := s.db.Read(t.Context(), func(db database.Querier) error {
 				entered <- true
 				<-release
-				_, err := countRows(t.Context(), db, "SELECT 1")
+				_, err := database.CountRows(t.Context(), db, "SELECT 1")
 				return err
 			}); err != nil {
 				t.Error(err)
@@ -287,7 +288,7 @@ func TestReadsInPlaceOfTheReplica(t *testing.T) {
 		<-entered
 	}
 	send(t, s, texts(u[0], u[1], 2)...)
-	if n, bound := s.db.replica.Diverted(); n != bound || bound != e.o.Workers/2 {
+	if n, bound := s.db.Replica.Diverted(); n != bound || bound != e.o.Workers/2 {
 		t.Error("one more read would use another connection")
 	}
 	close(release)

@@ -10,6 +10,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/store/database"
 )
 
 // BenchmarkForms stores batches of messages of 88 bytes in each form of transaction, four
@@ -24,8 +25,9 @@ func BenchmarkForms(b *testing.B) {
 	body := []byte(strings.Repeat("x", 88))
 	for _, size := range []int{16, 256} {
 		for range 2 {
-			for name, f := range map[string]form{"packet": formPacket, "block": formBlock,
-				"single": formSingle} {
+			for name, f := range map[string]database.Form{"packet": database.FormPacket,
+				"block":  database.FormBlock,
+				"single": database.FormSingle} {
 				b.Run(fmt.Sprintf("%d/%s", size, name), func(b *testing.B) {
 					setForm(b, s, f)
 					appendBatches(b, s, size, func(w, n int) []*im.Message {
@@ -45,15 +47,15 @@ func BenchmarkForms(b *testing.B) {
 }
 
 // setForm sets the form of transactions on all connections of the pool.
-func setForm(t testing.TB, s *Store, f form) {
+func setForm(t testing.TB, s *Store, f database.Form) {
 	t.Helper()
 	for range s.o.Workers {
-		conn, err := s.db.master.Conn(t.Context())
+		conn, err := s.db.Master.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close() // at the end, so that each connection is taken once
-		if err := setFormOf(conn, f); err != nil {
+		if err := database.SetForm(conn, f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,8 +66,9 @@ func setForm(t testing.TB, s *Store, f form) {
 // be stored.
 func TestForms(t *testing.T) {
 	t.Parallel()
-	for name, f := range map[string]form{"packet": formPacket, "block": formBlock,
-		"single": formSingle} {
+	for name, f := range map[string]database.Form{"packet": database.FormPacket,
+		"block":  database.FormBlock,
+		"single": database.FormSingle} {
 		t.Run(name, func(t *testing.T) {
 			s := newEnvT(t).store(t)
 			u := users(t, s, 2)
@@ -85,15 +88,16 @@ func TestForms(t *testing.T) {
 // TestCommitProvesItsTransaction ends the transaction of a batch behind its back, as a node
 // of a Galera cluster does, and requires that the commit fails.
 func TestCommitProvesItsTransaction(t *testing.T) {
-	for name, f := range map[string]form{"block": formBlock, "single": formSingle} {
+	for name, f := range map[string]database.Form{"block": database.FormBlock,
+		"single": database.FormSingle} {
 		t.Run(name, func(t *testing.T) {
 			s := newEnvT(t).store(t)
 			u := users(t, s, 2)
 			setForm(t, s, f)
 			ended := 0
-			s.db.hooks.beforeCommit = func(ctx context.Context, conn *sql.Conn) {
+			s.db.Hooks.BeforeCommit = func(ctx context.Context, conn *sql.Conn) {
 				if ended++; ended == 1 {
-					rollBack(ctx, conn)
+					database.RollBack(ctx, conn)
 				}
 			}
 			send(t, s, texts(u[0], u[1], 3)...)

@@ -28,8 +28,8 @@ func TestSentinel(t *testing.T) {
 				return false // a connection led to the former master
 			}
 			stored++
-			_, err := s.outbox.recover(t.Context(), 0)
-			return err == nil && s.db.redis.writable(t.Context()) == nil
+			_, err := s.outbox.Recover(t.Context(), 0)
+			return err == nil && s.db.Redis.Writable(t.Context()) == nil
 		})
 		// A connection to the former master may answer until the Sentinel's message arrives.
 		r.Await("the counts", func() bool { return unreadOf(t, s, u[1], u[0]) == stored })
@@ -38,7 +38,7 @@ func TestSentinel(t *testing.T) {
 		}
 	}
 	r.Servers[0].Stop()
-	if err := s.db.redis.writable(t.Context()); err == nil {
+	if err := s.db.Redis.Writable(t.Context()); err == nil {
 		t.Error("the store writes to Redis without a master")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/schema"
+	"teamtalk/sql/store/database"
 )
 
 // numbered returns a text that an Android client sent with a seq, and its repeat on a new
@@ -62,12 +63,12 @@ func (e *env) wantOnce(t *testing.T, first, repeat *im.Message) {
 }
 
 // stalls are the points at which a batch stalls.
-var stalls = map[string]func(h *hooks, p *stall){
-	beforeCommit: func(h *hooks, p *stall) {
-		h.beforeCommit = func(context.Context, *sql.Conn) { p.once() }
+var stalls = map[string]func(h *database.Hooks, p *stall){
+	beforeCommit: func(h *database.Hooks, p *stall) {
+		h.BeforeCommit = func(context.Context, *sql.Conn) { p.once() }
 	},
-	"before the transaction": func(h *hooks, p *stall) { h.drawn = p.once },
-	"before the id":          func(h *hooks, p *stall) { h.undrawn = p.once },
+	"before the transaction": func(h *database.Hooks, p *stall) { h.Drawn = p.once },
+	"before the id":          func(h *database.Hooks, p *stall) { h.Undrawn = p.once },
 }
 
 const beforeCommit = "before the commit"
@@ -79,11 +80,11 @@ func (e *env) overtake(t *testing.T, slow, other *Store, at string, locks bool,
 	first, repeat *im.Message) {
 	t.Helper()
 	p := newStall()
-	stalls[at](&slow.db.hooks, p)
+	stalls[at](&slow.db.Hooks, p)
 	slowDone, proceeds, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	other.db.hooks.closing = nil
+	other.db.Hooks.Closing = nil
 	if locks && at == beforeCommit {
-		other.db.hooks.closing = sync.OnceFunc(func() { close(proceeds) })
+		other.db.Hooks.Closing = sync.OnceFunc(func() { close(proceeds) })
 	}
 	go func() {
 		defer close(slowDone)
@@ -101,7 +102,7 @@ func (e *env) overtake(t *testing.T, slow, other *Store, at string, locks bool,
 	close(p.release)
 	<-slowDone
 	<-done
-	slow.db.hooks.beforeCommit, slow.db.hooks.drawn, slow.db.hooks.undrawn = nil, nil, nil
+	slow.db.Hooks.BeforeCommit, slow.db.Hooks.Drawn, slow.db.Hooks.Undrawn = nil, nil, nil
 	e.wantOnce(t, first, repeat)
 }
 
@@ -165,7 +166,7 @@ func TestOpenIDsAreClosedOnce(t *testing.T) {
 	s, other := e.store(t), e.store(t)
 	u := users(t, s, 2)
 	send(t, s, texts(u[0], u[1], 3)...)
-	s.db.redis.unread.IncrBy(t.Context(), "msg_id_1", 5) // of batches that failed
+	s.db.Redis.Unread.IncrBy(t.Context(), "msg_id_1", 5) // of batches that failed
 	closed := func(want int) {
 		t.Helper()
 		var n int

@@ -4,8 +4,8 @@
 //
 // A message is committed in MySQL before any client is told of it. Redis gives the
 // message ids and holds the unread counts. Redis may lose all its data at any moment: no
-// id is given twice (ids.go). Redis may be unavailable for any time: no count is lost
-// (outbox.go).
+// id is given twice (package conversation). Redis may be unavailable for any time: no count is lost
+// (package outbox).
 //
 // No method holds more than one MySQL connection, and no method waits for a second
 // connection while it holds one. A pool of one connection is enough.
@@ -22,6 +22,20 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
+	"teamtalk/sql/schema"
+	"teamtalk/sql/store/conversation"
+	"teamtalk/sql/store/database"
+	"teamtalk/sql/store/directory"
+	"teamtalk/sql/store/files"
+	"teamtalk/sql/store/groups"
+	"teamtalk/sql/store/history"
+	"teamtalk/sql/store/members"
+	"teamtalk/sql/store/messages"
+	"teamtalk/sql/store/outbox"
+	"teamtalk/sql/store/push"
+	"teamtalk/sql/store/redisconn"
+	"teamtalk/sql/store/sessions"
+	"teamtalk/sql/store/unread"
 )
 
 // Options name the databases and bound the connections and caches.
@@ -67,36 +81,53 @@ type Options struct {
 	Metrics prometheus.Registerer // nil: metrics are not registered
 	Now     func() time.Time      // this process's clock; nil: mono.Now
 
-	hooks hooks // points of failure, for tests
+	hooks database.Hooks // points of failure, for tests
 }
+
+// Redis names the five logical Redis instances of a deployment.
+type Redis = redisconn.Config
+
+// Instance is a Redis server, a master with Sentinels, or a Redis Cluster.
+type Instance = redisconn.Instance
 
 // Store is an im.Store. Each of its parts has the methods of one subject. All parts share
 // the connections of databases. Calls between parts go one way: a part calls only parts
 // that newStore makes before it.
 type Store struct {
-	*directory
-	*history
-	*unread
-	*sessions
-	*groups
-	*files
-	*push
+	*directoryPart
+	*historyPart
+	*countsPart
+	*sessionsPart
+	*groupsPart
+	*filesPart
+	*pushPart
 
 	o             Options
-	db            *databases
-	conversations *conversations
-	ids           *messageIDs
-	members       *members
-	outbox        *outbox
-	mirror        *mirror
-	marks         *readMarks
-	rebuild       *rebuild
-	messages      *messages
+	db            *database.DB
+	conversations *conversation.Cache
+	ids           *conversation.IDs
+	members       *members.Reader
+	outbox        *outbox.Outbox
+	mirror        *groups.Mirror
+	marks         *unread.Marks
+	rebuild       *unread.Rebuild
+	messages      *messages.Messages
 
 	stop    context.CancelFunc // ends housekeeping
 	running sync.WaitGroup     // housekeeping and its like
 	closing sync.Once
 }
+
+// The parts whose methods are those of Store. The names keep its fields unexported.
+type (
+	directoryPart = directory.Directory
+	historyPart   = history.History
+	countsPart    = unread.Counts
+	sessionsPart  = sessions.Sessions
+	groupsPart    = groups.Groups
+	filesPart     = files.Files
+	pushPart      = push.Push
+)
 
 var _ im.Store = (*Store)(nil)
 
@@ -106,7 +137,7 @@ var _ im.Store = (*Store)(nil)
 // or the schema is not migrated.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
-	db, err := newDatabases(connectionOptions{Master: o.Master, Slave: o.Slave, Redis: o.Redis,
+	db, err := database.New(database.Options{Master: o.Master, Slave: o.Slave, Redis: o.Redis,
 		Workers: o.Workers, ReplicaWait: o.ReplicaWait, Logger: o.Logger, Metrics: o.Metrics,
 		Now: o.Now, Hooks: o.hooks})
 	if err != nil {
@@ -114,60 +145,63 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s, err := newStore(db, o)
 	if err == nil {
-		err = db.connect(ctx)
+		err = db.Connect(ctx)
 	}
 	if err != nil {
-		db.close()
+		db.Close()
 		return nil, err
 	}
 	if !o.NoRebuild {
-		if err := s.rebuild.prepare(ctx); err != nil {
-			s.db.log.Warn("it is not known whether Redis has lost unread counts", "err", err)
+		if err := s.rebuild.Prepare(ctx); err != nil {
+			s.db.Log.Warn("it is not known whether Redis has lost unread counts", "err", err)
 		}
 	}
-	if err := s.outbox.restore(ctx); err != nil {
-		s.db.log.Warn("it is not known whether Redis has lost the last unread counts", "err", err)
+	if err := s.outbox.Restore(ctx); err != nil {
+		s.db.Log.Warn("it is not known whether Redis has lost the last unread counts", "err", err)
 	}
-	if _, err := s.outbox.recover(ctx, 0); err != nil {
-		s.db.log.Warn("counts of an earlier process are not applied yet", "err", err)
+	if _, err := s.outbox.Recover(ctx, 0); err != nil {
+		s.db.Log.Warn("counts of an earlier process are not applied yet", "err", err)
 	}
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() { s.housekeep(background) })
-	s.running.Go(func() { s.marks.keep(background) })
-	s.running.Go(func() { s.db.keepTime(background) })
+	s.running.Go(func() { s.marks.Keep(background) })
+	s.running.Go(func() { s.db.KeepTime(background) })
 	if !s.o.NoRebuild {
-		s.running.Go(func() { s.outbox.keepApplied(background) })
+		s.running.Go(func() { s.outbox.KeepApplied(background) })
 	}
 	return s, nil
 }
 
 // newStore makes the parts, and gives each part the parts that it calls.
-func newStore(db *databases, o Options) (*Store, error) {
+func newStore(db *database.DB, o Options) (*Store, error) {
 	var err error
-	s := &Store{o: o, db: db, ids: newMessageIDs(db), members: newMembers(db, o.GroupMembers),
-		outbox: newOutbox(db), marks: newReadMarks(db), files: newFiles(db), push: newPush(db)}
-	if s.directory, err = newDirectory(db, o.Users); err != nil {
+	s := &Store{o: o, db: db, ids: conversation.NewIDs(db), members: members.New(db,
+		o.GroupMembers),
+		outbox: outbox.New(db), marks: unread.NewMarks(db), filesPart: files.New(db),
+		pushPart: push.New(db)}
+	if s.directoryPart, err = directory.New(db, o.Users); err != nil {
 		return nil, err
 	}
-	if s.conversations, err = newConversations(db, o.Conversations); err != nil {
+	if s.conversations, err = conversation.NewCache(db, o.Conversations); err != nil {
 		return nil, err
 	}
-	s.mirror = newMirror(db, s.outbox)
-	s.history = newHistory(db, s.conversations, s.members)
-	s.unread = newUnread(db, s.conversations, s.ids, s.members, s.history, s.marks)
-	s.rebuild = newRebuild(db, s.ids, s.outbox, s.marks)
-	if s.sessions, err = newSessions(db, s.conversations, s.ids, s.members, s.history, s.unread,
+	s.mirror = groups.NewMirror(db, s.outbox)
+	s.historyPart = history.New(db, s.conversations, s.members)
+	s.countsPart = unread.New(db, s.conversations, s.ids, s.members, s.historyPart, s.marks)
+	s.rebuild = unread.NewRebuild(db, s.ids, s.outbox, s.marks)
+	if s.sessionsPart, err = sessions.New(db, s.conversations, s.ids, s.members, s.historyPart,
+		s.countsPart,
 		o.Conversations); err != nil {
 		return nil, err
 	}
-	s.groups = newGroups(db, s.ids, s.members, s.outbox, s.mirror, s.sessions)
-	s.messages = newMessages(db, messageParts{Directory: s.directory,
-		Conversations: s.conversations, IDs: s.ids, Members: s.members, Sessions: s.sessions,
+	s.groupsPart = groups.New(db, s.ids, s.members, s.outbox, s.mirror, s.sessionsPart)
+	s.messages = messages.New(db, messages.Parts{Directory: s.directoryPart,
+		Conversations: s.conversations, IDs: s.ids, Members: s.members, Sessions: s.sessionsPart,
 		Outbox: s.outbox}, o.Workers)
-	s.outbox.applyChange, s.outbox.changeAgain = s.mirror.applyChange, s.mirror.changeAgain
-	s.outbox.readAgain = s.rebuild.readAgain
-	s.outbox.noteRead = s.marks.noteGroupRead
+	s.outbox.ApplyChange, s.outbox.ChangeAgain = s.mirror.ApplyChange, s.mirror.ChangeAgain
+	s.outbox.ReadAgain = s.rebuild.ReadAgain
+	s.outbox.NoteRead = s.marks.NoteGroupRead
 	return s, nil
 }
 
@@ -197,19 +231,19 @@ func (o Options) withDefaults() Options {
 // nothing.
 func (s *Store) Close() (err error) {
 	s.closing.Do(func() {
-		s.messages.close()
+		s.messages.Close()
 		s.stop()
 		s.running.Wait()
-		slots := s.messages.takeSlots()
+		slots := s.messages.TakeSlots()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		if err := s.outbox.clearOutbox(ctx, slots); err != nil {
-			s.db.log.Warn("outbox not cleared", "err", err) // the next process clears it
+		if err := s.outbox.Clear(ctx, slots); err != nil {
+			s.db.Log.Warn("outbox not cleared", "err", err) // the next process clears it
 		}
-		if err := s.marks.flush(ctx); err != nil {
-			s.db.log.Warn("read marks not stored", "err", err)
+		if err := s.marks.Flush(ctx); err != nil {
+			s.db.Log.Warn("read marks not stored", "err", err)
 		}
-		err = s.db.close()
+		err = s.db.Close()
 	})
 	return err
 }
@@ -220,36 +254,36 @@ func (s *Store) housekeep(ctx context.Context) {
 	tick := time.NewTicker(s.o.Housekeeping)
 	defer tick.Stop()
 	for {
-		s.db.checkEviction(ctx)
+		s.db.CheckEviction(ctx)
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		if !s.o.NoRebuild {
-			if err := s.rebuild.check(ctx); err != nil && ctx.Err() == nil {
-				s.db.log.Warn("unread counts not rebuilt", "err", err)
+			if err := s.rebuild.Check(ctx); err != nil && ctx.Err() == nil {
+				s.db.Log.Warn("unread counts not rebuilt", "err", err)
 			}
 		}
-		if _, err := s.outbox.recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
-			s.db.log.Warn("outbox not recovered", "err", err)
+		if _, err := s.outbox.Recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
+			s.db.Log.Warn("outbox not recovered", "err", err)
 		}
 		if !s.o.NoRebuild { // they may be needed
-			if err := s.outbox.forgetKept(ctx); err != nil && ctx.Err() == nil {
-				s.db.log.Warn("old kept counts not removed", "err", err)
+			if err := s.outbox.ForgetKept(ctx); err != nil && ctx.Err() == nil {
+				s.db.Log.Warn("old kept counts not removed", "err", err)
 			}
 		}
-		if err := s.messages.forgetClientIDs(ctx); err != nil && ctx.Err() == nil {
-			s.db.log.Warn("old client message ids not removed", "err", err)
+		if err := s.messages.ForgetClientIDs(ctx); err != nil && ctx.Err() == nil {
+			s.db.Log.Warn("old client message ids not removed", "err", err)
 		}
-		if err := s.payMark(ctx); err != nil && ctx.Err() == nil {
-			s.db.log.Warn("mark of the directory not set", "err", err)
+		if err := s.PayMark(ctx); err != nil && ctx.Err() == nil {
+			s.db.Log.Warn("mark of the directory not set", "err", err)
 		}
 	}
 }
 
 // Now returns the store's time; see im.Store.
-func (s *Store) Now() time.Time { return s.db.Now() }
+func (s *Store) Now() time.Time { return s.db.Earliest() }
 
 // Ping reports whether the databases answer and accept writes; see im.Store.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
@@ -266,6 +300,15 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 // RebuildUnread raises the unread counts in Redis to the numbers of unread messages in the
 // tables. It runs beside servers. The error has kind Busy while another process rebuilds.
 // After an error it may be called again.
-func (s *Store) RebuildUnread(ctx context.Context) (Rebuilt, error) {
+func (s *Store) RebuildUnread(ctx context.Context) (unread.Rebuilt, error) {
 	return s.rebuild.RebuildUnread(ctx)
+}
+
+// CounterRaiser connects to Redis and returns the function for Options.RaiseCounter of
+// schema.Finalize. It sets the counter of a conversation's message ids to at least max.
+// close closes the connections.
+func CounterRaiser(ctx context.Context, r Redis) (
+	raise func(ctx context.Context, c schema.Conversation, max uint32) error,
+	close func() error, err error) {
+	return conversation.CounterRaiser(ctx, r)
 }

@@ -15,6 +15,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/schema"
+	"teamtalk/sql/store/database"
 	"teamtalk/sql/storetest"
 )
 
@@ -52,7 +53,7 @@ func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Lo
 func (e *env) freeze() *atomic.Int64 {
 	var second atomic.Int64
 	second.Store(time.Now().Unix())
-	e.o.hooks.clock = func() time.Time { return time.Unix(second.Load(), 0) }
+	e.o.hooks.Clock = func() time.Time { return time.Unix(second.Load(), 0) }
 	return &second
 }
 
@@ -74,7 +75,7 @@ func bareEnv(t testing.TB) *env {
 	e.db = server.Open(t, e.dsn)
 	e.o = Options{Master: e.dsn, Redis: Redis{Unread: Instance{Addrs: []string{e.redis.Addr()}}},
 		Workers: 4, Now: e.clock.now, ReplicaWait: config.Default().MySQL.ReplicaWait,
-		hooks:     hooks{clock: e.clock.now},
+		hooks:     database.Hooks{Clock: e.clock.now},
 		NoRebuild: true} // the tests that lose counts expect the loss
 	return e
 }
@@ -154,7 +155,7 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 		FailOn:       func(t *testing.T, s im.Store, content string) { envs[s].refuse(t, content) },
 		LoseCounters: func(t *testing.T, s im.Store) { envs[s].redis.FlushAll() },
 		CrashBeforeCount: func(t *testing.T, s im.Store, batch []*im.Message) im.Store {
-			s.(*Store).db.hooks.afterCommit = func() error { return errCrash }
+			s.(*Store).db.Hooks.AfterCommit = func() error { return errCrash }
 			s.AppendMessages(t.Context(), batch)
 			return reopen(t, s)
 		},
@@ -165,7 +166,7 @@ func suite(parent *testing.T, make func(*testing.T) *env,
 func tickingEnv(parent *testing.T, make func(*testing.T) *env, change func(*testing.T, *env),
 	ticking *clock) *env {
 	e := make(parent)
-	e.clock, e.o.Now, e.o.hooks.clock = ticking, ticking.now, ticking.now
+	e.clock, e.o.Now, e.o.hooks.Clock = ticking, ticking.now, ticking.now
 	if change != nil {
 		change(parent, e)
 	}

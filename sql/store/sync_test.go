@@ -11,6 +11,8 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/store/database"
+	"teamtalk/sql/store/sessions"
 )
 
 // syncAll runs the synchronisation and returns the number of rows that it wrote.
@@ -73,21 +75,21 @@ func TestSyncMark(t *testing.T) {
 				t.Errorf("another process wrote %d rows again", n)
 			}
 			mark, _ := strconv.ParseInt(e.syncedUpTo(), 10, 64)
-			if behind := s.db.Now().Unix() - mark; behind < 60 || behind > 120 {
+			if behind := s.db.Earliest().Unix() - mark; behind < 60 || behind > 120 {
 				t.Errorf("the mark is %d s behind", behind)
 			}
 			// A C++ server commits this message after others with later times.
 			send(t, s, groupText(u[1], h, "late"))
 			e.exec(t, fmt.Sprintf("UPDATE IMGroup SET lastChated=%d WHERE id=%d",
-				s.db.Now().Unix()-30, h))
+				s.db.Earliest().Unix()-30, h))
 			if n := syncAll(t, s); n != 1 {
 				t.Errorf("%d rows written, want 1: of the late message", n)
 			}
 			wantListed(t, "late", s, h, u, 0, 1)
 			// The clock of another process was ahead.
-			e.redis.Do("SET last_update_group " + fmt.Sprint(s.db.Now().Unix()+100_000))
+			e.redis.Do("SET last_update_group " + fmt.Sprint(s.db.Earliest().Unix()+100_000))
 			send(t, s, groupText(u[0], g, "2"))
-			if syncAll(t, s); e.syncedUpTo() > fmt.Sprint(s.db.Now().Unix()) {
+			if syncAll(t, s); e.syncedUpTo() > fmt.Sprint(s.db.Earliest().Unix()) {
 				t.Errorf("the mark stays at %s", e.syncedUpTo())
 			}
 			e.redis.Do("DEL last_update_group")
@@ -109,7 +111,7 @@ func TestSyncPages(t *testing.T) {
 	second := e.freeze()
 	s := e.store(t)
 	u := users(t, s, 2)
-	const groups = 2*syncPage + 50
+	const groups = 2*sessions.SyncPage + 50
 	var batch []*im.Message
 	for range groups {
 		batch = append(batch, groupText(u[0], newGroup(t, s, u...), "x"))
@@ -164,17 +166,17 @@ func TestSyncOneAtATime(t *testing.T) {
 	u := users(t, s, 2)
 	g := newGroup(t, s, u...)
 	send(t, s, groupText(u[0], g, "x"))
-	conn, err := s.db.master.Conn(t.Context())
+	conn, err := s.db.Master.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.db.lock(t.Context(), conn, "sync"); err != nil {
+	if err := s.db.Lock(t.Context(), conn, "sync"); err != nil {
 		t.Fatal(err)
 	}
 	if n := syncAll(t, other); n != 0 {
 		t.Errorf("%d rows written while another is at it", n)
 	}
-	s.db.unlock(conn, "sync")
+	s.db.Unlock(conn, "sync")
 	conn.Close()
 	e.redis.Stop()
 	if _, err := other.SyncSessions(t.Context()); im.KindOf(err) != im.Unavailable || err == nil {
@@ -254,14 +256,14 @@ func TestRemovedWhileStored(t *testing.T) {
 	m := texts(u[0], u[1], 3)
 	send(t, s, m[0])
 	second.Add(1)
-	s.db.hooks.commit = func(ctx context.Context, conn *sql.Conn) error {
-		if err := commitOn(ctx, conn); err != nil {
+	s.db.Hooks.Commit = func(ctx context.Context, conn *sql.Conn) error {
+		if err := database.CommitOn(ctx, conn); err != nil {
 			return err
 		}
 		return s.RemoveSession(context.Background(), u[1], u[0], pb.SessionType_SESSION_TYPE_SINGLE)
 	}
 	send(t, s, m[1])
-	s.db.hooks.commit = nil
+	s.db.Hooks.Commit = nil
 	list, err := s.RecentSessions(t.Context(), u[1], 0, 10)
 	if err != nil || len(list) != 0 {
 		t.Fatalf("not removed: %+v, %v", list, err)

@@ -86,13 +86,13 @@ func TestDirectoryMarkOwed(t *testing.T) {
 	if err := s.SetSignInfo(t.Context(), u[0], "made"); err != nil {
 		t.Fatalf("SetSignInfo without Redis: %v", err)
 	}
-	if err := s.payMark(t.Context()); err == nil {
+	if err := s.PayMark(t.Context()); err == nil {
 		t.Error("the mark is set without Redis")
 	}
 	e.redis.Start()
 	e.redis.FlushAll()
 	// The pool may have connections of the old server, and dials again at intervals.
-	for s.payMark(t.Context()) != nil { // the test's timeout bounds the loop
+	for s.PayMark(t.Context()) != nil { // the test's timeout bounds the loop
 		time.Sleep(10 * time.Millisecond)
 	}
 	if got := e.mark(t); got < before {

@@ -1,0 +1,113 @@
+package messages
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/store/conversation"
+	"teamtalk/sql/store/database"
+	"teamtalk/sql/store/history"
+)
+
+// A client without client_msg_ids sends a message again on a new connection when it got no
+// ack for it. The row of a message has what the client numbered it as, so the message is
+// recognised whichever process stored it first.
+
+// mayBeResent reports whether a message is looked for before it is stored.
+func mayBeResent(m *im.Message) bool {
+	return conversation.IsNumbered(m) && m.ResentWithin != 0
+}
+
+// findResent marks the messages that their senders sent before as duplicates. The
+// conversations of items must be known. Each costs a look at the messages of its
+// conversation of the last ResentWithin seconds, in an index.
+func (s *Messages) findResent(ctx context.Context, items []*item) error {
+	return s.findNumbered(ctx, slices.DeleteFunc(slices.Clone(items),
+		func(it *item) bool { return !mayBeResent(it.m) }))
+}
+
+// findNumbered marks those of items as duplicates whose sender has sent a message with the
+// same content and number.
+func (s *Messages) findNumbered(ctx context.Context, asked []*item) error {
+	err := database.InChunks(asked, resentChunk, func(part []*item) error {
+		var q strings.Builder
+		for i, it := range part {
+			if i > 0 {
+				q.WriteString(" UNION ALL ")
+			}
+			writeResentQuery(&q, i, it)
+		}
+		return s.readResent(ctx, q.String(), part)
+	})
+	if err != nil {
+		for _, it := range asked {
+			it.m.ID, it.m.Duplicate, it.m.FirstCreated = 0, false, 0
+		}
+	}
+	return err
+}
+
+// resentChunk is how many messages one query looks for.
+const resentChunk = 64
+
+// writeResentQuery writes the query for the messages that it may repeat. n is its number.
+func writeResentQuery(q *strings.Builder, n int, it *item) {
+	t, m := it.c.Thread, it.m
+	sender := "fromId"
+	if t.Group {
+		sender = "userId"
+	}
+	sound, join := "0, 0", ""
+	if history.IsAudio(m.Type) {
+		sound, join = "a.size, a.duration", " JOIN IMAudio a ON a.id=CAST(t.content AS UNSIGNED)"
+	}
+	fmt.Fprintf(q, "SELECT %d, msgId, content, t.created, %s FROM %s t%s WHERE t.%s=%d AND "+
+		"t.status=0 AND t.created>=%d AND t.%s=%d AND t.sentAs=%d AND t.type=%d",
+		n, sound, t.Table(), join, t.Column(), t.ID, m.ResentSince(), sender, m.From, m.SentAs,
+		m.Type)
+}
+
+// readResent runs a query of writeResentQuery for items. Content is compared here: the
+// collation of the column ignores case.
+func (s *Messages) readResent(ctx context.Context, query string, items []*item) error {
+	rows, err := s.db.Master.QueryContext(ctx, query)
+	if err != nil {
+		return s.db.SQLError("look up messages sent before", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var n int
+		var id, created, size, duration uint32
+		var content []byte
+		if err := rows.Scan(&n, &id, &content, &created, &size, &duration); err != nil {
+			return s.db.SQLError("look up messages sent before", err)
+		}
+		m := items[n].m
+		same := bytes.Equal(content, m.Data)
+		if history.IsAudio(m.Type) {
+			same = size == m.Audio.Size && duration == m.Audio.Duration
+		}
+		if same && (!m.Duplicate || id < m.ID) {
+			m.ID, m.Duplicate, m.FirstCreated = id, true, created
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return s.db.SQLError("look up messages sent before", err)
+	}
+	return nil
+}
+
+// sentKey identifies a message by how its client numbered it, within a batch.
+func (it *item) sentKey() clientKey {
+	content := string(it.m.Data)
+	if it.m.Audio != nil {
+		content = strconv.Itoa(int(it.m.Audio.Size)) + " " + strconv.Itoa(int(it.m.Audio.Duration))
+	}
+	return clientKey{from: it.m.From, to: it.m.To, toType: it.sessionType(), id: content,
+		sentAs: it.m.SentAs}
+}

@@ -1,0 +1,110 @@
+package outbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/store/database"
+)
+
+// Stored reports whether the tables hold what a transaction wrote. db is the transaction
+// in which the look-up runs.
+type Stored func(ctx context.Context, db database.Querier) (bool, error)
+
+// Finish commits. When the answer leaves the outcome open, Finish finds it out. table
+// looks the messages up when outbox and mark do not show the outcome. It may be nil.
+func (s *Outbox) Finish(ctx context.Context, conn *sql.Conn, sl *Slot, owed Dues,
+	table Stored, commit func() error) error {
+	err := commit()
+	if err == nil || database.Refused(err) {
+		return err
+	}
+	database.Discard(conn)
+	conn.Close() // the look-up needs a connection, and the pool may have only one
+	committed, lookErr := s.committed(ctx, sl, owed, table)
+	if lookErr != nil {
+		// In doubt: the outbox row, if it exists, keeps the counts.
+		s.Retire(sl)
+		return im.WithKind(im.Unavailable, "connection lost while committing",
+			errors.Join(database.ErrOutcome, err, lookErr))
+	}
+	if committed {
+		return nil
+	}
+	return err
+}
+
+// outcomeTimeout bounds the look-up of a commit's outcome.
+const outcomeTimeout = 20 * time.Second
+
+// committed reports whether the last transaction of a slot is committed.
+//
+// A read is not enough. The transaction may still be open on a connection that the server
+// believes to be alive. Behind a balancer the server that reads may be another node of a
+// cluster, which the transaction has not reached yet. The caller would then store the
+// messages a second time. So committed writes the row of the outbox that the transaction
+// writes first. Two transactions that write one row are never both committed unless the
+// second has seen the first: a single server makes the second wait, and a cluster aborts it.
+// After this write is committed, the transaction either was seen or cannot be committed any
+// more.
+func (s *Outbox) committed(ctx context.Context, sl *Slot, owed Dues,
+	table Stored) (bool, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
+	defer cancel()
+	for try := 1; ; try++ {
+		yes, err := s.fence(ctx, sl, owed, table)
+		if err == nil || !database.Transient(err) {
+			return yes, err
+		}
+		if err := database.Pause(ctx, try); err != nil {
+			return false, err
+		}
+	}
+}
+
+// fence writes the outbox row of a slot, and reports whether the slot's last transaction
+// is committed.
+func (s *Outbox) fence(ctx context.Context, sl *Slot, owed Dues, table Stored) (bool, error) {
+	tx, err := s.db.Master.BeginTx(ctx, nil)
+	if err != nil {
+		return false, err
+	}
+	defer tx.Rollback() // without effect after the commit
+	// Each run changes the row: a write without a change would fence nothing. A row of
+	// number 0 owes nothing.
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO IMUnreadOutbox "+
+		"(owner, seq, payload, created) VALUES (x'%x', 0, '', UNIX_TIMESTAMP()) "+
+		"ON DUPLICATE KEY UPDATE created=created+1", sl.owner[:])); err != nil {
+		return false, err
+	}
+	var seq uint64
+	if err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT seq FROM IMUnreadOutbox "+
+		"WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq); err != nil {
+		return false, err
+	}
+	if seq >= sl.seq {
+		return true, nil
+	}
+	if seq == 0 {
+		// Either the row was never written, or another process has recovered and removed
+		// it.
+		if yes, err := s.recovered(ctx, tx, sl, owed, table); yes || err != nil {
+			return yes, err
+		}
+	}
+	return false, tx.Commit()
+}
+
+// recovered reports whether the slot's last transaction is committed although its outbox
+// row is gone: the messages are in the table, or its mark is in Redis.
+func (s *Outbox) recovered(ctx context.Context, tx *sql.Tx, sl *Slot, owed Dues,
+	table Stored) (bool, error) {
+	if table != nil {
+		return table(ctx, tx)
+	}
+	return s.applied(ctx, sl.owner, sl.seq, owed)
+}
