@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"testing"
@@ -46,6 +47,16 @@ func (p *spy) at(n int, match string, after bool, do func()) (came bool) {
 	came = p.left == 0
 	p.left, p.match, p.after, p.do = n, match, after, do
 	return came
+}
+
+// count counts the commands that match, until seen returns their number.
+func (p *spy) count(match string) { p.at(math.MaxInt, match, false, nil) }
+
+// seen returns the number of commands since count.
+func (p *spy) seen() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return math.MaxInt - p.left
 }
 
 // due receives a command, and returns the function to call.
@@ -116,6 +127,14 @@ func (p *spy) serve(client net.Conn) {
 // spied opens a store with one connection, through a spy.
 func (e *env) spied(t *testing.T) (*Store, *spy) {
 	t.Helper()
+	p := e.spy(t)
+	e.o.Workers = 1
+	return e.store(t), p
+}
+
+// spy puts a spy between MySQL and the stores that are opened later.
+func (e *env) spy(t *testing.T) *spy {
+	t.Helper()
 	cfg, err := mysql.ParseDSN(e.dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -123,8 +142,7 @@ func (e *env) spied(t *testing.T) (*Store, *spy) {
 	p := newSpy(t, cfg.Addr)
 	cfg.Addr = p.listener.Addr().String()
 	e.o.Master = cfg.FormatDSN()
-	e.o.Workers = 1
-	return e.store(t), p
+	return p
 }
 
 // wantStored checks that the messages stored in a conversation are those that were acked.

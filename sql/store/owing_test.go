@@ -42,7 +42,7 @@ func TestRebuildDuringABatch(t *testing.T) {
 				afterCommit = func() {
 					go func() {
 						defer close(done)
-						if _, err := s.rebuild.RebuildUnread(t.Context()); err != nil {
+						if _, err := s.RebuildUnread(t.Context()); err != nil {
 							t.Error(err)
 						}
 					}()

@@ -86,6 +86,7 @@ func TestRestartWithOldData(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	e.o.Workers = 1
+	e.redis.Do("SET unread_kept 1") // as the first server does
 	s := e.store(t)
 	l := newLossCase(t, s, "user", nil, 0)
 	l.send(t, s, 2)
@@ -108,7 +109,9 @@ func TestRestartWithOldData(t *testing.T) {
 	other := e.open(t)
 	lose(other)
 	other.Close()
-	e.store(t)
+	e.o.NoRebuild = false
+	e.open(t).Close()
+	e.o.NoRebuild = true
 	l.want(t, "in a new process", s)
 	e.redis.Save()
 	l.read(t, s)

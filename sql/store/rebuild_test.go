@@ -137,13 +137,13 @@ func copyTable(t *testing.T, e *env, table string) {
 // that is lost returns.
 func rebuildAgain(t *testing.T, e *env, s *Store, c *unreadCase) {
 	before := c.unreadOfAll(t, s)
-	done, err := s.rebuild.RebuildUnread(t.Context())
+	done, err := s.RebuildUnread(t.Context())
 	if err != nil || done.Counts != 0 || done.Groups != 2 || done.Conversations == 0 {
 		t.Errorf("a rebuild without a loss: %+v, %v", done, err)
 	}
 	e.redis.Do(fmt.Sprintf("HSET %s %d 77", outbox.UnreadKey(c.users[1]), c.users[0]))
 	e.redis.Do(fmt.Sprintf("HDEL %s %d", outbox.UnreadKey(c.users[2]), c.users[1]))
-	done, err = s.rebuild.RebuildUnread(t.Context())
+	done, err = s.RebuildUnread(t.Context())
 	if err != nil || done.Counts != 1 {
 		t.Errorf("a rebuild after one count was lost: %+v, %v", done, err)
 	}
@@ -168,7 +168,7 @@ func TestRebuildBeginsWithMarks(t *testing.T) {
 	send(t, s, texts(u[0], u[2], 1)...)
 	e.redis.FlushAll()
 	for range 2 { // the first rebuild finds no time, the second one finds it
-		done, err := s.rebuild.RebuildUnread(t.Context())
+		done, err := s.RebuildUnread(t.Context())
 		if err != nil || time.Since(done.Since) > time.Minute {
 			t.Errorf("%+v, %v", done, err)
 		}
@@ -180,7 +180,7 @@ func TestRebuildBeginsWithMarks(t *testing.T) {
 	m.Created += 5
 	send(t, s, m)
 	e.redis.FlushAll()
-	if _, err := s.rebuild.RebuildUnread(t.Context()); err != nil {
+	if _, err := s.RebuildUnread(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if n := unreadOf(t, s, u[1], u[0]); n != 1 {
@@ -188,7 +188,7 @@ func TestRebuildBeginsWithMarks(t *testing.T) {
 	}
 	// Another process holds the lease.
 	e.exec(t, "UPDATE IMLease SET until=UNIX_TIMESTAMP()+50 WHERE name='unread'")
-	if _, err := s.rebuild.RebuildUnread(t.Context()); im.KindOf(err) != im.Busy || err == nil {
+	if _, err := s.RebuildUnread(t.Context()); im.KindOf(err) != im.Busy || err == nil {
 		t.Errorf("beside another rebuild: %v", err)
 	}
 }

@@ -73,8 +73,8 @@ type Options struct {
 	Housekeeping time.Duration
 
 	// NoRebuild leaves unread counts that Redis has lost to RebuildUnread and to other
-	// processes. Without it this process applies the kept counts again, and the housekeeping
-	// makes the others again, in one of the processes.
+	// processes, and does not look for them. Without it this process applies the kept counts
+	// again, and the housekeeping makes the others again, in one of the processes.
 	NoRebuild bool
 
 	Logger  *slog.Logger          // nil: no logs
@@ -155,9 +155,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		if err := s.rebuild.Prepare(ctx); err != nil {
 			s.db.Log.Warn("it is not known whether Redis has lost unread counts", "err", err)
 		}
-	}
-	if err := s.outbox.Restore(ctx); err != nil {
-		s.db.Log.Warn("it is not known whether Redis has lost the last unread counts", "err", err)
+		if err := s.outbox.Restore(ctx); err != nil {
+			s.db.Log.Warn("it is not known whether Redis has lost the last unread counts",
+				"err", err)
+		}
 	}
 	if _, err := s.outbox.Recover(ctx, 0); err != nil {
 		s.db.Log.Warn("counts of an earlier process are not applied yet", "err", err)

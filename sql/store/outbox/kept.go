@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -100,8 +101,13 @@ func writeKept(ctx context.Context, tx database.Execer, sl *Slot, owed Dues) err
 
 // keptRows reads the kept counts, in the order of their numbers.
 func (s *Outbox) keptRows(ctx context.Context) ([]owedRow, error) {
+	return s.keptWhere(ctx, "created>"+ago(keptLongest))
+}
+
+// keptWhere reads the kept counts that a condition selects, in the order of their numbers.
+func (s *Outbox) keptWhere(ctx context.Context, where string) ([]owedRow, error) {
 	rows, err := s.rowsOf(ctx, fmt.Sprintf("SELECT owner, seq, payload FROM IMUnreadKept "+
-		"WHERE created>%s ORDER BY created DESC LIMIT %d", ago(keptLongest), maxKept))
+		"WHERE %s ORDER BY created DESC LIMIT %d", where, maxKept))
 	if err != nil {
 		return nil, s.db.SQLError("read the kept counts", err)
 	}
@@ -111,13 +117,14 @@ func (s *Outbox) keptRows(ctx context.Context) ([]owedRow, error) {
 
 // before returns for the marks of rows the last kept batch before each row.
 func (s *Outbox) before(ctx context.Context, rows []owedRow) (Earlier, error) {
-	kept, err := s.keptRows(ctx)
-	if err != nil {
-		return nil, err
-	}
 	last := map[uuid.UUID]uint64{}
 	for _, r := range rows {
 		last[r.owner] = r.seq
+	}
+	kept, err := s.keptWhere(ctx, fmt.Sprintf("created>%s AND owner IN (%s)", ago(keptLongest),
+		hexList(slices.Collect(maps.Keys(last)))))
+	if err != nil {
+		return nil, err
 	}
 	e := Earlier{}
 	for _, r := range kept {
