@@ -182,7 +182,7 @@ func (s *Rebuild) RebuildUnread(ctx context.Context) (Rebuilt, error) {
 			s.db.Log.Debug("lease of the rebuild not released", "err", err)
 		}
 	}()
-	done, err := s.run(ctx, lease)
+	done, err := s.rebuild(ctx, lease)
 	if err != nil {
 		s.db.Metrics.Rebuilds.WithLabelValues("failed").Inc()
 		return done, s.db.SQLError("rebuild unread counts", err)
@@ -191,8 +191,17 @@ func (s *Rebuild) RebuildUnread(ctx context.Context) (Rebuilt, error) {
 	return done, nil
 }
 
-// run rebuilds while it keeps the lease.
-func (s *Rebuild) run(ctx context.Context, lease *schema.Lease) (Rebuilt, error) {
+// run is one rebuild.
+type run struct {
+	*Rebuild
+	lease *schema.Lease
+	since uint32        // messages from before it, without a mark, count as read
+	owing *outbox.Owing // the batches that owe counts
+	done  Rebuilt
+}
+
+// rebuild rebuilds while it keeps the lease.
+func (s *Rebuild) rebuild(ctx context.Context, lease *schema.Lease) (Rebuilt, error) {
 	since, _, err := s.marks.begin(ctx)
 	if err != nil {
 		return Rebuilt{}, err
@@ -210,17 +219,18 @@ func (s *Rebuild) run(ctx context.Context, lease *schema.Lease) (Rebuilt, error)
 	if err := s.marks.Flush(ctx); err != nil {
 		return done, err
 	}
-	if err := s.users(ctx, lease, since, &done); err != nil {
-		return done, err
+	r := &run{Rebuild: s, lease: lease, since: since, owing: s.outbox.Owing(), done: done}
+	if err := r.users(ctx); err != nil {
+		return r.done, err
 	}
-	if err := s.groups(ctx, lease, since, &done); err != nil {
-		return done, err
+	if err := r.groups(ctx); err != nil {
+		return r.done, err
 	}
-	return done, s.setSentinels(ctx)
+	return r.done, s.setSentinels(ctx)
 }
 
 // pace waits as long as the part that began took, and keeps the lease.
-func pace(ctx context.Context, lease *schema.Lease, began time.Time) error {
+func (r *run) pace(ctx context.Context, began time.Time) error {
 	wait := time.NewTimer(time.Since(began))
 	defer wait.Stop()
 	select {
@@ -228,7 +238,7 @@ func pace(ctx context.Context, lease *schema.Lease, began time.Time) error {
 		return ctx.Err()
 	case <-wait.C:
 	}
-	return lease.Keep(ctx)
+	return r.lease.Keep(ctx)
 }
 
 // looksAgain waits before another try of a rebuild that met a batch that owes counts.

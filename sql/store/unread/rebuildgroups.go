@@ -10,7 +10,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/proto/pb"
-	"teamtalk/sql/schema"
 	"teamtalk/sql/store/conversation"
 	"teamtalk/sql/store/database"
 	"teamtalk/sql/store/members"
@@ -22,26 +21,25 @@ import (
 const groupsPage = 200
 
 // groups rebuilds the counts of the groups with a message since a time.
-func (s *Rebuild) groups(ctx context.Context, lease *schema.Lease, since uint32,
-	done *Rebuilt) error {
+func (r *run) groups(ctx context.Context) error {
 	for last := uint32(0); ; {
-		ids, err := database.Numbers(ctx, s.db.Master,
+		ids, err := database.Numbers(ctx, r.db.Master,
 			fmt.Sprintf("SELECT id FROM IMGroup WHERE id>%d "+
 				"AND status=0 AND lastChated>=%d ORDER BY id LIMIT %d", last,
-				max(since, conversation.ChatMargin)-conversation.ChatMargin, groupsPage))
+				max(r.since, conversation.ChatMargin)-conversation.ChatMargin, groupsPage))
 		if err != nil || len(ids) == 0 {
 			return err
 		}
 		for _, group := range ids {
 			began := time.Now()
-			n, err := s.group(ctx, group, since)
+			n, err := r.group(ctx, group)
 			if err != nil {
 				return err
 			}
-			done.Counts += n
-			s.db.Metrics.Rebuilt.Add(float64(n))
-			done.Groups++
-			if err := pace(ctx, lease, began); err != nil {
+			r.done.Counts += n
+			r.db.Metrics.Rebuilt.Add(float64(n))
+			r.done.Groups++
+			if err := r.pace(ctx, began); err != nil {
 				return err
 			}
 			last = group
@@ -51,13 +49,13 @@ func (s *Rebuild) groups(ctx context.Context, lease *schema.Lease, since uint32,
 
 // group rebuilds the counts of the members of a group: first the group's count, then for
 // each member the number of messages that it has read.
-func (s *Rebuild) group(ctx context.Context, group, since uint32) (raised int, err error) {
-	joined, err := members.JoinTimes(ctx, s.db.Master, group)
+func (r *run) group(ctx context.Context, group uint32) (raised int, err error) {
+	joined, err := members.JoinTimes(ctx, r.db.Master, group)
 	if err != nil || len(joined) == 0 {
 		return 0, err
 	}
 	users := slices.Sorted(maps.Keys(joined))
-	c, err := s.countGroup(ctx, group, since, users, joined)
+	c, err := r.countGroup(ctx, group, users, joined)
 	if err != nil {
 		return 0, err
 	}
@@ -72,16 +70,16 @@ func (s *Rebuild) group(ctx context.Context, group, since uint32) (raised int, e
 		raised := max(int64(c.highest), most)
 		run := &redisconn.Run{Script: outbox.RaiseCount, Keys: []string{outbox.GroupKey(group)},
 			Args: []any{raised}}
-		redisconn.RunAll(ctx, s.db.Redis.Unread, []*redisconn.Run{run})
+		redisconn.RunAll(ctx, r.db.Redis.Unread, []*redisconn.Run{run})
 		if err := run.Answer.Err(); err != nil && !redisconn.WrongType(err) {
-			return 0, s.db.RedisError("rebuild a group's count", err)
+			return 0, r.db.RedisError("rebuild a group's count", err)
 		}
-		if c.sent, err = outbox.GroupSent(ctx, s.db, group); err != nil {
+		if c.sent, err = outbox.GroupSent(ctx, r.db, group); err != nil {
 			return 0, err
 		}
 		c.sent = min(c.sent, raised) // what was sent since is unread
 	}
-	return s.setRead(ctx, group, users, c.read, func(user uint32) int64 {
+	return r.setRead(ctx, group, users, c.read, func(user uint32) int64 {
 		return max(c.sent-c.unread[user], 0)
 	})
 }
@@ -96,20 +94,20 @@ type groupCounts struct {
 
 // countGroup counts the messages of a group at a moment at which no batch owes it counts.
 // If every try meets one, the last is taken, as in settledSides.
-func (s *Rebuild) countGroup(ctx context.Context, group, since uint32, users []uint32,
+func (r *run) countGroup(ctx context.Context, group uint32, users []uint32,
 	joined map[uint32]uint32) (c groupCounts, err error) {
 	for try := 0; ; try++ {
-		if c.sent, c.read, err = s.groupNow(ctx, group, users); err != nil {
+		if c.sent, c.read, err = r.groupNow(ctx, group, users); err != nil {
 			return c, err
 		}
-		if c.unread, c.highest, err = s.unreadIn(ctx, group, since, joined); err != nil {
+		if c.unread, c.highest, err = r.unreadIn(ctx, group, joined); err != nil {
 			return c, err
 		}
-		settled, err := s.settledGroup(ctx, group, c.sent)
+		settled, err := r.settledGroup(ctx, group, c.sent)
 		if err != nil || settled || try == raiseTries-1 {
 			return c, err
 		}
-		if err := s.looksAgain(ctx, try); err != nil {
+		if err := r.looksAgain(ctx, try); err != nil {
 			return c, err
 		}
 	}
@@ -117,13 +115,13 @@ func (s *Rebuild) countGroup(ctx context.Context, group, since uint32, users []u
 
 // settledGroup reports whether no batch owes counts to a group, and the group's count is
 // still the one that was read before the messages were counted.
-func (s *Rebuild) settledGroup(ctx context.Context, group uint32, sent int64) (bool, error) {
+func (r *run) settledGroup(ctx context.Context, group uint32, sent int64) (bool, error) {
 	key := outbox.GroupKey(group)
-	owing, err := s.outbox.Owing(ctx, map[string]bool{key: true})
+	owing, err := r.owing.Of(ctx, map[string]bool{key: true})
 	if err != nil || owing[key] {
 		return false, err
 	}
-	now, err := outbox.GroupSent(ctx, s.db, group)
+	now, err := outbox.GroupSent(ctx, r.db, group)
 	return now == sent, err
 }
 
@@ -158,7 +156,7 @@ func (s *Rebuild) groupNow(ctx context.Context, group uint32, users []uint32) (s
 // unreadIn counts for each member the messages of others after its mark, its own last
 // message and its joining, among the last startCountMax messages of the group. Without a
 // mark the messages since a time count. highest is the group's last message.
-func (s *Rebuild) unreadIn(ctx context.Context, group, since uint32,
+func (r *run) unreadIn(ctx context.Context, group uint32,
 	joined map[uint32]uint32) (unread map[uint32]int64, highest uint32, err error) {
 	marks := map[uint32]uint32{}
 	err = database.InChunks(slices.Collect(maps.Keys(joined)), 1000, func(part []uint32) error {
@@ -166,7 +164,7 @@ func (s *Rebuild) unreadIn(ctx context.Context, group, since uint32,
 		for i, u := range part {
 			keys[i] = readMark{u, group, pb.SessionType_SESSION_TYPE_GROUP}
 		}
-		found, err := s.marks.stored(ctx, keys)
+		found, err := r.marks.stored(ctx, keys)
 		for k, msg := range found {
 			marks[k.user] = msg
 		}
@@ -176,7 +174,7 @@ func (s *Rebuild) unreadIn(ctx context.Context, group, since uint32,
 		return nil, 0, err
 	}
 	of := conversation.Thread{Group: true, ID: group}
-	rows, err := s.db.Master.QueryContext(ctx, fmt.Sprintf("SELECT msgId, userId, created FROM %s "+
+	rows, err := r.db.Master.QueryContext(ctx, fmt.Sprintf("SELECT msgId, userId, created FROM %s "+
 		"WHERE groupId=%d AND status=0 ORDER BY msgId DESC LIMIT %d", of.Table(), group,
 		startCountMax))
 	if err != nil {
@@ -194,7 +192,7 @@ func (s *Rebuild) unreadIn(ctx context.Context, group, since uint32,
 		read[from] = true
 		for user, at := range joined {
 			mark, marked := marks[user]
-			if !read[user] && id > mark && created >= at && (marked || created >= since) {
+			if !read[user] && id > mark && created >= at && (marked || created >= r.since) {
 				unread[user]++
 			}
 		}

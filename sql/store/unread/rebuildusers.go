@@ -11,7 +11,6 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
-	"teamtalk/sql/schema"
 	"teamtalk/sql/store/conversation"
 	"teamtalk/sql/store/database"
 	"teamtalk/sql/store/outbox"
@@ -33,25 +32,24 @@ type unreadSide struct {
 const sidesPage = 500
 
 // users rebuilds the counts of conversations between users.
-func (s *Rebuild) users(ctx context.Context, lease *schema.Lease, since uint32,
-	done *Rebuilt) error {
+func (r *run) users(ctx context.Context) error {
 	for last := uint32(0); ; {
 		began := time.Now()
-		sides, end, err := s.sidesAfter(ctx, last, since)
+		sides, end, err := r.sidesAfter(ctx, last)
 		if err != nil || len(sides) == 0 {
 			return err
 		}
-		done.Conversations += len(sides)
-		if sides, err = s.unreadSides(ctx, sides); err != nil {
+		r.done.Conversations += len(sides)
+		if sides, err = r.unreadSides(ctx, sides); err != nil {
 			return err
 		}
-		n, err := s.raiseSides(ctx, sides, since)
-		done.Counts += n
-		s.db.Metrics.Rebuilt.Add(float64(n))
+		n, err := r.raiseSides(ctx, sides)
+		r.done.Counts += n
+		r.db.Metrics.Rebuilt.Add(float64(n))
 		if err != nil {
 			return err
 		}
-		if err := pace(ctx, lease, began); err != nil {
+		if err := r.pace(ctx, began); err != nil {
 			return err
 		}
 		last = end
@@ -61,12 +59,12 @@ func (s *Rebuild) users(ctx context.Context, lease *schema.Lease, since uint32,
 // sidesAfter returns the next listed sides of conversations with a message since a time,
 // in the order of their rows, after row last. end is the last row. Before finalize a side
 // may have two rows, and is then looked at twice.
-func (s *Rebuild) sidesAfter(ctx context.Context, last, since uint32) (sides []*unreadSide,
+func (r *run) sidesAfter(ctx context.Context, last uint32) (sides []*unreadSide,
 	end uint32, err error) {
-	rows, err := s.db.Master.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, peerId "+
+	rows, err := r.db.Master.QueryContext(ctx, fmt.Sprintf("SELECT id, userId, peerId "+
 		"FROM IMRecentSession WHERE id>%d AND type=%d AND status=0 AND updated>=%d "+
 		"ORDER BY id LIMIT %d", last, pb.SessionType_SESSION_TYPE_SINGLE,
-		max(since, conversation.ChatMargin)-conversation.ChatMargin, sidesPage))
+		max(r.since, conversation.ChatMargin)-conversation.ChatMargin, sidesPage))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -143,8 +141,7 @@ const raiseTries = 10
 
 // raiseSides counts the unread messages of sides and raises their counts. It returns the
 // number of counts that were raised.
-func (s *Rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
-	since uint32) (raised int, err error) {
+func (r *run) raiseSides(ctx context.Context, sides []*unreadSide) (raised int, err error) {
 	for try := 0; len(sides) > 0 && try < raiseTries; try++ {
 		runs := make([]*redisconn.Run, len(sides))
 		for i, d := range sides {
@@ -152,14 +149,14 @@ func (s *Rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 				Args: []any{d.peer}}
 			runs[i] = d.there
 		}
-		redisconn.RunAll(ctx, s.db.Redis.Unread, runs)
+		redisconn.RunAll(ctx, r.db.Redis.Unread, runs)
 		sides = slices.DeleteFunc(sides, func(d *unreadSide) bool {
 			return redisconn.WrongType(d.there.Answer.Err())
 		})
-		if err := s.countUnread(ctx, sides, since); err != nil {
+		if err := r.countUnread(ctx, sides, r.since); err != nil {
 			return raised, err
 		}
-		settled, again, err := s.settledSides(ctx, sides, try)
+		settled, again, err := r.settledSides(ctx, sides, try)
 		if err != nil {
 			return raised, err
 		}
@@ -167,14 +164,14 @@ func (s *Rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 		for _, d := range sides {
 			have, err := d.there.Answer.Text()
 			if err != nil {
-				return raised, s.db.RedisError("rebuild unread counts", err)
+				return raised, r.db.RedisError("rebuild unread counts", err)
 			}
 			runs = append(runs, &redisconn.Run{Script: restores, Keys: d.there.Keys,
 				Args: []any{d.peer, have, d.unread}})
 		}
-		redisconn.RunAll(ctx, s.db.Redis.Unread, runs)
+		redisconn.RunAll(ctx, r.db.Redis.Unread, runs)
 		if err := redisconn.FirstError(runs); err != nil {
-			return raised, s.db.RedisError("rebuild unread counts", err)
+			return raised, r.db.RedisError("rebuild unread counts", err)
 		}
 		for i, d := range sides {
 			switch n, _ := runs[i].Answer.Int(); n {
@@ -192,7 +189,7 @@ func (s *Rebuild) raiseSides(ctx context.Context, sides []*unreadSide,
 // settledSides returns the sides whose counts no batch owes, and those that are counted
 // again. After the last try the counts of all are raised: too many unread messages do less
 // harm than too few.
-func (s *Rebuild) settledSides(ctx context.Context, sides []*unreadSide,
+func (r *run) settledSides(ctx context.Context, sides []*unreadSide,
 	try int) (settled, again []*unreadSide, err error) {
 	if try == raiseTries-1 {
 		return sides, nil, nil
@@ -201,7 +198,7 @@ func (s *Rebuild) settledSides(ctx context.Context, sides []*unreadSide,
 	for _, d := range sides {
 		keys[outbox.UnreadKey(d.user)] = true
 	}
-	owing, err := s.outbox.Owing(ctx, keys)
+	owing, err := r.owing.Of(ctx, keys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -213,7 +210,7 @@ func (s *Rebuild) settledSides(ctx context.Context, sides []*unreadSide,
 		}
 	}
 	if len(again) > 0 {
-		err = s.looksAgain(ctx, try)
+		err = r.looksAgain(ctx, try)
 	}
 	return settled, again, err
 }

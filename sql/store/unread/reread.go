@@ -103,10 +103,11 @@ func (s *Rebuild) ReadAgain(ctx context.Context, sides []outbox.Pair) error {
 		first = cmp.Or(first, redisconn.FirstError(part))
 	}
 	first = s.db.RedisError("repeat what users have read", first)
+	owing := s.outbox.Owing()
 	for part := range slices.Chunk(list, sidesPage) {
 		sides, err := s.readSides(ctx, part, recent)
 		if err == nil {
-			err = s.lowerSides(ctx, sides)
+			err = s.lowerSides(ctx, sides, owing)
 		}
 		if err != nil {
 			return err
@@ -159,7 +160,8 @@ else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 return 1`)
 
 // lowerSides lowers the counts of sides to the numbers of messages after their marks.
-func (s *Rebuild) lowerSides(ctx context.Context, sides []*unreadSide) error {
+func (s *Rebuild) lowerSides(ctx context.Context, sides []*unreadSide,
+	owing *outbox.Owing) error {
 	for try := 0; ; try++ {
 		have, sides, err := s.countedSides(ctx, sides)
 		if err != nil || len(sides) == 0 {
@@ -172,7 +174,7 @@ func (s *Rebuild) lowerSides(ctx context.Context, sides []*unreadSide) error {
 		for _, d := range sides {
 			keys[outbox.UnreadKey(d.user)] = true
 		}
-		owing, err := s.outbox.Owing(ctx, keys)
+		owed, err := owing.Of(ctx, keys)
 		if err != nil {
 			return err
 		}
@@ -181,7 +183,7 @@ func (s *Rebuild) lowerSides(ctx context.Context, sides []*unreadSide) error {
 		for _, d := range sides {
 			switch n := redisconn.CountOf(have[d]); {
 			case d.unread >= n || d.unread >= startCountMax:
-			case owing[outbox.UnreadKey(d.user)]:
+			case owed[outbox.UnreadKey(d.user)]:
 				again = true
 			default:
 				runs = append(runs, &redisconn.Run{Script: replaces,
