@@ -430,12 +430,13 @@ func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32
 // KnownTTL is the time for which a look-up of a user is valid.
 const KnownTTL = 60 * time.Second
 
-// CheckRecipients sets the error of messages to users that do not exist or have departed.
+// CheckRecipients sets the error of messages to users that do not exist or have departed. It
+// skips messages that have an error.
 func (s *Directory) CheckRecipients(ctx context.Context, batch []*im.Message) error {
 	now := mono.Of(s.db.ProcessTime()) // before the read
 	ask := map[uint32]bool{}
 	for _, m := range batch {
-		if m.Type.IsGroup() {
+		if m.Type.IsGroup() || m.Err != nil {
 			continue
 		}
 		if at, ok := s.known.Get(m.To); !ok || s.db.Since(at) >= KnownTTL {
@@ -471,7 +472,8 @@ func (s *Directory) CheckRecipients(ctx context.Context, batch []*im.Message) er
 		return s.db.SQLError("look up recipients", err)
 	}
 	for _, m := range batch {
-		if there, asked := ask[m.To]; asked && !there && !m.Type.IsGroup() {
+		there, asked := ask[m.To]
+		if asked && !there && !m.Type.IsGroup() && m.Err == nil {
 			m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", m.To)
 		}
 	}

@@ -86,7 +86,7 @@ func (c *memberCache) put(group uint32, m Members) {
 func (s *Reader) Put(group uint32, m Members) { s.cache.put(group, m) }
 
 // CheckSenders sets the error of messages to groups that do not exist, or whose members
-// do not include the sender.
+// do not include the sender. It skips messages that have an error.
 func (s *Reader) CheckSenders(ctx context.Context, batch []*im.Message) error {
 	var ids []uint32
 	for _, m := range batch {

@@ -136,20 +136,20 @@ func (s *Messages) appendWith(ctx context.Context, sl *outbox.Slot, batch []*im.
 		fail(im.WithKind(im.Unavailable, "store message", err), batch)
 		return
 	}
-	items, admitted := s.admit(batch)
-	for _, step := range []func([]*item) error{
-		func([]*item) error { return s.parts.Directory.CheckRecipients(ctx, admitted) },
-		func([]*item) error { return s.parts.Members.CheckSenders(ctx, admitted) },
-		func(items []*item) error { return s.findSent(ctx, items) },
-	} {
-		if err := step(items); err != nil {
+	items := s.admit(batch)
+	for _, check := range []func(context.Context, []*im.Message) error{
+		s.parts.Directory.CheckRecipients, s.parts.Members.CheckSenders} {
+		if err := check(ctx, batch); err != nil {
 			failItems(items, err)
 			return
 		}
-		items = slices.DeleteFunc(items, func(it *item) bool {
-			return it.m.Err != nil || it.m.Duplicate
-		})
+		items = remaining(items)
 	}
+	if err := s.findSent(ctx, items); err != nil {
+		failItems(items, err)
+		return
+	}
+	items = remaining(items)
 	// A message that repeats another message of this batch waits for the outcome of that
 	// message. If that message fails, the repetition is stored in its place.
 	for len(items) > 0 {
@@ -170,18 +170,24 @@ func failItems(items []*item, err error) {
 	}
 }
 
-// admit rejects the messages that are invalid whatever the databases hold. It returns the
-// others twice.
-func (s *Messages) admit(batch []*im.Message) (items []*item, admitted []*im.Message) {
-	items, admitted = make([]*item, 0, len(batch)), make([]*im.Message, 0, len(batch))
+// remaining removes the messages that failed or are stored already.
+func remaining(items []*item) []*item {
+	return slices.DeleteFunc(items, func(it *item) bool {
+		return it.m.Err != nil || it.m.Duplicate
+	})
+}
+
+// admit rejects the messages that are invalid whatever the databases hold.
+func (s *Messages) admit(batch []*im.Message) []*item {
+	items := make([]*item, 0, len(batch))
 	all := make([]item, len(batch))
 	for i, m := range batch {
 		if m.Err = im.CheckMessage(m); m.Err == nil {
 			all[i] = item{m: m, key: m.Key()}
-			items, admitted = append(items, &all[i]), append(admitted, m)
+			items = append(items, &all[i])
 		}
 	}
-	return items, admitted
+	return items
 }
 
 // sessionType returns whether the message goes to a user or to a group.
