@@ -74,8 +74,7 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	g := newGroup(t, s, u...)
 	send(t, s, text(u[0], u[1], "there"))
 	for _, key := range []string{outbox.UnreadKey(u[1]), outbox.UnreadKey(u[2]), outbox.GroupKey(g),
-		outbox.ReadKey(u[0], g),
-		outbox.ReadKey(u[1], g), outbox.ReadKey(u[2], g)} {
+		outbox.ReadKey(u[0], g), outbox.ReadKey(u[1], g), outbox.ReadKey(u[2], g)} {
 		slot, from := slotOf(c, key)
 		to := (from + 1) % 3
 		dbtest.OpenSlot(c.Masters[from], c.Masters[to], slot)

@@ -75,12 +75,10 @@ func TestFreshPairsFromBothSides(t *testing.T) {
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	for name, point := range map[string]func(*database.Hooks){
-		"not counted": func(
-			h *database.Hooks) {
+		"not counted": func(h *database.Hooks) {
 			h.AfterCommit = func() error { return errCrash }
 		},
-		"counted, row there": func(
-			h *database.Hooks) {
+		"counted, row there": func(h *database.Hooks) {
 			h.AfterCount = func() error { return errCrash }
 		},
 	} {

@@ -109,6 +109,8 @@ type Store struct {
 	members       *members.Reader
 	outbox        *outbox.Outbox
 	mirror        *groups.Mirror
+	rows          *sessions.Rows
+	recipients    *directory.Recipients
 	marks         *unread.Marks
 	rebuild       *unread.Rebuild
 	messages      *messages.Messages
@@ -181,24 +183,24 @@ func newStore(db *database.DB, o Options) (*Store, error) {
 		o.GroupMembers),
 		outbox: outbox.New(db), marks: unread.NewMarks(db), filesPart: files.New(db),
 		pushPart: push.New(db)}
-	if s.directoryPart, err = directory.New(db, o.Users); err != nil {
+	if s.recipients, err = directory.NewRecipients(db, o.Users); err != nil {
 		return nil, err
 	}
+	s.directoryPart = directory.New(db, s.recipients)
 	if s.conversations, err = conversation.NewCache(db, o.Conversations); err != nil {
 		return nil, err
 	}
-	s.mirror = groups.NewMirror(db, s.outbox)
+	if s.rows, err = sessions.NewRows(db, s.conversations, o.Conversations); err != nil {
+		return nil, err
+	}
 	s.historyPart = history.New(db, s.conversations, s.members)
 	s.countsPart = unread.New(db, s.conversations, s.ids, s.members, s.historyPart, s.marks)
 	s.rebuild = unread.NewRebuild(db, s.ids, s.outbox, s.marks)
-	if s.sessionsPart, err = sessions.New(db, s.conversations, s.ids, s.members, s.historyPart,
-		s.countsPart,
-		o.Conversations); err != nil {
-		return nil, err
-	}
-	s.groupsPart = groups.New(db, s.ids, s.members, s.outbox, s.mirror, s.sessionsPart)
-	s.messages = messages.New(db, messages.Parts{Directory: s.directoryPart,
-		Conversations: s.conversations, IDs: s.ids, Members: s.members, Sessions: s.sessionsPart,
+	s.sessionsPart = sessions.New(db, s.ids, s.members, s.historyPart, s.countsPart, s.rows)
+	s.mirror = groups.NewMirror(db, s.outbox)
+	s.groupsPart = groups.New(db, s.ids, s.members, s.outbox, s.mirror, s.rows)
+	s.messages = messages.New(db, messages.Parts{Recipients: s.recipients,
+		Conversations: s.conversations, IDs: s.ids, Members: s.members, Rows: s.rows,
 		Outbox: s.outbox}, o.Workers)
 	s.outbox.ApplyChange, s.outbox.ChangeAgain = s.mirror.ApplyChange, s.mirror.ChangeAgain
 	s.outbox.ReadAgain = s.rebuild.ReadAgain

@@ -66,8 +66,8 @@ type Draw struct {
 	Conversation *Conversation
 	N            int
 	First        uint32 // the answer; 0 until it arrives
-	Err          error  // why first is 0
-	Base         uint32 // first, as it was answered
+	Err          error  // why First is 0
+	Base         uint32 // First, as it was answered
 
 	// Its messages that may be repeats, see unsettled.go: whether a client numbered any, the
 	// bits of those senders, and for how long they may repeat. marked is the answer.
@@ -92,8 +92,7 @@ var errCounters = im.Errorf(im.Unavailable, "Redis loses message id counters fas
 // after the first try. A node that is down is not tried again.
 func (s *IDs) Draw(ctx context.Context, list []*Draw) {
 	slices.SortFunc(list, func(a, b *Draw) int {
-		return CompareThreads(a.Conversation.Thread,
-			b.Conversation.Thread)
+		return CompareThreads(a.Conversation.Thread, b.Conversation.Thread)
 	})
 	open := list
 	for try := range drawTries {

@@ -25,7 +25,7 @@ func (sd *Side) SetRow(row uint32) {
 	sd.row = row
 }
 
-// Wrote records that the row is listed with second, unless it was removed since before returned
+// Wrote records that the row is listed with second, unless it was removed since Before returned
 // this number of removals.
 func (sd *Side) Wrote(second, removed uint32) {
 	sd.mu.Lock()

@@ -7,33 +7,26 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"teamtalk/core/im"
-	"teamtalk/core/mono"
 	"teamtalk/sql/store/database"
-
-	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // Directory is the part for users and departments.
 type Directory struct {
 	db *database.DB
 
-	// known holds the users that exist and have not departed, with the time of the look-up,
-	// by mono.Of.
-	known *lru.Cache[uint32, int64]
+	recipients *Recipients
 
 	lateMark lateMark // a sync mark that Redis has not taken
 
 	userStamps, departStamps im.Stamps // guarded by the directory's lock in the database
 }
 
-// New makes the part with a cache of users that exist.
-func New(db *database.DB, users int) (*Directory, error) {
-	known, err := lru.New[uint32, int64](users)
-	return &Directory{db: db, known: known}, err
+// New makes the part.
+func New(db *database.DB, recipients *Recipients) *Directory {
+	return &Directory{db: db, recipients: recipients}
 }
 
 // userColumns are the columns of a user, in the order of userFields.
@@ -311,7 +304,7 @@ func (s *Directory) changeListed(ctx context.Context, id uint32, set string,
 	if err != nil {
 		return s.db.SQLError("change user", err)
 	}
-	s.known.Remove(id)
+	s.recipients.known.Remove(id)
 	return nil
 }
 
@@ -332,7 +325,7 @@ func (s *Directory) changeUser(ctx context.Context, id uint32, set string, args 
 	if found == 0 {
 		return im.Errorf(im.NotFound, "no user has id %d", id)
 	}
-	s.known.Remove(id)
+	s.recipients.known.Remove(id)
 	return nil
 }
 
@@ -425,57 +418,4 @@ func idsByName(ctx context.Context, tx *sql.Tx, accounts []im.Account) ([]uint32
 		}
 	}
 	return ids, nil
-}
-
-// KnownTTL is the time for which a look-up of a user is valid.
-const KnownTTL = 60 * time.Second
-
-// CheckRecipients sets the error of messages to users that do not exist or have departed. It
-// skips messages that have an error.
-func (s *Directory) CheckRecipients(ctx context.Context, batch []*im.Message) error {
-	now := mono.Of(s.db.ProcessTime()) // before the read
-	ask := map[uint32]bool{}
-	for _, m := range batch {
-		if m.Type.IsGroup() || m.Err != nil {
-			continue
-		}
-		if at, ok := s.known.Get(m.To); !ok || s.db.Since(at) >= KnownTTL {
-			ask[m.To] = false
-		}
-	}
-	if len(ask) == 0 {
-		return nil
-	}
-	ids := make([]uint32, 0, len(ask))
-	for id := range ask {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	err := database.InChunks(ids, database.Chunk, func(part []uint32) error {
-		rows, err := s.db.Master.QueryContext(ctx, fmt.Sprintf("SELECT id FROM IMUser "+
-			"WHERE id IN (%s) AND COALESCE(status, 0)<>%d", database.Join(part), im.StatusDeparted))
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id uint32
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			ask[id] = true
-			s.known.Add(id, now)
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		return s.db.SQLError("look up recipients", err)
-	}
-	for _, m := range batch {
-		there, asked := ask[m.To]
-		if asked && !there && !m.Type.IsGroup() && m.Err == nil {
-			m.Err = im.Errorf(im.Invalid, "recipient %d does not exist", m.To)
-		}
-	}
-	return nil
 }

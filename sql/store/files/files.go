@@ -56,10 +56,9 @@ func (s *Files) addFile(ctx context.Context, tx *sql.Tx, f *im.OfflineFile) erro
 	if f.From == f.To {
 		want = 1
 	}
-	users, err := database.CountRows(ctx, tx,
-		fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%d,%d) "+
-			"AND COALESCE(status, 0)<>%d ORDER BY id FOR UPDATE",
-			f.From, f.To, im.StatusDeparted))
+	users, err := database.CountRows(ctx, tx, fmt.Sprintf("SELECT id FROM IMUser "+
+		"WHERE id IN (%d,%d) AND COALESCE(status, 0)<>%d ORDER BY id FOR UPDATE", f.From, f.To,
+		im.StatusDeparted))
 	if err != nil {
 		return err
 	}
@@ -177,8 +176,7 @@ func (s *Files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 // oldFiles reads a piece of the table. It returns the rows created before a time, the id
 // of the last row, and the number of rows.
 func oldFiles(ctx context.Context, db database.Querier, after, before uint32) (old []uint32,
-	last uint32,
-	read int, err error) {
+	last uint32, read int, err error) {
 	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT id, created FROM IMTransmitFile "+
 		"WHERE id>%d ORDER BY id LIMIT %d", after, expireAtOnce))
 	if err != nil {

@@ -53,7 +53,7 @@ func (s *Groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 	}
 	s.db.Metrics.Changes.WithLabelValues(what).Inc()
 	for _, u := range result.Changed {
-		s.sessions.Forget(u, group, true)
+		s.rows.Forget(u, group, true)
 	}
 	s.members.Put(group, members.Members{Version: result.Version,
 		Users: slices.Clone(result.Current)})

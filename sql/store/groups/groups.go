@@ -24,20 +24,18 @@ import (
 
 // Groups is the part that reads and changes groups.
 type Groups struct {
-	db       *database.DB
-	ids      *conversation.IDs
-	members  *members.Reader
-	outbox   *outbox.Outbox
-	mirror   *Mirror
-	sessions *sessions.Sessions
+	db      *database.DB
+	ids     *conversation.IDs
+	members *members.Reader
+	outbox  *outbox.Outbox
+	mirror  *Mirror
+	rows    *sessions.Rows
 }
 
 // New makes the part.
 func New(db *database.DB, ids *conversation.IDs, members *members.Reader, outbox *outbox.Outbox,
-	mirror *Mirror,
-	sessions *sessions.Sessions) *Groups {
-	return &Groups{db: db, ids: ids, members: members, outbox: outbox, mirror: mirror,
-		sessions: sessions}
+	mirror *Mirror, rows *sessions.Rows) *Groups {
+	return &Groups{db: db, ids: ids, members: members, outbox: outbox, mirror: mirror, rows: rows}
 }
 
 // groupColumns are the columns of a group, in the order of groupFields.
@@ -91,9 +89,9 @@ func (s *Groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 func presentUsers(ctx context.Context, db database.Querier, ids []uint32) ([]uint32, error) {
 	var list []uint32
 	err := database.InChunks(ids, 1000, func(part []uint32) error {
-		some, err := database.Numbers(ctx, db,
-			fmt.Sprintf("SELECT id FROM IMUser WHERE id IN (%s) "+
-				"AND COALESCE(status, 0)<>%d ORDER BY id", database.Join(part), im.StatusDeparted))
+		some, err := database.Numbers(ctx, db, fmt.Sprintf("SELECT id FROM IMUser "+
+			"WHERE id IN (%s) AND COALESCE(status, 0)<>%d ORDER BY id", database.Join(part),
+			im.StatusDeparted))
 		list = append(list, some...)
 		return err
 	})
@@ -181,9 +179,8 @@ func lockGroup(ctx context.Context, tx *sql.Tx, id uint32) (im.Group, error) {
 	}
 	// This is the transaction's first read without a lock, so it sees all commits up to
 	// now.
-	g.Members, err = database.Numbers(ctx, tx,
-		fmt.Sprintf("SELECT DISTINCT userId FROM IMGroupMember "+
-			"WHERE groupId=%d AND status=0 ORDER BY userId", id))
+	g.Members, err = database.Numbers(ctx, tx, fmt.Sprintf("SELECT DISTINCT userId "+
+		"FROM IMGroupMember WHERE groupId=%d AND status=0 ORDER BY userId", id))
 	return g, err
 }
 

@@ -32,8 +32,8 @@ func (s *History) Latest(ctx context.Context, user uint32, keys []conversation.P
 // for the messages. When the user may not see the newest message of a group by its time,
 // it looks for others: the clocks of message servers may differ.
 func (s *History) latestIn(ctx context.Context, db database.Querier, user uint32,
-	keys []conversation.Peer,
-	since map[uint32]members.Joining) (map[conversation.Peer]im.Message, error) {
+	keys []conversation.Peer, since map[uint32]members.Joining) (
+	map[conversation.Peer]im.Message, error) {
 	newest := make(map[conversation.Peer]im.Message, len(keys))
 	threads, of, err := s.threadsOf(ctx, db, user, keys)
 	if err != nil || len(threads) == 0 {

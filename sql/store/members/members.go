@@ -245,7 +245,7 @@ func (j Joining) Sees(m *im.Message) bool {
 	return m.Created >= j.At
 }
 
-// Where is sees as the end of an SQL condition.
+// Where is Sees as the end of an SQL condition.
 func (j Joining) Where() string {
 	if j.ByID {
 		return fmt.Sprintf(" AND msgId>%d", j.After)

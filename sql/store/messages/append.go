@@ -28,11 +28,11 @@ type Messages struct {
 
 // Parts are the parts that messages calls.
 type Parts struct {
-	Directory     *directory.Directory
+	Recipients    *directory.Recipients
 	Conversations *conversation.Cache
 	IDs           *conversation.IDs
 	Members       *members.Reader
-	Sessions      *sessions.Sessions
+	Rows          *sessions.Rows
 	Outbox        *outbox.Outbox
 }
 
@@ -138,7 +138,7 @@ func (s *Messages) appendWith(ctx context.Context, sl *outbox.Slot, batch []*im.
 	}
 	items := s.admit(batch)
 	for _, check := range []func(context.Context, []*im.Message) error{
-		s.parts.Directory.CheckRecipients, s.parts.Members.CheckSenders} {
+		s.parts.Recipients.Check, s.parts.Members.CheckSenders} {
 		if err := check(ctx, batch); err != nil {
 			failItems(items, err)
 			return

@@ -40,14 +40,12 @@ func duesOf(items []*item) outbox.Dues {
 	}
 	for _, g := range groups {
 		slices.SortFunc(g.Senders, func(a, b outbox.Sender) int {
-			return cmp.Compare(a.User,
-				b.User)
+			return cmp.Compare(a.User, b.User)
 		})
 		d.Groups = append(d.Groups, *g)
 	}
 	slices.SortFunc(d.Groups, func(a, b outbox.GroupCount) int {
-		return cmp.Compare(a.Group,
-			b.Group)
+		return cmp.Compare(a.Group, b.Group)
 	})
 	return d
 }

@@ -109,7 +109,7 @@ type chat struct {
 // planFor returns what the transaction of items writes besides the messages.
 func (s *Messages) planFor(items []*item) *plan {
 	now := uint32(s.db.Time().Unix())
-	return &plan{sessions: s.parts.Sessions.Touched(conversationsOf(items), now),
+	return &plan{sessions: s.parts.Rows.Touched(conversationsOf(items), now),
 		chats: touchedGroups(items, now), owed: duesOf(items)}
 }
 
@@ -162,7 +162,7 @@ func writeChats(ctx context.Context, tx database.Execer, list []*chat) error {
 // commit stores items in one transaction: their rows, session rows, client_msg_ids and
 // the outbox row of the unread counts.
 func (s *Messages) commit(ctx context.Context, sl *outbox.Slot, items []*item, p *plan) error {
-	if err := s.parts.Sessions.FindRows(ctx, p.sessions); err != nil {
+	if err := s.parts.Rows.Find(ctx, p.sessions); err != nil {
 		return err
 	}
 	conn, err := s.db.Master.Conn(ctx)
@@ -185,7 +185,7 @@ func (s *Messages) commit(ctx context.Context, sl *outbox.Slot, items []*item, p
 // commitWith runs the transaction of commit on conn.
 func (s *Messages) commitWith(ctx context.Context, conn *sql.Conn, sl *outbox.Slot, items []*item,
 	p *plan) error {
-	if fresh := sessions.MissingRows(p.sessions); len(fresh) > 0 && !s.db.Finalized {
+	if fresh := sessions.Missing(p.sessions); len(fresh) > 0 && !s.db.Finalized {
 		// No unique key prevents a second session row; this lock does, until the commit.
 		// A process that made a row before has committed it.
 		if err := s.db.Lock(ctx, conn, "create"); err != nil {
@@ -229,7 +229,7 @@ func beginCreating(ctx context.Context, conn *sql.Conn, fresh []*sessions.Touch)
 	if err := database.Claim(ctx, conn, "create"); err != nil {
 		return err
 	}
-	return sessions.ReadRows(ctx, conn, fresh)
+	return sessions.ReadIDs(ctx, conn, fresh)
 }
 
 // write begins a transaction and sends its statements, each over sorted keys. They go as
@@ -259,7 +259,7 @@ func (s *Messages) write(ctx context.Context, conn *sql.Conn, sl *outbox.Slot, i
 	if err := writeChats(ctx, sc, p.chats); err != nil {
 		return err
 	}
-	if err := s.parts.Sessions.WriteRows(ctx, sc, p.sessions); err != nil {
+	if err := s.parts.Rows.Write(ctx, sc, p.sessions); err != nil {
 		return err
 	}
 	return sc.Flush(ctx)

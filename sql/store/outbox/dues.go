@@ -13,10 +13,10 @@ type Dues struct {
 	Changes []MemberChange
 }
 
-// Count adds n unread messages of peer to user.
+// Count adds N unread messages of peer to user.
 type Count struct{ User, Peer, N uint32 }
 
-// GroupCount adds n messages to the count of a group.
+// GroupCount adds N messages to the count of a group.
 type GroupCount struct {
 	Group, N uint32
 	Senders  []Sender
@@ -26,7 +26,7 @@ type GroupCount struct {
 // message. after is the number of messages of the same batch that follow that message.
 type Sender struct{ User, After uint32 }
 
-// MemberChange is the change of a group's members that made version.
+// MemberChange is the change of a group's members that made Version.
 type MemberChange struct {
 	Group, Version uint32
 	Joined         bool // false: left

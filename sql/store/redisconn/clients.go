@@ -62,7 +62,7 @@ type Clients struct {
 	Unread, GroupSet, Token, Sync, GroupMember redis.UniversalClient
 
 	All []redis.UniversalClient // each client once
-	// unread is a cluster: the keys of a script must hash to one slot
+	// Unread is a cluster: the keys of a script must hash to one slot
 	Cluster bool
 }
 

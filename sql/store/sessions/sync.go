@@ -278,7 +278,7 @@ func (s *Sessions) syncGroup(ctx context.Context, conn *sql.Conn, group uint32,
 	if err != nil {
 		return total, err
 	}
-	n, err := s.insertMissing(ctx, conn, fresh)
+	n, err := s.rows.insertMissing(ctx, conn, fresh)
 	return total + n, err
 }
 
@@ -300,28 +300,6 @@ func updateMembers(ctx context.Context, db database.Querier, ids []uint32,
 		n, err := res.RowsAffected()
 		total += int(n)
 		return err
-	})
-	return total, err
-}
-
-// insertMissing inserts the rows that do not exist. Before finalize no unique key
-// prevents second rows; the lock and another look do.
-func (s *Sessions) insertMissing(ctx context.Context, conn *sql.Conn,
-	fresh []*Touch) (total int, err error) {
-	slices.SortFunc(fresh, (*Touch).compare)
-	err = database.InChunks(fresh, 1000, func(part []*Touch) error {
-		if s.db.Finalized {
-			total += len(part)
-			return s.insertSessions(ctx, database.Direct{Querier: conn}, part)
-		}
-		return s.db.Exclusively(ctx, conn, "create", func(tx *sql.Tx) error {
-			if err := ReadRows(ctx, tx, part); err != nil {
-				return err
-			}
-			missing := MissingRows(part)
-			total += len(missing)
-			return s.insertSessions(ctx, database.Direct{Querier: tx}, missing)
-		})
 	})
 	return total, err
 }

@@ -23,10 +23,9 @@ const groupsPage = 200
 // groups rebuilds the counts of the groups with a message since a time.
 func (r *run) groups(ctx context.Context) error {
 	for last := uint32(0); ; {
-		ids, err := database.Numbers(ctx, r.db.Master,
-			fmt.Sprintf("SELECT id FROM IMGroup WHERE id>%d "+
-				"AND status=0 AND lastChated>=%d ORDER BY id LIMIT %d", last,
-				max(r.since, conversation.ChatMargin)-conversation.ChatMargin, groupsPage))
+		ids, err := database.Numbers(ctx, r.db.Master, fmt.Sprintf("SELECT id FROM IMGroup "+
+			"WHERE id>%d AND status=0 AND lastChated>=%d ORDER BY id LIMIT %d", last,
+			max(r.since, conversation.ChatMargin)-conversation.ChatMargin, groupsPage))
 		if err != nil || len(ids) == 0 {
 			return err
 		}

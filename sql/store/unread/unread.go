@@ -46,8 +46,7 @@ type Counts struct {
 
 // New makes the part.
 func New(db *database.DB, conversations *conversation.Cache, ids *conversation.IDs,
-	members *members.Reader,
-	history *history.History, marks *Marks) *Counts {
+	members *members.Reader, history *history.History, marks *Marks) *Counts {
 	return &Counts{db: db, conversations: conversations, ids: ids, members: members,
 		history: history, marks: marks}
 }
@@ -169,8 +168,7 @@ func (s *Counts) peerCounts(ctx context.Context, users []uint32, left *leftOut) 
 
 // groupCounts returns the numbers of unread messages in users' groups, without zeros.
 func (s *Counts) groupCounts(ctx context.Context, joined []members.JoinedGroup,
-	left *leftOut) ([]outbox.Count,
-	error) {
+	left *leftOut) ([]outbox.Count, error) {
 	var list []outbox.Count
 	err := database.InChunks(joined, redisconn.PipelineSize/2,
 		func(part []members.JoinedGroup) error {
@@ -191,8 +189,7 @@ func (s *Counts) groupCounts(ctx context.Context, joined []members.JoinedGroup,
 // readAndSent reads both counts of groups. It reads the members' counts first, so that
 // they do not exceed the groups' counts. Each answer has its own error.
 func (s *Counts) readAndSent(ctx context.Context,
-	joined []members.JoinedGroup) (read []*redis.StringCmd,
-	sent map[uint32]*redis.StringCmd) {
+	joined []members.JoinedGroup) (read []*redis.StringCmd, sent map[uint32]*redis.StringCmd) {
 	read, sent = make([]*redis.StringCmd, len(joined)), make(map[uint32]*redis.StringCmd,
 		len(joined))
 	// The error of the pipeline is that of its first failed command.
@@ -213,8 +210,7 @@ func (s *Counts) readAndSent(ctx context.Context,
 // unreadIn returns the number of a member's unread messages in a group, from the answers
 // of readAndSent.
 func (s *Counts) unreadIn(ctx context.Context, j members.JoinedGroup, read,
-	sent *redis.StringCmd) (uint32,
-	error) {
+	sent *redis.StringCmd) (uint32, error) {
 	for _, cmd := range []*redis.StringCmd{read, sent} {
 		if err := cmd.Err(); err != nil && err != redis.Nil && !redisconn.WrongType(err) {
 			return 0, s.db.RedisError("read unread counts of groups", err)
