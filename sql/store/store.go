@@ -4,11 +4,15 @@
 //
 // A message is committed in MySQL before any client is told of it. Redis gives the
 // message ids and holds the unread counts. Redis may lose all its data at any moment: no
-// id is given twice (package conversation). Redis may be unavailable for any time: no count is lost
-// (package outbox).
+// id is given twice (package conversation). Redis may be unavailable for any time: no count
+// is lost (package outbox).
 //
 // No method holds more than one MySQL connection, and no method waits for a second
 // connection while it holds one. A pool of one connection is enough.
+//
+// Each subject has a package, and this one builds the parts: redisconn and database connect;
+// conversation, members and outbox carry what messages need; messages, history, unread,
+// sessions, groups, directory, files and push have the methods of im.Store.
 package store
 
 import (
