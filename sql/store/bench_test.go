@@ -144,8 +144,8 @@ func BenchmarkReplicaRead(b *testing.B) {
 					}
 				}
 			})
-			if from != "" && reads(s, "replica") < float64(b.N) {
-				b.Logf("%v of %d reads on the replica", reads(s, "replica"), b.N)
+			if from != "" && reads(b, s, "replica") < float64(b.N) {
+				b.Logf("%v of %d reads on the replica", reads(b, s, "replica"), b.N)
 			}
 		})
 	}

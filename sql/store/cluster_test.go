@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
@@ -83,7 +82,7 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 			c.Masters[to].Do("CLUSTER SETSLOT " + slot + " STABLE")
 		}()
 	}
-	before := testutil.ToFloat64(s.db.Metrics.Outbox.WithLabelValues("deferred"))
+	before := metric(t, s, "outbox_total", "deferred")
 	start := time.Now()
 	for n := range uint32(5) {
 		send(t, s, text(u[0], u[1], "more"), text(u[1], u[2], "first"), groupText(u[0], g, "all"))
@@ -96,7 +95,7 @@ func openSlot(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 		wantGroupUnread(t, "open slots", s, g, u, 0, n+1, n+1)
 	}
 	t.Logf("%v for a batch", time.Since(start)/5)
-	if n := testutil.ToFloat64(s.db.Metrics.Outbox.WithLabelValues("deferred")) - before; n != 0 {
+	if n := metric(t, s, "outbox_total", "deferred") - before; n != 0 {
 		t.Errorf("%v batches were not counted at once", n)
 	}
 	// Once more by another process, from the outbox.
@@ -125,9 +124,9 @@ func stuckKey(t *testing.T, e *env, c *dbtest.RedisShards, s *Store) {
 	odd := named(t, s, "odd", 1)[0]
 	_, at := slotOf(c, outbox.UnreadKey(odd))
 	c.Masters[at].Do("SET " + outbox.UnreadKey(odd) + " nonsense")
-	missed := testutil.ToFloat64(s.db.Metrics.LeftOut)
+	missed := metric(t, s, "unread_left_out_total")
 	if totals, err := s.UnreadTotals(t.Context(), []uint32{odd, u[1]}); err != nil ||
-		len(totals) != 0 || testutil.ToFloat64(s.db.Metrics.LeftOut) != missed+1 {
+		len(totals) != 0 || metric(t, s, "unread_left_out_total") != missed+1 {
 		t.Errorf("totals %v, %v although a slot is not served", totals, err)
 	}
 	other := e.store(t)
@@ -175,7 +174,7 @@ func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
 	} {
 		slot, owner := slotOf(c, dead.key)
 		c.Masters[owner].Do("CLUSTER DELSLOTS " + slot)
-		missed := testutil.ToFloat64(s.db.Metrics.LeftOut)
+		missed := metric(t, s, "unread_left_out_total")
 		counts, err := s.UnreadCounts(t.Context(), u[1])
 		var got []uint32
 		for _, n := range counts {
@@ -186,7 +185,7 @@ func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
 			t.Errorf("without the slot of %s: unread of %v, total %d, errors %v and %v", dead.key,
 				got, totals[u[1]], err, err2)
 		}
-		if n := testutil.ToFloat64(s.db.Metrics.LeftOut) - missed; n < 2 {
+		if n := metric(t, s, "unread_left_out_total") - missed; n < 2 {
 			t.Errorf("without the slot of %s: %v counts left out", dead.key, n)
 		}
 		c.Masters[owner].Do("CLUSTER ADDSLOTS " + slot)

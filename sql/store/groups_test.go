@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/store/database"
@@ -329,14 +327,14 @@ func TestGroupCountsLost(t *testing.T) {
 	e.redis.Do(fmt.Sprintf("HSET %d_im_group_msg count 500", g))
 	e.redis.Do(fmt.Sprintf("DEL %d_%d_im_user_group", u[2], g))
 	wantGroupUnread(t, "what one has read lost", s, g, u[2:], 20)
-	if n := testutil.ToFloat64(s.db.Metrics.Repairs.WithLabelValues("read")); n != 2 {
+	if n := metric(t, s, "group_unread_repaired_total", "read"); n != 2 {
 		t.Errorf("%v repairs, want 2", n)
 	}
 	e.redis.Do(fmt.Sprintf("DEL %d_im_group_msg", g))
 	wantGroupUnread(t, "the group's count lost", s, g, u, 0, 0, 0)
 	send(t, s, groupTexts(u[0], g, 2)...)
 	wantGroupUnread(t, "and messages", s, g, u, 0, 2, 2)
-	if n := testutil.ToFloat64(s.db.Metrics.Repairs.WithLabelValues("sent")); n != 3 {
+	if n := metric(t, s, "group_unread_repaired_total", "sent"); n != 3 {
 		t.Errorf("%v repairs, want 3", n)
 	}
 	e.redis.FlushAll()

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
@@ -98,4 +100,28 @@ func (e *env) outboxRows(t testing.TB) (n int) {
 func (e *env) onCluster(t testing.TB) {
 	e.redis = dbtest.RedisCluster(t)
 	e.o.Redis.Unread = Instance{Addrs: []string{e.redis.Addr()}, Cluster: true}
+}
+
+// metric returns the value of a metric of a store, by its name without teamtalk_store_ and the
+// value of its label. A metric without that label value is 0.
+func metric(t testing.TB, s *Store, name string, label ...string) float64 {
+	t.Helper()
+	r := prometheus.NewRegistry()
+	r.MustRegister(s.db.Metrics)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "teamtalk_store_"+name && (len(label) == 0 ||
+				m.GetLabel()[0].GetValue() == label[0]) {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	if len(label) == 0 {
+		t.Fatalf("no metric %s", name)
+	}
+	return 0
 }

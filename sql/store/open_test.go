@@ -54,9 +54,9 @@ func TestMetrics(t *testing.T) {
 	batch := texts(u[0], u[1], 4)
 	batch[1].Data = []byte("bad")
 	s.AppendMessages(t.Context(), batch)
-	for name, want := range map[string]float64{"rows": testutil.ToFloat64(s.db.Metrics.Rows) - 3,
-		"bisects": testutil.ToFloat64(s.db.Metrics.Bisects) - 2,
-		"failed":  testutil.ToFloat64(s.db.Metrics.Failed.WithLabelValues("internal")) - 1} {
+	for name, want := range map[string]float64{"rows": metric(t, s, "rows_total") - 3,
+		"bisects": metric(t, s, "bisects_total") - 2,
+		"failed":  metric(t, s, "failed_total", "internal") - 1} {
 		if want != 0 {
 			t.Errorf("%s is off by %v", name, want)
 		}

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"teamtalk/core/im"
 	"teamtalk/sql/store/outbox"
 )
@@ -102,7 +100,7 @@ func TestUnreadIsRebuilt(t *testing.T) {
 				t.Fatalf("only %d counts", len(before))
 			}
 			for _, restart := range []bool{false, true, true} {
-				done := testutil.ToFloat64(s.db.Metrics.Rebuilds.WithLabelValues("done"))
+				done := metric(t, s, "unread_rebuilds_total", "done")
 				if restart {
 					// without an orderly end, so that the outbox has rows
 					copyTable(t, e, "IMUnreadOutbox")
@@ -114,7 +112,7 @@ func TestUnreadIsRebuilt(t *testing.T) {
 					e.redis.FlushAll()
 				}
 				// the test's timeout bounds the loop
-				for testutil.ToFloat64(s.db.Metrics.Rebuilds.WithLabelValues("done")) == done {
+				for metric(t, s, "unread_rebuilds_total", "done") == done {
 					time.Sleep(time.Millisecond)
 				}
 				if after := c.unreadOfAll(t, s); !maps.Equal(after, before) {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/config"
 	"teamtalk/core/im"
@@ -119,14 +118,15 @@ func readWritten(t *testing.T, s *Store, w written) {
 }
 
 // reads returns the number of reads for the replica that had an outcome.
-func reads(s *Store, what string) float64 {
-	return testutil.ToFloat64(s.db.Metrics.ReplicaReads.WithLabelValues(what))
+func reads(t testing.TB, s *Store, what string) float64 {
+	t.Helper()
+	return metric(t, s, "replica_reads_total", what)
 }
 
 // readsAgain waits until the replica answers reads.
 func readsAgain(t *testing.T, s *Store, w written) {
 	t.Helper()
-	for before := reads(s, "replica"); reads(s, "replica") == before; {
+	for before := reads(t, s, "replica"); reads(t, s, "replica") == before; {
 		time.Sleep(5 * time.Millisecond) // polls another process, which sends no event
 		readWritten(t, s, w)
 	}
@@ -147,7 +147,7 @@ func TestReadYourWritesElsewhere(t *testing.T) {
 		t.Error("the replica is in use although it is behind")
 	}
 	readWritten(t, b, writeAll(t, a, "still behind"))
-	if n := reads(b, "behind"); n == 0 || n > 4 {
+	if n := reads(t, b, "behind"); n == 0 || n > 4 {
 		t.Errorf("%v reads waited for the replica", n)
 	}
 	pair.Replicate(t, true)
@@ -164,9 +164,9 @@ func TestReplicaKilled(t *testing.T) {
 	t.Cleanup(func() { pair.Replica.Start(t) })
 	readWritten(t, s, w)
 	readWritten(t, s, writeAll(t, s, "while dead"))
-	if s.db.ReplicaState() == nil || reads(s, "away") == 0 ||
-		testutil.ToFloat64(s.db.Metrics.ReplicaUp) != 0 {
-		t.Errorf("a dead replica is in use: %v, %v", s.db.ReplicaState(), reads(s, "away"))
+	if s.db.ReplicaState() == nil || reads(t, s, "away") == 0 ||
+		metric(t, s, "replica_up") != 0 {
+		t.Errorf("a dead replica is in use: %v, %v", s.db.ReplicaState(), reads(t, s, "away"))
 	}
 	if err := s.db.Ping(t.Context()); err != nil {
 		t.Errorf("the process is not ready for want of a replica: %v", err)
@@ -199,7 +199,7 @@ func TestReplicaFrozen(t *testing.T) {
 		t.Error("a frozen replica is in use")
 	}
 	// The reads that waited for one of its connections must not wait for it again.
-	if n := reads(s, "failed"); n == 0 || n > float64(e.o.Workers) {
+	if n := reads(t, s, "failed"); n == 0 || n > float64(e.o.Workers) {
 		t.Errorf("%v reads waited for it, with %d connections", n, e.o.Workers)
 	}
 	readWritten(t, s, w)
@@ -230,9 +230,9 @@ func TestDemotedMasterProvesNothing(t *testing.T) {
 	}
 	set(1)
 	t.Cleanup(func() { set(0) })
-	before := reads(s, "replica")
+	before := reads(t, s, "replica")
 	readWritten(t, s, w)
-	if n := reads(s, "replica") - before; n > 0 {
+	if n := reads(t, s, "replica") - before; n > 0 {
 		t.Errorf("the replica answered %v reads by what a demoted master knows", n)
 	}
 	p.mu.Lock()
@@ -259,7 +259,7 @@ func TestReplicaThatProvesNothing(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 		readWritten(t, s, writeAll(t, s, name))
-		if n := reads(s, "replica"); n > 0 {
+		if n := reads(t, s, "replica"); n > 0 {
 			t.Errorf("%s: the replica answered %v reads", name, n)
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
-
 	"teamtalk/sql/store/database"
 )
 
@@ -34,8 +32,7 @@ func TestEvictionIsReported(t *testing.T) {
 		if n := strings.Count(log.String(), "level=WARN"); n != step.logs {
 			t.Errorf("%s: %d warnings, want %d:\n%s", step.policy, n, step.logs, &log)
 		}
-		if v := testutil.ToFloat64(s.db.Metrics.Evicts.WithLabelValues(
-			e.redis.Addr())); v != step.metric {
+		if v := metric(t, s, "redis_evicts", e.redis.Addr()); v != step.metric {
 			t.Errorf("%s: metric %v, want %v", step.policy, v, step.metric)
 		}
 	}

@@ -143,12 +143,9 @@ var _ im.Store = (*Store)(nil)
 // or the schema is not migrated.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
-	db, err := database.New(database.Options{Master: o.Master, Slave: o.Slave, Redis: o.Redis,
+	db := database.New(database.Options{Master: o.Master, Slave: o.Slave, Redis: o.Redis,
 		Workers: o.Workers, ReplicaWait: o.ReplicaWait, Logger: o.Logger, Metrics: o.Metrics,
 		Now: o.Now, Hooks: o.hooks})
-	if err != nil {
-		return nil, err
-	}
 	s, err := newStore(db, o)
 	if err == nil {
 		err = db.Connect(ctx)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
@@ -34,10 +35,16 @@ import (
 // a batch in one pipeline.
 
 // IDs is the part that gives message ids.
-type IDs struct{ db *database.DB }
+type IDs struct {
+	db       *database.DB
+	restores prometheus.Counter
+}
 
 // NewIDs makes the part.
-func NewIDs(db *database.DB) *IDs { return &IDs{db: db} }
+func NewIDs(db *database.DB) *IDs {
+	return &IDs{db: db, restores: db.Metrics.Counter("ids_restored", "Counters of message ids "+
+		"that Redis had lost, raised to the last id in the table.")}
+}
 
 // drawScript draws ARGV[1] ids from KEYS[1] and returns the last of them. ARGV[2] is the
 // highest id known to be given. If ARGV[3] is 1, that id was just read from the table: a
@@ -142,7 +149,7 @@ func (d *Draw) take(s *IDs, answer int64) {
 	if answer < 0 {
 		answer = -answer
 		if d.Conversation.floor > 0 {
-			s.db.Metrics.Restores.Inc()
+			s.restores.Inc()
 			s.db.Log.Warn("restored a message id counter that Redis had lost", "counter",
 				d.Conversation.Thread,
 				"msg", d.Conversation.floor)

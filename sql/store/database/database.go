@@ -37,13 +37,9 @@ type Options struct {
 }
 
 // New makes the part without connections.
-func New(o Options) (*DB, error) {
-	m, err := newMetrics(o.Metrics)
-	if err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
-	return &DB{o: o, Hooks: o.Hooks, Log: o.Logger, ProcessTime: o.Now, Metrics: m,
-		Epoch: redisconn.NewEpoch()}, nil
+func New(o Options) *DB {
+	return &DB{o: o, Hooks: o.Hooks, Log: o.Logger, ProcessTime: o.Now, Metrics: newMetrics(),
+		Epoch: redisconn.NewEpoch()}
 }
 
 // DB are the connections that all parts share, with their errors, retries and
@@ -60,7 +56,8 @@ type DB struct {
 	Redis       redisconn.Clients
 	Epoch       *redisconn.Epoch
 
-	eviction eviction // of housekeeping
+	registered bool     // the metrics are
+	eviction   eviction // of housekeeping
 
 	// Finalized reports whether the unique keys exist. It does not change while a Store
 	// is open: finalize refuses while any process is connected.
@@ -100,9 +97,15 @@ func (s *DB) Retry(ctx context.Context, do func() error) error {
 	}
 }
 
-// Connect opens the pools and checks the databases: whether they answer, whether the
-// schema is migrated and whether it is finalized.
+// Connect registers the metrics, opens the pools and checks the databases: whether they answer,
+// whether the schema is migrated and whether it is finalized.
 func (s *DB) Connect(ctx context.Context) (err error) {
+	if s.o.Metrics != nil {
+		if err := s.o.Metrics.Register(s.Metrics); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+		s.registered = true
+	}
 	if s.Master, err = openMySQL(s.o.Master, s.o.Workers, masterSilence); err != nil {
 		return err
 	}
@@ -148,7 +151,7 @@ func (s *DB) openReplica(ctx context.Context) error {
 		return im.WithKind(im.Invalid, "MySQL DSN", err)
 	}
 	o := replica.Options{Workers: s.o.Workers, Wait: s.o.ReplicaWait, Broken: Everyone,
-		Log: s.Log, Reads: s.Metrics.ReplicaReads, Up: s.Metrics.ReplicaUp}
+		Log: s.Log, Reads: s.Metrics.replicaReads, Up: s.Metrics.replicaUp}
 	if o.Replica, err = openMySQL(s.o.Slave, s.o.Workers, replicaSilence); err != nil {
 		return err
 	}
@@ -222,7 +225,9 @@ func (s *DB) Close() error {
 	if s.Master != nil {
 		keep(s.Master.Close())
 	}
-	s.Metrics.unregister()
+	if s.registered {
+		s.o.Metrics.Unregister(s.Metrics) // so that a store can be opened again in this process
+	}
 	return first
 }
 

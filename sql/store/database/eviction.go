@@ -88,10 +88,10 @@ func (s *DB) sawPolicy(server string, p policy) {
 	before := s.eviction.policy[server]
 	s.eviction.policy[server] = p.name
 	if !p.wrong {
-		s.Metrics.Evicts.WithLabelValues(server).Set(0)
+		s.Metrics.evicts.WithLabelValues(server).Set(0)
 		return
 	}
-	s.Metrics.Evicts.WithLabelValues(server).Set(1)
+	s.Metrics.evicts.WithLabelValues(server).Set(1)
 	if p.name != before {
 		s.Log.Warn("Redis may drop data that is stored nowhere else: set maxmemory-policy to "+
 			"noeviction", "server", server, "maxmemory-policy", p.name, "maxmemory", p.limit)

@@ -51,7 +51,7 @@ func (s *Groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 	if adding {
 		what = "added"
 	}
-	s.db.Metrics.Changes.WithLabelValues(what).Inc()
+	s.mirror.changes.WithLabelValues(what).Inc()
 	for _, u := range result.Changed {
 		s.rows.Forget(u, group, true)
 	}

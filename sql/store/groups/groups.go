@@ -79,7 +79,7 @@ func (s *Groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 	if err != nil {
 		return im.Group{}, s.db.SQLError("create group", err)
 	}
-	s.db.Metrics.Changes.WithLabelValues("created").Inc()
+	s.mirror.changes.WithLabelValues("created").Inc()
 	s.mirror.tell(ctx, owed)
 	g.Members = slices.Clone(g.Members)
 	return g, nil
@@ -207,7 +207,7 @@ func (s *Groups) SetGroupName(ctx context.Context, group uint32, name string) er
 	if found == 0 {
 		return errNoGroup(group)
 	}
-	s.db.Metrics.Changes.WithLabelValues("renamed").Inc()
+	s.mirror.changes.WithLabelValues("renamed").Inc()
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/sql/store/database"
@@ -27,11 +28,20 @@ import (
 type Mirror struct {
 	db     *database.DB
 	outbox *outbox.Outbox
+
+	changes  *prometheus.CounterVec // also those that need no mirror
+	rewrites prometheus.Counter
 }
 
 // NewMirror makes the part.
 func NewMirror(db *database.DB, outbox *outbox.Outbox) *Mirror {
-	return &Mirror{db: db, outbox: outbox}
+	return &Mirror{db: db, outbox: outbox,
+		changes: db.Metrics.CounterVec("group_changes", "Changes of groups: created, added, "+
+			"removed, renamed. Deferred counts the changes of members that Redis gets later.",
+			"what"),
+		rewrites: db.Metrics.Counter("group_members_rewritten",
+			"Groups whose members were wrong in Redis and were written anew."),
+	}
 }
 
 // MemberKey returns the key of the hash of a group's members, with their times of
@@ -55,7 +65,7 @@ func (s *Mirror) tell(ctx context.Context, c owedChange) {
 		err = s.outbox.Drop(ctx, c.sl)
 	}
 	if err != nil {
-		s.db.Metrics.Changes.WithLabelValues("deferred").Inc()
+		s.changes.WithLabelValues("deferred").Inc()
 		s.db.Log.Warn("a change of members waits for Redis in the outbox",
 			"group", c.owed.Changes[0].Group, "err", err)
 		s.outbox.Leave(c.sl)
@@ -195,7 +205,7 @@ func (s *Mirror) writeMirror(ctx context.Context, c outbox.MemberChange,
 	if size.Val() == int64(len(joined)) {
 		return nil
 	}
-	s.db.Metrics.Rewrites.Inc()
+	s.rewrites.Inc()
 	all := make([]any, 0, 2*len(joined))
 	for u, at := range joined {
 		all = append(all, strconv.FormatUint(uint64(u), 10), at)

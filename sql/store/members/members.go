@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
 	"teamtalk/sql/store/database"
@@ -23,11 +24,14 @@ import (
 type Reader struct {
 	db    *database.DB
 	cache *memberCache
+	loads prometheus.Counter
 }
 
 // New makes the part with a cache of memberships.
 func New(db *database.DB, memberships int) *Reader {
-	return &Reader{db: db, cache: newMemberCache(memberships)}
+	return &Reader{db: db, cache: newMemberCache(memberships),
+		loads: db.Metrics.Counter("group_loads", "Groups whose members were read because the "+
+			"cache lacked them or they had changed.")}
 }
 
 // Members holds the members of a group at a version.
@@ -143,7 +147,7 @@ func (s *Reader) At(ctx context.Context, db database.Querier,
 	if len(missing) == 0 {
 		return found, nil
 	}
-	s.db.Metrics.Loads.Add(float64(len(missing)))
+	s.loads.Add(float64(len(missing)))
 	read, err := readMembers(ctx, db, missing)
 	for g, m := range read {
 		found[g] = m

@@ -19,8 +19,9 @@ import (
 
 // Messages is the part that stores messages.
 type Messages struct {
-	db    *database.DB
-	parts Parts
+	db      *database.DB
+	parts   Parts
+	metrics metrics
 
 	slots  chan *outbox.Slot // one for each worker
 	closed chan struct{}     // closed by close
@@ -38,7 +39,8 @@ type Parts struct {
 
 // New makes the part. It stores as many batches at once as there are workers.
 func New(db *database.DB, parts Parts, workers int) *Messages {
-	m := &Messages{db: db, parts: parts, slots: make(chan *outbox.Slot, workers),
+	m := &Messages{db: db, parts: parts, metrics: newMetrics(db.Metrics),
+		slots:  make(chan *outbox.Slot, workers),
 		closed: make(chan struct{})}
 	for range workers {
 		m.slots <- outbox.NewSlot()
@@ -93,17 +95,17 @@ func (s *Messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	case <-ctx.Done():
 		fail(im.WithKind(im.Unavailable, "store message", ctx.Err()), batch)
 	}
-	s.db.Metrics.Batches.Inc()
-	s.db.Metrics.BatchSize.Observe(float64(len(batch)))
-	s.db.Metrics.Seconds.Observe(time.Since(start).Seconds())
+	s.metrics.batches.Inc()
+	s.metrics.batchSize.Observe(float64(len(batch)))
+	s.metrics.seconds.Observe(time.Since(start).Seconds())
 	for _, m := range batch {
 		switch {
 		case m.Err != nil:
-			s.db.Metrics.Failed.WithLabelValues(im.KindOf(m.Err).String()).Inc()
+			s.metrics.failed.WithLabelValues(im.KindOf(m.Err).String()).Inc()
 		case m.Duplicate:
-			s.db.Metrics.Duplicates.Inc()
+			s.metrics.duplicates.Inc()
 		default:
-			s.db.Metrics.Rows.Inc()
+			s.metrics.rows.Inc()
 		}
 	}
 }

@@ -42,7 +42,7 @@ func (s *Messages) store(ctx context.Context, sl *outbox.Slot, items []*item) er
 			}
 			return nil
 		}
-		s.db.Metrics.Bisects.Inc()
+		s.metrics.bisects.Inc()
 		half := len(items) / 2
 		if err := s.store(ctx, sl, items[:half]); err != nil {
 			failItems(items[half:], s.db.SQLError("store messages", err))

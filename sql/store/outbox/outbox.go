@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/sql/store/database"
 )
@@ -36,6 +37,7 @@ type Outbox struct {
 	db        *database.DB
 	retired   owners
 	reapplies chan struct{} // held by the one that applies kept counts
+	outcomes  *prometheus.CounterVec
 
 	mu      sync.Mutex // guards the following
 	watched watched
@@ -55,7 +57,10 @@ type Outbox struct {
 func New(db *database.DB) *Outbox {
 	return &Outbox{db: db, retired: owners{set: map[uuid.UUID]bool{}},
 		reapplies: make(chan struct{}, 1), watched: watched{set: map[watchedBy]markSet{}},
-		again: map[Pair]bool{}}
+		again: map[Pair]bool{},
+		outcomes: db.Metrics.CounterVec("outbox", "Outbox rows by outcome: applied after the "+
+			"commit, deferred because Redis was unavailable, recovered later, or dropped as "+
+			"damaged. Reapplied counts the batches that Redis may have lost.", "what")}
 }
 
 // Pair is a user and a peer whose messages the user reads.
@@ -135,10 +140,10 @@ func (s *Outbox) Settle(ctx context.Context, sl *Slot, owed Dues) {
 		err = s.db.Hooks.Run(s.db.Hooks.AfterCount)
 	}
 	if err == nil {
-		s.db.Metrics.Outbox.WithLabelValues("applied").Inc()
+		s.outcomes.WithLabelValues("applied").Inc()
 		return
 	}
-	s.db.Metrics.Outbox.WithLabelValues("deferred").Inc()
+	s.outcomes.WithLabelValues("deferred").Inc()
 	s.db.Log.Warn("unread counts wait for Redis in the outbox", "seq", sl.seq, "err", err)
 	s.Retire(sl)
 }
@@ -256,7 +261,7 @@ func (s *Outbox) recoverRow(ctx context.Context, r owedRow,
 	if err := s.dropOwed(ctx, r.owner, r.seq); err != nil {
 		return r.owed, err
 	}
-	s.db.Metrics.Outbox.WithLabelValues("recovered").Inc()
+	s.outcomes.WithLabelValues("recovered").Inc()
 	return Dues{}, nil
 }
 
@@ -334,7 +339,7 @@ func (s *Outbox) rowsOf(ctx context.Context, query string) ([]owedRow, error) {
 			// The row cannot be decoded. It is removed, because it would block the
 			// others.
 			s.db.Log.Error("dropped a damaged outbox row", "err", err)
-			s.db.Metrics.Outbox.WithLabelValues("dropped").Inc()
+			s.outcomes.WithLabelValues("dropped").Inc()
 			r.owed = Dues{}
 		}
 		list = append(list, r)

@@ -231,7 +231,7 @@ func (s *Outbox) reapply(ctx context.Context,
 		}
 	}
 	if n > 0 {
-		s.db.Metrics.Outbox.WithLabelValues("reapplied").Add(float64(n))
+		s.outcomes.WithLabelValues("reapplied").Add(float64(n))
 		s.db.Log.Info("applied unread counts again that Redis may have lost", "batches", n)
 	}
 	return first

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/store/conversation"
@@ -23,14 +25,25 @@ type Sessions struct {
 	unread  *unread.Counts
 	rows    *Rows
 
-	synced syncedGroups
+	synced   syncedGroups
+	syncs    *prometheus.CounterVec
+	syncRows prometheus.Counter
+	syncTime prometheus.Histogram
 }
 
 // New makes the part.
 func New(db *database.DB, ids *conversation.IDs, members *members.Reader, history *history.History,
 	unread *unread.Counts, rows *Rows) *Sessions {
 	return &Sessions{db: db, ids: ids, members: members, history: history, unread: unread,
-		rows: rows}
+		rows: rows,
+		syncs: db.Metrics.CounterVec("session_syncs",
+			"Runs of the synchronisation of group members' sessions: done, failed, or passed "+
+				"because another process ran it.", "what"),
+		syncRows: db.Metrics.Counter("session_sync_rows",
+			"Sessions of group members that the synchronisation wrote."),
+		syncTime: db.Metrics.Histogram("session_sync_seconds",
+			"Time of a run of the synchronisation.", prometheus.ExponentialBuckets(0.001, 2, 16)),
+	}
 }
 
 // RemoveSession removes a conversation from a user's list; see im.MessageStore. It clears

@@ -90,7 +90,7 @@ func (s *Sessions) SyncSessions(ctx context.Context) (int, error) {
 		return 0, s.db.SQLError("synchronise sessions", err)
 	}
 	if !got {
-		s.db.Metrics.Syncs.WithLabelValues("passed").Inc()
+		s.syncs.WithLabelValues("passed").Inc()
 		return 0, nil
 	}
 	defer s.db.Unlock(conn, "sync")
@@ -101,7 +101,7 @@ func (s *Sessions) SyncSessions(ctx context.Context) (int, error) {
 		return 0, s.db.SQLError("synchronise sessions", err)
 	}
 	if lease == nil {
-		s.db.Metrics.Syncs.WithLabelValues("passed").Inc()
+		s.syncs.WithLabelValues("passed").Inc()
 		return 0, nil
 	}
 	defer s.endSync(ctx, lease)
@@ -109,13 +109,13 @@ func (s *Sessions) SyncSessions(ctx context.Context) (int, error) {
 		return 0, s.db.SQLError("write the time down", err)
 	}
 	n, err := s.syncGroups(ctx, conn, lease)
-	s.db.Metrics.SyncRows.Add(float64(n))
-	s.db.Metrics.SyncTime.Observe(time.Since(start).Seconds())
+	s.syncRows.Add(float64(n))
+	s.syncTime.Observe(time.Since(start).Seconds())
 	if err != nil {
-		s.db.Metrics.Syncs.WithLabelValues("failed").Inc()
+		s.syncs.WithLabelValues("failed").Inc()
 		return n, s.db.SQLError("synchronise sessions", err)
 	}
-	s.db.Metrics.Syncs.WithLabelValues("done").Inc()
+	s.syncs.WithLabelValues("done").Inc()
 	return n, nil
 }
 

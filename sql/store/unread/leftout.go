@@ -41,7 +41,7 @@ func (l *leftOut) end() error {
 	if l.read == 0 {
 		return l.cause
 	}
-	l.u.db.Metrics.LeftOut.Add(float64(l.n))
+	l.u.leftOut.Add(float64(l.n))
 	l.u.often.Warn(l.u.db.Log, l.u.db.ProcessTime(),
 		"unread counts left out: a slot of the Redis Cluster is "+
 			"not served", "conversations", l.n, "err", l.cause)

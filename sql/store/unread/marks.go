@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"teamtalk/proto/pb"
 	"teamtalk/sql/store/database"
 )
@@ -38,11 +40,16 @@ type Marks struct {
 	mu      sync.Mutex
 	pending map[readMark]uint32 // message ids
 
-	recent lastReads
+	recent   lastReads
+	outcomes *prometheus.CounterVec
 }
 
 // NewMarks makes the part.
-func NewMarks(db *database.DB) *Marks { return &Marks{db: db} }
+func NewMarks(db *database.DB) *Marks {
+	return &Marks{db: db, outcomes: db.Metrics.CounterVec("read_marks", "Read marks: stored in "+
+		"MySQL, or dropped because too many waited for it. Forgotten counts reads that are not "+
+		"repeated after a loss of Redis, because there were too many within a minute.", "what")}
+}
 
 // markInterval is the time between two writes of marks.
 const markInterval = time.Second
@@ -59,7 +66,7 @@ func (s *Marks) note(k readMark, msg uint32) {
 	defer s.mu.Unlock()
 	old, ok := s.pending[k]
 	if !ok && len(s.pending) >= maxPendingMarks {
-		s.db.Metrics.ReadMarks.WithLabelValues("dropped").Inc()
+		s.outcomes.WithLabelValues("dropped").Inc()
 		return
 	}
 	if s.pending == nil {
@@ -92,7 +99,7 @@ func (s *Marks) Flush(ctx context.Context) error {
 			}
 			return s.db.SQLError("store read marks", err)
 		}
-		s.db.Metrics.ReadMarks.WithLabelValues("stored").Add(float64(len(part)))
+		s.outcomes.WithLabelValues("stored").Add(float64(len(part)))
 		list = list[len(part):]
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
@@ -35,12 +36,20 @@ type Rebuild struct {
 
 	begun atomic.Bool // it is recorded when marks began
 	after int64       // no automatic run before it, by mono.Of
+
+	runs   *prometheus.CounterVec
+	raised prometheus.Counter
 }
 
 // NewRebuild makes the part.
 func NewRebuild(db *database.DB, ids *conversation.IDs, outbox *outbox.Outbox,
 	marks *Marks) *Rebuild {
-	return &Rebuild{db: db, ids: ids, outbox: outbox, marks: marks}
+	return &Rebuild{db: db, ids: ids, outbox: outbox, marks: marks,
+		runs: db.Metrics.CounterVec("unread_rebuilds", "Rebuilds of the unread counts from the "+
+			"tables, after Redis had lost them: done or failed.", "what"),
+		raised: db.Metrics.Counter("unread_rebuilt",
+			"Unread counts that a rebuild has raised."),
+	}
 }
 
 // Rebuilt is the result of a rebuild of unread counts.
@@ -184,10 +193,10 @@ func (s *Rebuild) RebuildUnread(ctx context.Context) (Rebuilt, error) {
 	}()
 	done, err := s.rebuild(ctx, lease)
 	if err != nil {
-		s.db.Metrics.Rebuilds.WithLabelValues("failed").Inc()
+		s.runs.WithLabelValues("failed").Inc()
 		return done, s.db.SQLError("rebuild unread counts", err)
 	}
-	s.db.Metrics.Rebuilds.WithLabelValues("done").Inc()
+	s.runs.WithLabelValues("done").Inc()
 	return done, nil
 }
 

@@ -36,7 +36,7 @@ func (r *run) groups(ctx context.Context) error {
 				return err
 			}
 			r.done.Counts += n
-			r.db.Metrics.Rebuilt.Add(float64(n))
+			r.raised.Add(float64(n))
 			r.done.Groups++
 			if err := r.pace(ctx, began); err != nil {
 				return err

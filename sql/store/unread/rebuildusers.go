@@ -45,7 +45,7 @@ func (r *run) users(ctx context.Context) error {
 		}
 		n, err := r.raiseSides(ctx, sides)
 		r.done.Counts += n
-		r.db.Metrics.Rebuilt.Add(float64(n))
+		r.raised.Add(float64(n))
 		if err != nil {
 			return err
 		}

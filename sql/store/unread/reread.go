@@ -52,7 +52,7 @@ func (s *Marks) noteRead(k readMark, to readTo) {
 	}
 	last, ok := r.now[k]
 	if !ok && len(r.now) >= maxReads {
-		s.db.Metrics.ReadMarks.WithLabelValues("forgotten").Inc()
+		s.outcomes.WithLabelValues("forgotten").Inc()
 		return
 	}
 	to.msg, to.count = max(to.msg, last.msg), max(to.count, last.count)

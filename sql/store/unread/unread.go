@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
@@ -41,14 +42,22 @@ type Counts struct {
 	history *history.History
 	marks   *Marks
 
-	often obs.Often // bounds the log of counts that were left out
+	repairs *prometheus.CounterVec
+	leftOut prometheus.Counter
+	often   obs.Often // bounds the log of counts that were left out
 }
 
 // New makes the part.
 func New(db *database.DB, conversations *conversation.Cache, ids *conversation.IDs,
 	members *members.Reader, history *history.History, marks *Marks) *Counts {
 	return &Counts{db: db, conversations: conversations, ids: ids, members: members,
-		history: history, marks: marks}
+		history: history, marks: marks,
+		repairs: db.Metrics.CounterVec("group_unread_repaired", "Unread counts of groups "+
+			"repaired after Redis had lost the member's count (read) or the group's count "+
+			"(sent).", "what"),
+		leftOut: db.Metrics.Counter("unread_left_out", "Conversations left out of answers with "+
+			"unread counts, because the Redis Cluster did not serve the slot of a count."),
+	}
 }
 
 // UnreadCounts returns the user's unread conversations; see im.MessageStore. Counts come
@@ -252,7 +261,7 @@ func (s *Counts) startCount(ctx context.Context, j members.JoinedGroup, sent int
 	if since < startCountMax {
 		unread = min(sent, since)
 	}
-	s.db.Metrics.Repairs.WithLabelValues("read").Inc()
+	s.repairs.WithLabelValues("read").Inc()
 	err := s.db.Redis.Unread.HSetNX(ctx, outbox.ReadKey(j.User, j.Group), "count",
 		sent-unread).Err()
 	if err != nil && !redisconn.WrongType(err) {
@@ -275,7 +284,7 @@ func (s *Counts) lowerCount(ctx context.Context, j members.JoinedGroup, read str
 	if err != nil || redisconn.CountOf(read) <= sent {
 		return err
 	}
-	s.db.Metrics.Repairs.WithLabelValues("sent").Inc()
+	s.repairs.WithLabelValues("sent").Inc()
 	err = lowers.Run(ctx, s.db.Redis.Unread, []string{outbox.ReadKey(j.User, j.Group)}, read,
 		sent).Err()
 	return s.db.RedisError("restore what a user has read", err)

@@ -1,0 +1,36 @@
+package messages
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/sql/store/database"
+)
+
+// metrics are the metrics of messages and their transactions.
+type metrics struct {
+	rows       prometheus.Counter
+	batches    prometheus.Counter
+	batchSize  prometheus.Histogram
+	seconds    prometheus.Histogram
+	bisects    prometheus.Counter
+	failed     *prometheus.CounterVec
+	duplicates prometheus.Counter
+}
+
+// newMetrics adds the metrics to those of the store.
+func newMetrics(m *database.Metrics) metrics {
+	return metrics{
+		rows:    m.Counter("rows", "Messages committed."),
+		batches: m.Counter("batches", "Batches of messages received."),
+		batchSize: m.Histogram("batch_size", "Messages in a batch.",
+			prometheus.ExponentialBuckets(1, 2, 11)),
+		seconds: m.Histogram("batch_seconds",
+			"Time to store a batch, from its arrival until its unread counts are applied.",
+			prometheus.ExponentialBuckets(0.0005, 2, 15)),
+		bisects: m.Counter("bisects",
+			"Batches halved to find the message that the database rejects."),
+		failed: m.CounterVec("failed", "Messages not stored, by the kind of error.", "kind"),
+		duplicates: m.Counter("duplicates",
+			"Messages recognised as duplicates by client_msg_id."),
+	}
+}
