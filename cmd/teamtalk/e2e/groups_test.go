@@ -240,7 +240,7 @@ func TestMemberChanges(t *testing.T) {
 			}
 		}
 		slices.Sort(want)
-		asked := conn(t, sys.msgAddr[0], "u00003", ios)
+		asked := conn(t, sys.msgAddr[0], "u00002", mac)
 		infos, err := client.GroupInfos(bounded(t), asked, []im.GroupVersion{{ID: group}})
 		if err != nil || len(infos) != 1 {
 			t.Fatalf("stored: %v, %v", infos, err)
