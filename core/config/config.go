@@ -45,6 +45,7 @@ type Config struct {
 	HTTP      HTTP      `toml:"http"`
 	Link      Link      `toml:"link"`
 	Strangers Strangers `toml:"strangers"`
+	Proxy     Proxy     `toml:"proxy"`
 	TLS       TLS       `toml:"tls"`
 	Audit     Audit     `toml:"audit"`
 	MySQL     MySQL     `toml:"mysql"`
@@ -218,6 +219,11 @@ type Strangers struct {
 	Reserved   int      `toml:"reserved" default:"25" min:"1" max:"90"`
 	Memory     Size     `toml:"memory" default:"64MiB" min:"1MiB" max:"64GiB"`
 	Trusted    []string `toml:"trusted_networks" default:"127.0.0.0/8,::1/128" form:"cidr"`
+}
+
+// Proxy is the section proxy.
+type Proxy struct {
+	Networks []string `toml:"networks" default:"" form:"cidr"`
 }
 
 // TLS is the section tls.

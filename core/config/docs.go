@@ -314,6 +314,14 @@ var docs = map[string]string{
 	"strangers.trusted_networks": "Networks (CIDR) to which per_address and rate do not " +
 		"apply, such as that of a proxy through which all clients connect.",
 
+	"proxy": "Proxies in front of the ports for clients that send the header of the PROXY " +
+		"protocol, version 1 or 2, such as HAProxy with send-proxy-v2, nginx with " +
+		"proxy_protocol on, and the balancers of clouds.",
+	"proxy.networks": "Networks (CIDR) of these proxies. The servers take the address of the " +
+		"client from the header, and close a connection from here that has none. HTTP ports " +
+		"and TCP ports alike. Name no network of clients: they could claim any address. Empty: " +
+		"no header is read.",
+
 	"tls": "Encryption for clients. With a certificate, the client ports of login, msg and file " +
 		"and all HTTP ports also accept TLS: each port serves connections with TLS and without.",
 	"tls.certificate": "File with the certificate, followed by those between it and the root, " +

@@ -9,6 +9,7 @@ import (
 
 	"github.com/panjf2000/gnet/v2"
 
+	"teamtalk/core/proxyproto"
 	"teamtalk/core/session"
 )
 
@@ -23,21 +24,12 @@ func (s *Server) run() {
 			}
 			break
 		}
-		cn := &conn{}
-		if why := s.enter(cn, c); why != "" {
-			s.noteRefused(why, nil)
-			_ = c.Close() // the client gets no answer, so the error is of no use
+		if s.proxied.Take(c, func(h proxyproto.Header) { s.arrive(c, h) }) {
 			continue
 		}
-		// gnet holds a second descriptor of the connection while a loop takes it. The
-		// Budget bounds how many connections of the process are at this point. When all
-		// loops are busy, this waits, and the next connections wait in the kernel.
-		s.opt.Budget.Enroll()
-		s.enrolling.Go(func() {
-			defer s.opt.Budget.Enrolled()
-			s.enroll(c, cn)
-		})
+		s.arrive(c, proxyproto.Header{})
 	}
+	s.proxied.Close()
 	// A gnet.Client that has stopped does not answer, so it stops last.
 	s.enrolling.Wait()
 	if err := s.engine.Stop(); err != nil && s.failure == nil {
@@ -45,10 +37,32 @@ func (s *Server) run() {
 	}
 }
 
+// arrive counts a connection, and gives it to a loop. h is the header of a proxy, if one
+// forwards the connection.
+func (s *Server) arrive(c *net.TCPConn, h proxyproto.Header) {
+	cn := &conn{}
+	if why := s.enter(cn, c, h); why != "" {
+		s.noteRefused(why, nil)
+		_ = c.Close() // the client gets no answer, so the error is of no use
+		return
+	}
+	// gnet holds a second descriptor of the connection while a loop takes it. The
+	// Budget bounds how many connections of the process are at this point. When all
+	// loops are busy, this waits, and the next connections wait in the kernel.
+	s.opt.Budget.Enroll()
+	s.enrolling.Go(func() {
+		defer s.opt.Budget.Enrolled()
+		s.enroll(c, cn, h)
+	})
+}
+
 // enter counts a connection. It returns the reason when the port has no room for it.
-func (s *Server) enter(cn *conn, c *net.TCPConn) (refused string) {
+func (s *Server) enter(cn *conn, c *net.TCPConn, h proxyproto.Header) (refused string) {
 	if s.opt.Strangers == nil {
 		return s.take()
+	}
+	if h.Source.IsValid() {
+		return s.opt.Strangers.enter(s, cn, h.Source.Addr())
 	}
 	from, _ := c.RemoteAddr().(*net.TCPAddr)
 	return s.opt.Strangers.enter(s, cn, from.AddrPort().Addr())
@@ -146,9 +160,25 @@ func (cn *conn) heard(st *Strangers) {
 	st.heard(cn.stranger, held)
 }
 
+// proxied is a connection on its way to a loop, with the header of its proxy. A conn does not
+// keep the header, since most have none.
+type proxied struct {
+	cn     *conn
+	header proxyproto.Header
+}
+
+// arrival returns a connection that its loop opens, and the header of its proxy.
+func arrival(c gnet.Conn) (*conn, proxyproto.Header) {
+	if p, ok := c.Context().(*proxied); ok {
+		c.SetContext(p.cn)
+		return p.cn, p.header
+	}
+	return c.Context().(*conn), proxyproto.Header{}
+}
+
 // enroll gives a connection to one of gnet's loops, which calls OnOpen before it returns.
 // gnet works on a duplicate of the descriptor and closes c.
-func (s *Server) enroll(c *net.TCPConn, cn *conn) {
+func (s *Server) enroll(c *net.TCPConn, cn *conn, h proxyproto.Header) {
 	// gnet keeps the bytes of a zone's name for other uses. Those of package net belong to
 	// its own cache of names.
 	for _, a := range []net.Addr{c.LocalAddr(), c.RemoteAddr()} {
@@ -156,7 +186,11 @@ func (s *Server) enroll(c *net.TCPConn, cn *conn) {
 			a.Zone = ""
 		}
 	}
-	_, err := s.engine.EnrollContext(c, cn)
+	context := any(cn)
+	if h.Source.IsValid() {
+		context = &proxied{cn, h}
+	}
+	_, err := s.engine.EnrollContext(c, context)
 	if cn.opened {
 		return // OnClose calls leave
 	}

@@ -22,6 +22,7 @@ type conn struct {
 	need     int32 // bytes that must have arrived before the next frame is complete
 	opened   bool
 	detected bool // the first byte has arrived
+	secure   bool // the client has TLS, which the proxy ends
 	closed   bool
 	refused  bool
 }

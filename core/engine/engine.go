@@ -26,6 +26,7 @@ import (
 	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
+	"teamtalk/core/proxyproto"
 	"teamtalk/core/session"
 	"teamtalk/core/tlsconn"
 )
@@ -60,6 +61,9 @@ type Options struct {
 	// Plain reports whether a connection from an address may do without TLS. Default: with
 	// TLS none may.
 	Plain func(from netip.Addr) bool
+	// Proxies are the proxies that name the clients whose connections they forward. Default:
+	// none.
+	Proxies *proxyproto.Proxies
 	// ReadBuffer is the read buffer of each event loop, in bytes. It bounds what one read
 	// takes from a connection. Default 64 KiB.
 	ReadBuffer int
@@ -87,6 +91,7 @@ type Server struct {
 	waiting   waiting      // with Options.Strangers' lock held
 	leaving   atomic.Int64 // open connections whose place another one has
 	open      atomic.Int64
+	proxied   *proxyproto.Port
 	enrolling sync.WaitGroup // connections on their way to a loop
 	refusing  atomic.Bool
 	stopping  atomic.Bool
@@ -140,6 +145,7 @@ func Start(opt Options) (*Server, error) {
 		opt: opt, log: opt.Log.With("listener", opt.Name), done: make(chan struct{}),
 		loops:   map[gnet.EventLoop]*loop{},
 		metrics: session.NewMetrics(opt.Registerer, opt.Name),
+		proxied: opt.Proxies.Port(opt.Name),
 	}
 	s.refused, s.displaced = arrivals(opt.Registerer, opt.Name)
 	l, err := listen(opt.Addr)
@@ -321,7 +327,7 @@ type events struct {
 // OnOpen makes the session, or refuses the connection.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	s := e.server
-	cn := c.Context().(*conn)
+	cn, h := arrival(c)
 	cn.c, cn.opened = c, true
 	l := s.loopOf(c.EventLoop())
 	// Close sets refusing first and then closes the sessions of the loops.
@@ -334,7 +340,10 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 		return nil, gnet.Close
 	}
 	from := remote(c)
-	if !s.plain(from.Addr()) {
+	if h.Source.IsValid() {
+		from, cn.secure = h.Source, h.Secure
+	}
+	if !cn.secure && !s.plain(from.Addr()) {
 		cn.tls = newSecure(cn) // a link sends first, and must not send plain text
 	}
 	l.Begin()

@@ -36,7 +36,7 @@ func (cn *conn) detect(first byte) {
 		if cn.tls == nil {
 			cn.tls = newSecure(cn)
 		}
-	case !s.plain(cn.s.RemoteAddr().Addr()):
+	case !cn.secure && !s.plain(cn.s.RemoteAddr().Addr()):
 		cn.s.Close(errPlain)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -27,9 +28,13 @@ func encrypted() *tlsconn.Handshakes {
 func dialTLS(t testing.TB, s *Server) *client {
 	t.Helper()
 	c := dial(t, s)
-	c.Conn = tls.Client(c.Conn, &tls.Config{RootCAs: certtest.Shared().Roots,
-		ServerName: "localhost"})
+	c.Conn = secured(c.Conn)
 	return c
+}
+
+// secured returns the client's end of TLS on a connection.
+func secured(c net.Conn) net.Conn {
+	return tls.Client(c, &tls.Config{RootCAs: certtest.Shared().Roots, ServerName: "localhost"})
 }
 
 // TestTLSFrames sends frames in many pieces, several at once, and longer than a record.

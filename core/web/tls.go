@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
+
 	"teamtalk/core/tlsconn"
 )
 
@@ -106,8 +108,12 @@ func (s *Server) mayAnswer(r *http.Request) bool {
 	return err == nil && s.opt.Plain != nil && s.opt.Plain(from.Addr())
 }
 
-// Secure reports whether a request came over TLS.
+// Secure reports whether a request came over TLS, which may end in a proxy.
 func Secure(r *http.Request) bool {
-	c, ok := r.Context().Value(connKey{}).(*detecting)
-	return ok && c.secure != nil
+	c, ok := r.Context().Value(connKey{}).(net.Conn)
+	if !ok {
+		return false
+	}
+	d, ok := c.(*detecting)
+	return ok && d.secure != nil || counted(c).overTLS
 }

@@ -27,6 +27,7 @@ import (
 	"teamtalk/core/budget"
 	"teamtalk/core/opt"
 	"teamtalk/core/origin"
+	"teamtalk/core/proxyproto"
 )
 
 // Options configure a Server. MaxConns is required, other zero fields mean the defaults.
@@ -51,6 +52,9 @@ type Options struct {
 	// Plain reports whether a client at an address may do without TLS. Others get status
 	// 426. Default: with TLS none may.
 	Plain func(from netip.Addr) bool
+	// Proxies are the proxies that name the clients whose connections they forward. Default:
+	// none.
+	Proxies *proxyproto.Proxies
 	// HeaderTimeout bounds the arrival of a request's header, including the silence
 	// before a connection's first header. Default 10 s.
 	HeaderTimeout time.Duration
@@ -152,7 +156,7 @@ func Serve(l *net.TCPListener, opt Options) *Server {
 	}
 	go func() {
 		defer close(s.done)
-		if err := s.http.Serve(bounded{l, s}); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(s.accepting(l)); !errors.Is(err, http.ErrServerClosed) {
 			s.failure = fmt.Errorf("%s HTTP: %w", opt.Name, err)
 		}
 	}()
@@ -313,18 +317,29 @@ func (b bounded) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &conn{TCPConn: tcp, s: b.s}
-		if !b.s.admit(c) {
-			b.s.refused.Inc()
-			_ = tcp.Close() // the client gets no answer, so the error is of no use
-			continue
+		if c := b.s.arrive(tcp, proxyproto.Header{}); c != nil {
+			return c, nil
 		}
-		b.s.rest(c)
-		if b.s.opt.TLS != nil {
-			return &detecting{conn: c}, nil
-		}
-		return c, nil
 	}
+}
+
+// arrive counts a connection. It closes it and returns nil when there is no room. h is the
+// header of a proxy, if one forwards the connection.
+func (s *Server) arrive(tcp *net.TCPConn, h proxyproto.Header) net.Conn {
+	c := &conn{TCPConn: tcp, s: s}
+	if h.Source.IsValid() {
+		c.from, c.overTLS = net.TCPAddrFromAddrPort(h.Source), h.Secure
+	}
+	if !s.admit(c) {
+		s.refused.Inc()
+		_ = tcp.Close() // the client gets no answer, so the error is of no use
+		return nil
+	}
+	s.rest(c)
+	if s.opt.TLS != nil {
+		return &detecting{conn: c}
+	}
+	return c
 }
 
 // next returns the next connection for which the process has a descriptor.
@@ -339,7 +354,9 @@ func (b bounded) next() (*net.TCPConn, error) {
 // can send files from disk to socket without copying (sendfile).
 type conn struct {
 	*net.TCPConn
-	s *Server
+	s       *Server
+	from    *net.TCPAddr // of the client, by the header of a proxy; nil: the peer
+	overTLS bool         // to the proxy, which ends it
 
 	// With s.mu held.
 	addr    *address      // nil: trusted
@@ -354,6 +371,14 @@ func counted(c net.Conn) *conn {
 		return d.conn
 	}
 	return c.(*conn)
+}
+
+// RemoteAddr returns the address of the client.
+func (c *conn) RemoteAddr() net.Addr {
+	if c.from != nil {
+		return c.from
+	}
+	return c.TCPConn.RemoteAddr()
 }
 
 // Close closes the connection.

@@ -1,11 +1,14 @@
 package system
 
 import (
+	"log/slog"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/origin"
+	"teamtalk/core/proxyproto"
 )
 
 // newStrangers returns the bounds of the section strangers, and registers their metric.
@@ -21,4 +24,14 @@ func newStrangers(cfg *config.Strangers, trusted origin.Networks,
 			"for such a connection to read them.",
 	}, func() float64 { return float64(st.Bytes()) }))
 	return st
+}
+
+// newProxies returns the proxies of the section proxy; nil when there are none.
+func newProxies(cfg *config.Proxy, log *slog.Logger, reg *prometheus.Registry) (
+	*proxyproto.Proxies, error) {
+	networks, err := origin.ParseNetworks("proxy.networks", cfg.Networks)
+	if err != nil {
+		return nil, err
+	}
+	return proxyproto.New(proxyproto.Options{Networks: networks, Log: log, Registerer: reg}), nil
 }

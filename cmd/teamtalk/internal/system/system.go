@@ -26,6 +26,7 @@ import (
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
 	"teamtalk/core/origin"
+	"teamtalk/core/proxyproto"
 	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
@@ -60,6 +61,7 @@ type system struct {
 	strangers *engine.Strangers
 	// trusted are the networks that have no bound for an address.
 	trusted origin.Networks
+	proxies *proxyproto.Proxies
 	tls     *encryption // nil: no TLS
 	audit   *audit.Log  // nil: none
 	links   *link.Metrics
@@ -182,6 +184,9 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		return nil, err
 	}
 	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
+	if s.proxies, err = newProxies(&cfg.Proxy, log, s.reg); err != nil {
+		return nil, err
+	}
 	if err := openFiles(s); err != nil {
 		return nil, err
 	}
@@ -265,7 +270,7 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	opt.Name, opt.Addr = p.name, addr
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
 	if p.clients {
-		opt.Strangers = s.strangers
+		opt.Strangers, opt.Proxies = s.strangers, s.proxies
 		s.tls.port(&opt)
 	} else {
 		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
@@ -297,6 +302,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))
 	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
+	opt.Proxies = s.proxies
 	s.tls.web(&opt)
 	srv := web.Serve(l, opt)
 	go func() {
