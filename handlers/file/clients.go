@@ -273,13 +273,13 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 	switch c.role {
 	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
 		if peer != nil {
-			return s.tell(c, peer, 0, c.task.state(receives, pb.ClientFileState_CLIENT_FILE_PEER_READY,
-				c.task.info.From))
+			return s.tell(c, peer, 0, c.task.state(receives,
+				pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
 		}
 	case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
 		if peer != nil {
-			return c.Send(0, c.task.state(receives, pb.ClientFileState_CLIENT_FILE_PEER_READY,
-				c.task.info.From))
+			return c.Send(0, c.task.state(receives,
+				pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
 		}
 	case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
 		return s.beginUpload(c)
