@@ -31,8 +31,8 @@ type courier struct {
 	content []byte // a random block, repeated; each file starts at some offset of it
 	next    uint32
 	byID    map[uint32]*transfer
-	byTask  map[string]*transfer
-	early   map[string]*pb.IMFileNotify // notifies that arrived before the sender received the task
+	byName  map[string]*transfer        // by the file's name: each side has its own id of the task
+	early   map[string]*pb.IMFileNotify // by name; arrived before the sender received the task
 	ended   func(t *transfer)           // called for each transfer that ended
 	scratch []byte
 }
@@ -51,7 +51,6 @@ type transfer struct {
 	online   bool
 	due      int64 // scheduled time
 	uploaded int64 // when the server had the whole file
-	task     string
 	addr     netip.AddrPort
 	sender   *fileConn
 	receiver *fileConn
@@ -60,7 +59,7 @@ type transfer struct {
 }
 
 func newCourier(w *worker, ended func(*transfer)) *courier {
-	c := &courier{w: w, byID: map[uint32]*transfer{}, byTask: map[string]*transfer{},
+	c := &courier{w: w, byID: map[uint32]*transfer{}, byName: map[string]*transfer{},
 		early: map[string]*pb.IMFileNotify{}, ended: ended}
 	// The same on each worker and in each generator.
 	rng := rand.New(rand.NewPCG(uint64(w.part.run), 0xf11e))
@@ -85,7 +84,7 @@ func (c *courier) send(from, to *client, size int64, online bool, due int64) {
 	}
 	c.next++
 	t := &transfer{courier: c, id: c.next, from: from, to: to, size: size, online: online, due: due}
-	t.name = fmt.Sprintf("bench-%d-%d.bin", from.index, t.id)
+	t.name = fmt.Sprintf("bench-%d-%d-%d.bin", c.w.part.run, from.index, t.id)
 	c.byID[t.id] = t
 	c.w.waiting++
 	t.moved()
@@ -125,7 +124,7 @@ func (t *transfer) end() {
 	t.over = true
 	c := t.courier
 	delete(c.byID, t.id)
-	delete(c.byTask, t.task)
+	delete(c.byName, t.name)
 	c.w.waiting--
 	for _, f := range []*fileConn{t.sender, t.receiver} {
 		if f != nil {
@@ -166,15 +165,14 @@ func (c *courier) answered(r request, body []byte) {
 		return
 	}
 	t.moved()
-	t.task = rsp.GetTaskId()
-	c.byTask[t.task] = t
+	c.byName[t.name] = t
 	role := pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD
 	if t.online {
 		role = pb.ClientFileRole_CLIENT_REALTIME_SENDER
 	}
-	t.sender = t.connect(t.from, role)
-	if n := c.early[t.task]; n != nil {
-		delete(c.early, t.task)
+	t.sender = t.connect(t.from, role, rsp.GetTaskId())
+	if n := c.early[t.name]; n != nil {
+		delete(c.early, t.name)
 		c.notified(n)
 	}
 }
@@ -198,18 +196,18 @@ func (c *courier) notify(body []byte) {
 	if n.ParseBody(body) != nil {
 		return
 	}
-	if c.byTask[n.GetTaskId()] == nil {
+	if c.byName[n.GetFileName()] == nil {
 		if len(c.early) == maxEarly {
 			clear(c.early)
 		}
-		c.early[n.GetTaskId()] = n
+		c.early[n.GetFileName()] = n
 		return
 	}
 	c.notified(n)
 }
 
 func (c *courier) notified(n *pb.IMFileNotify) {
-	t := c.byTask[n.GetTaskId()]
+	t := c.byName[n.GetFileName()]
 	waits := n.GetOfflineReady() == 1
 	if t == nil || t.over || t.receiver != nil || waits == t.online {
 		return
@@ -219,12 +217,13 @@ func (c *courier) notified(n *pb.IMFileNotify) {
 	if t.online {
 		role = pb.ClientFileRole_CLIENT_REALTIME_RECVER
 	}
-	t.receiver = t.connect(t.to, role)
+	t.receiver = t.connect(t.to, role, n.GetTaskId())
 }
 
 // fileConn is the connection of one side to the file server.
 type fileConn struct {
 	t     *transfer
+	task  string // this side's id
 	conn  *swarm.Conn
 	user  uint32
 	role  pb.ClientFileRole
@@ -233,15 +232,15 @@ type fileConn struct {
 	seq   uint16
 }
 
-func (t *transfer) connect(c *client, role pb.ClientFileRole) *fileConn {
-	f := &fileConn{t: t, user: c.id, role: role}
+func (t *transfer) connect(c *client, role pb.ClientFileRole, task string) *fileConn {
+	f := &fileConn{t: t, task: task, user: c.id, role: role}
 	f.conn = t.courier.w.loop.Dial(t.addr, f)
 	return f
 }
 
 // Open logs in to the task.
 func (f *fileConn) Open(*swarm.Conn) {
-	f.say(pb.IMFileLoginReq_builder{UserId: proto.Uint32(f.user), TaskId: proto.String(f.t.task),
+	f.say(pb.IMFileLoginReq_builder{UserId: proto.Uint32(f.user), TaskId: proto.String(f.task),
 		FileRole: f.role.Enum()}.Build())
 }
 
@@ -306,7 +305,7 @@ func (f *fileConn) give(seq uint16, offset, n int64) error {
 	}
 	b := pdu.AppendHeader(t.courier.scratch[:0], pb.CmdFilePullDataRsp, seq)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 1, protowire.VarintType), 0)
-	b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), t.task)
+	b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), f.task)
 	b = protowire.AppendVarint(protowire.AppendTag(b, 3, protowire.VarintType), uint64(f.user))
 	b = protowire.AppendVarint(protowire.AppendTag(b, 4, protowire.VarintType), uint64(offset))
 	b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType),
@@ -326,7 +325,7 @@ func (f *fileConn) pull() {
 	}
 	for f.asked < t.size && f.asked-f.got < segmentsAhead*segment {
 		n := min(segment, t.size-f.asked)
-		f.say(pb.IMFilePullDataReq_builder{TaskId: proto.String(t.task),
+		f.say(pb.IMFilePullDataReq_builder{TaskId: proto.String(f.task),
 			UserId: proto.Uint32(f.user), TransMode: mode.Enum(),
 			Offset: proto.Uint32(uint32(f.asked)), DataSize: proto.Uint32(uint32(n))}.Build())
 		f.asked += n
@@ -364,7 +363,7 @@ func (f *fileConn) take(body []byte) error {
 	f.pull()
 	if t.online && f.got == t.size {
 		f.say(pb.IMFileState_builder{State: pb.ClientFileState_CLIENT_FILE_DONE.Enum(),
-			TaskId: proto.String(t.task), UserId: proto.Uint32(f.user)}.Build())
+			TaskId: proto.String(f.task), UserId: proto.Uint32(f.user)}.Build())
 		t.courier.w.took(opRelay, t.due)
 	}
 	return nil
@@ -389,7 +388,7 @@ func (f *fileConn) told(state pb.ClientFileState) error {
 		w.took(opUpload, t.due)
 		f.conn.Close()
 		add := pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(t.from.id),
-			ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(t.task),
+			ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(f.task),
 			FileName: proto.String(t.name), FileSize: proto.Uint32(uint32(t.size))}.Build()
 		return t.from.conn.Send(0, add)
 	case pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD:
@@ -398,7 +397,7 @@ func (f *fileConn) told(state pb.ClientFileState) error {
 		}
 		w.rec.took(opDownload, w.loop.Now()-t.uploaded, w.plan.counts(t.due))
 		del := pb.IMFileDelOfflineReq_builder{FromUserId: proto.Uint32(t.from.id),
-			ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(t.task)}.Build()
+			ToUserId: proto.Uint32(t.to.id), TaskId: proto.String(f.task)}.Build()
 		if err := t.to.conn.Send(0, del); err != nil {
 			return err
 		}

@@ -61,6 +61,7 @@ type faulty struct {
 // fakeFile is a file that the server keeps or passes on.
 type fakeFile struct {
 	from, to, size   uint32
+	name             string
 	data             []byte
 	sender, receiver net.Conn
 }
@@ -305,7 +306,7 @@ func (s *faulty) file(nc net.Conn, user *uint32, h pdu.Header, body []byte) bool
 	case *pb.IMFileAddOfflineReq:
 		f := s.files[m.GetTaskId()]
 		send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to,
-			FileName: new(""), FileSize: &f.size, TaskId: new(m.GetTaskId()),
+			FileName: &f.name, FileSize: &f.size, TaskId: new(m.GetTaskId()),
 			TransMode:    pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
 			OfflineReady: new(uint32(1))}.Build())
 	case *pb.IMFileLoginReq:
@@ -352,16 +353,17 @@ func (s *faulty) fileRequest(nc net.Conn, user *uint32, seq uint16, m *pb.IMFile
 		s.did.fileNo++
 		code = 1
 	}
-	f := &fakeFile{from: *user, to: m.GetToUserId(), size: m.GetFileSize()}
+	f := &fakeFile{from: *user, to: m.GetToUserId(), size: m.GetFileSize(),
+		name: m.GetFileName()}
 	s.files[task] = f
 	// before the answer, which a client must accept
 	if code == 0 && m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE {
 		send(s.conns[f.to], 0, pb.IMFileNotify_builder{FromUserId: user, ToUserId: &f.to,
-			FileName: new(""), FileSize: &f.size, TaskId: &task,
+			FileName: &f.name, FileSize: &f.size, TaskId: &task,
 			TransMode: m.GetTransMode().Enum(), OfflineReady: new(uint32(0))}.Build())
 	}
 	send(nc, seq, pb.IMFileRsp_builder{ResultCode: &code, FromUserId: user, ToUserId: &f.to,
-		FileName: new(""), TaskId: &task, IpAddrList: here,
+		FileName: &f.name, TaskId: &task, IpAddrList: here,
 		TransMode: m.GetTransMode().Enum()}.Build())
 }
 

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -89,7 +91,8 @@ func CheckOfflineFile(f OfflineFile) error {
 }
 
 // CheckFileName returns the reason why name cannot be the name of a file, with kind
-// Invalid. Slashes are allowed: the receiving client decides how to use the name.
+// Invalid. Paths are allowed: some clients send the path of the file on their own disk, and
+// receivers are told CleanFileName of it.
 func CheckFileName(name string) error {
 	switch {
 	case name == "":
@@ -101,6 +104,53 @@ func CheckFileName(name string) error {
 			utf8.RuneCountInString(name), MaxFileName)
 	}
 	return nil
+}
+
+// CleanFileName returns the name that receivers are told for a file. It keeps the last
+// element of a path of any system. It removes control characters and characters without a
+// glyph, such as the marks that reverse the direction of a text and show exe.jpg for a name
+// that ends in .exe. A colon, which separates drives and streams on Windows, becomes _. The
+// result is UTF-8, has at most MaxFileName characters, and is "file" when nothing remains.
+func CleanFileName(name string) string {
+	name = strings.ToValidUTF8(name, "_")
+	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
+		name = name[i+1:]
+	}
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp), r == utf8.RuneError:
+			return -1
+		case r == ':':
+			return '_'
+		}
+		return r
+	}, name)
+	// Windows ignores blanks and dots at the end, so that ".. " would be "..".
+	name = strings.TrimRight(strings.TrimLeft(name, " "), ". ")
+	if runes := []rune(name); len(runes) > MaxFileName {
+		name = string(shortened(runes))
+	}
+	if name == "" {
+		return "file"
+	}
+	return name
+}
+
+// maxExtension is the longest extension that CleanFileName keeps when it cuts a name.
+const maxExtension = 20
+
+// shortened cuts a name to MaxFileName characters, before its extension.
+func shortened(name []rune) []rune {
+	dot := len(name) - 1
+	for dot > 0 && name[dot] != '.' && len(name)-dot < maxExtension {
+		dot--
+	}
+	if name[dot] != '.' {
+		dot = len(name)
+	}
+	ext := name[dot:]
+	stem := []rune(strings.TrimRight(string(name[:MaxFileName-len(ext)]), ". "))
+	return append(stem, ext...)
 }
 
 // ValidTaskID reports whether s can be a file server's id of a transfer: 1 to MaxTaskID

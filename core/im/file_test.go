@@ -91,3 +91,40 @@ func TestSealedTaskIsOwn(t *testing.T) {
 		}
 	}
 }
+
+// unsafeNames are names of files, and what receivers are told.
+var unsafeNames = map[string]string{
+	"report.pdf": "report.pdf", "报告 (2).docx": "报告 (2).docx", ".gitignore": ".gitignore",
+	"../../.ssh/authorized_keys": "authorized_keys", `C:\Users\me\a.doc`: "a.doc",
+	"/etc/passwd": "passwd", "a/": "file", "": "file", ".": "file", "..": "file",
+	".. .": "file", "C:evil.exe": "C_evil.exe", "a.txt:s": "a.txt_s", "x. .": "x", "  x": "x",
+	"a\x00b\r\nc\x1b[31m": "abc[31m", "photo\u202egpj.exe": "photogpj.exe",
+	"\u2066a\u2069\u200f.txt": "a.txt", "a\u2028b": "ab", "\xff": "_", "\ufeff": "file",
+	strings.Repeat("漢", 300) + ".pdf":  strings.Repeat("漢", MaxFileName-4) + ".pdf",
+	strings.Repeat("漢", 300):           strings.Repeat("漢", MaxFileName),
+	strings.Repeat("a.", 200) + "b":    strings.Repeat("a.", 126) + "a.b",
+	"x." + strings.Repeat("long", 100): ("x." + strings.Repeat("long", 100))[:MaxFileName],
+}
+
+func TestCleanFileName(t *testing.T) {
+	for name, want := range unsafeNames {
+		if got := CleanFileName(name); got != want {
+			t.Errorf("%q becomes %q, want %q", name, got, want)
+		}
+	}
+}
+
+// FuzzFileName checks that the result is the name of one file, and that cleaning it again
+// changes nothing.
+func FuzzFileName(f *testing.F) {
+	for name := range unsafeNames {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got := CleanFileName(name)
+		if CheckFileName(got) != nil || strings.ContainsAny(got, "/\\:\x00\u202e") ||
+			strings.Trim(got, ". ") == "" || CleanFileName(got) != got {
+			t.Errorf("%q becomes %q, and that %q", name, got, CleanFileName(got))
+		}
+	})
+}

@@ -26,10 +26,10 @@ const (
 const syncEvery = 16 << 20
 
 // Create makes an unfinished file without bytes. It rounds info.Created down to seconds.
-// The error is of kind im.Invalid when the id is not a UUID in lower case, or when the
+// The error is of kind im.Invalid when an id is not a UUID in lower case, or when the
 // name is empty or too long.
 func (s *Spool) Create(info Info) error {
-	if !validID(info.ID) {
+	if !validID(info.ID) || info.SenderID != "" && !validID(info.SenderID) {
 		return im.Errorf(im.Invalid, "the task id is not a UUID")
 	}
 	if info.Name == "" || len(info.Name) > maxName {

@@ -25,11 +25,14 @@ type meta struct {
 	Name    []byte `json:"name"` // base64: clients may use any charset
 	Size    uint32 `json:"size"`
 	Created int64  `json:"created"` // unix seconds
+	// SenderID is empty in files of earlier versions.
+	SenderID string `json:"sender_id,omitempty"`
 }
 
 func formatMeta(i Info) []byte {
 	b, err := json.Marshal(meta{Version: metaVersion, ID: i.ID, From: i.From, To: i.To,
-		Name: []byte(i.Name), Size: i.Size, Created: i.Created.Unix()})
+		Name: []byte(i.Name), Size: i.Size, Created: i.Created.Unix(),
+		SenderID: i.SenderID})
 	if err != nil {
 		panic(fmt.Sprintf("spool: encode meta: %v", err)) // numbers and bytes always encode
 	}
@@ -53,11 +56,13 @@ func parseMeta(b []byte) (Info, error) {
 		return Info{}, fmt.Errorf("unknown version %d", m.Version)
 	case !validID(m.ID):
 		return Info{}, errors.New("the id is not a UUID")
+	case m.SenderID != "" && !validID(m.SenderID):
+		return Info{}, errors.New("the sender's id is not a UUID")
 	case len(m.Name) == 0 || len(m.Name) > maxName:
 		return Info{}, errors.New("the name is empty or too long")
 	}
 	return Info{ID: m.ID, From: m.From, To: m.To, Name: string(m.Name), Size: m.Size,
-		Created: time.Unix(m.Created, 0)}, nil
+		Created: time.Unix(m.Created, 0), SenderID: m.SenderID}, nil
 }
 
 // validID reports whether id is a UUID in lower case with dashes. Only such ids become

@@ -60,7 +60,10 @@ type Options struct {
 
 // Info describes a file. It does not change.
 type Info struct {
-	ID       string
+	ID string
+	// SenderID is a second UUID by which LookupSender finds the file; "": none. It is not the
+	// name of anything on the disk.
+	SenderID string
 	From, To uint32
 	Name     string // the sender's name for it; up to 1,024 bytes in any charset
 	Size     uint32 // bytes
@@ -77,8 +80,8 @@ const (
 	Fetched                 // whole, and its receiver has read all of it
 )
 
-// Spool is a folder of files. Any goroutine. All methods except Lookup, Waiting and Usage
-// wait for the disk. Errors are of kind im.NotFound (no such file in that state),
+// Spool is a folder of files. Any goroutine. All methods except Lookup, LookupSender,
+// Waiting and Usage wait for the disk. Errors are of kind im.NotFound (no such file in that state),
 // im.Invalid, im.Busy (a bound), im.Unavailable (the disk) or im.Closed.
 type Spool struct {
 	opt  Options
@@ -88,6 +91,7 @@ type Spool struct {
 
 	mu        sync.Mutex
 	files     map[string]*entry
+	senders   map[string]*entry // by Info.SenderID
 	users     map[uint32]usage
 	bytes     int64 // of all files; unfinished ones count with their full size
 	unwritten int64 // bytes of unfinished files that have not arrived
@@ -124,7 +128,7 @@ func Open(opt Options) (*Spool, error) {
 		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	s := &Spool{opt: opt, root: root, step: func(string) {}, files: map[string]*entry{},
-		users: map[uint32]usage{}}
+		senders: map[string]*entry{}, users: map[uint32]usage{}}
 	if s.lock, err = lockFolder(root); err == nil {
 		if err = s.scan(); err == nil {
 			return s, nil
@@ -172,6 +176,18 @@ func (s *Spool) Lookup(id string) (Info, State, bool) {
 	return e.info, e.state, true
 }
 
+// LookupSender returns the Info and State of the file with this SenderID. It does not use
+// the disk.
+func (s *Spool) LookupSender(id string) (Info, State, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.senders[id]
+	if e == nil {
+		return Info{}, 0, false
+	}
+	return e.info, e.state, true
+}
+
 // Waiting returns the waiting files that were finished before a time. It does not use the
 // disk.
 func (s *Spool) Waiting(before time.Time) []Info {
@@ -202,7 +218,7 @@ func (s *Spool) admit(e *entry, free int64) error {
 	switch {
 	case s.closed:
 		return im.Errorf(im.Closed, "the spool is closed")
-	case s.files[e.info.ID] != nil:
+	case s.files[e.info.ID] != nil || s.senders[e.info.SenderID] != nil:
 		return im.Errorf(im.Exists, "a file with that id exists")
 	case len(s.files) >= s.opt.MaxFiles:
 		return im.Errorf(im.Busy, "the spool has %d files, which is its limit", len(s.files))
@@ -224,6 +240,9 @@ func (s *Spool) admit(e *entry, free int64) error {
 // enter counts a file. The caller holds s.mu.
 func (s *Spool) enter(e *entry) {
 	s.files[e.info.ID] = e
+	if e.info.SenderID != "" {
+		s.senders[e.info.SenderID] = e
+	}
 	s.bytes += int64(e.info.Size)
 	if e.state == Unfinished {
 		s.unwritten += int64(e.info.Size) - e.written
@@ -241,6 +260,7 @@ func (s *Spool) remove(e *entry) {
 		return
 	}
 	delete(s.files, e.info.ID)
+	delete(s.senders, e.info.SenderID)
 	s.bytes -= int64(e.info.Size)
 	if e.state == Unfinished {
 		s.unwritten -= int64(e.info.Size) - e.written

@@ -273,13 +273,13 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 	switch c.role {
 	case pb.ClientFileRole_CLIENT_REALTIME_SENDER:
 		if peer != nil {
-			return s.tell(c, peer, 0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY,
-				c.task.info.From))
+			return s.tell(c, peer, 0, c.task.state(receives,
+				pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
 		}
 	case pb.ClientFileRole_CLIENT_REALTIME_RECVER:
 		if peer != nil {
-			return c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_PEER_READY,
-				c.task.info.From))
+			return c.Send(0, c.task.state(receives,
+				pb.ClientFileState_CLIENT_FILE_PEER_READY, c.task.info.From))
 		}
 	case pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD:
 		return s.beginUpload(c)
@@ -298,7 +298,7 @@ func (h *clients) handlePull(ses *session.Client, seq uint16, m *pb.IMFilePullDa
 	size := int64(c.task.info.Size)
 	e, relay, _ := endOf(c.role)
 	switch {
-	case m.GetTaskId() != c.task.info.ID:
+	case m.GetTaskId() != c.id():
 		code = pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID
 	case e != receives || m.GetUserId() != c.user:
 		code = pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_ILLIEAGE_USER
@@ -333,7 +333,7 @@ func (s *Server) refusePull(c *conn, seq uint16, m *pb.IMFilePullDataReq,
 // transfer, or has received all of it.
 func (h *clients) handleState(ses *session.Client, seq uint16, m *pb.IMFileState) error {
 	c, s := of(ses), h.s
-	if m.GetTaskId() != c.task.info.ID {
+	if m.GetTaskId() != c.id() {
 		return im.Errorf(im.Denied, "state of another task")
 	}
 	e, relay, _ := endOf(c.role)

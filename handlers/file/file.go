@@ -16,7 +16,8 @@
 // Message servers create tasks. The id of a task is random, and clients can name a task
 // only by it. It is looked up among the existing ids, and never becomes part of a path. A
 // client logs in to one task, in one of the roles that are open to its user: the sender
-// sends, the receiver receives. With Options.Online it must also be logged in to the
+// sends, the receiver receives. Each side has an id of its own, so that the sides cannot be
+// exchanged: see ids.go. With Options.Online it must also be logged in to the
 // system at that moment. A second login in the same role replaces the first, so that a
 // client whose connection broke need not wait.
 //
@@ -171,6 +172,8 @@ type Server struct {
 	tasks     map[string]*task // tasks with a client logged in, and all tasks between two clients
 	open      map[uint32]int   // number of tasks between two clients, by sender
 	relays    int              // sum of open
+	// senders are the keys of tasks between two clients, by the sender's id.
+	senders map[string]string
 }
 
 // New returns a file server. SetAddresses must be called before the first message server
@@ -178,7 +181,8 @@ type Server struct {
 func New(opt Options) *Server {
 	opt.defaults()
 	s := &Server{opt: opt, log: opt.Log.With("role", "file"), spool: opt.Spool,
-		seed: maphash.MakeSeed(), tasks: map[string]*task{}, open: map[uint32]int{}}
+		seed: maphash.MakeSeed(), tasks: map[string]*task{}, open: map[uint32]int{},
+		senders: map[string]string{}}
 	if s.opt.NewID == nil {
 		s.opt.NewID = s.newID
 	}

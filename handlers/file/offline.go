@@ -85,7 +85,7 @@ func (s *Server) ask(c *conn) {
 	for size := int64(t.info.Size); c.asked < size && c.asked-c.written < window; {
 		n := min(Segment, size-c.asked)
 		// Encoding cannot fail.
-		_ = c.Send(0, pb.IMFilePullDataReq_builder{TaskId: proto.String(t.info.ID),
+		_ = c.Send(0, pb.IMFilePullDataReq_builder{TaskId: proto.String(t.id(sends)),
 			UserId:    proto.Uint32(c.user),
 			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
 			Offset:    proto.Uint32(uint32(c.asked)), DataSize: proto.Uint32(uint32(n))}.Build())
@@ -99,7 +99,7 @@ func (h *clients) handleData(ses *session.Client, _ uint16, m *pb.IMFilePullData
 	c, s := of(ses), h.s
 	t, data, at := c.task, m.GetFileData(), c.came
 	switch {
-	case c.role != pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD || m.GetTaskId() != t.info.ID:
+	case c.role != pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD || m.GetTaskId() != c.id():
 		return s.violation(c, im.Errorf(im.Denied,
 			"segment from a client in the role %s, or of another task", c.role))
 	case m.GetResultCode() != 0:
@@ -145,7 +145,7 @@ func (s *Server) finish(c *conn) (func(), error) {
 func (s *Server) uploaded(c *conn) {
 	c.written, c.came = c.asked, c.asked
 	// Encoding cannot fail.
-	_ = c.Send(0, c.task.state(pb.ClientFileState_CLIENT_FILE_DONE, c.task.info.From))
+	_ = c.Send(0, c.task.state(sends, pb.ClientFileState_CLIENT_FILE_DONE, c.task.info.From))
 	s.linger(c)
 }
 
@@ -190,7 +190,7 @@ func (s *Server) fetch(c *conn, seq uint16, at int64, n int) error {
 			c.SendShared(frame)
 			if last {
 				// Encoding cannot fail.
-				_ = c.Send(0, t.state(pb.ClientFileState_CLIENT_FILE_DONE, t.info.From))
+				_ = c.Send(0, t.state(receives, pb.ClientFileState_CLIENT_FILE_DONE, t.info.From))
 			}
 		}, nil
 	})

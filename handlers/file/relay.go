@@ -53,6 +53,7 @@ func (s *Server) relayPull(c *conn, seq uint16, m *pb.IMFilePullDataReq) error {
 		return s.refusePull(c, seq, m,
 			pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID)
 	}
+	m.SetTaskId(t.id(sends))
 	return s.tell(c, to, seq, m)
 }
 
@@ -64,15 +65,15 @@ func (s *Server) violation(c *conn, err error) error {
 }
 
 // relayData forwards a segment to the receiver, which must have requested it. body is
-// valid during the call only. The caller closes the sender's connection when it returns
-// an error.
+// valid during the call only, and the id in it becomes the receiver's. The caller closes the
+// sender's connection when relayData returns an error.
 func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
 	seg, err := parseSegment(body)
 	if err != nil {
 		return im.WithKind(im.Malformed, "segment", err)
 	}
 	t := c.task
-	if seg.task != t.info.ID {
+	if string(seg.task) != t.id(sends) {
 		return im.Errorf(im.Denied, "segment of another task")
 	}
 	t.mu.Lock()
@@ -100,6 +101,7 @@ func (s *Server) relayData(c *conn, seq uint16, body []byte) error {
 		return nil
 	}
 	s.metrics.relayed.Add(float64(seg.length))
+	copy(seg.task, t.info.ID) // all ids are UUIDs, of one length
 	passOn(c, to, seq, body)
 	return nil
 }
@@ -143,7 +145,7 @@ func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string
 	case ok && peer != nil:
 		s.dropRelay(t)
 	case ok:
-		t.untold, t.awaited = t.state(st, c.user), 1-e
+		t.untold, t.awaited = t.state(1-e, st, c.user), 1-e
 	}
 	s.mu.Unlock()
 	if !ok {
@@ -151,7 +153,7 @@ func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string
 	}
 	s.metrics.ended.WithLabelValues(how).Inc()
 	if peer != nil {
-		s.tellEnd(peer, seq, t.state(st, c.user))
+		s.tellEnd(peer, seq, t.state(1-e, st, c.user))
 	}
 	s.linger(c)
 	return nil
@@ -160,7 +162,7 @@ func (s *Server) endRelay(c *conn, seq uint16, st pb.ClientFileState, how string
 // segment holds the fields of an IMFilePullDataRsp that are checked.
 type segment struct {
 	code   uint32
-	task   string
+	task   []byte // within the body
 	offset uint32
 	length int
 }
@@ -192,7 +194,7 @@ func parseSegment(b []byte) (seg segment, err error) {
 		case typ == protowire.BytesType && (num == 2 || num == 5):
 			v, _ := protowire.ConsumeBytes(b)
 			if num == 2 {
-				seg.task = string(v)
+				seg.task = v
 			} else {
 				seg.length = len(v)
 			}

@@ -21,7 +21,7 @@ func FuzzSegment(f *testing.F) {
 		var m pb.IMFilePullDataRsp
 		decoded := m.ParseBody(b)
 		if err == nil && decoded == nil && (seg.code != m.GetResultCode() ||
-			seg.task != m.GetTaskId() || seg.offset != m.GetOffset() ||
+			string(seg.task) != m.GetTaskId() || seg.offset != m.GetOffset() ||
 			seg.length != len(m.GetFileData())) {
 			t.Fatalf("parsed: %+v, decoded: %v", seg, &m)
 		}

@@ -24,6 +24,7 @@ func newServers(s *Server) *servers {
 	router.Handle(h.Router, router.Public, h.handleTransferReq)
 	router.Handle(h.Router, router.Public, h.handleServerIPReq)
 	router.Handle(h.Router, router.Public, h.handleDelOffline)
+	router.Handle(h.Router, router.Public, h.handleConfirm)
 	router.Handle(h.Router, router.Public,
 		func(*session.Link, uint16, *pb.IMHeartBeat) error { return nil })
 	return h
@@ -43,10 +44,13 @@ func (h *servers) Close(ses *session.Link, err error) {
 
 // handleServerIPReq returns the addresses at which clients reach this server.
 func (h *servers) handleServerIPReq(ses *session.Link, seq uint16,
-	_ *pb.IMFileServerIPReq) error {
+	m *pb.IMFileServerIPReq) error {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	rsp := &pb.IMFileServerIPRsp{}
+	if m.GetConfirms() {
+		rsp.SetConfirms(true)
+	}
 	var list []*pb.IpAddr
 	for _, a := range h.s.addresses {
 		list = append(list, pb.IpAddr_builder{Ip: proto.String(a.IP),
@@ -61,20 +65,21 @@ func (h *servers) handleServerIPReq(ses *session.Link, seq uint16,
 func (h *servers) handleTransferReq(ses *session.Link, seq uint16,
 	m *pb.IMFileTransferReq) error {
 	s := h.s
-	id, err := s.opt.NewID()
+	info := spool.Info{From: m.GetFromUserId(), To: m.GetToUserId(), Name: m.GetFileName(),
+		Size: m.GetFileSize(), Created: s.opt.Now()}
+	err := s.newIDs(&info, m.GetTwoIds())
 	if err != nil {
 		s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ID_ERROR)
 		return im.WithKind(im.Internal, "draw task id", err)
 	}
-	info := spool.Info{ID: id, From: m.GetFromUserId(), To: m.GetToUserId(), Name: m.GetFileName(),
-		Size: m.GetFileSize(), Created: s.opt.Now()}
 	if m.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE {
 		if err := s.addRelay(info); err != nil {
 			s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ERROR)
 			return err
 		}
-		return ses.Send(seq, transferRsp(m, id))
+		return ses.Send(seq, transferRsp(m, info))
 	}
+	id := info.ID
 	err = s.opt.Tasks.Do(s.key(id), func(context.Context) {
 		if err := s.spool.Create(info); err != nil {
 			s.failed("task not created", id, err)
@@ -82,7 +87,7 @@ func (h *servers) handleTransferReq(ses *session.Link, seq uint16,
 			return
 		}
 		s.metrics.made.WithLabelValues("offline").Inc()
-		if err := ses.Send(seq, transferRsp(m, id)); err != nil {
+		if err := ses.Send(seq, transferRsp(m, info)); err != nil {
 			s.log.Debug("answer not sent", "conn", ses.ID(), "task", id, "err", err)
 			if err := s.spool.Delete(id); err != nil { // no client can learn the id
 				s.failed("task not removed", id, err)
@@ -96,13 +101,16 @@ func (h *servers) handleTransferReq(ses *session.Link, seq uint16,
 }
 
 // transferRsp returns the answer with a created task.
-func transferRsp(m *pb.IMFileTransferReq, id string) *pb.IMFileTransferRsp {
+func transferRsp(m *pb.IMFileTransferReq, info spool.Info) *pb.IMFileTransferRsp {
 	rsp := pb.IMFileTransferRsp_builder{
 		ResultCode: proto.Uint32(uint32(pb.FileServerError_FILE_SERVER_ERRNO_OK)),
 		FromUserId: proto.Uint32(m.GetFromUserId()), ToUserId: proto.Uint32(m.GetToUserId()),
 		FileName: proto.String(m.GetFileName()), FileSize: proto.Uint32(m.GetFileSize()),
-		TaskId: proto.String(id), TransMode: m.GetTransMode().Enum(),
+		TaskId: proto.String(info.ID), TransMode: m.GetTransMode().Enum(),
 	}.Build()
+	if info.SenderID != "" {
+		rsp.SetSenderTaskId(info.SenderID)
+	}
 	if m.HasAttachData() {
 		rsp.SetAttachData(m.GetAttachData())
 	}
@@ -113,7 +121,7 @@ func transferRsp(m *pb.IMFileTransferReq, id string) *pb.IMFileTransferRsp {
 func (s *Server) refuseTask(ses *session.Link, seq uint16, m *pb.IMFileTransferReq,
 	code pb.FileServerError) {
 	s.metrics.refused.WithLabelValues(code.String()).Inc()
-	rsp := transferRsp(m, "")
+	rsp := transferRsp(m, spool.Info{})
 	rsp.SetResultCode(uint32(code))
 	rsp.ClearTaskId()
 	if err := ses.Send(seq, rsp); err != nil {

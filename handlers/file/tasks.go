@@ -48,9 +48,9 @@ type pull struct {
 	size   uint32
 }
 
-// state returns the message that reports the state st of t.
-func (t *task) state(st pb.ClientFileState, user uint32) *pb.IMFileState {
-	return pb.IMFileState_builder{State: st.Enum(), TaskId: proto.String(t.info.ID),
+// state returns the message that reports the state st of t to the client of side e.
+func (t *task) state(e end, st pb.ClientFileState, user uint32) *pb.IMFileState {
+	return pb.IMFileState_builder{State: st.Enum(), TaskId: proto.String(t.id(e)),
 		UserId: proto.Uint32(user)}.Build()
 }
 
@@ -75,6 +75,9 @@ func (s *Server) addRelay(info spool.Info) error {
 			s.open[info.From])
 	}
 	s.tasks[info.ID] = &task{info: info, relay: true, idle: s.opt.Now()}
+	if info.SenderID != "" {
+		s.senders[info.SenderID] = info.ID
+	}
 	s.relays++
 	s.open[info.From]++
 	s.metrics.made.WithLabelValues("online").Inc()
@@ -87,6 +90,7 @@ func (s *Server) dropRelay(t *task) {
 		return
 	}
 	delete(s.tasks, t.info.ID)
+	delete(s.senders, t.info.SenderID)
 	s.relays--
 	if s.open[t.info.From]--; s.open[t.info.From] == 0 {
 		delete(s.open, t.info.From)
@@ -103,10 +107,11 @@ func (s *Server) mayLogin(m *pb.IMFileLoginReq) (*task, pb.FileServerError) {
 
 // find is mayLogin for callers that hold s.mu.
 func (s *Server) find(m *pb.IMFileLoginReq) (*task, pb.FileServerError) {
-	t := s.tasks[m.GetTaskId()]
+	id, senders := s.resolve(m.GetTaskId())
+	t := s.tasks[id]
 	e, relay, ok := endOf(m.GetFileRole())
 	if t == nil || !t.relay {
-		info, state, there := s.spool.Lookup(m.GetTaskId())
+		info, state, there := s.spool.Lookup(id)
 		if !there || (e == receives && state == spool.Unfinished) {
 			return nil, pb.FileServerError_FILE_SERVER_ERRNO_LOGIN_INVALID_TOKEN
 		}
@@ -117,6 +122,9 @@ func (s *Server) find(m *pb.IMFileLoginReq) (*task, pb.FileServerError) {
 	user := t.info.From
 	if e == receives {
 		user = t.info.To
+	}
+	if t.info.SenderID != "" && senders != (e == sends) {
+		ok = false // the id of the other side
 	}
 	if !ok || relay != t.relay || m.GetUserId() != user {
 		return nil, pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK
@@ -188,7 +196,7 @@ func (s *Server) detach(c *conn) {
 	}
 	if lost {
 		s.metrics.ended.WithLabelValues("lost").Inc()
-		s.tellEnd(peer, 0, t.state(pb.ClientFileState_CLIENT_FILE_CANCEL, c.user))
+		s.tellEnd(peer, 0, t.state(1-e, pb.ClientFileState_CLIENT_FILE_CANCEL, c.user))
 	}
 }
 

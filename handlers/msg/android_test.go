@@ -174,7 +174,8 @@ func longFiles() map[string]longAnswer {
 	files := make([]*pb.OfflineFileInfo, 500)
 	for i := range files {
 		files[i] = pb.OfflineFileInfo_builder{FromUserId: proto.Uint32(uint32(i)),
-			TaskId: proto.String("t"), FileName: proto.String(strings.Repeat("文", 300)),
+			TaskId:   proto.String("t"),
+			FileName: proto.String(strings.Repeat("\U0001f4c4", im.MaxFileName)),
 			FileSize: one}.Build()
 	}
 	return map[string]longAnswer{

@@ -20,14 +20,18 @@ func addOffline(to uint32, task string) *pb.IMFileAddOfflineReq {
 // hear of it.
 func TestAddOffline(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		f := w.fileServer("10.0.0.1")
+		f := w.ourFileServer("10.0.0.1")
+		f.upload(1, 1, 2)
 		sender, pc, phone := w.user(0, 1, win), w.user(1, 2, win), w.user(1, 2, ios)
 		w.route.take()
 		for _, d := range []*device{sender, pc, phone} {
 			d.got()
 		}
 		w.db.sent, w.db.sentKeys = nil, nil
-		sender.send(5, addOffline(2, f.task(1)))
+		report := addOffline(2, f.senderTask(1))
+		report.SetFileName("another.exe") // name and size are the file server's
+		report.SetFileSize(7)
+		sender.send(5, report)
 		sender.want()
 		phone.want()
 		notify := fileNotify(1, 2, f.task(1), f.at(), offlineMode, 1)
@@ -158,7 +162,8 @@ func TestHasOffline(t *testing.T) {
 // first.
 func TestHasOfflineOfSeveral(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		a, b, old := w.fileServer("10.0.0.1"), w.fileServer("10.0.0.2"), w.fileServer("10.0.0.3")
+		a, b, old := w.fileServer("10.0.0.1"), w.ourFileServer("10.0.0.2"),
+			w.fileServer("10.0.0.3")
 		old.marked = false
 		d := w.user(0, 2, win)
 		b.down = true // its files wait there all the same
@@ -176,7 +181,8 @@ func TestHasOfflineOfSeveral(t *testing.T) {
 		// One that has just come leads to its server, too.
 		d.got()
 		sender := w.user(1, 1, win)
-		sender.send(2, addOffline(2, b.task(3)))
+		b.upload(3, 1, 2)
+		sender.send(2, addOffline(2, b.senderTask(3)))
 		if at := d.got()[0].m.(*pb.IMFileNotify).GetIpAddrList(); len(at) != 3 ||
 			at[0].GetIp() != b.ip {
 			t.Errorf("addresses %v", at)

@@ -30,6 +30,10 @@ type fileStand struct {
 	err    error  // of each request, instead
 	asked  []*pb.IMFileTransferReq
 	marked bool // ids lead to the server
+	// ours is set for a server that confirms files: those that were uploaded, by the sender's
+	// id.
+	ours     bool
+	uploaded map[string]*pb.IMFileConfirmReq
 }
 
 // newFileServer adds a file server to a world, which has not said where it is.
@@ -42,7 +46,7 @@ func (w *world) newFileServer(ip string) *fileStand {
 		w.t.Fatal(err)
 	}
 	got := f.take()
-	if len(got) != 1 || got[0].m.Command() != pb.CmdFileServerIPReq {
+	if len(got) != 1 || !got[0].m.(*pb.IMFileServerIPReq).GetConfirms() {
 		w.t.Fatalf("file server was asked %v", got)
 	}
 	return f
@@ -54,6 +58,42 @@ func (w *world) fileServer(ip string) *fileStand {
 	f := w.newFileServer(ip)
 	f.link.Message(f.s, 0, pb.IMFileServerIPRsp_builder{IpAddrList: f.at()}.Build())
 	return f
+}
+
+// ourFileServer adds a file server that confirms files.
+func (w *world) ourFileServer(ip string) *fileStand {
+	w.t.Helper()
+	f := w.newFileServer(ip)
+	f.ours, f.uploaded = true, map[string]*pb.IMFileConfirmReq{}
+	f.link.Message(f.s, 0, pb.IMFileServerIPRsp_builder{IpAddrList: f.at(),
+		Confirms: proto.Bool(true)}.Build())
+	return f
+}
+
+// senderTask is the sender's id of the n-th task: that of the receiver with another digit.
+func (f *fileStand) senderTask(n int) string {
+	if !f.ours {
+		return f.task(n)
+	}
+	return "7" + f.task(n)[1:]
+}
+
+// upload makes the n-th task a whole file.
+func (f *fileStand) upload(n int, from, to uint32) {
+	f.uploaded[f.senderTask(n)] = pb.IMFileConfirmReq_builder{FromUserId: &from, ToUserId: &to,
+		TaskId: proto.String(f.task(n))}.Build()
+}
+
+// confirm answers as a file server does.
+func (f *fileStand) confirm(m *pb.IMFileConfirmReq) *pb.IMFileConfirmRsp {
+	have := f.uploaded[m.GetTaskId()]
+	if have == nil || have.GetFromUserId() != m.GetFromUserId() ||
+		have.GetToUserId() != m.GetToUserId() {
+		return pb.IMFileConfirmRsp_builder{Confirmed: proto.Bool(false)}.Build()
+	}
+	return pb.IMFileConfirmRsp_builder{Confirmed: proto.Bool(true),
+		TaskId: proto.String(have.GetTaskId()), FileName: proto.String("../report.pdf"),
+		FileSize: proto.Uint32(1 << 31)}.Build()
 }
 
 func (f *fileStand) at() []*pb.IpAddr {
@@ -75,6 +115,14 @@ func (f *fileStand) Send(_ uint64, seq uint16, m pb.Message) error { return f.Se
 
 func (f *fileStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment,
 	done func(pb.Message, error)) {
+	if m, ok := req.(*pb.IMFileConfirmReq); ok {
+		if f.err != nil {
+			l.PostResult(done, nil, f.err)
+		} else {
+			l.PostResult(done, f.confirm(m), nil)
+		}
+		return
+	}
 	m := req.(*pb.IMFileTransferReq)
 	f.asked = append(f.asked, m)
 	if f.err != nil {
@@ -86,6 +134,9 @@ func (f *fileStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment,
 		ToUserId:   proto.Uint32(m.GetToUserId())}.Build()
 	if f.code == 0 {
 		rsp.SetTaskId(f.task(len(f.asked)))
+		if m.GetTwoIds() {
+			rsp.SetSenderTaskId(f.senderTask(len(f.asked)))
+		}
 	}
 	l.PostResult(done, rsp, nil)
 }
@@ -147,13 +198,13 @@ func TestTransfer(t *testing.T) {
 		{"nowhere, to be kept", offlineMode, 0, false, offlineMode, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			inWorld(t, Options{}, func(w *world) { tc.run(t, w) })
+			inWorld(t, Options{}, func(w *world) { tc.run(t, w, w.fileServer("10.0.0.1")) })
+			inWorld(t, Options{}, func(w *world) { tc.run(t, w, w.ourFileServer("10.0.0.1")) })
 		})
 	}
 }
 
-func (tc *transferCase) run(t *testing.T, w *world) {
-	f := w.fileServer("10.0.0.1")
+func (tc *transferCase) run(t *testing.T, w *world, f *fileStand) {
 	sender := w.user(0, 1, win)
 	var peer *device
 	if tc.peer != 0 {
@@ -164,7 +215,7 @@ func (tc *transferCase) run(t *testing.T, w *world) {
 	sender.got()
 	sender.send(7, fileReq(2, tc.want))
 	got := sender.want(pb.CmdFileRsp)
-	same(t, got[0].m, fileRsp(0, 1, 2, f.task(1), f.at(), tc.mode))
+	same(t, got[0].m, fileRsp(0, 1, 2, f.senderTask(1), f.at(), tc.mode))
 	if got[0].seq != 7 {
 		t.Errorf("answer with seq %d", got[0].seq)
 	}
@@ -177,9 +228,13 @@ func (tc *transferCase) run(t *testing.T, w *world) {
 	default:
 		same(t, peer.want(pb.CmdFileNotify)[0].m, notify)
 	}
-	same(t, f.asked[0], pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(1),
+	want := pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(1),
 		ToUserId: proto.Uint32(2), FileName: proto.String("report.pdf"),
-		FileSize: proto.Uint32(1 << 31), TransMode: tc.mode.Enum()}.Build())
+		FileSize: proto.Uint32(1 << 31), TransMode: tc.mode.Enum()}.Build()
+	if f.ours {
+		want.SetTwoIds(true)
+	}
+	same(t, f.asked[0], want)
 	if (len(w.route.questions) == 1) != tc.question {
 		t.Fatalf("route server was asked %v", w.route.questions)
 	}

@@ -107,6 +107,8 @@ const (
 	CmdCredentialsRsp            Command = 0x073a
 	CmdRequestRefused            Command = 0x073b
 	CmdAnswerPart                Command = 0x073c
+	CmdFileConfirmReq            Command = 0x073d
+	CmdFileConfirmRsp            Command = 0x073e
 )
 
 // commands lists the messages of frames, in the order of their ids.
@@ -214,6 +216,8 @@ var commands = []commandInfo{
 	{0x073a, "IMCredentialsRsp", func() Message { return new(IMCredentialsRsp) }},
 	{0x073b, "IMRequestRefused", func() Message { return new(IMRequestRefused) }},
 	{0x073c, "IMAnswerPart", func() Message { return new(IMAnswerPart) }},
+	{0x073d, "IMFileConfirmReq", func() Message { return new(IMFileConfirmReq) }},
+	{0x073e, "IMFileConfirmRsp", func() Message { return new(IMFileConfirmRsp) }},
 }
 
 // Command returns 0x0101.
@@ -1130,3 +1134,21 @@ func (m *IMAnswerPart) AppendBody(b []byte) ([]byte, error) { return appendBody(
 
 // ParseBody decodes b, and does not retain it.
 func (m *IMAnswerPart) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x073d.
+func (*IMFileConfirmReq) Command() Command { return 0x073d }
+
+// AppendBody appends the encoded message to b.
+func (m *IMFileConfirmReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMFileConfirmReq) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x073e.
+func (*IMFileConfirmRsp) Command() Command { return 0x073e }
+
+// AppendBody appends the encoded message to b.
+func (m *IMFileConfirmRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMFileConfirmRsp) ParseBody(b []byte) error { return parseBody(b, m) }

@@ -2326,6 +2326,7 @@ type IMFileTransferReq struct {
 	xxx_hidden_FileSize    uint32                 `protobuf:"varint,4,req,name=file_size,json=fileSize"`
 	xxx_hidden_TransMode   TransferFileType       `protobuf:"varint,5,req,name=trans_mode,json=transMode,enum=teamtalk.TransferFileType"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_TwoIds      bool                   `protobuf:"varint,100,opt,name=two_ids,json=twoIds"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -2404,29 +2405,36 @@ func (x *IMFileTransferReq) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMFileTransferReq) GetTwoIds() bool {
+	if x != nil {
+		return x.xxx_hidden_TwoIds
+	}
+	return false
+}
+
 func (x *IMFileTransferReq) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
 }
 
 func (x *IMFileTransferReq) SetToUserId(v uint32) {
 	x.xxx_hidden_ToUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *IMFileTransferReq) SetFileName(v string) {
 	x.xxx_hidden_FileName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
 func (x *IMFileTransferReq) SetFileSize(v uint32) {
 	x.xxx_hidden_FileSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
 }
 
 func (x *IMFileTransferReq) SetTransMode(v TransferFileType) {
 	x.xxx_hidden_TransMode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 7)
 }
 
 func (x *IMFileTransferReq) SetAttachData(v []byte) {
@@ -2434,7 +2442,12 @@ func (x *IMFileTransferReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+}
+
+func (x *IMFileTransferReq) SetTwoIds(v bool) {
+	x.xxx_hidden_TwoIds = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
 }
 
 func (x *IMFileTransferReq) HasFromUserId() bool {
@@ -2479,6 +2492,13 @@ func (x *IMFileTransferReq) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
+func (x *IMFileTransferReq) HasTwoIds() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
 func (x *IMFileTransferReq) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -2509,6 +2529,11 @@ func (x *IMFileTransferReq) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMFileTransferReq) ClearTwoIds() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_TwoIds = false
+}
+
 type IMFileTransferReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -2518,6 +2543,8 @@ type IMFileTransferReq_builder struct {
 	FileSize   *uint32
 	TransMode  *TransferFileType
 	AttachData []byte
+	// Extension: the sender gets an id of its own, sender_task_id of the answer.
+	TwoIds *bool
 }
 
 func (b0 IMFileTransferReq_builder) Build() *IMFileTransferReq {
@@ -2525,47 +2552,52 @@ func (b0 IMFileTransferReq_builder) Build() *IMFileTransferReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_ToUserId = *b.ToUserId
 	}
 	if b.FileName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_FileName = b.FileName
 	}
 	if b.FileSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
 		x.xxx_hidden_FileSize = *b.FileSize
 	}
 	if b.TransMode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 7)
 		x.xxx_hidden_TransMode = *b.TransMode
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.TwoIds != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_TwoIds = *b.TwoIds
 	}
 	return m0
 }
 
 // cmd: 0x0732
 type IMFileTransferRsp struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_ResultCode  uint32                 `protobuf:"varint,1,req,name=result_code,json=resultCode"`
-	xxx_hidden_FromUserId  uint32                 `protobuf:"varint,2,req,name=from_user_id,json=fromUserId"`
-	xxx_hidden_ToUserId    uint32                 `protobuf:"varint,3,req,name=to_user_id,json=toUserId"`
-	xxx_hidden_FileName    *string                `protobuf:"bytes,4,opt,name=file_name,json=fileName"`
-	xxx_hidden_FileSize    uint32                 `protobuf:"varint,5,opt,name=file_size,json=fileSize"`
-	xxx_hidden_TaskId      *string                `protobuf:"bytes,6,opt,name=task_id,json=taskId"`
-	xxx_hidden_TransMode   TransferFileType       `protobuf:"varint,7,opt,name=trans_mode,json=transMode,enum=teamtalk.TransferFileType"`
-	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                   protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_ResultCode   uint32                 `protobuf:"varint,1,req,name=result_code,json=resultCode"`
+	xxx_hidden_FromUserId   uint32                 `protobuf:"varint,2,req,name=from_user_id,json=fromUserId"`
+	xxx_hidden_ToUserId     uint32                 `protobuf:"varint,3,req,name=to_user_id,json=toUserId"`
+	xxx_hidden_FileName     *string                `protobuf:"bytes,4,opt,name=file_name,json=fileName"`
+	xxx_hidden_FileSize     uint32                 `protobuf:"varint,5,opt,name=file_size,json=fileSize"`
+	xxx_hidden_TaskId       *string                `protobuf:"bytes,6,opt,name=task_id,json=taskId"`
+	xxx_hidden_TransMode    TransferFileType       `protobuf:"varint,7,opt,name=trans_mode,json=transMode,enum=teamtalk.TransferFileType"`
+	xxx_hidden_AttachData   []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_SenderTaskId *string                `protobuf:"bytes,100,opt,name=sender_task_id,json=senderTaskId"`
+	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
+	XXX_presence            [1]uint32
+	unknownFields           protoimpl.UnknownFields
+	sizeCache               protoimpl.SizeCache
 }
 
 func (x *IMFileTransferRsp) Reset() {
@@ -2657,39 +2689,49 @@ func (x *IMFileTransferRsp) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMFileTransferRsp) GetSenderTaskId() string {
+	if x != nil {
+		if x.xxx_hidden_SenderTaskId != nil {
+			return *x.xxx_hidden_SenderTaskId
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *IMFileTransferRsp) SetResultCode(v uint32) {
 	x.xxx_hidden_ResultCode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 9)
 }
 
 func (x *IMFileTransferRsp) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 9)
 }
 
 func (x *IMFileTransferRsp) SetToUserId(v uint32) {
 	x.xxx_hidden_ToUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 9)
 }
 
 func (x *IMFileTransferRsp) SetFileName(v string) {
 	x.xxx_hidden_FileName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 9)
 }
 
 func (x *IMFileTransferRsp) SetFileSize(v uint32) {
 	x.xxx_hidden_FileSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 9)
 }
 
 func (x *IMFileTransferRsp) SetTaskId(v string) {
 	x.xxx_hidden_TaskId = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 9)
 }
 
 func (x *IMFileTransferRsp) SetTransMode(v TransferFileType) {
 	x.xxx_hidden_TransMode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 9)
 }
 
 func (x *IMFileTransferRsp) SetAttachData(v []byte) {
@@ -2697,7 +2739,12 @@ func (x *IMFileTransferRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 9)
+}
+
+func (x *IMFileTransferRsp) SetSenderTaskId(v string) {
+	x.xxx_hidden_SenderTaskId = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 9)
 }
 
 func (x *IMFileTransferRsp) HasResultCode() bool {
@@ -2756,6 +2803,13 @@ func (x *IMFileTransferRsp) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
+func (x *IMFileTransferRsp) HasSenderTaskId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
+}
+
 func (x *IMFileTransferRsp) ClearResultCode() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_ResultCode = 0
@@ -2796,6 +2850,11 @@ func (x *IMFileTransferRsp) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMFileTransferRsp) ClearSenderTaskId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
+	x.xxx_hidden_SenderTaskId = nil
+}
+
 type IMFileTransferRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -2807,6 +2866,9 @@ type IMFileTransferRsp_builder struct {
 	TaskId     *string
 	TransMode  *TransferFileType
 	AttachData []byte
+	// Extension: the id by which the sender logs in, when the request had two_ids. task_id
+	// is then the receiver's, and the lists have it.
+	SenderTaskId *string
 }
 
 func (b0 IMFileTransferRsp_builder) Build() *IMFileTransferRsp {
@@ -2814,45 +2876,52 @@ func (b0 IMFileTransferRsp_builder) Build() *IMFileTransferRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.ResultCode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 9)
 		x.xxx_hidden_ResultCode = *b.ResultCode
 	}
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 9)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 9)
 		x.xxx_hidden_ToUserId = *b.ToUserId
 	}
 	if b.FileName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 9)
 		x.xxx_hidden_FileName = b.FileName
 	}
 	if b.FileSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 9)
 		x.xxx_hidden_FileSize = *b.FileSize
 	}
 	if b.TaskId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 9)
 		x.xxx_hidden_TaskId = b.TaskId
 	}
 	if b.TransMode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 9)
 		x.xxx_hidden_TransMode = *b.TransMode
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 9)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.SenderTaskId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 9)
+		x.xxx_hidden_SenderTaskId = b.SenderTaskId
 	}
 	return m0
 }
 
 // cmd: 0x0733
 type IMFileServerIPReq struct {
-	state         protoimpl.MessageState `protogen:"opaque.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Confirms    bool                   `protobuf:"varint,100,opt,name=confirms"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *IMFileServerIPReq) Reset() {
@@ -2880,24 +2949,58 @@ func (x *IMFileServerIPReq) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
+func (x *IMFileServerIPReq) GetConfirms() bool {
+	if x != nil {
+		return x.xxx_hidden_Confirms
+	}
+	return false
+}
+
+func (x *IMFileServerIPReq) SetConfirms(v bool) {
+	x.xxx_hidden_Confirms = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+}
+
+func (x *IMFileServerIPReq) HasConfirms() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMFileServerIPReq) ClearConfirms() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Confirms = false
+}
+
 type IMFileServerIPReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
+	// Extension: the message server sends IMFileConfirmReq and two_ids to servers that answer
+	// with confirms.
+	Confirms *bool
 }
 
 func (b0 IMFileServerIPReq_builder) Build() *IMFileServerIPReq {
 	m0 := &IMFileServerIPReq{}
 	b, x := &b0, m0
 	_, _ = b, x
+	if b.Confirms != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		x.xxx_hidden_Confirms = *b.Confirms
+	}
 	return m0
 }
 
 // cmd: 0x0734
 type IMFileServerIPRsp struct {
-	state                 protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_IpAddrList *[]*IpAddr             `protobuf:"bytes,1,rep,name=ip_addr_list,json=ipAddrList"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_IpAddrList  *[]*IpAddr             `protobuf:"bytes,1,rep,name=ip_addr_list,json=ipAddrList"`
+	xxx_hidden_Confirms    bool                   `protobuf:"varint,100,opt,name=confirms"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *IMFileServerIPRsp) Reset() {
@@ -2934,14 +3037,41 @@ func (x *IMFileServerIPRsp) GetIpAddrList() []*IpAddr {
 	return nil
 }
 
+func (x *IMFileServerIPRsp) GetConfirms() bool {
+	if x != nil {
+		return x.xxx_hidden_Confirms
+	}
+	return false
+}
+
 func (x *IMFileServerIPRsp) SetIpAddrList(v []*IpAddr) {
 	x.xxx_hidden_IpAddrList = &v
+}
+
+func (x *IMFileServerIPRsp) SetConfirms(v bool) {
+	x.xxx_hidden_Confirms = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *IMFileServerIPRsp) HasConfirms() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMFileServerIPRsp) ClearConfirms() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Confirms = false
 }
 
 type IMFileServerIPRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	IpAddrList []*IpAddr
+	// Extension: the server answers IMFileConfirmReq and honours two_ids. Set only when the
+	// request had it.
+	Confirms *bool
 }
 
 func (b0 IMFileServerIPRsp_builder) Build() *IMFileServerIPRsp {
@@ -2949,6 +3079,10 @@ func (b0 IMFileServerIPRsp_builder) Build() *IMFileServerIPRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_IpAddrList = &b.IpAddrList
+	if b.Confirms != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Confirms = *b.Confirms
+	}
 	return m0
 }
 
@@ -4202,6 +4336,387 @@ func (b0 IMAnswerPart_builder) Build() *IMAnswerPart {
 	return m0
 }
 
+// cmd: 0x073d
+type IMFileConfirmReq struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_FromUserId  uint32                 `protobuf:"varint,1,req,name=from_user_id,json=fromUserId"`
+	xxx_hidden_ToUserId    uint32                 `protobuf:"varint,2,req,name=to_user_id,json=toUserId"`
+	xxx_hidden_TaskId      *string                `protobuf:"bytes,3,req,name=task_id,json=taskId"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMFileConfirmReq) Reset() {
+	*x = IMFileConfirmReq{}
+	mi := &file_server_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMFileConfirmReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMFileConfirmReq) ProtoMessage() {}
+
+func (x *IMFileConfirmReq) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMFileConfirmReq) GetFromUserId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_FromUserId
+	}
+	return 0
+}
+
+func (x *IMFileConfirmReq) GetToUserId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_ToUserId
+	}
+	return 0
+}
+
+func (x *IMFileConfirmReq) GetTaskId() string {
+	if x != nil {
+		if x.xxx_hidden_TaskId != nil {
+			return *x.xxx_hidden_TaskId
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *IMFileConfirmReq) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMFileConfirmReq) SetFromUserId(v uint32) {
+	x.xxx_hidden_FromUserId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+}
+
+func (x *IMFileConfirmReq) SetToUserId(v uint32) {
+	x.xxx_hidden_ToUserId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+}
+
+func (x *IMFileConfirmReq) SetTaskId(v string) {
+	x.xxx_hidden_TaskId = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMFileConfirmReq) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+}
+
+func (x *IMFileConfirmReq) HasFromUserId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMFileConfirmReq) HasToUserId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMFileConfirmReq) HasTaskId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMFileConfirmReq) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IMFileConfirmReq) ClearFromUserId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_FromUserId = 0
+}
+
+func (x *IMFileConfirmReq) ClearToUserId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_ToUserId = 0
+}
+
+func (x *IMFileConfirmReq) ClearTaskId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_TaskId = nil
+}
+
+func (x *IMFileConfirmReq) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMFileConfirmReq_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	FromUserId *uint32
+	ToUserId   *uint32
+	// The sender's id.
+	TaskId     *string
+	AttachData []byte
+}
+
+func (b0 IMFileConfirmReq_builder) Build() *IMFileConfirmReq {
+	m0 := &IMFileConfirmReq{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.FromUserId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		x.xxx_hidden_FromUserId = *b.FromUserId
+	}
+	if b.ToUserId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		x.xxx_hidden_ToUserId = *b.ToUserId
+	}
+	if b.TaskId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		x.xxx_hidden_TaskId = b.TaskId
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
+// cmd: 0x073e
+type IMFileConfirmRsp struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Confirmed   bool                   `protobuf:"varint,1,req,name=confirmed"`
+	xxx_hidden_TaskId      *string                `protobuf:"bytes,2,opt,name=task_id,json=taskId"`
+	xxx_hidden_FileName    *string                `protobuf:"bytes,3,opt,name=file_name,json=fileName"`
+	xxx_hidden_FileSize    uint32                 `protobuf:"varint,4,opt,name=file_size,json=fileSize"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMFileConfirmRsp) Reset() {
+	*x = IMFileConfirmRsp{}
+	mi := &file_server_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMFileConfirmRsp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMFileConfirmRsp) ProtoMessage() {}
+
+func (x *IMFileConfirmRsp) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMFileConfirmRsp) GetConfirmed() bool {
+	if x != nil {
+		return x.xxx_hidden_Confirmed
+	}
+	return false
+}
+
+func (x *IMFileConfirmRsp) GetTaskId() string {
+	if x != nil {
+		if x.xxx_hidden_TaskId != nil {
+			return *x.xxx_hidden_TaskId
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *IMFileConfirmRsp) GetFileName() string {
+	if x != nil {
+		if x.xxx_hidden_FileName != nil {
+			return *x.xxx_hidden_FileName
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *IMFileConfirmRsp) GetFileSize() uint32 {
+	if x != nil {
+		return x.xxx_hidden_FileSize
+	}
+	return 0
+}
+
+func (x *IMFileConfirmRsp) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
+func (x *IMFileConfirmRsp) SetConfirmed(v bool) {
+	x.xxx_hidden_Confirmed = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+}
+
+func (x *IMFileConfirmRsp) SetTaskId(v string) {
+	x.xxx_hidden_TaskId = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+}
+
+func (x *IMFileConfirmRsp) SetFileName(v string) {
+	x.xxx_hidden_FileName = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+}
+
+func (x *IMFileConfirmRsp) SetFileSize(v uint32) {
+	x.xxx_hidden_FileSize = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMFileConfirmRsp) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+}
+
+func (x *IMFileConfirmRsp) HasConfirmed() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMFileConfirmRsp) HasTaskId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMFileConfirmRsp) HasFileName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMFileConfirmRsp) HasFileSize() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IMFileConfirmRsp) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *IMFileConfirmRsp) ClearConfirmed() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Confirmed = false
+}
+
+func (x *IMFileConfirmRsp) ClearTaskId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_TaskId = nil
+}
+
+func (x *IMFileConfirmRsp) ClearFileName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_FileName = nil
+}
+
+func (x *IMFileConfirmRsp) ClearFileSize() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_FileSize = 0
+}
+
+func (x *IMFileConfirmRsp) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_AttachData = nil
+}
+
+type IMFileConfirmRsp_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The server has the whole file, for this pair of users. Without it the fields below are
+	// not set.
+	Confirmed *bool
+	// The receiver's id.
+	TaskId     *string
+	FileName   *string
+	FileSize   *uint32
+	AttachData []byte
+}
+
+func (b0 IMFileConfirmRsp_builder) Build() *IMFileConfirmRsp {
+	m0 := &IMFileConfirmRsp{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Confirmed != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		x.xxx_hidden_Confirmed = *b.Confirmed
+	}
+	if b.TaskId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		x.xxx_hidden_TaskId = b.TaskId
+	}
+	if b.FileName != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		x.xxx_hidden_FileName = b.FileName
+	}
+	if b.FileSize != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		x.xxx_hidden_FileSize = *b.FileSize
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
 var File_server_proto protoreflect.FileDescriptor
 
 const file_server_proto_rawDesc = "" +
@@ -4290,7 +4805,7 @@ const file_server_proto_rawDesc = "" +
 	"\bgroup_id\x18\x01 \x02(\rR\agroupId\x12D\n" +
 	"\x12shield_status_list\x18\x02 \x03(\v2\x16.teamtalk.ShieldStatusR\x10shieldStatusList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xe9\x01\n" +
+	"attachData\"\x82\x02\n" +
 	"\x11IMFileTransferReq\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\x1c\n" +
@@ -4301,7 +4816,8 @@ const file_server_proto_rawDesc = "" +
 	"\n" +
 	"trans_mode\x18\x05 \x02(\x0e2\x1a.teamtalk.TransferFileTypeR\ttransMode\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xa3\x02\n" +
+	"attachData\x12\x17\n" +
+	"\atwo_ids\x18d \x01(\bR\x06twoIds\"\xc9\x02\n" +
 	"\x11IMFileTransferRsp\x12\x1f\n" +
 	"\vresult_code\x18\x01 \x02(\rR\n" +
 	"resultCode\x12 \n" +
@@ -4315,11 +4831,14 @@ const file_server_proto_rawDesc = "" +
 	"\n" +
 	"trans_mode\x18\a \x01(\x0e2\x1a.teamtalk.TransferFileTypeR\ttransMode\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\x13\n" +
-	"\x11IMFileServerIPReq\"G\n" +
+	"attachData\x12$\n" +
+	"\x0esender_task_id\x18d \x01(\tR\fsenderTaskId\"/\n" +
+	"\x11IMFileServerIPReq\x12\x1a\n" +
+	"\bconfirms\x18d \x01(\bR\bconfirms\"c\n" +
 	"\x11IMFileServerIPRsp\x122\n" +
 	"\fip_addr_list\x18\x01 \x03(\v2\x10.teamtalk.IpAddrR\n" +
-	"ipAddrList\"F\n" +
+	"ipAddrList\x12\x1a\n" +
+	"\bconfirms\x18d \x01(\bR\bconfirms\"F\n" +
 	"\rIMFileListReq\x12\x14\n" +
 	"\x05after\x18\x01 \x02(\rR\x05after\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
@@ -4367,7 +4886,22 @@ const file_server_proto_rawDesc = "" +
 	"\acommand\x18\x01 \x02(\rR\acommand\x12\x14\n" +
 	"\x05total\x18\x02 \x02(\rR\x05total\x12\x12\n" +
 	"\x04data\x18\x03 \x02(\fR\x04data\x12\x16\n" +
-	"\x06offset\x18\x04 \x02(\rR\x06offset*\x8e\x01\n" +
+	"\x06offset\x18\x04 \x02(\rR\x06offset\"\x8c\x01\n" +
+	"\x10IMFileConfirmReq\x12 \n" +
+	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
+	"fromUserId\x12\x1c\n" +
+	"\n" +
+	"to_user_id\x18\x02 \x02(\rR\btoUserId\x12\x17\n" +
+	"\atask_id\x18\x03 \x02(\tR\x06taskId\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\"\xa4\x01\n" +
+	"\x10IMFileConfirmRsp\x12\x1c\n" +
+	"\tconfirmed\x18\x01 \x02(\bR\tconfirmed\x12\x17\n" +
+	"\atask_id\x18\x02 \x01(\tR\x06taskId\x12\x1b\n" +
+	"\tfile_name\x18\x03 \x01(\tR\bfileName\x12\x1b\n" +
+	"\tfile_size\x18\x04 \x01(\rR\bfileSize\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData*\x8e\x01\n" +
 	"\vRefusalKind\x12\x17\n" +
 	"\x13REFUSAL_KIND_FAILED\x10\x00\x12\x18\n" +
 	"\x14REFUSAL_KIND_INVALID\x10\x01\x12\x15\n" +
@@ -4376,7 +4910,7 @@ const file_server_proto_rawDesc = "" +
 	"\x13REFUSAL_KIND_CLOSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
 var file_server_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_server_proto_goTypes = []any{
 	(RefusalKind)(0),                    // 0: teamtalk.RefusalKind
 	(*IMStopReceivePacket)(nil),         // 1: teamtalk.IMStopReceivePacket
@@ -4407,35 +4941,37 @@ var file_server_proto_goTypes = []any{
 	(*IMCredentialsRsp)(nil),            // 26: teamtalk.IMCredentialsRsp
 	(*IMRequestRefused)(nil),            // 27: teamtalk.IMRequestRefused
 	(*IMAnswerPart)(nil),                // 28: teamtalk.IMAnswerPart
-	(*UserInfo)(nil),                    // 29: teamtalk.UserInfo
-	(*UserTokenInfo)(nil),               // 30: teamtalk.UserTokenInfo
-	(*ServerUserStat)(nil),              // 31: teamtalk.ServerUserStat
-	(ClientType)(0),                     // 32: teamtalk.ClientType
-	(*PushResult)(nil),                  // 33: teamtalk.PushResult
-	(*ShieldStatus)(nil),                // 34: teamtalk.ShieldStatus
-	(TransferFileType)(0),               // 35: teamtalk.TransferFileType
-	(*IpAddr)(nil),                      // 36: teamtalk.IpAddr
-	(*ListedFile)(nil),                  // 37: teamtalk.ListedFile
-	(ListResult)(0),                     // 38: teamtalk.ListResult
-	(*Credential)(nil),                  // 39: teamtalk.Credential
+	(*IMFileConfirmReq)(nil),            // 29: teamtalk.IMFileConfirmReq
+	(*IMFileConfirmRsp)(nil),            // 30: teamtalk.IMFileConfirmRsp
+	(*UserInfo)(nil),                    // 31: teamtalk.UserInfo
+	(*UserTokenInfo)(nil),               // 32: teamtalk.UserTokenInfo
+	(*ServerUserStat)(nil),              // 33: teamtalk.ServerUserStat
+	(ClientType)(0),                     // 34: teamtalk.ClientType
+	(*PushResult)(nil),                  // 35: teamtalk.PushResult
+	(*ShieldStatus)(nil),                // 36: teamtalk.ShieldStatus
+	(TransferFileType)(0),               // 37: teamtalk.TransferFileType
+	(*IpAddr)(nil),                      // 38: teamtalk.IpAddr
+	(*ListedFile)(nil),                  // 39: teamtalk.ListedFile
+	(ListResult)(0),                     // 40: teamtalk.ListResult
+	(*Credential)(nil),                  // 41: teamtalk.Credential
 }
 var file_server_proto_depIdxs = []int32{
-	29, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
-	30, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
-	31, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
-	32, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
-	32, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
-	30, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
-	33, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
-	34, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
-	35, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
-	35, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	36, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	37, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
-	37, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
-	37, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
-	38, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
-	39, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
+	31, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
+	32, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
+	33, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
+	34, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
+	34, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
+	32, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
+	35, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
+	36, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
+	37, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
+	37, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	38, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	39, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
+	39, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
+	39, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
+	40, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
+	41, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
 	0,  // 16: teamtalk.IMRequestRefused.kind:type_name -> teamtalk.RefusalKind
 	17, // [17:17] is the sub-list for method output_type
 	17, // [17:17] is the sub-list for method input_type
@@ -4456,7 +4992,7 @@ func file_server_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_server_proto_rawDesc), len(file_server_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -33,6 +34,7 @@ type shelf struct {
 	sender, receiver *wire
 	from, to         uint32
 	seq              uint16
+	own              map[string]string // the sender's ids, by the receiver's
 }
 
 // forShelves runs a test on a system of each shape.
@@ -51,14 +53,15 @@ func shelfSettings(flags ...string) settings {
 // newShelf logs in the two users.
 func newShelf(t *testing.T, sys *deployment) *shelf {
 	awaitFileServer(t, sys)
-	s := &shelf{deployment: sys, t: t, seq: 100}
+	s := &shelf{deployment: sys, t: t, seq: 100, own: map[string]string{}}
 	s.sender, s.from = loggedIn(t, sys.msgAddr[0], "u00001", android)
 	// No server notifies a phone of files: it must request the list.
 	s.receiver, s.to = loggedIn(t, sys.msgAddr[1], "u00002", android)
 	return s
 }
 
-// task requests the transfer of a file that waits for the receiver, and returns its id.
+// task requests the transfer of a file that waits for the receiver, and returns the
+// sender's id.
 func (s *shelf) task() string {
 	s.t.Helper()
 	rsp := &pb.IMFileRsp{}
@@ -85,7 +88,8 @@ func (s *shelf) in(user uint32, task string, role pb.ClientFileRole) *wire {
 	return w
 }
 
-// upload uploads a file, and does not note it on the list: the client ends before.
+// upload uploads a file, and does not note it on the list: the client ends before. It
+// returns the receiver's id.
 func (s *shelf) upload() string {
 	s.t.Helper()
 	task := s.task()
@@ -104,7 +108,37 @@ func (s *shelf) upload() string {
 	if w.expect(state); state.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
 		s.t.Fatalf("upload ended with %v", state)
 	}
-	return task
+	listed := s.listedAs(task)
+	s.own[listed] = task
+	return listed
+}
+
+// listedAs returns the receiver's id of a task. It reads the folder of the file server,
+// because no server tells the sender.
+func (s *shelf) listedAs(sender string) string {
+	s.t.Helper()
+	names, err := filepath.Glob(filepath.Join(s.spoolDir(), "*.meta"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, name := range names {
+		var meta struct {
+			ID       string `json:"id"`
+			SenderID string `json:"sender_id"`
+		}
+		b, err := os.ReadFile(name)
+		if err == nil {
+			err = json.Unmarshal(b, &meta)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if meta.SenderID == sender {
+			return meta.ID
+		}
+	}
+	s.t.Fatalf("no file with the sender's id %s among %d", sender, len(names))
+	return ""
 }
 
 // pull fetches the segment of a file at an offset, and returns the next offset.
@@ -137,9 +171,14 @@ func (s *shelf) fetch(task string) {
 // upload.
 func (s *shelf) note(task string) {
 	s.t.Helper()
-	s.sender.send(0, pb.IMFileAddOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to,
+	s.sender.send(0, s.report(s.own[task]))
+}
+
+// report returns the report of an upload.
+func (s *shelf) report(task string) *pb.IMFileAddOfflineReq {
+	return pb.IMFileAddOfflineReq_builder{FromUserId: &s.from, ToUserId: &s.to,
 		TaskId: &task, FileName: new("left.txt"),
-		FileSize: new(uint32(len(leftFile)))}.Build())
+		FileSize: new(uint32(len(leftFile)))}.Build()
 }
 
 // takeOff takes a file off the list, as the receiver's client does after the download.
@@ -293,11 +332,11 @@ func TestFileLost(t *testing.T) {
 		const uuid = "6bd466b8-85bd-4ec3-94a6-01886865f3e0"
 		others := []string{uuid, im.MarkTask("7"+uuid[1:], im.ServerMark(host, uint32(number))),
 			im.SealTask("8"+uuid[1:], "10.9.9.9", 8600)}
-		for _, task := range append(others, kept, lost) {
-			s.note(task)
-		}
+		s.note(kept)
+		s.note(lost)
+		s.noteOthers(&others)
 		s.awaitList("noted", append(others, kept, lost)...)
-		if im.TaskMark(others[1]) != im.TaskMark(kept) {
+		if len(others) > 1 && im.TaskMark(others[1]) != im.TaskMark(kept) {
 			t.Errorf("%s is not like an id of this server, %s", others[1], kept)
 		}
 		folder, away := s.spoolDir(), t.TempDir()
@@ -314,6 +353,21 @@ func TestFileLost(t *testing.T) {
 		})
 		s.awaitList("found again", append(others, kept, lost)...)
 	})
+}
+
+// noteOthers adds files of other file servers to the list, as their message servers do. All
+// in one the list is not open to others, and no file is added.
+func (s *shelf) noteOthers(tasks *[]string) {
+	s.t.Helper()
+	if !s.separate {
+		*tasks = nil
+		return
+	}
+	w := dial(s.t, s.dbAddr)
+	defer w.Close()
+	for _, task := range *tasks {
+		w.send(1, s.report(task))
+	}
 }
 
 // TestFileFetchedRowLeft fetches a file and does not take it off the list. The row stays

@@ -11,33 +11,28 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"teamtalk/core/im"
 )
 
 // maxCleanName is the longest result of CleanName, in bytes. File systems allow 255,
 // and suffixes are added.
 const maxCleanName = 200
 
-// CleanName returns a safe name for a file in a folder. It keeps the last part of a
-// path. It removes or replaces characters that file systems or terminals interpret,
-// leading dots, and names of devices on any system. The result has at most 200 bytes, and
-// is "file" when no character remains.
+// CleanName returns a safe name for a file in a folder. Beyond im.CleanFileName, which
+// servers of ours use, it removes or replaces characters that file systems or terminals
+// interpret, leading dots, and names of devices on any system. The result has at most 200
+// bytes, and is "file" when no character remains.
 func CleanName(name string) string {
-	name = strings.ToValidUTF8(name, "_")
-	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
-		name = name[i+1:]
-	}
 	name = strings.Map(func(r rune) rune {
 		switch {
-		case unicode.IsControl(r), unicode.Is(unicode.Cf, r),
-			r == '\u2028', r == '\u2029', r == utf8.RuneError:
-			return -1
-		case strings.ContainsRune(`<>:"|?*`, r):
+		case strings.ContainsRune(`<>"|?*`, r):
 			return '_'
 		case unicode.IsSpace(r):
 			return ' '
 		}
 		return r
-	}, name)
+	}, im.CleanFileName(name))
 	name = strings.TrimLeft(name, ". ")
 	if strings.HasPrefix(name, "-") { // programs would take it for an option
 		name = "_" + name[1:]

@@ -3,6 +3,8 @@ package transfer
 import (
 	"sync/atomic"
 
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/im"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -17,6 +19,9 @@ type Link struct {
 	*router.Router[*session.Link]
 	peer Peer
 	at   atomic.Pointer[serverAddresses] // nil: not told yet
+	// confirms is set when the server understands IMFileConfirmReq and two_ids. One of the
+	// first implementation does not.
+	confirms atomic.Bool
 }
 
 // serverAddresses are where clients reach a file server. They are not changed.
@@ -30,8 +35,9 @@ func (h *Handler) Link() *Link {
 	l := &Link{Router: router.New[*session.Link](router.Options{
 		Role: "msg_file", Log: h.opt.LinkLog, Registerer: h.opt.Registerer})}
 	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMHeartBeat])
-	// The answer to a call that had given up.
+	// The answers to calls that had given up.
 	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileTransferRsp])
+	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileConfirmRsp])
 	router.Handle(l.Router, router.Public, l.handleAddresses)
 	return l
 }
@@ -44,7 +50,9 @@ func (h *Handler) Add(l *Link, peer Peer) {
 }
 
 // Open asks the file server where clients reach it.
-func (l *Link) Open(s *session.Link) error { return s.Send(0, &pb.IMFileServerIPReq{}) }
+func (l *Link) Open(s *session.Link) error {
+	return s.Send(0, pb.IMFileServerIPReq_builder{Confirms: proto.Bool(true)}.Build())
+}
 
 // Close does nothing: the addresses stay, since files wait there.
 func (*Link) Close(*session.Link, error) {}
@@ -54,6 +62,7 @@ func (l *Link) handleAddresses(_ *session.Link, _ uint16, m *pb.IMFileServerIPRs
 	if len(list) == 0 {
 		return im.Errorf(im.Invalid, "file server without an address")
 	}
+	l.confirms.Store(m.GetConfirms())
 	l.at.Store(&serverAddresses{list: list[:min(len(list), maxAddresses)],
 		mark: im.ServerMark(list[0].GetIp(), list[0].GetPort())})
 	return nil
@@ -104,6 +113,18 @@ func (f *servers) of(task string) *Link {
 		}
 	}
 	return nil
+}
+
+// confirming returns the file servers to ask for a transfer's file: the one that its id
+// leads to, or all if it leads to none.
+func (f *servers) confirming(task string) []*Link {
+	var list []*Link
+	for _, l := range f.holders(task) {
+		if l.confirms.Load() {
+			list = append(list, l)
+		}
+	}
+	return list
 }
 
 // holders returns the file servers that may have a transfer's file: the one that its id

@@ -62,6 +62,7 @@ type Handler struct {
 	first   Peer
 	route   Peer
 	files   servers
+	handed  handedTasks
 	made    *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	often   obs.Often
@@ -77,7 +78,8 @@ func New(opt Options) *Handler {
 		made: vec("file_transfers_total",
 			"Transfers of files made, by mode: online, offline.", "mode"),
 		refused: vec("files_refused_total",
-			"Requests about files that were refused or not passed on, by reason.", "reason")}
+			"Requests about files that were refused or not passed on, by reason; unconfirmed: no "+
+				"file server has the file that a client reported as uploaded.", "reason")}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(h.made, h.refused)
 	}
@@ -196,8 +198,12 @@ func (t *transfer) ask() {
 	l := t.left[0]
 	t.left = t.left[1:]
 	req := pb.IMFileTransferReq_builder{FromUserId: proto.Uint32(t.s.User),
-		ToUserId: proto.Uint32(t.m.GetToUserId()), FileName: proto.String(t.m.GetFileName()),
+		ToUserId: proto.Uint32(t.m.GetToUserId()),
+		FileName: proto.String(im.CleanFileName(t.m.GetFileName())),
 		FileSize: proto.Uint32(t.m.GetFileSize()), TransMode: t.mode.Enum()}.Build()
+	if l.confirms.Load() {
+		req.SetTwoIds(true)
+	}
 	l.peer.Call(t.s.Loop(), uint64(t.s.User), t.seq, req, func(rsp pb.Message, err error) {
 		m, err := link.Answer[*pb.IMFileTransferRsp](rsp, err)
 		code := fileRefused
@@ -207,7 +213,7 @@ func (t *transfer) ask() {
 				"conn", t.s.ID(), "user", t.s.User, "err", err)
 		case m.GetResultCode() == fileOK && im.ValidTaskID(m.GetTaskId()):
 			t.h.queries.Done(t.s)
-			t.made(l, m.GetTaskId())
+			t.made(l, m)
 			return
 		case m.GetResultCode() != fileOK:
 			code = m.GetResultCode()
@@ -221,17 +227,27 @@ func (t *transfer) ask() {
 	})
 }
 
-// made tells both clients the address of the file server. Loop only.
-func (t *transfer) made(l *Link, task string) {
+// made tells both clients the address of the file server, and each its id of the transfer.
+// Loop only.
+func (t *transfer) made(l *Link, m *pb.IMFileTransferRsp) {
 	h := t.h
 	h.made.WithLabelValues(modeName(t.mode)).Inc()
 	addresses := l.addresses()
-	rsp := t.answer(fileOK, task)
+	senders := m.GetTaskId() // a server of the first implementation makes one id
+	if im.ValidTaskID(m.GetSenderTaskId()) {
+		senders = m.GetSenderTaskId()
+	} else if t.mode == pb.TransferFileType_FILE_TYPE_OFFLINE {
+		h.handed.add(t.s.User, handedTask{to: t.m.GetToUserId(), task: senders,
+			name: im.CleanFileName(t.m.GetFileName()), size: t.m.GetFileSize(),
+			at: t.s.Loop().Now()})
+	}
+	rsp := t.answer(fileOK, senders)
 	rsp.SetIpAddrList(addresses)
 	h.queries.Answer(t.s, t.seq, rsp)
 	h.tell(pb.IMFileNotify_builder{FromUserId: proto.Uint32(t.s.User),
-		ToUserId: proto.Uint32(t.m.GetToUserId()), FileName: proto.String(t.m.GetFileName()),
-		FileSize: proto.Uint32(t.m.GetFileSize()), TaskId: proto.String(task),
+		ToUserId: proto.Uint32(t.m.GetToUserId()),
+		FileName: proto.String(im.CleanFileName(t.m.GetFileName())),
+		FileSize: proto.Uint32(t.m.GetFileSize()), TaskId: proto.String(m.GetTaskId()),
 		IpAddrList: addresses, TransMode: t.mode.Enum(),
 		OfflineReady: proto.Uint32(fileComing)}.Build())
 }
@@ -262,8 +278,9 @@ func (h *Handler) tell(n *pb.IMFileNotify) {
 }
 
 // HandleRouted tells the receiver's PC clients here of a file from another message
-// server.
+// server. That may be one of the first implementation, which does not clean names.
 func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.IMFileNotify) error {
+	m.SetFileName(im.CleanFileName(m.GetFileName()))
 	h.tellPCs(m, m.GetToUserId())
 	return nil
 }

@@ -20,6 +20,7 @@ func (h *Handler) handleHasOffline(s *session.Client, seq uint16,
 		var first *Link
 		var listed, others []*pb.OfflineFileInfo
 		for _, f := range rsp.GetOfflineFileList() {
+			f.SetFileName(im.CleanFileName(f.GetFileName()))
 			l := h.files.of(f.GetTaskId())
 			if first == nil {
 				first = l
@@ -45,9 +46,11 @@ func (h *Handler) handleHasOffline(s *session.Client, seq uint16,
 	}, nil)
 }
 
-// handleAddOffline enters a file that the user uploaded into the list of files that wait,
-// and tells its receiver. It has no answer. The file server knows whether there is such a
-// file, and for which user, and gives it to no other.
+// handleAddOffline adds a file that the user uploaded to the list of files that wait, and
+// tells its receiver, after a file server has confirmed that it has the file. Name and size
+// are the server's. A file that cannot be confirmed is not listed, and the client gets no
+// answer either way. When its file server cannot be reached, that server lists the file
+// later: it compares its files with the list.
 func (h *Handler) handleAddOffline(s *session.Client, _ uint16, m *pb.IMFileAddOfflineReq) error {
 	switch {
 	case !h.may(s):
@@ -56,18 +59,29 @@ func (h *Handler) handleAddOffline(s *session.Client, _ uint16, m *pb.IMFileAddO
 		m.GetToUserId() == 0:
 		return h.drop("invalid")
 	}
-	m.SetFromUserId(s.User)
+	if t, ok := h.handed.find(s.User, m.GetToUserId(), m.GetTaskId(), s.Loop().Now()); ok {
+		h.list(s, t)
+		return nil
+	}
+	c := &confirmation{h: h, s: s, to: m.GetToUserId(), task: m.GetTaskId(),
+		left: h.files.confirming(m.GetTaskId())}
+	return c.ask()
+}
+
+// list adds a file to its receiver's list, and tells the receiver.
+func (h *Handler) list(s *session.Client, t handedTask) {
 	n := pb.IMFileNotify_builder{FromUserId: proto.Uint32(s.User),
-		ToUserId: proto.Uint32(m.GetToUserId()), FileName: proto.String(m.GetFileName()),
-		FileSize: proto.Uint32(m.GetFileSize()), TaskId: proto.String(m.GetTaskId()),
-		IpAddrList:   h.files.addresses(h.files.of(m.GetTaskId())),
+		ToUserId: proto.Uint32(t.to), FileName: proto.String(t.name),
+		FileSize: proto.Uint32(t.size), TaskId: proto.String(t.task),
+		IpAddrList:   h.files.addresses(h.files.of(t.task)),
 		TransMode:    pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
 		OfflineReady: proto.Uint32(fileWaits)}.Build()
-	h.note(s, m.GetToUserId(), m)
+	h.note(s, t.to, pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(s.User),
+		ToUserId: proto.Uint32(t.to), TaskId: proto.String(t.task),
+		FileName: proto.String(t.name), FileSize: proto.Uint32(t.size)}.Build())
 	// After note: a client that is told and asks for the list finds the file. If note
 	// failed, clients that are connected are told all the same.
 	h.tell(n)
-	return nil
 }
 
 // handleDelOffline removes a file from the user's own list, and tells the file server to
