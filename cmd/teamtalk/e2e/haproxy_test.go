@@ -99,7 +99,7 @@ func TestHAProxy(t *testing.T) {
 		`listener="clients",result="read"`); n < 4 {
 		t.Errorf("%v headers on the port for clients, want 4 or more", n)
 	}
-	// Without HAProxy: the port is closed to those who send no header.
+	// Past HAProxy, without a header, the connection is closed.
 	w := dial(t, sys.msgAddr[0])
 	w.send(1, loginReq("u00001", "pw", android))
 	w.closed()
