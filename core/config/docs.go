@@ -84,7 +84,9 @@ var docs = map[string]string{
 		"client asks to be told (clients of this project). It stores the message as soon as a " +
 		"dbproxy stores messages again, in the order of the sender. Windows clients repeat a " +
 		"message after 6 s, phones report a failure after 6 to 11 s without an ack: keep it " +
-		"below. 0s: Windows clients have to repeat the message, and those of others are lost.",
+		"below. Queries that only read wait as long for a server that answers them. 0s: " +
+		"Windows clients have to repeat the message, those of others are lost, and a client " +
+		"gets no answer to its query.",
 	"msg.rate": "Messages a second that one connection may send. The server drops " +
 		"messages above the limit without an ack and counts them. 0: no limit.",
 	"msg.rate_burst": "Number of messages that one connection may send at once before " +

@@ -37,6 +37,7 @@ func acks(s *session.Client) bool { return clientOf(s).conversation.Acks() }
 type loopState struct {
 	conversation conversation.Loop
 	admission    admission.Loop
+	passing      passing.Loop
 	presence     presence.Loop
 	checked      time.Time // the last time that Tick did what it does once a second
 }
@@ -45,4 +46,5 @@ func stateOf(l *session.Loop) *loopState { return l.Data.(*loopState) }
 
 func conversationLoop(l *session.Loop) *conversation.Loop { return &stateOf(l).conversation }
 func admissionLoop(l *session.Loop) *admission.Loop       { return &stateOf(l).admission }
+func passingLoop(l *session.Loop) *passing.Loop           { return &stateOf(l).passing }
 func presenceLoop(l *session.Loop) *presence.Loop         { return &stateOf(l).presence }

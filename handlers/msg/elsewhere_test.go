@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -63,4 +65,23 @@ func TestAckLostElsewhere(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAckBeforeAnswer: a device elsewhere has acknowledged a text before the answer of
+// db_proxy arrives, because its server has found the text. The sender waits no longer.
+func TestAckBeforeAnswer(t *testing.T) {
+	inWorld(t, Options{Rate: -1, Presence: PresenceNone}, func(w *world) {
+		w.route.acking = map[uint32]bool{2: true}
+		alice := w.user(0, 1, win)
+		w.db.hold = true
+		alice.send(2, text(2, "hi"))
+		w.route.link.Message(w.route.s, 0, pb.IMMsgDataAck_builder{UserId: proto.Uint32(2),
+			SessionId: proto.Uint32(1), MsgId: proto.Uint32(1),
+			SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum()}.Build())
+		alice.want()
+		w.db.letGo()
+		alice.want(pb.CmdMsgDataAck)
+		alice.send(3, text(2, "another one"))
+		alice.want()
+	})
 }

@@ -121,7 +121,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
 	}
-	h.passing = passing.New(passing.Options{Client: passingOf, Online: h.online, Others: h.peers,
+	h.passing = passing.New(passing.Options{Hold: opt.Hold, Client: passingOf,
+		Loop: passingLoop, Online: h.online, Others: h.peers,
 		Reads: reads{h}, Profiles: h.presence, SoundTooLong: soundTooLong,
 		Slow:       func(s *session.Client) { h.admission.Slow(s) },
 		AndroidCut: m.androidCut, QueriesFailed: m.queriesFailed,
@@ -204,6 +205,7 @@ func (h *Server) allLoops() []*session.Loop {
 // Tick lets each part look at what waits on the loop.
 func (h *Server) Tick(l *session.Loop, now time.Time) {
 	h.conversation.Tick(l, now)
+	h.passing.Tick(l, now)
 	h.admission.Tick(l, now)
 	if st := stateOf(l); now.Sub(st.checked) >= time.Second {
 		st.checked = now

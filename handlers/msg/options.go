@@ -72,7 +72,8 @@ type Options struct {
 	// connection. 0: not at all.
 	ResendWindow time.Duration
 	// Hold is how long a message of a client that does not repeat it is held while no
-	// db_proxy stores it. 0: not at all.
+	// db_proxy stores it, and a query of any client while no server answers it. 0: not at
+	// all.
 	Hold time.Duration
 	// Rate is how many messages a second one connection may send, RateBurst how many at
 	// once. Further ones are dropped. Rate 0: no limit.

@@ -317,6 +317,7 @@ type routeStand struct {
 	questions []*pb.IMUsersStatReq
 	hold      bool // answers wait for letGo
 	held      []func()
+	lost      int // so many questions are lost with the link
 }
 
 // letGo gives the held answers.
@@ -357,9 +358,14 @@ func (r *routeStand) Call(l *session.Loop, _ uint64, _ uint16, req pb.Attachment
 	if q.HasScope() && !r.cpp {
 		rsp.SetScope(q.GetScope())
 	}
-	reply := func() { go done(rsp, nil) }
+	var err error
+	if r.lost > 0 {
+		r.lost--
+		rsp, err = nil, errLinkDied
+	}
+	reply := func() { go done(rsp, err) }
 	if l != nil {
-		reply = func() { l.PostResult(done, rsp, nil) }
+		reply = func() { l.PostResult(done, rsp, err) }
 	}
 	if r.hold {
 		r.held = append(r.held, reply)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/missing"
 	"teamtalk/proto/pb"
 )
 
@@ -161,7 +162,7 @@ func TestTurns(t *testing.T) {
 		routed(fromElsewhere(14))
 		received("from a C++ server", 14)
 		routed(following(17, 16))
-		time.Sleep(900 * time.Millisecond)
+		time.Sleep(missing.Wait - 100*time.Millisecond)
 		routed(following(18, 17))
 		received("it may still arrive")
 		late := w.user(1, 2, ios)

@@ -17,7 +17,7 @@ import (
 
 const (
 	// onItsWay is how long after its answer a message may be on its way to a message
-	// server. It is as long as message servers wait for it.
+	// server.
 	onItsWay = time.Second
 	// maxAge is how long a conversation's last message is remembered: a gap after it
 	// shows that another db_proxy stored one since. It is shorter than the time for which

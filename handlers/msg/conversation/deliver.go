@@ -38,9 +38,9 @@ var wantAck = func() []byte {
 // passes through the mailbox of the client's loop, which keeps that order.
 func (h *Handler) stored(f Message) {
 	m := f.data
-	m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
-	m.SentAs, m.ResentWithin = 0, 0
 	if m.Duplicate {
+		m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
+		m.SentAs, m.ResentWithin = 0, 0
 		h.metrics.resends.Inc()
 		h.repeats.take(m, f.from)
 		f.from.Loop().Post(func() {
@@ -58,6 +58,14 @@ func (h *Handler) stored(f Message) {
 	if h.opt.Ack == AckDelivered {
 		wait = h.Receipts.waits.For(m.ToSessionID)
 	}
+	h.userStored(f, wait)
+}
+
+// userStored is stored for a message to a user, whose ack waits as wait says.
+func (h *Handler) userStored(f Message, wait waits.Kind) {
+	m := f.data
+	m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
+	m.SentAs, m.ResentWithin = 0, 0
 	// An ack that waits is registered before the delivery, so that no device can answer
 	// before. One that does not wait is sent after the delivery: a client that logs in
 	// once the sender has its ack finds the message in the history, and does not get it

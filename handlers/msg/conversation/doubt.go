@@ -6,6 +6,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
 
@@ -90,13 +91,18 @@ func isStored(m *pb.MsgData, old *pb.MsgInfo) bool {
 		old.GetMsgType() == m.Type && bytes.Equal(old.GetMsgData(), m.Data)
 }
 
-// storedBefore continues with a message that the history has.
+// storedBefore continues with a message that was stored some time ago. Its ack waits for no
+// device: one may have acknowledged the message already, when another message server
+// searched for it.
 func (h *Handler) storedBefore(f Message) {
-	if f.group {
+	switch {
+	case f.group:
 		h.groupStored(f, true)
-		return
+	case f.data.Duplicate:
+		h.stored(f)
+	default:
+		h.userStored(f, waits.None)
 	}
-	h.stored(f)
 }
 
 // awaitLate makes the late answer to a call that ended with err count, if it arrives. The

@@ -21,8 +21,10 @@ const (
 	// AskAfter is how long it waits before db_proxy is asked for them.
 	AskAfter = 200 * time.Millisecond
 	// Wait is how long it waits for messages that db_proxy does not have. It is asked for
-	// them once more then: one of them may have been written in between.
-	Wait = time.Second
+	// them once more then: one of them may have been written in between. A db_proxy that
+	// is killed leaves ids without a message. The next message waits for them, and the ack
+	// to its sender as well: less than a second.
+	Wait = 600 * time.Millisecond
 	// AskAgain is the pause before db_proxy is asked again after it failed to answer.
 	AskAgain = 300 * time.Millisecond
 	// GiveUp is how long it waits at most, while db_proxy does not answer.

@@ -22,11 +22,12 @@ func directoryQuery[Q, R any, PQ interface {
 	pb.Attachment
 }](h *Handler, r *router.Router[*session.Client], peer func() Peer) {
 	d := &directory{h: h, want: PR(new(R)).Command(),
-		ask: func(user uint32, done func(pb.Message, error)) {
+		ask: func(s *session.Client, done func(pb.Message, error)) {
 			m := PQ(new(Q))
-			m.SetUserId(user)
+			m.SetUserId(s.User)
 			m.SetLatestUpdateTime(0)
-			callEncoded(peer(), nil, uint64(user), 0, m, done)
+			h.ask(&question{peer: peer(), s: s, key: uint64(s.User), req: m, encoded: true,
+				shared: true, done: done, asked: h.opt.Now()})
 		}}
 	router.Handle(r, router.LoggedIn, func(s *session.Client, seq uint16, m PQ) error {
 		if m.GetLatestUpdateTime() != 0 {
@@ -44,7 +45,7 @@ func directoryQuery[Q, R any, PQ interface {
 type directory struct {
 	h    *Handler
 	want pb.Command
-	ask  func(user uint32, done func(pb.Message, error))
+	ask  func(s *session.Client, done func(pb.Message, error))
 
 	mu      sync.Mutex
 	asked   bool
@@ -84,7 +85,7 @@ func (d *directory) next() {
 	if len(served) == 0 {
 		return
 	}
-	d.ask(served[0].s.User, func(rsp pb.Message, err error) {
+	d.ask(served[0].s, func(rsp pb.Message, err error) {
 		d.next() // before the answers are sent: the clients of the next query have waited longer
 		d.serve(served, rsp, err)
 	})

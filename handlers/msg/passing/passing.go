@@ -23,6 +23,8 @@ type Peer interface {
 	// Call sends req and calls done with the answer or an error. With l nil, done runs
 	// where the answer arrives, otherwise on loop l.
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+	// Up reports whether a request would be sent now.
+	Up() bool
 }
 
 // encodedPeer is a Peer that can leave large answers encoded: this server forwards them
@@ -54,8 +56,12 @@ type Profiles interface {
 
 // Options sets up a Handler. All fields but Registerer must be set.
 type Options struct {
-	// Client returns what this package keeps for a session.
+	// Hold is how long a query that only reads is held while no server answers it, counted
+	// from its arrival. 0: not at all.
+	Hold time.Duration
+	// Client and Loop return what this package keeps for a session and for a loop.
 	Client func(*session.Client) *Client
+	Loop   func(*session.Loop) *Loop
 
 	Online   *session.Registry
 	Others   Others
@@ -68,7 +74,8 @@ type Options struct {
 	// does not fit its frame. AndroidCut counts what does not fit, by outcome.
 	SoundTooLong []byte
 	AndroidCut   *prometheus.CounterVec
-	// QueriesFailed counts queries without an answer, by kind, or as too_long.
+	// QueriesFailed counts queries without an answer, by kind, or as too_long,
+	// hold_expired, hold_full or client_gone.
 	QueriesFailed *prometheus.CounterVec
 
 	Now        func() time.Time
@@ -83,6 +90,7 @@ type Handler struct {
 	db, first  Peer
 	route      Peer
 	p2pDropped *prometheus.CounterVec
+	holding    *holding
 	often      obs.Often
 }
 
@@ -90,7 +98,8 @@ type Handler struct {
 func New(opt Options) *Handler {
 	h := &Handler{opt: opt, log: opt.Log, p2pDropped: prometheus.NewCounterVec(
 		prometheus.CounterOpts{Name: "teamtalk_msg_p2p_dropped_total",
-			Help: "P2P commands from clients not passed on, by reason."}, []string{"reason"})}
+			Help: "P2P commands from clients not passed on, by reason."}, []string{"reason"}),
+		holding: newHolding(opt.Registerer)}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(h.p2pDropped)
 	}
@@ -105,12 +114,14 @@ func (h *Handler) Connect(db, first, route Peer) { h.db, h.first, h.route = db, 
 // Loop only.
 type Client struct {
 	queries int32 // waiting for their answers
+	held    int32 // of these, those that no server has
 	stats   int   // users asked about in them
 	p2p     rate.Bucket
 }
 
-// Waiting returns the number of queries that wait for their answers.
-func (c *Client) Waiting() int32 { return c.queries }
+// Waiting returns the number of queries that a server is to answer. Those that are held do
+// not count.
+func (c *Client) Waiting() int32 { return c.queries - c.held }
 
 const (
 	// maxQueries is how many queries of one connection may wait for their answers. A
@@ -154,7 +165,11 @@ func (h *Handler) Begin(s *session.Client) error {
 // since it may ask again. Loop only.
 func (h *Handler) failed(s *session.Client, seq uint16, cmd pb.Command, err error) {
 	reason := im.KindOf(err).String()
-	if errors.Is(err, link.ErrTooLong) {
+	var g *givenUp
+	switch {
+	case errors.As(err, &g):
+		reason = g.reason
+	case errors.Is(err, link.ErrTooLong):
 		reason = "too_long"
 		h.opt.Slow(s)
 		s.Close(err)

@@ -1,6 +1,8 @@
 package passing
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/router"
@@ -11,11 +13,12 @@ import (
 // request is what a client asks another server by way of this one.
 type request interface {
 	pb.Attachment
+	proto.Message
 	SetUserId(uint32)
 }
 
-// query registers a request that another server answers. The message server only sets the
-// user, and forwards the answer as it is.
+// query registers a request that only reads, and that another server answers. The message
+// server only sets the user, and forwards the answer as it is.
 func query[Q, R any, PQ interface {
 	*Q
 	request
@@ -30,14 +33,13 @@ func query[Q, R any, PQ interface {
 
 // Routes registers the requests that are forwarded. Requests that read messages, and those
 // that create a group, go to db. Requests for what a client shows first, and changes that
-// such a request must see, go to first. query registers a request whose answer is forwarded
-// unchanged. A request that needs more has a handler: in this file when it asks, in
-// settings.go when it stores what a client sets, so that other clients are notified.
+// such a request must see, go to first. query registers a request that only reads, and whose
+// answer is forwarded unchanged. A request that needs more has a handler: in this file when
+// it asks, in settings.go when it stores what a client sets.
 func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	db, first := func() Peer { return h.db }, func() Peer { return h.first }
 	query[pb.IMNormalGroupListReq, pb.IMNormalGroupListRsp](h, r, first)
 	query[pb.IMGroupInfoListReq, pb.IMGroupInfoListRsp](h, r, first)
-	query[pb.IMGroupShieldReq, pb.IMGroupShieldRsp](h, r, first)
 
 	query[pb.IMUnreadMsgCntReq, pb.IMUnreadMsgCntRsp](h, r, first)
 	query[pb.IMGetMsgListReq, pb.IMGetMsgListRsp](h, r, db)
@@ -47,11 +49,12 @@ func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	directoryQuery[pb.IMAllUserReq, pb.IMAllUserRsp](h, r, first)
 	directoryQuery[pb.IMDepartmentReq, pb.IMDepartmentRsp](h, r, first)
 	query[pb.IMUsersInfoReq, pb.IMUsersInfoRsp](h, r, first)
-	query[pb.IMPushShieldReq, pb.IMPushShieldRsp](h, r, first)
 	query[pb.IMQueryPushShieldReq, pb.IMQueryPushShieldRsp](h, r, first)
 
 	router.Handle(r, router.LoggedIn, h.handleUsersStat)
 	router.Handle(r, router.LoggedIn, h.handleGroupCreate)
+	router.Handle(r, router.LoggedIn, h.handleGroupShield)
+	router.Handle(r, router.LoggedIn, h.handlePushShield)
 	router.Handle(r, router.LoggedIn, h.handleDeviceToken)
 	router.Handle(r, router.LoggedIn, h.handleRemoveSession)
 	router.Handle(r, router.LoggedIn, h.handleChangeSignInfo)
@@ -59,11 +62,43 @@ func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	router.Handle(r, router.LoggedIn, h.handleP2P)
 }
 
-// Ask asks another server for the client of s, and calls then with the answer, on the
-// loop. If no answer arrives the client gets none and asks again: an empty list would be
-// believed. It is logged and counted. over, unless nil, is called in any case, before
-// then. Loop only.
+// Ask asks another server for the client of s to change something, once, and calls then
+// with the answer, on the loop. If no answer arrives the client gets none and asks again:
+// what is made up would be believed. It is logged and counted. Loop only.
 func Ask[R any, PR interface {
+	*R
+	pb.Attachment
+}](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR)) error {
+	if err := h.Begin(s); err != nil {
+		return err
+	}
+	m.SetUserId(s.User)
+	m.ClearAttachData()
+	peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
+		end(h, s, seq, m.Command(), rsp, err, then)
+	})
+	return nil
+}
+
+// end ends a request that Begin counted: then takes the answer. Loop only.
+func end[R any, PR interface {
+	*R
+	pb.Attachment
+}](h *Handler, s *session.Client, seq uint16, cmd pb.Command, rsp pb.Message, err error,
+	then func(PR)) {
+	h.Done(s)
+	answer, err := link.Answer[PR](rsp, err)
+	if err != nil {
+		h.failed(s, seq, cmd, err)
+		return
+	}
+	answer.ClearAttachData()
+	then(answer)
+}
+
+// Query is Ask for a request that only reads. It is sent again when no server answers it.
+// over, unless nil, is called in any case, before then. Loop only.
+func Query[R any, PR interface {
 	*R
 	pb.Attachment
 }](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR),
@@ -71,47 +106,37 @@ func Ask[R any, PR interface {
 	if err := h.Begin(s); err != nil {
 		return err
 	}
-	m.SetUserId(s.User)
-	m.ClearAttachData()
-	peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
-		h.Done(s)
+	h.ask(h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
 		if over != nil {
 			over()
 		}
-		answer, err := link.Answer[PR](rsp, err)
-		if err != nil {
-			h.failed(s, seq, m.Command(), err)
-			return
-		}
-		answer.ClearAttachData()
-		then(answer)
-	})
+		end(h, s, seq, m.Command(), rsp, err, then)
+	}))
 	return nil
 }
 
+// question returns a query of the client of s, whose answer done takes on the loop.
+func (h *Handler) question(s *session.Client, seq uint16, peer Peer, m request,
+	done func(pb.Message, error)) *question {
+	m.SetUserId(s.User)
+	m.ClearAttachData()
+	return &question{peer: peer, s: s, on: s.Loop(), key: uint64(s.User), seq: seq, req: m,
+		done: done, asked: s.Loop().Now()}
+}
+
 // pass asks another server for the client of s and forwards the answer, which must be of
-// kind want. Like Ask, it makes up no answer.
+// kind want. Like Query, it sends the request again.
 func (h *Handler) pass(s *session.Client, seq uint16, peer Peer, m request,
 	want pb.Command) error {
 	if err := h.Begin(s); err != nil {
 		return err
 	}
-	m.SetUserId(s.User)
-	m.ClearAttachData()
-	callEncoded(peer, s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
+	q := h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
 		h.passed(s, seq, m.Command(), want, rsp, err)
 	})
+	q.encoded = true
+	h.ask(q)
 	return nil
-}
-
-// callEncoded asks peer for an answer that is only forwarded.
-func callEncoded(peer Peer, l *session.Loop, key uint64, seq uint16, req pb.Attachment,
-	done func(pb.Message, error)) {
-	if p, ok := peer.(encodedPeer); ok {
-		p.CallEncoded(l, key, seq, req, done)
-		return
-	}
-	peer.Call(l, key, seq, req, done)
 }
 
 // passed ends a query that Begin counted, with the answer or without. Loop only.
@@ -141,7 +166,7 @@ func (h *Handler) handleUsersStat(s *session.Client, seq uint16, m *pb.IMUsersSt
 	}
 	m.ClearSameClass() // servers ask so: clients learn whether a PC is online
 	m.ClearScope()
-	err := Ask(h, s, seq, h.route, m,
+	err := Query(h, s, seq, h.route, m,
 		func(answer *pb.IMUsersStatRsp) { h.Answer(s, seq, answer) }, func() { c.stats -= n })
 	if err == nil {
 		c.stats += n
@@ -164,5 +189,5 @@ func (h *Handler) handleGroupCreate(s *session.Client, seq uint16, m *pb.IMGroup
 		rsp.SetGroupName(m.GetGroupName())
 		return s.Send(seq, rsp)
 	}
-	return Ask(h, s, seq, h.db, m, func(rsp *pb.IMGroupCreateRsp) { h.Answer(s, seq, rsp) }, nil)
+	return Ask(h, s, seq, h.db, m, func(rsp *pb.IMGroupCreateRsp) { h.Answer(s, seq, rsp) })
 }

@@ -13,6 +13,16 @@ import (
 // have to know once it is stored. All requests use the key of the user's queries, so that
 // a query after a change sees it.
 
+// handleGroupShield stores whether a group makes a sound.
+func (h *Handler) handleGroupShield(s *session.Client, seq uint16, m *pb.IMGroupShieldReq) error {
+	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMGroupShieldRsp) { h.Answer(s, seq, rsp) })
+}
+
+// handlePushShield stores whether a phone gets no pushes at night.
+func (h *Handler) handlePushShield(s *session.Client, seq uint16, m *pb.IMPushShieldReq) error {
+	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMPushShieldRsp) { h.Answer(s, seq, rsp) })
+}
+
 // handleDeviceToken stores a phone's push token.
 func (h *Handler) handleDeviceToken(s *session.Client, seq uint16, m *pb.IMDeviceTokenReq) error {
 	if !s.ClientType.IsMobile() {
@@ -20,7 +30,7 @@ func (h *Handler) handleDeviceToken(s *session.Client, seq uint16, m *pb.IMDevic
 	}
 	m.SetClientType(s.ClientType)
 	m.ClearDeadToken() // only servers say it
-	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMDeviceTokenRsp) { h.Answer(s, seq, rsp) }, nil)
+	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMDeviceTokenRsp) { h.Answer(s, seq, rsp) })
 }
 
 // handleRemoveSession removes a conversation from the user's list, and tells the user's
@@ -37,7 +47,7 @@ func (h *Handler) handleRemoveSession(s *session.Client, seq uint16,
 			SessionId:   proto.Uint32(rsp.GetSessionId())}.Build()
 		h.tellDevices(n, s, s.User)
 		h.opt.Others.Forward(n)
-	}, nil)
+	})
 }
 
 // HandleRoutedRemoval tells the devices here that their user removed a conversation
@@ -57,7 +67,7 @@ func (h *Handler) handleChangeSignInfo(s *session.Client, seq uint16,
 		if rsp.GetResultCode() == 0 {
 			h.opt.Profiles.SignInfoChanged(s.User, text)
 		}
-	}, nil)
+	})
 }
 
 // handleChangeAvatar stores the address of a user's picture and tells all clients. All
@@ -71,7 +81,7 @@ func (h *Handler) handleChangeAvatar(s *session.Client, seq uint16,
 			h.tellDevices(rsp, s, s.User)
 			h.opt.Profiles.AvatarChanged(s.User, url)
 		}
-	}, nil)
+	})
 }
 
 // Bounds of the P2P commands of one connection. Clients say that a user is typing, or

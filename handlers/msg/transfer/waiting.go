@@ -16,7 +16,7 @@ import (
 // file at the first address only.
 func (h *Handler) handleHasOffline(s *session.Client, seq uint16,
 	m *pb.IMFileHasOfflineReq) error {
-	return passing.Ask(h.queries, s, seq, h.first, m, func(rsp *pb.IMFileHasOfflineRsp) {
+	return passing.Query(h.queries, s, seq, h.first, m, func(rsp *pb.IMFileHasOfflineRsp) {
 		var first *Link
 		var listed, others []*pb.OfflineFileInfo
 		for _, f := range rsp.GetOfflineFileList() {

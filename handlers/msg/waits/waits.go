@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/recent"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -94,7 +95,18 @@ type Loop struct {
 	open map[Key]wait
 	due  []due // in order of time; may hold keys that are gone from open
 	ask  []due // the same, for devices elsewhere: when to ask again
+	// early has the messages that a device acknowledged while no ack waited.
+	early recent.Map[Key, struct{}]
 }
+
+// A device may acknowledge a message before its sender's server knows that it is stored:
+// another message server has found the message, and the answer of db_proxy is late. Such an
+// acknowledgement is remembered for earlyAge. At most twice maxEarly are remembered for each
+// loop.
+const (
+	earlyAge = 10 * time.Second
+	maxEarly = 1024
+)
 
 // wait is an ack held back.
 type wait struct {
@@ -140,6 +152,11 @@ func (w *Waits) Hold(s *session.Client, seq uint16, key Key, came time.Time, kin
 	}
 	if l.open[key].remote {
 		w.remote.remove(key.To)
+	}
+	if _, ok := l.early.Get(key); ok {
+		delete(l.open, key)
+		w.opt.Ack(s, seq, key, came)
+		return
 	}
 	l.open[key] = wait{s: s, seq: seq, came: came}
 	l.due = append(l.due, due{key, s.Loop().Now().Add(w.opt.Wait)})
@@ -206,9 +223,21 @@ func (w *Waits) Acknowledged(here *session.Loop, key Key) {
 			continue
 		}
 		if l == here {
-			w.release(l, key)
+			w.acknowledged(l, key)
 			continue
 		}
-		l.Post(func() { w.release(l, key) })
+		l.Post(func() { w.acknowledged(l, key) })
 	}
+}
+
+// acknowledged releases the ack of a message if it waits on the loop, and otherwise
+// remembers that it need not wait. Loop only.
+func (w *Waits) acknowledged(l *session.Loop, key Key) {
+	loop := w.opt.Loop(l)
+	if _, waits := loop.open[key]; waits {
+		w.release(l, key)
+		return
+	}
+	loop.early.Age, loop.early.Max = earlyAge, maxEarly
+	loop.early.Put(key, struct{}{}, l.Now())
 }

@@ -64,6 +64,8 @@ type client struct {
 	out     []*text // neither acked nor given up, in order
 	got     []*delivery
 	heard   []heard
+	asks    *source
+	asked   []*query // of this connection, without an answer
 }
 
 // heard is what a client was told of the members of a group.
@@ -205,7 +207,7 @@ func (c *client) lost(d time.Duration) {
 		}
 		c.w.sessions = append(c.w.sessions, online{c, c.gen, c.since, end})
 	}
-	c.conn, c.online, c.again = nil, false, c.w.now()+d
+	c.conn, c.online, c.again, c.asked = nil, false, c.w.now()+d, nil
 	for _, m := range slices.Clone(c.out) {
 		switch {
 		case c.kind == ours:
@@ -298,6 +300,7 @@ func (c *client) tick() {
 			c.overdue(i, m, now)
 		}
 	}
+	c.maybeAsk()
 	c.pump()
 }
 
@@ -360,6 +363,8 @@ func (c *client) receive(frame []byte) {
 		}
 	case *pb.IMMsgDataAck:
 		c.answered(h.Seq, m)
+	case *pb.IMGetMsgListRsp:
+		c.answeredQuery(h.Seq)
 	case *pb.IMKickUser:
 		c.hangUp(c.src.between(time.Second, 3*time.Second))
 	}

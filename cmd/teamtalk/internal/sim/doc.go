@@ -48,6 +48,8 @@
 //   - A member that is online knows the members of its groups.
 //   - A text of a client that repeats nothing gets its ack if its connection lives on and
 //     nothing fails meanwhile, whatever process drains. Processes drain in time.
+//   - A query of a client that stays connected is answered soon after its message server
+//     has a db_proxy, unless it has waited for msg.hold before.
 //   - When all faults are mended, every client logs in, and each text that is repeated
 //     gets its ack. When clients report that they have read everything, nothing is
 //     unread. Nothing waits in the database. When all processes have ended, no goroutine

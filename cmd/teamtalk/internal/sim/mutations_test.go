@@ -72,6 +72,10 @@ func mutations() []mutation {
 		{"read acks", "handlers/msg/conversation/read.go",
 			"if err := h.store.Send(uint64(s.User), seq, m); err != nil {",
 			"if err := error(nil); err != nil {", "unread", 10},
+		// A query is answered.
+		{"queries are not held", "handlers/msg/passing/hold.go",
+			"case im.Unavailable, im.Busy, im.Closed:\n\t\treturn true",
+			"case im.Unavailable, im.Busy, im.Closed:\n\t\treturn false", "query", 100},
 		// Nothing waits for ever.
 		{"acks of repeats", "handlers/dbproxy/messages.go",
 			"p.msg.CreateTime = p.row.FirstCreated",

@@ -158,6 +158,7 @@ func (w *world) crash(p *proc, silent bool, d time.Duration) {
 		return
 	}
 	if silent {
+		w.hangFor(halfOpenLasts)
 		w.troubleFor(halfOpenLasts)
 		w.lossFor(halfOpenLasts)
 		w.faultFor(halfOpenLasts)
@@ -184,10 +185,12 @@ func (w *world) harmLink(p step) {
 		l.cut()
 	case actHalfLink:
 		lasts = halfOpenLasts
+		w.hangFor(lasts)
 		w.lossFor(lasts)
 		l.silence()
 	default:
 		lasts = p.d + aftermath
+		w.hangFor(lasts)
 		l.slow(p.d)
 	}
 	w.troubleFor(lasts)
@@ -217,6 +220,7 @@ func (w *world) setMood(p *proc, m mood, d time.Duration) {
 	p.mood = m
 	p.moods++
 	w.faultFor(d + moodLasts)
+	w.hangFor(d + moodLasts)
 	n := p.moods
 	w.after(d, p.name+" calms down", func() {
 		if p.moods == n {

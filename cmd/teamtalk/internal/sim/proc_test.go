@@ -47,6 +47,7 @@ type life struct {
 	clients []*loop
 	dialed  []*link.Group
 	routes  *link.Group // of a message server
+	stores  *link.Group // the same: the db_proxies
 	end     func()      // ends its goroutines
 	drain   func(context.Context) error
 	abort   func() // ends drain
@@ -192,7 +193,7 @@ func (p *proc) startMsg() {
 	p.msg, p.drain = m, m.Drain
 	db := p.group("dbproxy", m.DBLink(), "db1", "db2")
 	routes := p.group("route", m.RouteLink(), "route")
-	p.routes = routes
+	p.routes, p.stores = routes, db
 	m.Connect(db.Class(link.ClassMessage), db.Class(link.ClassLogin), routes)
 	m.Announce("192.0.2.1", "", 8000)
 	p.group("login", m.LoginLink(), "login")

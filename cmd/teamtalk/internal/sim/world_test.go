@@ -31,6 +31,7 @@ type world struct {
 	troubles []trouble // messages may not reach other message servers
 	losses   []trouble // texts may not reach the other message server at all
 	faults   []trouble // of db_proxies and of links to them
+	hangs    []trouble // the same, those that message servers do not notice at once
 	last     map[string]uint32
 	seen     map[string]bool
 	failures []failure
@@ -96,7 +97,8 @@ func newWorld(seed uint64) *world {
 func (w *world) add(user uint32, k kind) {
 	name := fmt.Sprintf("c%d%s", user, [...]string{"o", "w", "p"}[k])
 	w.clients = append(w.clients, &client{w: w, name: name, user: user, kind: k,
-		src: w.source(name), persists: k == windows && w.source(name+" persists").chance(0.5)})
+		src: w.source(name), asks: w.source(name + " asks"),
+		persists: k == windows && w.source(name+" persists").chance(0.5)})
 }
 
 // run carries out a plan and returns what went wrong.
@@ -196,6 +198,7 @@ func (w *world) tick() {
 	if !well {
 		w.troubleFor(time.Second)
 	}
+	w.checkQueries()
 }
 
 // faultFor records that the answer of a db_proxy may be lost for d.
