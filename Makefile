@@ -6,13 +6,13 @@
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 GO          ?= go
-FUZZTIME    ?= 3s
+FUZZTIME    ?= 2s
 SEEDS       ?= 400
 # What to measure with make bench.
 BENCH       ?= .
 PKG         ?= ./...
 
-.PHONY: help build check test deps lint generated race fuzz seeds generate bench clean
+.PHONY: help build check test nightly deps lint generated race fuzz seeds generate bench clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,10 @@ test: deps lint ## everything CI checks: lint, tests with the race detector, sim
 	@.ci/test
 	@.ci/seeds $(SEEDS)
 	@.ci/fuzz $(FUZZTIME)
+
+nightly: race ## for a machine at night: the race detector in every process, 10000 seeds, 30 s of fuzzing each
+	@.ci/seeds 10000
+	@.ci/fuzz 30s
 
 check: lint ## the loop while working: lint, tests without database or binary; 1 to 2 minutes
 	$(GO) test -vet=off -short $$($(GO) list ./... | grep -v '/sql/')
@@ -41,8 +45,8 @@ lint: generated ## generated code fresh, gofmt, go vet, staticcheck
 generated: # what is generated from the .proto files is what is checked in
 	@echo "generated code"; $(GO) run ./proto/gen -check -in proto -out proto/pb
 
-race: ## all tests with the race detector; skips what is not installed
-	$(GO) test -race $(PKG)
+race: ## all tests, and every process they start, with the race detector
+	TEAMTALK_TEST_RACE=1 $(GO) test -race $(PKG)
 
 fuzz: ## every fuzz target for FUZZTIME; to look for new faults: make fuzz FUZZTIME=5m
 	@.ci/fuzz $(FUZZTIME)

@@ -13,7 +13,7 @@ import (
 func TestDBProxyLeaves(t *testing.T) {
 	t.Parallel()
 	const users = 8
-	sys := deploySeparate(t, settings{users: users, second: true,
+	sys := deploySeparate(t, settings{users: users, second: true, races: true,
 		flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}})
 	all, done := writers(t, sys.msgAddr[0], "text", users)
 	more := func() {

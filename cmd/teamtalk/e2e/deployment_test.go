@@ -23,6 +23,11 @@ type settings struct {
 	// twice: a separate deployment has a second route server and a second login server.
 	twice bool
 
+	// races: the servers of a separate deployment have the race detector. That is for tests
+	// that stop and cut servers, and for many clients at once. In the other tests the same
+	// roles have it when they run in one process, where they share more.
+	races bool
+
 	heavy bool // the test needs a processor for seconds: see takeProcessor
 }
 
@@ -32,6 +37,7 @@ type deployment struct {
 	shape     string
 	separate  bool
 	store     []string // flags that name the store
+	plain     bool     // new servers have no race detector, see settings.races
 	servers   []*server
 	msg       [2]*server // message servers; all in one they are the same process
 	msgAddr   [2]string  // of the message servers, for clients
@@ -90,7 +96,7 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 func deploySeparate(t testing.TB, s settings) *deployment {
 	t.Helper()
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
-	d := &deployment{t: t, shape: separate, separate: true,
+	d := &deployment{t: t, shape: separate, separate: true, plain: !s.races,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
 	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(s)
@@ -170,6 +176,7 @@ func (d *deployment) addUsers(s settings) {
 // server adds a server without starting it.
 func (d *deployment) server(name string, flags []string, args ...string) *server {
 	s := newServer(d.t, name, append(append([]string{"serve"}, args...), flags...)...)
+	s.plain = d.plain
 	d.servers = append(d.servers, s)
 	return s
 }

@@ -136,7 +136,7 @@ func TestGroupFanOut(t *testing.T) {
 	const members, online, senders = 500, 300, 20
 	const each = 50
 	takeProcessor(t)
-	sys, addrs := deployThree(t, separate, settings{users: members, flags: unlimited})
+	sys, addrs := deployThree(t, separate, settings{users: members, races: true, flags: unlimited})
 	c := crowd{clients: make([]*wire, online)}
 	for i := range c.clients {
 		c.clients[i], _ = loggedIn(t, addrs[i%len(addrs)], fmt.Sprintf("u%05d", i+1), android)
@@ -184,7 +184,8 @@ func TestManySenders(t *testing.T) {
 			takeProcessor(t)
 			const senders = 200
 			each := size(3, 1000) // about a minute
-			_, addrs := deployThree(t, shape, settings{users: senders, flags: unlimited})
+			_, addrs := deployThree(t, shape,
+				settings{users: senders, races: true, flags: unlimited})
 			c := crowd{clients: make([]*wire, senders), open: make([]chan struct{}, senders)}
 			all := make([]uint32, senders)
 			for i := range c.clients {
@@ -308,7 +309,7 @@ func heardByMembersOnly(t *testing.T, sys *deployment, group uint32, members []u
 func TestFreshPairs(t *testing.T) {
 	t.Parallel()
 	pairs := size(150, 1000)
-	forEachShape(t, settings{users: 2 * pairs, flags: unlimited},
+	forEachShape(t, settings{users: 2 * pairs, races: true, flags: unlimited},
 		func(t *testing.T, sys *deployment) {
 			clients, ids := make([]*wire, 2*pairs), make([]uint32, 2*pairs)
 			for i := range clients {

@@ -35,7 +35,7 @@ const (
 // answers, and no client logs in again and again.
 func TestPersonaDay(t *testing.T) {
 	t.Parallel()
-	s := settings{users: 2 * len(persona.All()), files: true, small: true,
+	s := settings{users: 2 * len(persona.All()), files: true, small: true, races: true,
 		flags: []string{"--msg.ack-wait", longWait.String(), "--msg.redeliver-after",
 			redeliverAfter.String(), "--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {

@@ -24,7 +24,7 @@ const outage = 2 * time.Second
 //	go test ./cmd/teamtalk/e2e -run TestReconnection -v
 func TestReconnection(t *testing.T) {
 	t.Parallel()
-	sys := deploySeparate(t, settings{users: 3, flags: []string{"--msg.rate", "0"}})
+	sys := deploySeparate(t, settings{users: 3, races: true, flags: []string{"--msg.rate", "0"}})
 	r := &reconnection{t: t, sys: sys, acks: make(chan uint64, 64)}
 	var err error
 	r.c, err = client.Open(bounded(t), client.Options{

@@ -12,7 +12,7 @@ import (
 // and delivered. Message servers leave last, see leave.
 func TestRolesLeave(t *testing.T) {
 	t.Parallel()
-	sys := deploySeparate(t, settings{users: callerUsers, files: true, twice: true,
+	sys := deploySeparate(t, settings{users: callerUsers, files: true, twice: true, races: true,
 		flags: []string{"--msg.rate", "0", "--msg.hold", "60s"}})
 	api := newCaller(t, sys)
 	all := newSteadies(t, sys)

@@ -31,6 +31,7 @@ type server struct {
 	admin string   // address of its admin port
 	log   string   // file of its standard error
 	files int      // limit of open files; 0: that of the test
+	plain bool     // no race detector, see settings.races
 
 	cmd  *exec.Cmd // nil while it does not run
 	done chan struct{}
@@ -85,7 +86,11 @@ func (s *server) launch() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(program(s.t), append(s.args[:len(s.args):len(s.args)], s.extra...)...)
+	binary := racedProgram
+	if s.plain {
+		binary = program
+	}
+	cmd := exec.Command(binary(s.t), append(s.args[:len(s.args):len(s.args)], s.extra...)...)
 	if s.files > 0 {
 		limit := fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, s.files)
 		cmd = exec.Command("/bin/sh", append([]string{"-c", limit}, cmd.Args...)...)

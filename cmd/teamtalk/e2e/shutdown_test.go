@@ -95,7 +95,7 @@ func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *syn
 func TestShutdownUnderLoad(t *testing.T) {
 	t.Parallel()
 	const users = 16
-	s := settings{users: users + 1,
+	s := settings{users: users + 1, races: true,
 		flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addr, target := sys.msgAddr[0], sys.msg[0]

@@ -26,22 +26,46 @@ const patience = 4 * time.Minute
 // teamtalk is the package of the binary under test.
 const teamtalk = "teamtalk/cmd/teamtalk"
 
-// built builds the binary once, with the race detector when the tests have it.
-var built = sync.OnceValues(func() (string, error) {
-	if err := os.MkdirAll(binaryDir(), 0o700); err != nil {
+// plain builds the binary once, without the race detector.
+var plain = sync.OnceValues(func() (string, error) { return build("plain") })
+
+// raced builds the binary once, with the race detector when the tests have it.
+var raced = sync.OnceValues(func() (string, error) {
+	if !raceDetector {
+		return plain()
+	}
+	return build("race", "-race")
+})
+
+// raceEverywhere makes every process of the suite run with the race detector, see program.
+var raceEverywhere = os.Getenv("TEAMTALK_TEST_RACE") != ""
+
+// build builds the binary into a folder of binaryDir. Its name is that of the program:
+// bench reports it.
+func build(folder string, flags ...string) (string, error) {
+	path := filepath.Join(binaryDir(), folder, "teamtalk")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return "", err
 	}
-	path := filepath.Join(binaryDir(), "teamtalk")
-	args := []string{"build", "-o", path}
-	if raceDetector {
-		args = append(args, "-race")
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags,
+		[]string{teamtalk})...)
+	if len(flags) == 0 {
+		// Flags that keep the race detector out of some packages change the binary without
+		// it too: the go command would compile everything again.
+		cmd.Env = append(os.Environ(), "GOFLAGS="+withoutGCFlags(os.Getenv("GOFLAGS")))
 	}
-	out, err := exec.Command("go", append(args, teamtalk)...).CombinedOutput()
-	if err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, statSources()
-})
+}
+
+// withoutGCFlags removes the flags of the compiler from a value of GOFLAGS.
+func withoutGCFlags(goflags string) string {
+	return strings.Join(slices.DeleteFunc(strings.Fields(goflags), func(flag string) bool {
+		return strings.HasPrefix(flag, "-gcflags=")
+	}), " ")
+}
 
 // statSources looks up every source file of the binary. The go command caches the result
 // of a test until a file changes that the test looked up, or a package that it imports.
@@ -66,12 +90,12 @@ func statSources() error {
 	return nil
 }
 
-// binaryDir is the folder of this process for the binary.
+// binaryDir is the folder of this process for the binaries.
 func binaryDir() string {
 	return filepath.Join(os.TempDir(), fmt.Sprint("teamtalk-e2e-", os.Getpid()))
 }
 
-// TestMain runs the tests and removes the binary.
+// TestMain runs the tests and removes the binaries.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	given := false
@@ -97,8 +121,27 @@ func takeProcessor(t testing.TB) {
 	t.Cleanup(func() { <-processor })
 }
 
-// program returns the path of the built program.
+// program returns the path of the binary for commands that run to their end, and for the
+// load generator. It has no race detector: a process with it uses six times the processor
+// time before it has done anything, and the suite starts hundreds of them. The tests of
+// their packages run the same code with the race detector. TEAMTALK_TEST_RACE selects the
+// race detector for these too.
 func program(t testing.TB) string {
+	t.Helper()
+	if raceEverywhere {
+		return racedProgram(t)
+	}
+	return path(t, plain)
+}
+
+// racedProgram returns the path of the binary with the race detector, if the tests have it.
+func racedProgram(t testing.TB) string {
+	t.Helper()
+	return path(t, raced)
+}
+
+// path returns the path of a binary, which the first call builds.
+func path(t testing.TB, built func() (string, error)) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("end to end: not with -short")
