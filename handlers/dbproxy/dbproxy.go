@@ -50,7 +50,6 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
-	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
@@ -100,11 +99,16 @@ type Options struct {
 	// server gave up: it is then neither acked nor delivered, and stored once more when
 	// its sender repeats it. Required.
 	Timeout time.Duration
-	// LockAttempts is the number of different wrong passwords within LockWindow that lock
-	// a login name, until the oldest of them is older than LockWindow. 0: names are
-	// never locked.
-	LockAttempts int
-	LockWindow   time.Duration
+	// The limits of wrong passwords; see lockout.Limits. LockAttempts and LockWindow are
+	// those of a name from one network, LockNetwork that of a network, LockName and
+	// LockNameWindow those of a name from all networks. LockKnown is for how long a
+	// network is known after a login.
+	LockAttempts   int
+	LockWindow     time.Duration
+	LockNetwork    int
+	LockName       int
+	LockNameWindow time.Duration
+	LockKnown      time.Duration
 	// LinkTimeout is the longest time that a message server may be silent before its link
 	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
 	// none.
@@ -166,7 +170,7 @@ func New(opt Options) *Server {
 		sync:     &sessionSync{runner: r, store: opt.Store},
 		sessions: map[*session.Link]struct{}{}, gone: make(chan struct{}, 1)}
 	s.messages.register()
-	newLogins(r, opt.Store, lockout.New(opt.LockAttempts, opt.LockWindow)).register()
+	newLogins(r, opt.Store, &opt).register()
 	newCredentials(r, opt.Store).register()
 	s.users.register()
 	newConversations(r, opt.Store, sound, &opt).register()

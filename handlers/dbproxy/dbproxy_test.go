@@ -302,6 +302,8 @@ func newServer(opt dbproxy.Options) *dbproxy.Server {
 		MaxFrame:     int(c.Link.MaxFrame), MaxAnswer: int(c.Link.MaxAnswer),
 		LockAttempts: c.DBProxy.LoginLockAttempts,
 		LockWindow:   c.DBProxy.LoginLockWindow, Timeout: patience,
+		LockNetwork: c.DBProxy.LoginLockNetwork, LockName: c.DBProxy.LoginLockName,
+		LockNameWindow: c.DBProxy.LoginLockNameWindow, LockKnown: c.DBProxy.LoginKnown,
 		LinkTimeout: patience, LinkHeartbeat: patience,
 	}))
 }

@@ -13,6 +13,7 @@ type statements struct {
 	credentials, usersNewest                                  *sql.Stmt
 	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
 	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
+	loginMarks                                                *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
 
@@ -95,6 +96,9 @@ func (st *statements) queries() []query {
 			where id > ? order by id limit ?`},
 		{&st.offlineFileState,
 			`select status from IMTransmitFile where toId = ? and fromId = ? and taskId = ?`},
+		{&st.loginMarks, `select j.key, m.value, m.at from json_each(?) j cross join LoginMark m
+			on m.kind = json_extract(j.value, '$[0]') and m.key = json_extract(j.value, '$[1]')
+			order by j.key, m.at, m.value`},
 		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " " +
 			"where m.id > " + relationKey +
 			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},

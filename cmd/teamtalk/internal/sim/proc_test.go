@@ -213,7 +213,7 @@ func (p *proc) startLogin() {
 
 func (p *proc) startDB() {
 	workers := pool.New(pool.Options{Workers: 4})
-	st := &store{db: p.w.db, proc: p, life: p.life,
+	st := &store{Memory: p.w.db.logins, db: p.w.db, proc: p, life: p.life,
 		src: p.w.source(fmt.Sprintf("%s.%d store", p.name, p.lives))}
 	db := dbproxy.New(dbproxy.Options{
 		Store: st, Tasks: &tasks{workers, p.w.sched, st.src},
@@ -221,8 +221,11 @@ func (p *proc) startDB() {
 		MaxAnswer:    int(settings.Link.MaxAnswer),
 		LockAttempts: settings.DBProxy.LoginLockAttempts,
 		LockWindow:   settings.DBProxy.LoginLockWindow,
-		Timeout:      settings.Link.CallTimeout * 4 / 5,
-		LinkTimeout:  settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat, Now: p.now,
+		LockNetwork:  settings.DBProxy.LoginLockNetwork, LockName: settings.DBProxy.LoginLockName,
+		LockNameWindow: settings.DBProxy.LoginLockNameWindow,
+		LockKnown:      settings.DBProxy.LoginKnown,
+		Timeout:        settings.Link.CallTimeout * 4 / 5,
+		LinkTimeout:    settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat, Now: p.now,
 	})
 	batches := pool.BatchOptions[*dbproxy.Pending]{Shards: 2, Failed: db.FailBatch}
 	size := (*dbproxy.Pending).Size
