@@ -325,7 +325,8 @@ var docs = map[string]string{
 		"login, and for answers that they do not read. Above it, the server closes those " +
 		"that have held memory longest.",
 	"strangers.trusted_networks": "Networks (CIDR) to which per_address and rate do not " +
-		"apply, such as that of a proxy through which all clients connect.",
+		"apply, such as that of a proxy through which all clients connect. Wrong passwords from " +
+		"such networks count as those of clients of an unknown address.",
 
 	"proxy": "Proxies in front of the ports for clients that send the header of the PROXY " +
 		"protocol, version 1 or 2, such as HAProxy with send-proxy-v2, nginx with " +
