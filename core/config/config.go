@@ -135,10 +135,11 @@ type DBProxy struct {
 	FileExpiry        time.Duration `toml:"file_expiry" default:"720h" min:"0s" max:"87600h"`
 	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h"`
 
-	LoginLockNetwork    int           `toml:"login_lock_network" default:"100" min:"0" max:"1000"`
-	LoginLockName       int           `toml:"login_lock_name" default:"100" min:"0" max:"500"`
-	LoginLockNameWindow time.Duration `toml:"login_lock_name_window" default:"24h" min:"1s" max:"720h"`
-	LoginKnown          time.Duration `toml:"login_known" default:"2160h" min:"1h" max:"17520h"`
+	LoginLockNetwork int           `toml:"login_lock_network" default:"100" min:"0" max:"1000"`
+	LoginLockName    int           `toml:"login_lock_name" default:"100" min:"0" max:"500"`
+	LoginKnown       time.Duration `toml:"login_known" default:"2160h" min:"1s" max:"17520h"`
+
+	LoginNameWindow time.Duration `toml:"login_lock_name_window" default:"24h" min:"1s" max:"240h"`
 }
 
 // MSFS is the section msfs.

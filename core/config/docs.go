@@ -175,8 +175,8 @@ var docs = map[string]string{
 		"which it has not logged in. 0: no limit.",
 	"dbproxy.login_lock_name_window": "Time for which a wrong password counts for " +
 		"login_lock_name.",
-	"dbproxy.login_known": "Time for which a network is known after a login of a user. From known " +
-		"networks, wrong passwords elsewhere do not lock the user out.",
+	"dbproxy.login_known": "Time for which a network is known after a login of a user. From " +
+		"known networks, wrong passwords elsewhere do not lock the user out.",
 
 	"msfs": "msfs: keeps small files (pictures, avatars, sounds) and serves them " +
 		"over HTTP.",

@@ -303,7 +303,7 @@ func newServer(opt dbproxy.Options) *dbproxy.Server {
 		LockAttempts: c.DBProxy.LoginLockAttempts,
 		LockWindow:   c.DBProxy.LoginLockWindow, Timeout: patience,
 		LockNetwork: c.DBProxy.LoginLockNetwork, LockName: c.DBProxy.LoginLockName,
-		LockNameWindow: c.DBProxy.LoginLockNameWindow, LockKnown: c.DBProxy.LoginKnown,
+		LockNameWindow: c.DBProxy.LoginNameWindow, LockKnown: c.DBProxy.LoginKnown,
 		LinkTimeout: patience, LinkHeartbeat: patience,
 	}))
 }

@@ -277,13 +277,6 @@ func (ls *logins) notValidated(l *login, err error) {
 	ls.answer(&l.request, validated(l.m, validateFailed, text, nil))
 }
 
-// textsLocked are the texts of log lines, by what is locked.
-var textsLocked = map[lockout.Reason]string{
-	lockout.Name:    "login name locked for a network",
-	lockout.Network: "network locked for names that have not logged in from it",
-	lockout.Spread:  "login name locked for networks from which it has not logged in",
-}
-
 // validate checks the name and password of login i of a round. account is the account of the
 // name; its ID is 0 when there is none. Neither the answer nor the work tells whether there
 // is one.
@@ -293,12 +286,12 @@ func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
 		ls.metrics.refusedLogins.WithLabelValues(string(reason)).Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
-	if reason := loginRefusal(account, m.GetPassword()); reason != "" {
+	if reason := lockout.Wrong(account, m.GetPassword()); reason != "" {
 		ls.metrics.refusedLogins.WithLabelValues(reason).Inc()
 		if locked := round.Failed(i); locked != lockout.Open {
 			ls.metrics.locks.WithLabelValues(string(locked)).Inc()
 			addr, _ := netip.AddrFromSlice(m.GetClientAddress())
-			ls.log.Warn(textsLocked[locked], "role", "dbproxy", "user", account.ID, "name",
+			ls.log.Warn(locked.Text(), "role", "dbproxy", "user", account.ID, "name",
 				m.GetUserName(), "client", addr.String())
 		}
 		return validated(m, validateWrong, textWrong, nil)
@@ -309,28 +302,6 @@ func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
 		rsp.SetCredential([]byte(im.CredentialDigest(account.Password, account.Salt)))
 	}
 	return rsp
-}
-
-// nobody is checked in place of the account of a name without one, so that this takes the
-// same time. Its password is the hash of nothing.
-var nobody = im.Account{Password: strings.Repeat("-", 32), Salt: "none"}
-
-// loginRefusal returns the reason why an account may not log in; "" when it may.
-func loginRefusal(a *im.Account, password string) string {
-	known := a.ID != 0
-	if !known {
-		a = &nobody
-	}
-	right := a.Check(password)
-	switch {
-	case !known:
-		return "unknown"
-	case !right:
-		return "password"
-	case a.Status != im.StatusOK:
-		return "status"
-	}
-	return ""
 }
 
 func validated(m *pb.IMValidateReq, code uint32, text string, info *pb.UserInfo) *pb.IMValidateRsp {

@@ -11,6 +11,14 @@ import (
 // logins is the part that keeps wrong passwords and the networks of logins.
 type logins struct{ *database }
 
+// loginQueries are the reads of logins.
+func (st *statements) loginQueries() []query {
+	return []query{{&st.loginMarks, `select j.key, m.value, m.at
+		from json_each(?) j cross join LoginMark m
+		on m.kind = json_extract(j.value, '$[0]') and m.key = json_extract(j.value, '$[1]')
+		order by j.key, m.at, m.value`}}
+}
+
 // NameKeys returns keys of names; see im.LoginStore.
 func (s *logins) NameKeys(_ context.Context, names []string) ([]string, error) {
 	keys := make([]string, len(names))
@@ -123,7 +131,12 @@ func (w *writer) boundLoginMarks(puts []im.NewLoginMark) error {
 		return nil
 	}
 	w.loginMarks = failureSlack
+	return w.dropFailuresBeyond(maxFailures)
+}
+
+// dropFailuresBeyond removes all but most failures: those that expire first.
+func (w *writer) dropFailuresBeyond(most int) error {
 	return w.exec("delete from LoginMark where (kind, key, value) in (select kind, key, value "+
 		"from LoginMark where kind <> ?1 order by until desc limit -1 offset ?2)",
-		im.NetworksOfUser, maxFailures)
+		im.NetworksOfUser, most)
 }

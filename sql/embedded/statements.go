@@ -68,7 +68,7 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
 }
 
 func (st *statements) queries() []query {
-	return append(st.groupStatements.queries(), []query{
+	return append(append(st.groupStatements.queries(), st.loginQueries()...), []query{
 		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser " +
 			"where nameKey = ?"},
 		{&st.users, "select " + userColumns + " from IMUser where id in (select value " +
@@ -96,9 +96,6 @@ func (st *statements) queries() []query {
 			where id > ? order by id limit ?`},
 		{&st.offlineFileState,
 			`select status from IMTransmitFile where toId = ? and fromId = ? and taskId = ?`},
-		{&st.loginMarks, `select j.key, m.value, m.at from json_each(?) j cross join LoginMark m
-			on m.kind = json_extract(j.value, '$[0]') and m.key = json_extract(j.value, '$[1]')
-			order by j.key, m.at, m.value`},
 		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " " +
 			"where m.id > " + relationKey +
 			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},

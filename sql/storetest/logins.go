@@ -23,8 +23,8 @@ var loginTests = []test{
 
 // nameKeys compares keys of names with the names that AccountsByName finds.
 func nameKeys(f *fixture) {
-	spellings := []string{"Ann Lee", "ann lee", "ANN LEE ", "ann lee  ", "Zoë", "ZOË", "zoë ", "Zoe",
-		"张三", "张三 ", "ÅSA", "åsa", "Å", "å", "ΣΊΣΥΦΟΣ", "σίσυφος", "ann\tlee", " ann lee"}
+	spellings := []string{"Ann Lee", "ann lee", "ANN LEE ", "ann lee  ", "Zoë", "ZOË", "zoë ",
+		"Zoe", "张三", "张三 ", "ÅSA", "åsa", "Å", "å", "ΣΊΣΥΦΟΣ", "σίσυφος", "ann\tlee", " ann lee"}
 	for _, users := range [][]string{nil, {"Ann Lee", "Zoë", "张三", "ÅSA", "Σίσυφοσ"}} {
 		for _, name := range users {
 			a := account(0)
@@ -121,7 +121,8 @@ func marksExpire(f *fixture) {
 	f.putMark(nameMarks, "a", at-3600)
 	f.putMark(nameMarks, "b", at-3599)
 	f.putMark(nameMarks, "a", at)
-	f.wantMarks(nameMarks, im.LoginMark{Value: "b", At: at - 3599}, im.LoginMark{Value: "a", At: at})
+	f.wantMarks(nameMarks, im.LoginMark{Value: "b", At: at - 3599},
+		im.LoginMark{Value: "a", At: at})
 }
 
 func marksBounded(f *fixture) {
@@ -161,11 +162,12 @@ func marksDropped(f *fixture) {
 func invalidMarks(f *fixture) {
 	good := im.NewLoginMark{LoginMarkKey: nameMarks, LoginMark: im.LoginMark{Value: "a",
 		At: f.now()}, Keep: time.Hour}
+	long := strings.Repeat("v", im.MaxLoginMark+1)
 	for what, spoil := range map[string]func(m *im.NewLoginMark){
 		"no key":       func(m *im.NewLoginMark) { m.Key = "" },
 		"long key":     func(m *im.NewLoginMark) { m.Key = strings.Repeat("k", 65) },
 		"unknown kind": func(m *im.NewLoginMark) { m.Kind = 0 },
-		"long value":   func(m *im.NewLoginMark) { m.Value = strings.Repeat("v", im.MaxLoginMark+1) },
+		"long value":   func(m *im.NewLoginMark) { m.Value = long },
 		"no time":      func(m *im.NewLoginMark) { m.Keep = time.Millisecond },
 	} {
 		bad := good

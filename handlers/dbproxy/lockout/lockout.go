@@ -37,6 +37,19 @@ const (
 	Spread  Reason = "locked_from_others" // wrong passwords for the name from all networks
 )
 
+// Text returns a log line that says what is locked.
+func (r Reason) Text() string {
+	switch r {
+	case Name:
+		return "login name locked for a network"
+	case Network:
+		return "network locked for names that have not logged in from it"
+	case Spread:
+		return "login name locked for networks from which it has not logged in"
+	}
+	return "open"
+}
+
 // Limits are how many different wrong passwords lock, and for how long a wrong password
 // counts.
 type Limits struct {

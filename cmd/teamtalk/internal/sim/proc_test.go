@@ -222,7 +222,7 @@ func (p *proc) startDB() {
 		LockAttempts: settings.DBProxy.LoginLockAttempts,
 		LockWindow:   settings.DBProxy.LoginLockWindow,
 		LockNetwork:  settings.DBProxy.LoginLockNetwork, LockName: settings.DBProxy.LoginLockName,
-		LockNameWindow: settings.DBProxy.LoginLockNameWindow,
+		LockNameWindow: settings.DBProxy.LoginNameWindow,
 		LockKnown:      settings.DBProxy.LoginKnown,
 		Timeout:        settings.Link.CallTimeout * 4 / 5,
 		LinkTimeout:    settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat, Now: p.now,

@@ -67,7 +67,8 @@ func newWorld(seed uint64) *world {
 		stored: map[string][]uint32{}, last: map[string]uint32{}, seen: map[string]bool{}}
 	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{},
 		apart: map[[2]string]bool{}}
-	w.db = &database{logins: lockout.NewMemory(), sched: w.sched, convs: map[uint64]*conv{}, names: map[string]*im.Message{},
+	w.db = &database{logins: lockout.NewMemory(), sched: w.sched, convs: map[uint64]*conv{},
+		names: map[string]*im.Message{},
 		runs: map[string]int{}, committed: w.committed, groups: newGroups(),
 		unread: map[[2]uint32]int{}}
 	for _, name := range []string{"db1", "db2", "route", "login", "msg1", "msg2"} {

@@ -52,7 +52,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		MaxFrame: linkFrame(s.cfg), MaxAnswer: int(s.cfg.Link.MaxAnswer),
 		LockAttempts: cfg.LoginLockAttempts, LockWindow: cfg.LoginLockWindow,
 		LockNetwork: cfg.LoginLockNetwork, LockName: cfg.LoginLockName,
-		LockNameWindow: cfg.LoginLockNameWindow, LockKnown: cfg.LoginKnown,
+		LockNameWindow: cfg.LoginNameWindow, LockKnown: cfg.LoginKnown,
 		Timeout:     s.cfg.Link.CallTimeout * 4 / 5, // ends before message servers give up
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,
