@@ -69,7 +69,7 @@ func newWorld(seed uint64) *world {
 		apart: map[[2]string]bool{}}
 	w.db = &database{logins: lockout.NewMemory(), sched: w.sched, convs: map[uint64]*conv{},
 		names: map[string]*im.Message{},
-		runs: map[string]int{}, committed: w.committed, groups: newGroups(),
+		runs:  map[string]int{}, committed: w.committed, groups: newGroups(),
 		unread: map[[2]uint32]int{}}
 	for _, name := range []string{"db1", "db2", "route", "login", "msg1", "msg2"} {
 		p := &proc{w: w, name: name}
