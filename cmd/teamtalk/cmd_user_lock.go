@@ -12,17 +12,11 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/cmd/teamtalk/internal/cli"
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/handlers/dbproxy/lockout"
 )
-
-// lockLimits returns the limits of wrong passwords that the settings hold.
-func lockLimits(cfg *config.DBProxy) lockout.Limits {
-	return lockout.Limits{Attempts: cfg.LoginLockAttempts, Window: cfg.LoginLockWindow,
-		NetworkAttempts: cfg.LoginLockNetwork, NameAttempts: cfg.LoginLockName,
-		NameWindow: cfg.LoginNameWindow, Known: cfg.LoginKnown}
-}
 
 // newUserShowCommand returns the command "user show".
 func newUserShowCommand() *cobra.Command {
@@ -41,8 +35,8 @@ limits from the settings dbproxy.login_…: name the file of the servers with --
 				if err != nil {
 					return err
 				}
-				limits := lockLimits(&cfg.DBProxy)
-				state, err := lockout.Inspect(ctx, s, limits, s.Now(), a.Name, a.ID)
+				state, err := lockout.Inspect(ctx, s, system.LoginLimits(&cfg.DBProxy), s.Now(),
+					a.Name, a.ID)
 				if err != nil {
 					return err
 				}

@@ -50,6 +50,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
@@ -99,16 +100,8 @@ type Options struct {
 	// server gave up: it is then neither acked nor delivered, and stored once more when
 	// its sender repeats it. Required.
 	Timeout time.Duration
-	// The limits of wrong passwords; see lockout.Limits. LockAttempts and LockWindow are
-	// those of a name from one network, LockNetwork that of a network, LockName and
-	// LockNameWindow those of a name from all networks. LockKnown is for how long a
-	// network is known after a login.
-	LockAttempts   int
-	LockWindow     time.Duration
-	LockNetwork    int
-	LockName       int
-	LockNameWindow time.Duration
-	LockKnown      time.Duration
+	// Lock says how many wrong passwords lock a name or a network.
+	Lock lockout.Limits
 	// LinkTimeout is the longest time that a message server may be silent before its link
 	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
 	// none.

@@ -3,7 +3,6 @@ package dbproxy
 import (
 	"context"
 	"hash/maphash"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -57,10 +56,7 @@ type accounts interface {
 }
 
 func newLogins(r *runner, store im.Store, opt *Options) *logins {
-	limits := lockout.Limits{Attempts: opt.LockAttempts, Window: opt.LockWindow,
-		NetworkAttempts: opt.LockNetwork, NameAttempts: opt.LockName,
-		NameWindow: opt.LockNameWindow, Known: opt.LockKnown}
-	guard := lockout.New(lockout.Options{Limits: limits, Store: store,
+	guard := lockout.New(lockout.Options{Limits: opt.Lock, Store: store,
 		StoreNow: func() time.Time { return store.Now() },
 		Now:      opt.Now, Log: opt.Log, Failed: r.metrics.countsUnavailable.Inc})
 	return &logins{runner: r, store: store, guard: guard, seed: maphash.MakeSeed()}
@@ -244,9 +240,7 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 func attemptsOf(open []*login, accounts []im.Account) []lockout.Attempt {
 	attempts := make([]lockout.Attempt, len(open))
 	for i, l := range open {
-		addr, _ := netip.AddrFromSlice(l.m.GetClientAddress()) // without one it is unknown
-		attempts[i] = lockout.Attempt{Name: l.m.GetUserName(), User: accounts[i].ID,
-			Addr: addr, Password: l.m.GetPassword()}
+		attempts[i] = lockout.AttemptOf(l.m, accounts[i].ID)
 	}
 	return attempts
 }
@@ -290,9 +284,8 @@ func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
 		ls.metrics.refusedLogins.WithLabelValues(reason).Inc()
 		if locked := round.Failed(i); locked != lockout.Open {
 			ls.metrics.locks.WithLabelValues(string(locked)).Inc()
-			addr, _ := netip.AddrFromSlice(m.GetClientAddress())
 			ls.log.Warn(locked.Text(), "role", "dbproxy", "user", account.ID, "name",
-				m.GetUserName(), "client", addr.String())
+				m.GetUserName(), "client", lockout.ClientAddr(m))
 		}
 		return validated(m, validateWrong, textWrong, nil)
 	}

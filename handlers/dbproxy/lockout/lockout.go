@@ -24,6 +24,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
+	"teamtalk/proto/pb"
 )
 
 // Reason says why a login is refused without a look at its password.
@@ -114,6 +115,18 @@ type Attempt struct {
 	User     uint32     // the user with that name; 0: none
 	Addr     netip.Addr // of the client; the zero value: unknown
 	Password string     // as the client sent it
+}
+
+// AttemptOf returns the attempt of a request. user is the user with its name; 0: none.
+func AttemptOf(m *pb.IMValidateReq, user uint32) Attempt {
+	return Attempt{Name: m.GetUserName(), User: user, Addr: ClientAddr(m),
+		Password: m.GetPassword()}
+}
+
+// ClientAddr returns the address of the client of a request; the zero value: it is unknown.
+func ClientAddr(m *pb.IMValidateReq) netip.Addr {
+	addr, _ := netip.AddrFromSlice(m.GetClientAddress())
+	return addr
 }
 
 // Round is a number of logins that are checked together, in order.
