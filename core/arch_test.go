@@ -66,6 +66,7 @@ var owners = []struct {
 	{"golang.org/x/oauth2", []string{"core/notify"}, nil},
 	{"golang.org/x/sys", everywhere, nil},
 	{"golang.org/x/term", []string{"bench", "cmd"}, nil},
+	{"golang.org/x/text", []string{"core/im"}, nil},
 	{"golang.org/x/time", []string{"core/client", "handlers/httpapi"}, nil},
 	{"google.golang.org/protobuf", everywhere, nil},
 	{"modernc.org", []string{"sql", "cmd"}, []string{"pool"}},

@@ -29,8 +29,8 @@ on the store: they notice a change within a minute. A user is given by name or i
 		Annotations: cli.HoldsCommands,
 	}
 	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
-	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserSetCommand(),
-		newUserPasswdCommand(),
+	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserShowCommand(),
+		newUserSetCommand(), newUserPasswdCommand(), newUserUnlockCommand(),
 		newUserStatusCommand("disable", im.StatusDeparted, "Refuse the logins of a user",
 			`Refuse the logins of a user, and remove the user from the contact lists of others. The
 user's messages remain. Clients that are logged in are disconnected within seconds.`),

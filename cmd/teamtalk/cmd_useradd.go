@@ -27,7 +27,7 @@ type addFlags struct {
 	count, first int
 	format       string
 
-	dryRun, skipExisting bool
+	dryRun, skipExisting, reserved bool
 }
 
 // newUserAddCommand returns the command "user add".
@@ -72,6 +72,8 @@ The domain is the name in pinyin, by which clients search. It is the name by def
 	flags.BoolVar(&f.dryRun, "dry-run", false, "check everything, add nothing")
 	flags.BoolVar(&f.skipExisting, "skip-existing", false,
 		"with --csv and --count: skip users that exist already")
+	flags.BoolVar(&f.reserved, "reserved", false,
+		"allow names and nicks that others take for official, such as admin")
 	return cmd
 }
 
@@ -134,6 +136,9 @@ func (f *addFlags) addOne(name string) error {
 	if err := u.Complete(); err != nil {
 		return &cli.UsageError{Cmd: f.cmd, Err: err}
 	}
+	if f.refuses(&u) {
+		return cli.Usagef(f.cmd, "%s", reservedText(&u))
+	}
 	return withStore(f.cmd, false, func(ctx context.Context, cfg *config.Config, s im.Store) error {
 		out := f.cmd.OutOrStdout()
 		_, err := s.AccountByName(ctx, name)
@@ -155,6 +160,17 @@ func (f *addFlags) addOne(name string) error {
 		tellPassword(out, u.Password, generated)
 		return nil
 	})
+}
+
+// refuses reports whether the name or nick of a user is reserved, without --reserved.
+func (f *addFlags) refuses(u *admin.NewUser) bool {
+	return !f.reserved && (im.ReservedName(u.Name) || im.ReservedName(u.Nick))
+}
+
+// reservedText says that the name or nick of a user is reserved.
+func reservedText(u *admin.NewUser) string {
+	return fmt.Sprintf("others take the name %q or the nick %q for official: to add the user "+
+		"nevertheless, use --reserved", u.Name, u.Nick)
 }
 
 // addFile adds the users of a file.
@@ -221,6 +237,8 @@ func (f *addFlags) leaveOut(ctx context.Context, s im.UserStore,
 	var bad admin.Problems
 	for _, u := range users {
 		switch {
+		case u.Line > 0 && f.refuses(&u):
+			bad.Add(u.Line, "%s", reservedText(&u))
 		case !taken[admin.FoldName(u.Name)]:
 			left = append(left, u)
 		case f.skipExisting:

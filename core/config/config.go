@@ -134,6 +134,12 @@ type DBProxy struct {
 	LoginLockAttempts int           `toml:"login_lock_attempts" default:"10" min:"0" max:"1000"`
 	FileExpiry        time.Duration `toml:"file_expiry" default:"720h" min:"0s" max:"87600h"`
 	LoginLockWindow   time.Duration `toml:"login_lock_window" default:"30m" min:"1s" max:"24h"`
+
+	LoginLockNetwork int           `toml:"login_lock_network" default:"100" min:"0" max:"1000"`
+	LoginLockName    int           `toml:"login_lock_name" default:"100" min:"0" max:"500"`
+	LoginKnown       time.Duration `toml:"login_known" default:"2160h" min:"1s" max:"17520h"`
+
+	LoginNameWindow time.Duration `toml:"login_lock_name_window" default:"24h" min:"1s" max:"240h"`
 }
 
 // MSFS is the section msfs.

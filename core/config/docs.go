@@ -158,14 +158,27 @@ var docs = map[string]string{
 		"the sounds are kept in a folder in data_dir, which serves one dbproxy process.",
 	"dbproxy.history_limit": "Maximum number of messages in the answer to one history " +
 		"request.",
-	"dbproxy.login_lock_attempts": "Number of different wrong passwords within login_lock_window " +
-		"that locks a login name. 0: names are never locked.",
+	"dbproxy.login_lock_attempts": "Number of different wrong passwords for a name from one " +
+		"network, within login_lock_window, that locks the name for that network. A network is " +
+		"an IPv4 network of 24 bits or an IPv6 network of 64 bits. Clients of message servers " +
+		"that tell no address, such as C++ ones, count as one network. 0: names are never locked.",
 	"dbproxy.file_expiry": "Time for which a file that is not fetched stays on its " +
 		"receiver's list. file.keep_waiting is the time for which the file server keeps the " +
 		"file. A file server that compares (file.compare) lists a file again while it keeps it. " +
 		"0s: no limit.",
-	"dbproxy.login_lock_window": "Time for which a wrong password counts. A locked name stays " +
-		"locked for this long.",
+	"dbproxy.login_lock_window": "Time for which a wrong password counts. A locked name or " +
+		"network stays locked for this long.",
+	"dbproxy.login_lock_network": "Number of different wrong passwords from one network for " +
+		"names that have not logged in from it, within login_lock_window. It locks such names " +
+		"for that network, and those of others keep working. Raise it where more people " +
+		"than that mistype a password on their first day behind one router. 0: no limit.",
+	"dbproxy.login_lock_name": "Number of different wrong passwords for a name from all " +
+		"networks together, within login_lock_name_window. It locks the name for networks from " +
+		"which it has not logged in. 0: no limit.",
+	"dbproxy.login_lock_name_window": "Time for which a wrong password counts for " +
+		"login_lock_name.",
+	"dbproxy.login_known": "Time for which a network is known after a login of a user. From " +
+		"known networks, wrong passwords elsewhere do not lock the user out.",
 
 	"msfs": "msfs: keeps small files (pictures, avatars, sounds) and serves them " +
 		"over HTTP.",
@@ -314,7 +327,8 @@ var docs = map[string]string{
 		"login, and for answers that they do not read. Above it, the server closes those " +
 		"that have held memory longest.",
 	"strangers.trusted_networks": "Networks (CIDR) to which per_address and rate do not " +
-		"apply, such as that of a proxy through which all clients connect.",
+		"apply, such as that of a proxy through which all clients connect. Wrong passwords from " +
+		"such networks count as those of clients of an unknown address.",
 
 	"proxy": "Proxies in front of the ports for clients that send the header of the PROXY " +
 		"protocol, version 1 or 2, such as HAProxy with send-proxy-v2, nginx with " +

@@ -19,6 +19,7 @@ type Store interface {
 	GroupStore
 	PushStore
 	FileStore
+	LoginStore
 
 	// Now returns the store's time, with which it stamps rows: as Updated of users,
 	// departments, groups and conversations, and as LastChat. It is not the clock of one

@@ -100,11 +100,8 @@ type Options struct {
 	// server gave up: it is then neither acked nor delivered, and stored once more when
 	// its sender repeats it. Required.
 	Timeout time.Duration
-	// LockAttempts is the number of different wrong passwords within LockWindow that lock
-	// a login name, until the oldest of them is older than LockWindow. 0: names are
-	// never locked.
-	LockAttempts int
-	LockWindow   time.Duration
+	// Lock says how many wrong passwords lock a name or a network.
+	Lock lockout.Limits
 	// LinkTimeout is the longest time that a message server may be silent before its link
 	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
 	// none.
@@ -166,7 +163,7 @@ func New(opt Options) *Server {
 		sync:     &sessionSync{runner: r, store: opt.Store},
 		sessions: map[*session.Link]struct{}{}, gone: make(chan struct{}, 1)}
 	s.messages.register()
-	newLogins(r, opt.Store, lockout.New(opt.LockAttempts, opt.LockWindow)).register()
+	newLogins(r, opt.Store, &opt).register()
 	newCredentials(r, opt.Store).register()
 	s.users.register()
 	newConversations(r, opt.Store, sound, &opt).register()

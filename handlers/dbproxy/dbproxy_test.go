@@ -20,6 +20,7 @@ import (
 	"teamtalk/core/pdu"
 	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/pool"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/embedded"
@@ -294,14 +295,16 @@ func ask[P pb.Message](p *peer, seq uint16, req pb.Message) P {
 const patience = 10 * time.Minute
 
 // newServer returns a server with the defaults of the settings where opt has no value, and long
-// limits of time. With LockAttempts -1 it never locks a name.
+// limits of time. With a negative Lock.Attempts it never locks a name.
 func newServer(opt dbproxy.Options) *dbproxy.Server {
 	c := config.Default()
 	return dbproxy.New(opttest.Fill(opt, dbproxy.Options{
 		HistoryLimit: c.DBProxy.HistoryLimit,
 		MaxFrame:     int(c.Link.MaxFrame), MaxAnswer: int(c.Link.MaxAnswer),
-		LockAttempts: c.DBProxy.LoginLockAttempts,
-		LockWindow:   c.DBProxy.LoginLockWindow, Timeout: patience,
-		LinkTimeout: patience, LinkHeartbeat: patience,
+		Lock: lockout.Limits{Attempts: c.DBProxy.LoginLockAttempts,
+			Window: c.DBProxy.LoginLockWindow, NetworkAttempts: c.DBProxy.LoginLockNetwork,
+			NameAttempts: c.DBProxy.LoginLockName, NameWindow: c.DBProxy.LoginNameWindow,
+			Known: c.DBProxy.LoginKnown},
+		Timeout: patience, LinkTimeout: patience, LinkHeartbeat: patience,
 	}))
 }

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -44,7 +45,7 @@ const maxName = 4 * im.MaxName
 type logins struct {
 	*runner
 	store  accounts
-	lock   *lockout.Lockout
+	guard  *lockout.Guard
 	seed   maphash.Seed
 	shards [loginShards]loginShard
 }
@@ -54,15 +55,19 @@ type accounts interface {
 	AccountsByName(ctx context.Context, names []string) ([]im.Account, error)
 }
 
-func newLogins(r *runner, store accounts, lock *lockout.Lockout) *logins {
-	return &logins{runner: r, store: store, lock: lock, seed: maphash.MakeSeed()}
+func newLogins(r *runner, store im.Store, opt *Options) *logins {
+	guard := lockout.New(lockout.Options{Limits: opt.Lock, Store: store,
+		StoreNow: func() time.Time { return store.Now() },
+		Now:      opt.Now, Log: opt.Log, Failed: r.metrics.countsUnavailable.Inc})
+	return &logins{runner: r, store: store, guard: guard, seed: maphash.MakeSeed()}
 }
 
 func (ls *logins) register() { router.Handle(ls.router, router.Public, ls.handleValidate) }
 
-// nameKey returns the same key for all spellings of a name.
+// nameKey returns the same key for nearly all spellings of a name. im.LoginStore.NameKeys
+// tells all of them.
 func (ls *logins) nameKey(name string) uint64 {
-	return maphash.String(ls.seed, strings.ToLower(name))
+	return maphash.String(ls.seed, strings.ToLower(strings.TrimRight(name, " ")))
 }
 
 // login is one login that is not answered yet.
@@ -210,16 +215,34 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 		return
 	}
 	accounts, err := ls.store.AccountsByName(ctx, names)
+	var round *lockout.Round
+	if err == nil {
+		round, err = ls.guard.Begin(ctx, attemptsOf(open, accounts))
+	}
 	if err != nil {
 		ls.logFailure(&open[0].request, err)
-	}
-	for i, l := range open {
-		if err != nil {
+		for _, l := range open {
 			ls.notValidated(l, err)
-			continue
 		}
-		ls.answer(&l.request, ls.validate(l.m, &accounts[i]))
+		return
 	}
+	answers := make([]*pb.IMValidateRsp, len(open))
+	for i, l := range open {
+		answers[i] = ls.validate(round, i, l.m, &accounts[i])
+	}
+	round.End(ctx)
+	for i, l := range open {
+		ls.answer(&l.request, answers[i])
+	}
+}
+
+// attemptsOf returns the logins in the form in which they are counted.
+func attemptsOf(open []*login, accounts []im.Account) []lockout.Attempt {
+	attempts := make([]lockout.Attempt, len(open))
+	for i, l := range open {
+		attempts[i] = lockout.AttemptOf(l.m, accounts[i].ID)
+	}
+	return attempts
 }
 
 // notValidated ends a login that could not be checked. It answers only a message server
@@ -248,48 +271,30 @@ func (ls *logins) notValidated(l *login, err error) {
 	ls.answer(&l.request, validated(l.m, validateFailed, text, nil))
 }
 
-// validate checks a name and password. account is the account of the name; its ID is 0
-// when there is none.
-func (ls *logins) validate(m *pb.IMValidateReq, account *im.Account) *pb.IMValidateRsp {
-	name := lockout.Name{Name: strings.ToLower(m.GetUserName())}
-	known := account.ID != 0
-	if known {
-		// The database matches more spellings of a name than ToLower.
-		name = lockout.Name{ID: account.ID}
-	}
-	now := ls.now()
-	if ls.lock.Locked(name, now) {
-		ls.metrics.refusedLogins.WithLabelValues("locked").Inc()
+// validate checks the name and password of login i of a round. account is the account of the
+// name; its ID is 0 when there is none. Neither the answer nor the work tells whether there
+// is one.
+func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
+	account *im.Account) *pb.IMValidateRsp {
+	if reason := round.Locked(i); reason != lockout.Open {
+		ls.metrics.refusedLogins.WithLabelValues(string(reason)).Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
-	if reason := loginRefusal(known, account, m.GetPassword()); reason != "" {
+	if reason := lockout.Wrong(account, m.GetPassword()); reason != "" {
 		ls.metrics.refusedLogins.WithLabelValues(reason).Inc()
-		if ls.lock.Fail(name, m.GetPassword(), now) {
-			ls.metrics.locks.Inc()
-			ls.log.Warn("login name locked", "role", "dbproxy", "user", account.ID, "name",
-				m.GetUserName())
+		if locked := round.Failed(i); locked != lockout.Open {
+			ls.metrics.locks.WithLabelValues(string(locked)).Inc()
+			ls.log.Warn(locked.Text(), "role", "dbproxy", "user", account.ID, "name",
+				m.GetUserName(), "client", lockout.ClientAddr(m))
 		}
 		return validated(m, validateWrong, textWrong, nil)
 	}
-	ls.lock.Clear(name)
+	round.Passed(i)
 	rsp := validated(m, validateOK, textOK, directory.UserInfo(&account.User))
 	if m.GetTellFailure() {
 		rsp.SetCredential([]byte(im.CredentialDigest(account.Password, account.Salt)))
 	}
 	return rsp
-}
-
-// loginRefusal returns the reason why an account may not log in; "" when it may.
-func loginRefusal(known bool, a *im.Account, password string) string {
-	switch {
-	case !known:
-		return "unknown"
-	case !a.Check(password):
-		return "password"
-	case a.Status != im.StatusOK:
-		return "status"
-	}
-	return ""
 }
 
 func validated(m *pb.IMValidateReq, code uint32, text string, info *pb.UserInfo) *pb.IMValidateRsp {

@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/handlers/dbproxy"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
 
@@ -79,7 +80,7 @@ func (p *peer) login(t *testing.T, name, password string) uint32 {
 }
 
 func TestLoginNeverLocks(t *testing.T) {
-	h := open(t, options{db: dbproxy.Options{LockAttempts: -1}})
+	h := open(t, options{db: dbproxy.Options{Lock: lockout.Limits{Attempts: -1}}})
 	p := h.dial()
 	for i := range 30 {
 		ask[*pb.IMValidateRsp](p, 1, validateReq("u00001", fmt.Sprint("guess ", i)))

@@ -9,10 +9,13 @@ type metrics struct {
 	duplicate     prometheus.Counter
 	failed        prometheus.Counter
 	refusedLogins *prometheus.CounterVec
-	locks         prometheus.Counter
-	unsent        prometheus.Counter
-	inParts       prometheus.Counter
-	withdrawn     prometheus.Gauge
+	locks         *prometheus.CounterVec
+	// countsUnavailable counts the failures of the store to keep the counts of wrong
+	// passwords.
+	countsUnavailable prometheus.Counter
+	unsent            prometheus.Counter
+	inParts           prometheus.Counter
+	withdrawn         prometheus.Gauge
 
 	syncs       *prometheus.CounterVec
 	syncSeconds prometheus.Histogram
@@ -45,9 +48,16 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 		failures: vec("failures_total", "Requests that failed, by command and kind of error.",
 			"cmd", "kind"),
 		refusedLogins: vec("logins_refused_total",
-			"Logins refused, by reason: unknown, password, status, locked.", "reason"),
-		locks: counter("login_locks_total",
-			"Login names locked after too many different wrong passwords."),
+			"Logins refused, by reason: unknown, password, status, locked (wrong passwords for "+
+				"the name from this network), network_locked (wrong passwords from the "+
+				"network), locked_from_others (wrong passwords for the name from all "+
+				"networks).", "reason"),
+		locks: vec("login_locks_total",
+			"Locks after too many different wrong passwords, by reason as in "+
+				"logins_refused_total: locked, network_locked, locked_from_others.", "reason"),
+		countsUnavailable: counter("login_counts_unavailable_total",
+			"Failures of the store to keep the counts of wrong passwords. The next 5 s they "+
+				"are kept in this process only."),
 		unsent: counter("unsent_total", "Answers dropped because the link had ended or was full."),
 		inParts: counter("answers_in_parts_total",
 			"Answers longer than link.max_frame, which were sent in parts."),
@@ -62,7 +72,7 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.syncs, m.syncSeconds, m.synced, m.seconds, m.failures, messages,
-			m.refusedLogins, m.locks, m.unsent, m.inParts, m.withdrawn,
+			m.refusedLogins, m.locks, m.countsUnavailable, m.unsent, m.inParts, m.withdrawn,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "requests_open",
 				Help: "Requests accepted and not answered."},
 				func() float64 { return float64(open()) }))

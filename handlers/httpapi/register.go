@@ -162,6 +162,10 @@ func (s *Server) check(q *registerRequest, a *registerResult) error {
 	case !loginName.MatchString(q.Name):
 		return a.not("user_name", codeBad,
 			"user_name has 2 to 32 letters, digits, dots, dashes or underscores")
+	case im.ReservedName(q.Name):
+		return a.not("user_name", codeDenied, "user_name is reserved")
+	case im.ReservedName(q.Nick):
+		return a.not("nick_name", codeDenied, "nick_name is reserved")
 	case utf8.RuneCountInString(q.Password) < minPassword:
 		return a.not("password", codeBad, fmt.Sprintf("password has at least %d characters",
 			minPassword))

@@ -146,7 +146,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 	h.transfer = transfer.New(transfer.Options{Client: transferOf, Online: h.online,
 		Queries: h.passing, Others: h.peers, Now: opt.Now, Log: h.log, LinkLog: opt.Log,
 		Registerer: opt.Registerer})
-	h.admission, err = admission.New(admission.Options{Policy: opt.Policy,
+	h.admission, err = admission.New(admission.Options{Policy: opt.Policy, Proxies: opt.Proxies,
 		PCTimeout: opt.PCTimeout, MobileTimeout: opt.MobileTimeout,
 		Client: admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
 		Audience: h.presence, Conversations: h.conversation,

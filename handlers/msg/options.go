@@ -9,6 +9,7 @@ import (
 	"teamtalk/core/audit"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
+	"teamtalk/core/origin"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
 	"teamtalk/handlers/msg/presence"
@@ -47,6 +48,9 @@ const (
 // Options sets up a Server. The fields hold the values of settings; core/config has their
 // defaults. The peers are set with Connect.
 type Options struct {
+	// Proxies are networks of proxies, whose addresses are not those of clients. db_proxy
+	// is not told them.
+	Proxies origin.Networks
 	// MaxConns is announced to login servers as the most clients held.
 	MaxConns int
 	// HostName is announced to login servers.

@@ -224,15 +224,16 @@ func (b0 IMStopReceivePacket_builder) Build() *IMStopReceivePacket {
 
 // cmd: 0x0703
 type IMValidateReq struct {
-	state                  protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_UserName    *string                `protobuf:"bytes,1,req,name=user_name,json=userName"`
-	xxx_hidden_Password    *string                `protobuf:"bytes,2,req,name=password"`
-	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
-	xxx_hidden_TellFailure bool                   `protobuf:"varint,100,opt,name=tell_failure,json=tellFailure"`
-	XXX_raceDetectHookData protoimpl.RaceDetectHookData
-	XXX_presence           [1]uint32
-	unknownFields          protoimpl.UnknownFields
-	sizeCache              protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_UserName      *string                `protobuf:"bytes,1,req,name=user_name,json=userName"`
+	xxx_hidden_Password      *string                `protobuf:"bytes,2,req,name=password"`
+	xxx_hidden_AttachData    []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_TellFailure   bool                   `protobuf:"varint,100,opt,name=tell_failure,json=tellFailure"`
+	xxx_hidden_ClientAddress []byte                 `protobuf:"bytes,101,opt,name=client_address,json=clientAddress"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *IMValidateReq) Reset() {
@@ -294,14 +295,21 @@ func (x *IMValidateReq) GetTellFailure() bool {
 	return false
 }
 
+func (x *IMValidateReq) GetClientAddress() []byte {
+	if x != nil {
+		return x.xxx_hidden_ClientAddress
+	}
+	return nil
+}
+
 func (x *IMValidateReq) SetUserName(v string) {
 	x.xxx_hidden_UserName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
 }
 
 func (x *IMValidateReq) SetPassword(v string) {
 	x.xxx_hidden_Password = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
 }
 
 func (x *IMValidateReq) SetAttachData(v []byte) {
@@ -309,12 +317,20 @@ func (x *IMValidateReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
 }
 
 func (x *IMValidateReq) SetTellFailure(v bool) {
 	x.xxx_hidden_TellFailure = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMValidateReq) SetClientAddress(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_ClientAddress = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *IMValidateReq) HasUserName() bool {
@@ -345,6 +361,13 @@ func (x *IMValidateReq) HasTellFailure() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *IMValidateReq) HasClientAddress() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *IMValidateReq) ClearUserName() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserName = nil
@@ -365,6 +388,11 @@ func (x *IMValidateReq) ClearTellFailure() {
 	x.xxx_hidden_TellFailure = false
 }
 
+func (x *IMValidateReq) ClearClientAddress() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_ClientAddress = nil
+}
+
 type IMValidateReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -375,6 +403,9 @@ type IMValidateReq_builder struct {
 	// checked). Without this field, db_proxy does not answer a login that it could not
 	// check.
 	TellFailure *bool
+	// Extension: the client's IP address, 4 or 16 bytes, by which wrong passwords are counted.
+	// It is missing when the server knows only the address of a proxy.
+	ClientAddress []byte
 }
 
 func (b0 IMValidateReq_builder) Build() *IMValidateReq {
@@ -382,20 +413,24 @@ func (b0 IMValidateReq_builder) Build() *IMValidateReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_UserName = b.UserName
 	}
 	if b.Password != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
 		x.xxx_hidden_Password = b.Password
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.TellFailure != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
 		x.xxx_hidden_TellFailure = *b.TellFailure
+	}
+	if b.ClientAddress != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_ClientAddress = b.ClientAddress
 	}
 	return m0
 }
@@ -4727,13 +4762,14 @@ const file_server_proto_rawDesc = "" +
 	"\x06result\x18\x01 \x02(\rR\x06result\x12\x1d\n" +
 	"\n" +
 	"may_return\x18d \x01(\bR\tmayReturn\x12\x1a\n" +
-	"\breturned\x18e \x01(\bR\breturned\"\x8c\x01\n" +
+	"\breturned\x18e \x01(\bR\breturned\"\xb3\x01\n" +
 	"\rIMValidateReq\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1a\n" +
 	"\bpassword\x18\x02 \x02(\tR\bpassword\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12!\n" +
-	"\ftell_failure\x18d \x01(\bR\vtellFailure\"\xe4\x01\n" +
+	"\ftell_failure\x18d \x01(\bR\vtellFailure\x12%\n" +
+	"\x0eclient_address\x18e \x01(\fR\rclientAddress\"\xe4\x01\n" +
 	"\rIMValidateRsp\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1f\n" +
 	"\vresult_code\x18\x02 \x02(\rR\n" +

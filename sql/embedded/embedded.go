@@ -68,6 +68,7 @@ type Store struct {
 	*groups
 	*files
 	*push
+	*logins
 }
 
 // Open opens the store in o.Dir, creates it when the directory has none, and brings its
@@ -104,5 +105,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		groups:    &groups{db},
 		files:     &files{db},
 		push:      &push{db},
+		logins:    &logins{db},
 	}, nil
 }

@@ -13,6 +13,7 @@ type statements struct {
 	credentials, usersNewest                                  *sql.Stmt
 	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
 	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
+	loginMarks                                                *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
 
@@ -67,7 +68,7 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
 }
 
 func (st *statements) queries() []query {
-	return append(st.groupStatements.queries(), []query{
+	return append(append(st.groupStatements.queries(), st.loginQueries()...), []query{
 		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser " +
 			"where nameKey = ?"},
 		{&st.users, "select " + userColumns + " from IMUser where id in (select value " +

@@ -33,6 +33,7 @@ type writer struct {
 	// members of groups; other users are read each time
 	members *lru.Cache[memberKey, struct{}]
 
+	loginMarks     int    // how many may be put before they are counted
 	oldestClientID uint32 // time of the oldest ClientMessage, or earlier; 0: unknown
 
 	statements []*sql.Stmt // all statements, for close

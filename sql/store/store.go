@@ -12,7 +12,7 @@
 //
 // Each subject has a package, and this one builds the parts: redisconn and database connect;
 // conversation, members and outbox carry what messages need; messages, history, unread,
-// sessions, groups, directory, files and push have the methods of im.Store.
+// sessions, groups, directory, files, push and logins have the methods of im.Store.
 package store
 
 import (
@@ -33,6 +33,7 @@ import (
 	"teamtalk/sql/store/files"
 	"teamtalk/sql/store/groups"
 	"teamtalk/sql/store/history"
+	"teamtalk/sql/store/logins"
 	"teamtalk/sql/store/members"
 	"teamtalk/sql/store/messages"
 	"teamtalk/sql/store/outbox"
@@ -105,6 +106,7 @@ type Store struct {
 	*groupsPart
 	*filesPart
 	*pushPart
+	*loginsPart
 
 	o             Options
 	db            *database.DB
@@ -133,6 +135,7 @@ type (
 	groupsPart    = groups.Groups
 	filesPart     = files.Files
 	pushPart      = push.Push
+	loginsPart    = logins.Logins
 )
 
 var _ im.Store = (*Store)(nil)
@@ -183,7 +186,7 @@ func newStore(db *database.DB, o Options) (*Store, error) {
 	s := &Store{o: o, db: db, ids: conversation.NewIDs(db), members: members.New(db,
 		o.GroupMembers),
 		outbox: outbox.New(db), marks: unread.NewMarks(db), filesPart: files.New(db),
-		pushPart: push.New(db)}
+		pushPart: push.New(db), loginsPart: logins.New(db)}
 	if s.recipients, err = directory.NewRecipients(db, o.Users); err != nil {
 		return nil, err
 	}

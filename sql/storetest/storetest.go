@@ -107,6 +107,7 @@ func Run(t *testing.T, f Factory) {
 		{"group sessions", groupSessionTests},
 		{"clocks", clockTests},
 		{"push", pushTests},
+		{"logins", loginTests},
 		{"files", fileTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"teamtalk/core/audit"
 	"teamtalk/core/obs"
+	"teamtalk/core/origin"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -84,9 +85,12 @@ type Conversations interface {
 	End(s *session.Client)
 }
 
-// Options sets up a Handler. All fields but Audit and Registerer must be set.
+// Options sets up a Handler. All fields but Proxies, Audit and Registerer must be set.
 type Options struct {
 	Policy Policy
+	// Proxies are networks of proxies, whose addresses are not those of clients. It may be
+	// empty.
+	Proxies origin.Networks
 	// PCTimeout and MobileTimeout close clients that sent nothing for so long.
 	PCTimeout, MobileTimeout time.Duration
 

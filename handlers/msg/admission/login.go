@@ -53,6 +53,9 @@ func (h *Handler) checkLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) {
 	req.SetUserName(m.GetUserName())
 	req.SetPassword(m.GetPassword())
 	req.SetTellFailure(true)
+	if addr := s.RemoteAddr().Addr(); !h.opt.Proxies.Contains(addr) {
+		req.SetClientAddress(addr.Unmap().AsSlice())
+	}
 	key := maphash.String(keySeed, m.GetUserName())
 	h.users.Call(s.Loop(), key, seq, req, func(rsp pb.Message, err error) {
 		h.checked(s, key, seq, m, rsp, err)

@@ -13,6 +13,7 @@ import (
 	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/handlers/login"
 	"teamtalk/handlers/msg"
 	"teamtalk/handlers/route"
@@ -214,16 +215,18 @@ func (p *proc) startLogin() {
 
 func (p *proc) startDB() {
 	workers := pool.New(pool.Options{Workers: 4})
-	st := &store{db: p.w.db, proc: p, life: p.life,
+	st := &store{Memory: p.w.db.logins, db: p.w.db, proc: p, life: p.life,
 		src: p.w.source(fmt.Sprintf("%s.%d store", p.name, p.lives))}
+	c := &settings.DBProxy
 	db := dbproxy.New(dbproxy.Options{
 		Store: st, Tasks: &tasks{workers, p.w.sched, st.src},
-		HistoryLimit: settings.DBProxy.HistoryLimit, MaxFrame: int(settings.Link.MaxFrame),
-		MaxAnswer:    int(settings.Link.MaxAnswer),
-		LockAttempts: settings.DBProxy.LoginLockAttempts,
-		LockWindow:   settings.DBProxy.LoginLockWindow,
-		Timeout:      settings.Link.CallTimeout * 4 / 5,
-		LinkTimeout:  settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat, Now: p.now,
+		HistoryLimit: c.HistoryLimit, MaxFrame: int(settings.Link.MaxFrame),
+		MaxAnswer: int(settings.Link.MaxAnswer),
+		Lock: lockout.Limits{Attempts: c.LoginLockAttempts, Window: c.LoginLockWindow,
+			NetworkAttempts: c.LoginLockNetwork, NameAttempts: c.LoginLockName,
+			NameWindow: c.LoginNameWindow, Known: c.LoginKnown},
+		Timeout:     settings.Link.CallTimeout * 4 / 5,
+		LinkTimeout: settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat, Now: p.now,
 	})
 	batches := pool.BatchOptions[*dbproxy.Pending]{Shards: 2, Failed: db.FailBatch}
 	size := (*dbproxy.Pending).Size

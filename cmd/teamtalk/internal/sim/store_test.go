@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/pool"
 )
 
@@ -34,6 +35,8 @@ type database struct {
 
 	mu   sync.Mutex
 	runs map[string]int // calls so far, by name
+
+	logins *lockout.Memory
 }
 
 // conv is a conversation.
@@ -71,14 +74,18 @@ var (
 	errDoubt = im.WithKind(im.Unavailable, "store", im.ErrInDoubt)
 )
 
+// missing has the methods that store does not have. They panic.
+type missing struct{ im.Store }
+
 // store is the database as one db_proxy process sees it. Methods that are missing here
 // panic: no client of the simulation leads to them.
 type store struct {
-	im.Store
-	db   *database
-	proc *proc
-	life *life
-	src  *source
+	missing
+	*lockout.Memory // what all db_proxies know of logins
+	db              *database
+	proc            *proc
+	life            *life
+	src             *source
 }
 
 // do has run called by the scheduler some time later, and returns later still. It returns
@@ -323,6 +330,9 @@ func (st *store) AccountsByName(_ context.Context, names []string) ([]im.Account
 	}
 	return list, nil
 }
+
+// Now returns the time of the database.
+func (st *store) Now() time.Time { return time.Now() }
 
 // CredentialsChangedSince returns none.
 func (st *store) CredentialsChangedSince(context.Context, uint32, uint32, int) (

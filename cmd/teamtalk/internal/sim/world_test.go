@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/handlers/dbproxy/lockout"
 )
 
 // users is the number of users. Each has a PC, and some have a phone.
@@ -67,8 +68,9 @@ func newWorld(seed uint64) *world {
 		stored: map[string][]uint32{}, last: map[string]uint32{}, seen: map[string]bool{}}
 	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{},
 		apart: map[[2]string]bool{}}
-	w.db = &database{sched: w.sched, convs: map[uint64]*conv{}, names: map[string]*im.Message{},
-		runs: map[string]int{}, committed: w.committed, groups: newGroups(),
+	w.db = &database{logins: lockout.NewMemory(), sched: w.sched, convs: map[uint64]*conv{},
+		names: map[string]*im.Message{},
+		runs:  map[string]int{}, committed: w.committed, groups: newGroups(),
 		unread: map[[2]uint32]int{}}
 	for _, name := range []string{"db1", "db2", "route", "login", "msg1", "msg2"} {
 		p := &proc{w: w, name: name}

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"runtime"
 
+	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy"
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/pool"
 )
 
@@ -50,7 +52,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
 		MaxFrame: linkFrame(s.cfg), MaxAnswer: int(s.cfg.Link.MaxAnswer),
-		LockAttempts: cfg.LoginLockAttempts, LockWindow: cfg.LoginLockWindow,
+		Lock:        LoginLimits(cfg),
 		Timeout:     s.cfg.Link.CallTimeout * 4 / 5, // ends before message servers give up
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,
@@ -70,6 +72,13 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	}
 	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: db})
+}
+
+// LoginLimits returns the limits of wrong passwords that the settings hold.
+func LoginLimits(cfg *config.DBProxy) lockout.Limits {
+	return lockout.Limits{Attempts: cfg.LoginLockAttempts, Window: cfg.LoginLockWindow,
+		NetworkAttempts: cfg.LoginLockNetwork, NameAttempts: cfg.LoginLockName,
+		NameWindow: cfg.LoginNameWindow, Known: cfg.LoginKnown}
 }
 
 // batches returns how many batches of messages are stored at the same time, and their

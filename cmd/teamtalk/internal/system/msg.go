@@ -68,7 +68,7 @@ func (s *system) msgOptions() msg.Options {
 	cfg := &s.cfg.Msg
 	host, _ := os.Hostname()
 	return msg.Options{
-		MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
+		Proxies: s.trusted, MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
 		Presence: msg.Presence(cfg.Presence), PresenceWindow: cfg.PresenceWindow,
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/cli"
+	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/core/config"
+	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/lockout"
+)
+
+// newUserShowCommand returns the command "user show".
+func newUserShowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a user, and whether wrong passwords lock the name",
+		Long: `Show a user, and whether wrong passwords lock the name. A row for each
+network shows its wrong passwords, and the day of its last good login. The command reads the
+limits from the settings dbproxy.login_…: name the file of the servers with --config.`,
+		Example: "  teamtalk user show alice --config teamtalk.toml",
+		Args:    cli.OneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd, true, func(ctx context.Context, cfg *config.Config,
+				s im.Store) error {
+				a, err := admin.FindUser(ctx, s, args[0])
+				if err != nil {
+					return err
+				}
+				state, err := lockout.Inspect(ctx, s, system.LoginLimits(&cfg.DBProxy), s.Now(),
+					a.Name, a.ID)
+				if err != nil {
+					return err
+				}
+				return showUser(cmd.OutOrStdout(), &a.User, &state)
+			})
+		},
+	}
+}
+
+// showUser writes a user and the state of its name.
+func showUser(out io.Writer, u *im.User, s *lockout.State) error {
+	rows := [][]string{{"id", strconv.FormatUint(uint64(u.ID), 10)}, {"name", u.Name},
+		{"nick", u.Nick}, {"status", admin.StatusName(u.Status)}, {"email", u.Email},
+		{"phone", u.Phone}, {"logins", "allowed from new networks"}}
+	if !s.LockedUntil.IsZero() {
+		rows[len(rows)-1][1] = fmt.Sprintf("locked for new networks until %s: %d wrong passwords",
+			clockTime(s.LockedUntil), s.Spread)
+	}
+	if err := cli.WriteTable(out, rows); err != nil || len(s.Networks) == 0 {
+		return err
+	}
+	rows = [][]string{{"NETWORK", "WRONG PASSWORDS", "LOCKED UNTIL", "LAST LOGIN"}}
+	for _, n := range s.Networks {
+		row := []string{n.Network, strconv.Itoa(n.Failed), "-", "-"}
+		if n.Network == "" {
+			row[0] = "(address unknown)"
+		}
+		if !n.LockedUntil.IsZero() {
+			row[2] = clockTime(n.LockedUntil)
+		}
+		if !n.Login.IsZero() {
+			row[3] = n.Login.Format(time.DateOnly)
+		}
+		rows = append(rows, row)
+	}
+	fmt.Fprintln(out)
+	return cli.WriteTable(out, rows)
+}
+
+// clockTime returns a time for people.
+func clockTime(t time.Time) string { return t.Format("2006-01-02 15:04:05 -07:00") }
+
+// newUserUnlockCommand returns the command "user unlock".
+func newUserUnlockCommand() *cobra.Command {
+	var network string
+	cmd := &cobra.Command{
+		Use:   "unlock {NAME | --network ADDRESS}",
+		Short: "Forget the wrong passwords for a name, or from a network",
+		Long: `Forget the wrong passwords for a name, or with --network those from the network of an
+address. Logins are allowed at once. Wrong passwords that follow are counted anew.`,
+		Example: `  teamtalk user unlock alice --config teamtalk.toml
+  teamtalk user unlock --network 203.0.113.7`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			byNetwork := cmd.Flags().Changed("network")
+			if len(args) > 1 || byNetwork == (len(args) == 1) {
+				return cli.Usagef(cmd, "want one of NAME and --network")
+			}
+			var addr netip.Addr
+			if byNetwork {
+				var err error
+				if addr, err = netip.ParseAddr(network); err != nil {
+					return cli.Usagef(cmd, "--network %q is no address", network)
+				}
+			}
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
+				if byNetwork {
+					return unlockNetwork(ctx, cmd.OutOrStdout(), s, addr)
+				}
+				return unlockName(ctx, cmd.OutOrStdout(), s, args[0])
+			})
+		},
+	}
+	cmd.Flags().StringVar(&network, "network", "", "an address of the network")
+	return cmd
+}
+
+// unlockName unlocks the name of a user, given by name or id.
+func unlockName(ctx context.Context, out io.Writer, s im.Store, name string) error {
+	a, err := admin.FindUser(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	if err := lockout.Unlock(ctx, s, a.Name); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s is unlocked\n", cli.Printable(a.Name))
+	return err
+}
+
+// unlockNetwork unlocks the network of an address.
+func unlockNetwork(ctx context.Context, out io.Writer, s im.Store, addr netip.Addr) error {
+	network, err := lockout.UnlockNetwork(ctx, s, addr)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%s is unlocked\n", network)
+	return err
+}
