@@ -38,6 +38,7 @@ type loopState struct {
 	conversation conversation.Loop
 	admission    admission.Loop
 	presence     presence.Loop
+	passing      passing.Loop
 	checked      time.Time // the last time that Tick did what it does once a second
 }
 
@@ -45,4 +46,5 @@ func stateOf(l *session.Loop) *loopState { return l.Data.(*loopState) }
 
 func conversationLoop(l *session.Loop) *conversation.Loop { return &stateOf(l).conversation }
 func admissionLoop(l *session.Loop) *admission.Loop       { return &stateOf(l).admission }
+func passingLoop(l *session.Loop) *passing.Loop           { return &stateOf(l).passing }
 func presenceLoop(l *session.Loop) *presence.Loop         { return &stateOf(l).presence }

@@ -121,7 +121,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
 	}
-	h.passing = passing.New(passing.Options{Client: passingOf, Online: h.online, Others: h.peers,
+	h.passing = passing.New(passing.Options{Client: passingOf, Loop: passingLoop,
+		Online: h.online, Others: h.peers,
 		Reads: reads{h}, Profiles: h.presence, SoundTooLong: soundTooLong,
 		Slow:       func(s *session.Client) { h.admission.Slow(s) },
 		AndroidCut: m.androidCut, QueriesFailed: m.queriesFailed,
@@ -164,7 +165,7 @@ func (h *Server) writes(s *session.Client) bool { return conversationOf(s).Write
 type reads struct{ h *Server }
 
 // FlushReads passes on the read acks of s that wait. Loop only.
-func (r reads) FlushReads(s *session.Client) { r.h.conversation.Reads.FlushReads(s) }
+func (r reads) FlushReads(s *session.Client) int { return r.h.conversation.Reads.FlushReads(s) }
 
 // Connect sets the peers. It must be called before the first client connects. Frames of
 // route servers wait for it. db stores and returns messages. dbFirst checks logins and
@@ -205,6 +206,7 @@ func (h *Server) allLoops() []*session.Loop {
 func (h *Server) Tick(l *session.Loop, now time.Time) {
 	h.conversation.Tick(l, now)
 	h.admission.Tick(l, now)
+	h.passing.Tick(l, now)
 	if st := stateOf(l); now.Sub(st.checked) >= time.Second {
 		st.checked = now
 		h.marks.Note(now)

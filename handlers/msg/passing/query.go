@@ -1,6 +1,8 @@
 package passing
 
 import (
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/router"
@@ -50,7 +52,9 @@ func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	query[pb.IMPushShieldReq, pb.IMPushShieldRsp](h, r, first)
 	query[pb.IMQueryPushShieldReq, pb.IMQueryPushShieldRsp](h, r, first)
 
-	router.Handle(r, router.LoggedIn, h.handleUsersStat)
+	// A field of a list takes at most 6 bytes for each user.
+	router.Handle(r, router.LoggedIn, h.handleUsersStat,
+		router.MaxBody[*pb.IMUsersStatReq](6*maxStats+64))
 	router.Handle(r, router.LoggedIn, h.handleGroupCreate)
 	router.Handle(r, router.LoggedIn, h.handleDeviceToken)
 	router.Handle(r, router.LoggedIn, h.handleRemoveSession)
@@ -68,40 +72,54 @@ func Ask[R any, PR interface {
 	pb.Attachment
 }](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR),
 	over func()) error {
-	if err := h.Begin(s); err != nil {
-		return err
-	}
 	m.SetUserId(s.User)
 	m.ClearAttachData()
-	peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
-		h.Done(s)
-		if over != nil {
-			over()
-		}
-		answer, err := link.Answer[PR](rsp, err)
-		if err != nil {
-			h.failed(s, seq, m.Command(), err)
-			return
-		}
-		answer.ClearAttachData()
-		then(answer)
+	return h.Enter(s, costOf(m), func() {
+		peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
+			if over != nil {
+				over()
+			}
+			defer h.Done(s) // after the answer, which is sent before those of later requests
+			answer, err := link.Answer[PR](rsp, err)
+			if err != nil {
+				h.failed(s, seq, m.Command(), err)
+				return
+			}
+			answer.ClearAttachData()
+			then(answer)
+		})
 	})
-	return nil
+}
+
+// costOf returns what a request costs its connection.
+func costOf(m request) float64 {
+	switch m := m.(type) {
+	case *pb.IMUsersStatReq:
+		return queryCost + statCost*float64(len(m.GetUserIdList()))
+	case *pb.IMGroupShieldReq, *pb.IMPushShieldReq, *pb.IMGroupCreateReq, *pb.IMDeviceTokenReq,
+		*pb.IMRemoveSessionReq, *pb.IMChangeSignInfoReq, *pb.IMChangeAvatarReq:
+		return changeCost
+	}
+	return queryCost
 }
 
 // pass asks another server for the client of s and forwards the answer, which must be of
 // kind want. Like Ask, it makes up no answer.
 func (h *Handler) pass(s *session.Client, seq uint16, peer Peer, m request,
 	want pb.Command) error {
-	if err := h.Begin(s); err != nil {
-		return err
-	}
 	m.SetUserId(s.User)
 	m.ClearAttachData()
-	callEncoded(peer, s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
-		h.passed(s, seq, m.Command(), want, rsp, err)
-	})
-	return nil
+	var again func()
+	send := func() {
+		callEncoded(peer, s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
+			h.passed(s, seq, m.Command(), want, rsp, err, again)
+		})
+	}
+	again = func() {
+		m = proto.Clone(m.(proto.Message)).(request) // the other server may read the first one
+		send()
+	}
+	return h.Enter(s, costOf(m), send)
 }
 
 // callEncoded asks peer for an answer that is only forwarded.
@@ -114,15 +132,25 @@ func callEncoded(peer Peer, l *session.Loop, key uint64, seq uint16, req pb.Atta
 	peer.Call(l, key, seq, req, done)
 }
 
-// passed ends a query that Begin counted, with the answer or without. Loop only.
+// passed ends a query, with the answer or without. again asks again for an answer that the
+// client has no room for now. Loop only.
 func (h *Handler) passed(s *session.Client, seq uint16, cmd, want pb.Command, rsp pb.Message,
-	err error) {
-	h.Done(s)
+	err error, again func()) {
 	answer, ok := rsp.(pb.Attachment)
 	if err == nil && (!ok || answer.Command() != want) {
 		err = im.Errorf(im.Malformed, "another answer than %s", want)
 	}
+	if err == nil && !s.IsClosed() {
+		if _, ok := fits(s, answer); !ok {
+			h.askAgain(s, again)
+			return
+		}
+	}
+	defer h.Done(s)
 	if err == nil {
+		if e, ok := rsp.(*pb.Encoded); ok {
+			h.opt.Client(s).budget.Spend(float64(len(e.Shared())) * byteCost)
+		}
 		answer.ClearAttachData()
 		err = h.reply(s, seq, answer)
 	}
