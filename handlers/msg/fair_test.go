@@ -80,7 +80,8 @@ func TestFewRequestsOfAFlooderAreAhead(t *testing.T) {
 		// Texts and read acks have rates of their own. A query passes on the acks that wait.
 		if queries-before != maxAsked || float64(texts) > w.h.opt.RateBurst ||
 			reads > readBurst+maxHeldReads {
-			t.Errorf("%d queries, %d texts and %d read acks are ahead", queries-before, texts, reads)
+			t.Errorf("%d queries, %d texts and %d read acks are ahead",
+				queries-before, texts, reads)
 		}
 		victim := w.connect(0)
 		victim.send(1, loginReq(2, win))

@@ -45,7 +45,7 @@ func newFloods(reg prometheus.Registerer) *floods {
 	f := &floods{closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_msg_floods_total",
 		Help: "Connections closed because of too many frames without effect, by the last: ack, " +
-			"heartbeat, kick, login, read_ack, time, or refused (dropped or refused for any reason)."},
+			"heartbeat, kick, login, read_ack, time, or refused (for any reason)."},
 		[]string{"last"})}
 	if reg != nil {
 		reg.MustRegister(f.closed)

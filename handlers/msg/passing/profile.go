@@ -35,7 +35,8 @@ func (p *profileRates) take(user uint32, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.users == nil {
-		p.users, _ = simplelru.NewLRU[uint32, *rate.Bucket](maxProfiles, nil) // the size is positive
+		// An error means that the size is not positive.
+		p.users, _ = simplelru.NewLRU[uint32, *rate.Bucket](maxProfiles, nil)
 	}
 	b, ok := p.users.Get(user)
 	if !ok {
