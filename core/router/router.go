@@ -65,7 +65,7 @@ type Router[S Session] struct {
 	routes  [pages][]*route[S] // by service id, then by the low byte of the command
 	metrics metrics
 	often   obs.Often // bounds the log under overload
-	refused func(s S)
+	refused func(s S, cmd pb.Command, length int)
 	maxBody int
 }
 
@@ -91,10 +91,12 @@ func New[S Session](opt Options) *Router[S] {
 }
 
 // OnRefused sets a function that is called, after the answer, for each frame or message
-// that is dropped or refused because of its sender: the command is unknown or needs a
-// login, the body is malformed or too long, or the handler returned an error of kind
-// im.Invalid, im.Denied, im.NotFound or im.Malformed.
-func (r *Router[S]) OnRefused(f func(s S)) { r.refused = f }
+// that is dropped or refused because of its sender, with the length of the frame's body:
+// the command is unknown or needs a login, the body is malformed or too long, or the
+// handler returned an error of kind im.Invalid, im.Denied, im.NotFound or im.Malformed.
+func (r *Router[S]) OnRefused(f func(s S, cmd pb.Command, length int)) {
+	r.refused = f
+}
 
 // Handle sets h as the handler for the command of M. A handler checks the message, acts
 // on it and replies with seq. It must not wait. When it returns an error, the router logs
@@ -204,22 +206,22 @@ func (r *Router[S]) Table() []Entry {
 
 // Frame dispatches an encoded frame, see session.ClientHandler.
 func (r *Router[S]) Frame(s S, h pdu.Header, body []byte) {
-	rt := r.admit(s, h.Command)
+	rt := r.admit(s, h.Command, len(body))
 	if rt == nil {
 		return
 	}
 	rt.count.Inc()
 	if rt.max > 0 && len(body) > rt.max {
-		r.done(s, h.Command, h.Seq, &longError{len(body), rt.max})
+		r.done(s, h.Command, h.Seq, len(body), &longError{len(body), rt.max})
 		return
 	}
-	r.done(s, h.Command, h.Seq, rt.frame(s, h.Seq, body))
+	r.done(s, h.Command, h.Seq, len(body), rt.frame(s, h.Seq, body))
 }
 
 // Message dispatches a decoded message, see session.LinkHandler. It decodes a pb.Encoded
 // first.
 func (r *Router[S]) Message(s S, seq uint16, m pb.Message) {
-	rt := r.admit(s, m.Command())
+	rt := r.admit(s, m.Command(), 0)
 	if rt == nil {
 		return
 	}
@@ -229,35 +231,35 @@ func (r *Router[S]) Message(s S, seq uint16, m pb.Message) {
 		if err == nil {
 			err = rt.frame(s, seq, body)
 		}
-		r.done(s, m.Command(), seq, err)
+		r.done(s, m.Command(), seq, 0, err)
 		return
 	}
-	r.done(s, m.Command(), seq, rt.typed(s, seq, m))
+	r.done(s, m.Command(), seq, 0, rt.typed(s, seq, m))
 }
 
 // admit returns the route of cmd, nil when the frame is dropped.
-func (r *Router[S]) admit(s S, cmd pb.Command) *route[S] {
+func (r *Router[S]) admit(s S, cmd pb.Command, length int) *route[S] {
 	rt := r.find(cmd)
 	if rt == nil {
 		r.metrics.unknown.Inc()
 		r.log.Debug("unknown command ignored", "role", r.role, "conn", s.ID(), "cmd", uint16(cmd))
-		r.blame(s)
+		r.blame(s, cmd, length)
 		return nil
 	}
 	if rt.access == LoggedIn && !s.LoggedIn() {
 		r.metrics.unauthenticated.Inc()
 		r.log.Debug("command before login ignored",
 			"role", r.role, "conn", s.ID(), "cmd", cmd.String())
-		r.blame(s)
+		r.blame(s, cmd, length)
 		return nil
 	}
 	return rt
 }
 
 // blame reports a refused frame to OnRefused.
-func (r *Router[S]) blame(s S) {
+func (r *Router[S]) blame(s S, cmd pb.Command, length int) {
 	if r.refused != nil {
-		r.refused(s)
+		r.refused(s, cmd, length)
 	}
 }
 
@@ -280,7 +282,7 @@ const (
 	tooLong    = "too_long"
 )
 
-func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, err error) {
+func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, length int, err error) {
 	if err == nil {
 		s.Malformed(true)
 		return
@@ -303,7 +305,7 @@ func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, err error) {
 	level := slog.LevelDebug // a client's mistake needs no attention
 	switch kind {
 	case im.Invalid, im.Denied, im.NotFound, im.Malformed:
-		r.blame(s)
+		r.blame(s, cmd, length)
 	case im.Internal:
 		level = slog.LevelError
 	case im.Unavailable, im.Busy:

@@ -443,7 +443,7 @@ func TestLongBodyIsRefusedUndecoded(t *testing.T) {
 	Handle(r, Public, timeReq, MaxBody[*pb.IMClientTimeReq](5))
 	Handle(r, Public, Ignore[*pb.MsgData, *session.Client], MaxBody[*pb.MsgData](0))
 	refused := 0
-	r.OnRefused(func(*session.Client) { refused++ })
+	r.OnRefused(func(*session.Client, pb.Command, int) { refused++ })
 	c := connect(r)
 	garbage := bytes.Repeat([]byte{0xff}, 6)
 	for range 5 {

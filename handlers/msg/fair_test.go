@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
@@ -70,7 +71,7 @@ func TestFewRequestsOfAFlooderAreAhead(t *testing.T) {
 		w.route.hold = true
 		before, _, _ := w.ahead()
 		seq := uint16(0)
-		for i := range uint32(1000) {
+		for i := range uint32(100) {
 			for _, m := range everything(i) {
 				seq++
 				flooder.send(seq, m)
@@ -128,13 +129,13 @@ func TestSlowClientGetsPagesInTurn(t *testing.T) {
 				MsgIdBegin: proto.Uint32(0), MsgCnt: proto.Uint32(100)}.Build())
 		}
 		var got []received
-		for range 4 * 200 { // pieces of 128 KiB
+		for n := 0; len(got) < 4 && n < 4*200; n++ { // pieces of 128 KiB
 			if d.isClosed() {
 				t.Fatalf("closed after %d pages", len(got))
 			}
 			got = append(got, d.got()...)
 			d.buffered.Store(0) // the client reads
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(session.TickInterval)
 			synctest.Wait()
 		}
 		if len(got) != 4 {
