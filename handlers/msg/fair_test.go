@@ -1,6 +1,7 @@
 package msg
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"testing"
@@ -105,29 +106,7 @@ func TestFewRequestsOfAFlooderAreAhead(t *testing.T) {
 // reads slowly gets them one after another.
 func TestSlowClientGetsPagesInTurn(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
-		d := w.user(0, 1, win)
-		sound := make([]byte, im.MaxAudio)
-		w.db.also = func(req pb.Message) (pb.Message, error) {
-			m, ok := req.(*pb.IMGetMsgListReq)
-			if !ok {
-				return nil, nil
-			}
-			var list []*pb.MsgInfo
-			for i := range uint32(10 << 20 / im.MaxAudio) {
-				list = append(list, pb.MsgInfo_builder{MsgId: proto.Uint32(i + 1),
-					FromSessionId: proto.Uint32(2), CreateTime: proto.Uint32(1),
-					MsgType: pb.MsgType_MSG_TYPE_SINGLE_AUDIO.Enum(), MsgData: sound}.Build())
-			}
-			return pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(1),
-				SessionType: inSingle.Enum(), SessionId: proto.Uint32(m.GetSessionId()),
-				MsgIdBegin: proto.Uint32(0), MsgList: list}.Build(), nil
-		}
-		d.stuck.Store(true)
-		for seq := range uint16(4) {
-			d.send(seq+1, pb.IMGetMsgListReq_builder{UserId: proto.Uint32(1),
-				SessionType: inSingle.Enum(), SessionId: proto.Uint32(2),
-				MsgIdBegin: proto.Uint32(0), MsgCnt: proto.Uint32(100)}.Build())
-		}
+		d := w.asksForPages()
 		var got []received
 		for n := 0; len(got) < 4 && n < 4*200; n++ { // pieces of 128 KiB
 			if d.isClosed() {
@@ -148,6 +127,48 @@ func TestSlowClientGetsPagesInTurn(t *testing.T) {
 		}
 		if n := w.counted("queries_repeated_total"); n == 0 {
 			t.Error("the answers fit at once: the test is void")
+		}
+	})
+}
+
+// asksForPages returns a client that has asked for four pages of 10 MiB of sounds, and has
+// not read yet.
+func (w *world) asksForPages() *device {
+	d := w.user(0, 1, win)
+	sound := make([]byte, im.MaxAudio)
+	w.db.also = func(req pb.Message) (pb.Message, error) {
+		m, ok := req.(*pb.IMGetMsgListReq)
+		if !ok {
+			return nil, nil
+		}
+		var list []*pb.MsgInfo
+		for i := range uint32(10 << 20 / im.MaxAudio) {
+			list = append(list, pb.MsgInfo_builder{MsgId: proto.Uint32(i + 1),
+				FromSessionId: proto.Uint32(2), CreateTime: proto.Uint32(1),
+				MsgType: pb.MsgType_MSG_TYPE_SINGLE_AUDIO.Enum(), MsgData: sound}.Build())
+		}
+		return pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(1),
+			SessionType: inSingle.Enum(), SessionId: proto.Uint32(m.GetSessionId()),
+			MsgIdBegin: proto.Uint32(0), MsgList: list}.Build(), nil
+	}
+	d.stuck.Store(true)
+	for seq := range uint16(4) {
+		d.send(seq+1, pb.IMGetMsgListReq_builder{UserId: proto.Uint32(1),
+			SessionType: inSingle.Enum(), SessionId: proto.Uint32(2),
+			MsgIdBegin: proto.Uint32(0), MsgCnt: proto.Uint32(100)}.Build())
+	}
+	return d
+}
+
+// TestDrainDoesNotWaitForAReader: requests that wait until their client has read do not
+// keep the server from stopping.
+func TestDrainDoesNotWaitForAReader(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		w.asksForPages()
+		ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+		defer cancel()
+		if err := w.drains(ctx)(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -119,8 +119,11 @@ type Client struct {
 	p2p     rate.Bucket
 }
 
-// Waiting returns the number of queries that wait for their answers.
+// Waiting returns the number of queries that wait for their answers, or for their turn.
 func (c *Client) Waiting() int32 { return c.queries }
+
+// InFlight returns the number of those that another server has.
+func (c *Client) InFlight() int32 { return c.asked }
 
 // failed counts and logs a query that got no answer. The client asks again, unless the answer
 // is too long: it would never have one, and is disconnected instead. Its next login waits,
