@@ -32,3 +32,19 @@ func TestBucketGivesBurstThenRate(t *testing.T) {
 		t.Errorf("%d tokens after an hour, want 5", n)
 	}
 }
+
+// TestSeveralTokens: tokens are taken all or none, and a debt is paid first.
+func TestSeveralTokens(t *testing.T) {
+	var b Bucket
+	now := time.UnixMilli(1_000_000)
+	if !b.TakeN(now, 3, 2, 5) || b.TakeN(now, 3, 2, 5) || !b.TakeN(now, 2, 2, 5) {
+		t.Error("of 5 tokens, 3 and 2 can be taken, and not 3 twice")
+	}
+	b.Spend(4)
+	if b.Take(now.Add(2*time.Second), 2, 5) {
+		t.Error("a token before the debt of 4 is paid")
+	}
+	if !b.Take(now.Add(3*time.Second), 2, 5) {
+		t.Error("no token once the debt is paid")
+	}
+}

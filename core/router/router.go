@@ -6,6 +6,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -49,6 +50,10 @@ type Options struct {
 	Role       string // name of the role in logs and metrics
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
+	// MaxBody is the length, in bytes, of the longest body of a frame whose command has
+	// no bound of its own, see MaxBody. 0: any length. Messages that are not frames have
+	// any length.
+	MaxBody int
 }
 
 // Router is the command table of a role for sessions of type S: *session.Client or
@@ -60,6 +65,8 @@ type Router[S Session] struct {
 	routes  [pages][]*route[S] // by service id, then by the low byte of the command
 	metrics metrics
 	often   obs.Often // bounds the log under overload
+	refused func(s S, cmd pb.Command, length int)
+	maxBody int
 }
 
 // pages is the number of services, plus one because they are numbered from 1.
@@ -70,6 +77,7 @@ type route[S Session] struct {
 	access Access
 	frame  func(s S, seq uint16, body []byte) error
 	typed  func(s S, seq uint16, m pb.Message) error
+	max    int // length of the longest body; 0: any
 	count  prometheus.Counter
 }
 
@@ -78,7 +86,16 @@ func New[S Session](opt Options) *Router[S] {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Router[S]{role: opt.Role, log: opt.Log, metrics: newMetrics(opt.Registerer, opt.Role)}
+	return &Router[S]{role: opt.Role, log: opt.Log, maxBody: opt.MaxBody,
+		metrics: newMetrics(opt.Registerer, opt.Role)}
+}
+
+// OnRefused sets a function that is called, after the answer, for each frame or message
+// that is dropped or refused because of its sender, with the length of the frame's body:
+// the command is unknown or needs a login, the body is malformed or too long, or the
+// handler returned an error of kind im.Invalid, im.Denied, im.NotFound or im.Malformed.
+func (r *Router[S]) OnRefused(f func(s S, cmd pb.Command, length int)) {
+	r.refused = f
 }
 
 // Handle sets h as the handler for the command of M. A handler checks the message, acts
@@ -92,7 +109,7 @@ func Handle[S Session, M any, P interface {
 	pb.Message
 }](r *Router[S], access Access, h func(s S, seq uint16, m P) error, opts ...Option[P]) {
 	cmd := P(new(M)).Command()
-	var o options[P]
+	o := options[P]{maxBody: r.maxBody}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -118,6 +135,7 @@ func Handle[S Session, M any, P interface {
 		typed: func(s S, seq uint16, m pb.Message) error {
 			return call(s, seq, m.(P))
 		},
+		max:   o.maxBody,
 		count: r.metrics.frames.WithLabelValues(cmd.String()),
 	})
 }
@@ -127,6 +145,7 @@ func Ignore[P pb.Message, S Session](S, uint16, P) error { return nil }
 
 type options[P pb.Message] struct {
 	refusal func(m P, k im.Kind) pb.Message
+	maxBody int
 }
 
 // Option changes the way in which one command is handled.
@@ -137,6 +156,13 @@ type Option[P pb.Message] func(*options[P])
 // that continues the request answers those.
 func OnError[P pb.Message](answer func(m P, k im.Kind) pb.Message) Option[P] {
 	return func(o *options[P]) { o.refusal = answer }
+}
+
+// MaxBody sets the length, in bytes, of the longest body of a frame with this command. 0
+// means any length. A frame with a longer body is refused before its lists are decoded, and
+// not answered.
+func MaxBody[P pb.Message](n int) Option[P] {
+	return func(o *options[P]) { o.maxBody = n }
 }
 
 func (r *Router[S]) add(rt *route[S]) {
@@ -180,18 +206,22 @@ func (r *Router[S]) Table() []Entry {
 
 // Frame dispatches an encoded frame, see session.ClientHandler.
 func (r *Router[S]) Frame(s S, h pdu.Header, body []byte) {
-	rt := r.admit(s, h.Command)
+	rt := r.admit(s, h.Command, len(body))
 	if rt == nil {
 		return
 	}
 	rt.count.Inc()
-	r.done(s, h.Command, h.Seq, rt.frame(s, h.Seq, body))
+	if rt.max > 0 && len(body) > rt.max {
+		r.done(s, h.Command, h.Seq, len(body), &longError{len(body), rt.max})
+		return
+	}
+	r.done(s, h.Command, h.Seq, len(body), rt.frame(s, h.Seq, body))
 }
 
 // Message dispatches a decoded message, see session.LinkHandler. It decodes a pb.Encoded
 // first.
 func (r *Router[S]) Message(s S, seq uint16, m pb.Message) {
-	rt := r.admit(s, m.Command())
+	rt := r.admit(s, m.Command(), 0)
 	if rt == nil {
 		return
 	}
@@ -201,27 +231,43 @@ func (r *Router[S]) Message(s S, seq uint16, m pb.Message) {
 		if err == nil {
 			err = rt.frame(s, seq, body)
 		}
-		r.done(s, m.Command(), seq, err)
+		r.done(s, m.Command(), seq, 0, err)
 		return
 	}
-	r.done(s, m.Command(), seq, rt.typed(s, seq, m))
+	r.done(s, m.Command(), seq, 0, rt.typed(s, seq, m))
 }
 
 // admit returns the route of cmd, nil when the frame is dropped.
-func (r *Router[S]) admit(s S, cmd pb.Command) *route[S] {
+func (r *Router[S]) admit(s S, cmd pb.Command, length int) *route[S] {
 	rt := r.find(cmd)
 	if rt == nil {
 		r.metrics.unknown.Inc()
 		r.log.Debug("unknown command ignored", "role", r.role, "conn", s.ID(), "cmd", uint16(cmd))
+		r.blame(s, cmd, length)
 		return nil
 	}
 	if rt.access == LoggedIn && !s.LoggedIn() {
 		r.metrics.unauthenticated.Inc()
 		r.log.Debug("command before login ignored",
 			"role", r.role, "conn", s.ID(), "cmd", cmd.String())
+		r.blame(s, cmd, length)
 		return nil
 	}
 	return rt
+}
+
+// blame reports a refused frame to OnRefused.
+func (r *Router[S]) blame(s S, cmd pb.Command, length int) {
+	if r.refused != nil {
+		r.refused(s, cmd, length)
+	}
+}
+
+// longError is the error of a frame whose body is longer than that of its command may be.
+type longError struct{ length, max int }
+
+func (e *longError) Error() string {
+	return fmt.Sprintf("body of %d bytes is longer than %d", e.length, e.max)
 }
 
 // bodyError marks the error of a body that did not decode.
@@ -229,10 +275,14 @@ type bodyError struct{ error }
 
 func (e *bodyError) Unwrap() error { return e.error }
 
-// incomplete is the label under which bodies that lack a required field are counted.
-const incomplete = "incomplete"
+// Labels under which frames are counted that a handler did not get: their bodies lack a
+// required field, or are longer than MaxBody.
+const (
+	incomplete = "incomplete"
+	tooLong    = "too_long"
+)
 
-func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, err error) {
+func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, length int, err error) {
 	if err == nil {
 		s.Malformed(true)
 		return
@@ -244,6 +294,9 @@ func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, err error) {
 	undecoded := errors.As(err, &body)
 	kind := im.KindOf(err)
 	label := kind.String()
+	if long := (*longError)(nil); errors.As(err, &long) {
+		kind, label = im.Invalid, tooLong
+	}
 	if undecoded && errors.Is(body, pb.ErrIncomplete) {
 		undecoded, label = false, incomplete
 	}
@@ -251,6 +304,8 @@ func (r *Router[S]) done(s S, cmd pb.Command, seq uint16, err error) {
 	r.metrics.errors.WithLabelValues(label).Inc()
 	level := slog.LevelDebug // a client's mistake needs no attention
 	switch kind {
+	case im.Invalid, im.Denied, im.NotFound, im.Malformed:
+		r.blame(s, cmd, length)
 	case im.Internal:
 		level = slog.LevelError
 	case im.Unavailable, im.Busy:
@@ -282,7 +337,8 @@ func newMetrics(reg prometheus.Registerer, role string) metrics {
 			"Frames handled, by command."), []string{"cmd"}),
 		errors: prometheus.NewCounterVec(opts("errors_total",
 			"Requests that failed or were refused, by kind; "+
-				"incomplete: a required field is missing."), []string{"kind"}),
+				"incomplete: a required field is missing, too_long: the body is longer than "+
+				"requests of its command are."), []string{"kind"}),
 		unknown: prometheus.NewCounter(opts("unknown_total",
 			"Frames dropped because their command has no handler.")),
 		unauthenticated: prometheus.NewCounter(opts("unauthenticated_total",

@@ -433,3 +433,32 @@ func BenchmarkFrame(b *testing.B) {
 		})
 	}
 }
+
+// TestLongBodyIsRefusedUndecoded: a body longer than its command allows reaches neither the
+// decoder nor the handler, and does not count as malformed.
+func TestLongBodyIsRefusedUndecoded(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := newRouter(Options{Role: "msg", Registerer: reg, MaxBody: 3})
+	Handle(r, Public, func(*session.Client, uint16, *pb.IMHeartBeat) error { return nil })
+	Handle(r, Public, timeReq, MaxBody[*pb.IMClientTimeReq](5))
+	Handle(r, Public, Ignore[*pb.MsgData, *session.Client], MaxBody[*pb.MsgData](0))
+	refused := 0
+	r.OnRefused(func(*session.Client, pb.Command, int) { refused++ })
+	c := connect(r)
+	garbage := bytes.Repeat([]byte{0xff}, 6)
+	for range 5 {
+		c.frame(t, pb.CmdHeartBeat, 1, garbage[:4])
+		c.frame(t, pb.CmdClientTimeReq, 1, garbage)
+	}
+	if c.closed {
+		t.Errorf("closed: %v", c.reason)
+	}
+	long := testutil.ToFloat64(r.metrics.errors.WithLabelValues("too_long"))
+	if long != 10 || refused != 10 {
+		t.Errorf("%v counted as too long, %d as refused, want 10", long, refused)
+	}
+	c.frame(t, pb.CmdMsgData, 1, garbage) // decoded
+	if n := testutil.ToFloat64(r.metrics.errors.WithLabelValues("malformed")); n != 1 {
+		t.Errorf("%v decoded, want 1", n)
+	}
+}

@@ -189,6 +189,28 @@ func (c *Conn) holdSmall() {
 	c.dropDirect()
 }
 
+// Unread returns the number of bytes that were sent and that the kernel has not accepted:
+// the peer reads more slowly than it is sent to. Loop only.
+func (c *Conn) Unread() int {
+	n := c.unsent() + c.carrier.Buffered() + int(c.waiting.Load())
+	if c.held != nil {
+		n += c.held.small
+	}
+	return n
+}
+
+// Fits reports whether a frame of n bytes can be sent now. If it does not, sending it would
+// close the session, or be rejected, because the peer has not read the frames before it. A
+// frame of any length fits when the peer has read all others. Loop only.
+func (c *Conn) Fits(n int) bool {
+	large := int(c.waiting.Load())
+	if n >= largeFrame {
+		return large == 0 || large+n <= c.loop.opt.MaxLarge
+	}
+	small := c.Unread() - large
+	return small == 0 || small+n <= c.loop.opt.MaxBuffered/2
+}
+
 // flushed reports whether the kernel has everything that was sent.
 func (c *Conn) flushed() bool { return c.held == nil && c.carrier.Buffered() == 0 }
 

@@ -20,6 +20,7 @@ type client struct {
 	passing      passing.Client
 	transfer     transfer.Client
 	presence     presence.Client
+	flood        flood
 }
 
 func clientOf(s *session.Client) *client { return s.Data.(*client) }

@@ -6,6 +6,11 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// maxBody is the length of the longest body of a client's frame, in bytes. A list of
+// im.MaxGroupMembers users fits. Only messages, which contain sounds, and lists of users
+// for a status query are longer.
+const maxBody = 64 << 10
+
 // commands registers the commands of clients.
 func (h *Server) commands() {
 	r := h.Router
@@ -16,7 +21,8 @@ func (h *Server) commands() {
 	router.Handle(r, router.LoggedIn, h.admission.HandleLogout)
 	router.Handle(r, router.LoggedIn, h.admission.HandleKickPC)
 
-	router.Handle(r, router.LoggedIn, h.conversation.HandleMessage)
+	router.Handle(r, router.LoggedIn, h.conversation.HandleMessage,
+		router.MaxBody[*pb.MsgData](0))
 	router.Handle(r, router.LoggedIn, h.conversation.Receipts.HandleAck)
 	router.Handle(r, router.LoggedIn, h.conversation.Reads.HandleReadAck)
 

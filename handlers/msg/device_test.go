@@ -23,6 +23,9 @@ type device struct {
 	closed atomic.Bool
 	ended  atomic.Bool  // the server closed its direction
 	unread atomic.Int64 // bytes that have arrived and that the server did not read
+	// stuck says that the client does not read: what is written is counted in buffered.
+	stuck    atomic.Bool
+	buffered atomic.Int64
 }
 
 type received struct {
@@ -64,6 +67,9 @@ func (d *device) on(f func()) {
 func (d *device) Write(p []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.stuck.Load() {
+		d.buffered.Add(int64(len(p)))
+	}
 	d.half = append(d.half, p...)
 	for {
 		h, body, n, err := pdu.Next(d.half, pdu.MaxServerFrame)
@@ -85,7 +91,8 @@ func (d *device) Write(p []byte) error {
 }
 
 // Buffered is nothing.
-func (d *device) Buffered() int { return 0 }
+// Buffered returns the bytes that a stuck client has not read.
+func (d *device) Buffered() int { return int(d.buffered.Load()) }
 
 // CloseWrite records the end of the server's direction.
 func (d *device) CloseWrite() { d.ended.Store(true) }

@@ -92,10 +92,12 @@ func (h *Server) examine(l *session.Loop, looks int) (open int) {
 			return
 		}
 		c := clientOf(s)
+		queries := c.passing.Waiting()
 		if late {
 			c.conversation.Refuse()
+			queries = c.passing.InFlight() // others may wait for a client that does not read
 		}
-		if c.conversation.InFlight() > 0 || c.passing.Waiting() > 0 || !late && !s.IsQuiet() {
+		if c.conversation.InFlight() > 0 || queries > 0 || !late && !s.IsQuiet() {
 			return
 		}
 		ended++

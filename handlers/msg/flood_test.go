@@ -9,8 +9,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// TestQueriesOfOneConnectionAreBounded: a client that asks without end is not passed on
-// beyond a bound; what it may ask again comes with the answers.
+// TestQueriesOfOneConnectionAreBounded: of the queries of a client that asks without end, a
+// few are in flight, some wait for their turn, and the rest is dropped.
 func TestQueriesOfOneConnectionAreBounded(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		d, other := w.user(0, 1, pb.ClientType_CLIENT_TYPE_WINDOWS),
@@ -23,21 +23,30 @@ func TestQueriesOfOneConnectionAreBounded(t *testing.T) {
 		for i := range maxQueries + 50 {
 			d.send(uint16(i+1), req)
 		}
-		if n := len(w.db.asked); n != maxQueries {
-			t.Fatalf("%d queries passed on, want %d", n, maxQueries)
+		if n := len(w.db.asked); n != maxAsked {
+			t.Fatalf("%d queries passed on, want %d", n, maxAsked)
 		}
 		other.send(1, req)
-		if n := len(w.db.asked); n != maxQueries+1 {
+		if n := len(w.db.asked); n != maxAsked+1 {
 			t.Errorf("the query of another connection was not passed on")
 		}
 		if d.isClosed() {
 			t.Error("connection closed")
 		}
 		w.db.letGo()
-		d.send(500, req)
-		if n := len(w.db.asked); n != maxQueries+2 {
-			t.Errorf("nothing is passed on once the answers are there")
+		if n := len(w.db.asked); n != maxQueries+1 {
+			t.Errorf("%d queries passed on after the answers, want %d", n, maxQueries+1)
 		}
+		for i, got := range d.got() {
+			if got.seq != uint16(i+1) {
+				t.Fatalf("answer %d is that to request %d", i+1, got.seq)
+			}
+		}
+		if n := w.counted("queries_failed_total", "too_many"); n != 50 {
+			t.Errorf("%v dropped, want 50", n)
+		}
+		d.send(500, req)
+		d.want(pb.CmdUnreadMsgCntRsp)
 	})
 }
 

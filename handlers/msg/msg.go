@@ -77,6 +77,7 @@ type Server struct {
 	presence     *presence.Handler
 	pushes       *pusher.Pusher
 	transfer     *transfer.Handler
+	floods       *floods
 
 	mu    sync.Mutex
 	loops []*session.Loop
@@ -91,8 +92,9 @@ func New(opt Options) (*Server, error) {
 	}
 	h := &Server{
 		Router: router.New[*session.Client](router.Options{
-			Role: "msg", Log: opt.Log, Registerer: opt.Registerer}),
-		opt: opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
+			Role: "msg", Log: opt.Log, Registerer: opt.Registerer, MaxBody: maxBody}),
+		floods: newFloods(opt.Registerer),
+		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 		connected: make(chan struct{}),
 	}
 	h.missing = missing.New(opt.Registerer)
@@ -109,6 +111,7 @@ func New(opt Options) (*Server, error) {
 		return nil, err
 	}
 	h.commands()
+	h.OnRefused(h.refused)
 	return h, nil
 }
 
@@ -165,7 +168,7 @@ func (h *Server) writes(s *session.Client) bool { return conversationOf(s).Write
 type reads struct{ h *Server }
 
 // FlushReads passes on the read acks of s that wait. Loop only.
-func (r reads) FlushReads(s *session.Client) { r.h.conversation.Reads.FlushReads(s) }
+func (r reads) FlushReads(s *session.Client) int { return r.h.conversation.Reads.FlushReads(s) }
 
 // Connect sets the peers. It must be called before the first client connects. Frames of
 // route servers wait for it. db stores and returns messages. dbFirst checks logins and
@@ -225,6 +228,7 @@ func (h *Server) Open(s *session.Client) error {
 
 // Sent follows a delivery that was sent to the client of s. Loop only.
 func (h *Server) Sent(s *session.Client, tag session.Tag, frame []byte) {
+	delivered(s)
 	h.conversation.Receipts.Sent(s, tag, frame)
 }
 

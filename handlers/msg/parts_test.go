@@ -34,10 +34,12 @@ const (
 	maxWaiting      = 1024
 	maxWaitingBytes = 64 << 20
 
-	maxQueries = 128 // passing
-	maxStats   = 50_000
-	p2pBurst   = 40.0
-	maxP2P     = 4096
+	maxQueries   = 128 // passing
+	maxAsked     = 16
+	profileBurst = 10
+	maxStats     = 50_000
+	p2pBurst     = 40.0
+	maxP2P       = 4096
 
 	missedAfter = 3 * time.Second // peers
 
@@ -99,12 +101,18 @@ func (r *registry) MustRegister(cs ...prometheus.Collector) {
 // of its label, if it has one.
 func (w *world) counted(name string, label ...string) float64 {
 	w.t.Helper()
+	return w.countedAs("teamtalk_msg_"+name, label...)
+}
+
+// countedAs returns a metric by its whole name and the values of its labels.
+func (w *world) countedAs(name string, label ...string) float64 {
+	w.t.Helper()
 	families, err := w.metrics.reg.Gather()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, f := range families {
-		if f.GetName() != "teamtalk_msg_"+name {
+		if f.GetName() != name {
 			continue
 		}
 		for _, m := range f.GetMetric() {

@@ -259,18 +259,24 @@ func TestQueryHeldOfClientGone(t *testing.T) {
 // TestQueriesHeldAreBounded: of more queries than may be held, the newest are given up and
 // counted.
 func TestQueriesHeldAreBounded(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		ids := make([]uint32, 200_000) // a megabyte, as ids
+	inWorld(t, Options{Policy: Unlimited}, func(w *world) {
+		ids := make([]uint32, 10_000) // 60 kB, as ids
 		for i := range ids {
 			ids[i] = 1 << 31
 		}
 		big := pb.IMUsersInfoReq_builder{UserId: proto.Uint32(1), UserIdList: ids}.Build()
 		size := proto.Size(big)
-		alice := w.user(0, 1, android)
+		const each = 16 // of one client are sent at once
+		n := 33 << 20 / size / each * each
+		var clients []*device
+		for range n / each {
+			clients = append(clients, w.user(0, 1, android))
+		}
 		w.db.setDown(true, nil)
-		n := 32<<20/size + 3
-		for i := range n {
-			alice.send(uint16(i+2), big)
+		for _, c := range clients {
+			for i := range each {
+				c.send(uint16(i+2), big)
+			}
 		}
 		held, full := w.counted("queries_held_waiting"),
 			w.counted("queries_failed_total", "hold_full")

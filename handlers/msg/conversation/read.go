@@ -90,16 +90,18 @@ func (h *Reads) passReads(st *Loop, now time.Time) {
 }
 
 // FlushReads passes on all read acks of s that wait, so that a query after them finds the
-// unread counts cleared. Loop only.
-func (h *Reads) FlushReads(s *session.Client) {
+// unread counts cleared. It returns their number. Loop only.
+func (h *Reads) FlushReads(s *session.Client) int {
 	st := h.opt.Loop(s.Loop())
 	if len(st.reads) == 0 {
-		return
+		return 0
 	}
-	for _, r := range st.reads[s] {
+	held := st.reads[s]
+	for _, r := range held {
 		h.passHeld(s, r)
 	}
 	st.keepReads(s, nil)
+	return len(held)
 }
 
 func (st *Loop) keepReads(s *session.Client, held []heldRead) {

@@ -24,20 +24,16 @@ func (gs *Groups) HandleChange(s *session.Client, seq uint16, m *pb.IMGroupChang
 		rsp.SetGroupId(m.GetGroupId())
 		return s.Send(seq, rsp)
 	}
-	if waiting, ok := gs.opt.Queries.Take(s); !ok {
-		gs.opt.QueriesFailed.WithLabelValues("too_many").Inc()
-		return im.Errorf(im.Denied,
-			"change of members dropped: %d queries are waiting for their answers", waiting)
-	}
 	m.SetUserId(s.User)
 	m.ClearAttachData()
 	// The answer is not taken on the client's loop: a message stored after the change is
 	// delivered after it, see Groups.
-	gs.store.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
-		s.Loop().Post(func() { gs.opt.Queries.Done(s) })
-		gs.answered(s, seq, rsp, err)
+	return gs.opt.Queries.EnterChange(s, func() {
+		gs.store.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
+			s.Loop().Post(func() { gs.opt.Queries.Done(s) })
+			gs.answered(s, seq, rsp, err)
+		})
 	})
-	return nil
 }
 
 // answered takes db_proxy's answer to a change. It runs where the answers of a group

@@ -60,10 +60,10 @@ type Finder interface {
 
 // Queries bounds the queries of a connection that wait for their answers.
 type Queries interface {
-	// Take counts a query and reports whether it is within the bound. waiting is the
-	// number of queries before it. Loop only.
-	Take(s *session.Client) (waiting int32, ok bool)
-	// Done ends a query. Loop only.
+	// EnterChange calls send, which sends a request, when it is its turn. The error says
+	// that too many wait. Loop only.
+	EnterChange(s *session.Client, send func()) error
+	// Done ends a query whose send was called. Loop only.
 	Done(s *session.Client)
 }
 

@@ -49,7 +49,7 @@ type directory struct {
 
 	mu      sync.Mutex
 	asked   bool
-	waiting []asker // for the next; bounded by maxQueries for each connection
+	waiting []asker // for the next; bounded by maxAsked for each connection
 }
 
 // asker is a client that waits for a directory.
@@ -60,18 +60,19 @@ type asker struct {
 }
 
 func (d *directory) query(s *session.Client, seq uint16, cmd pb.Command) error {
-	if err := d.h.Begin(s); err != nil {
-		return err
-	}
+	return d.h.Enter(s, queryCost, func() { d.add(asker{s, seq, cmd}) })
+}
+
+// add lets a client wait for the next answer.
+func (d *directory) add(a asker) {
 	d.mu.Lock()
-	d.waiting = append(d.waiting, asker{s, seq, cmd})
+	d.waiting = append(d.waiting, a)
 	begin := !d.asked
 	d.asked = true
 	d.mu.Unlock()
 	if begin {
 		d.next()
 	}
-	return nil
 }
 
 // next asks for all clients that wait now. The caller has set asked, so it is the only
@@ -106,7 +107,7 @@ func (d *directory) serve(served []asker, rsp pb.Message, err error) {
 			answer = e.ForUser(a.s.User)
 		}
 		a.s.Loop().PostResult(func(rsp pb.Message, err error) {
-			d.h.passed(a.s, a.seq, a.cmd, d.want, rsp, err)
+			d.h.passed(a.s, a.seq, a.cmd, d.want, rsp, err, func() { d.add(a) })
 		}, answer, err)
 	}
 }

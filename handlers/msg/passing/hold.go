@@ -57,10 +57,6 @@ type question struct {
 	pause time.Duration // before next
 }
 
-// Loop is what the package keeps for a loop: the questions that are held. The zero value is
-// ready. Loop only.
-type Loop struct{ held []*question }
-
 // holding counts the questions that are held. Any goroutine.
 type holding struct {
 	total        prometheus.Counter
@@ -178,9 +174,9 @@ func (h *Handler) giveUp(q *question, reason string, cause error) {
 	q.done(nil, &givenUp{reason, cause})
 }
 
-// Tick sends the questions of a loop whose time has come, and gives up those that are too
-// old. Loop only.
-func (h *Handler) Tick(l *session.Loop, now time.Time) {
+// sendHeld sends the questions of a loop whose time has come, and gives up those that are
+// too old. Loop only.
+func (h *Handler) sendHeld(l *session.Loop, now time.Time) {
 	st := h.opt.Loop(l)
 	if len(st.held) == 0 {
 		return

@@ -44,8 +44,9 @@ type Others interface {
 
 // Reads holds read acks back.
 type Reads interface {
-	// FlushReads passes on the read acks of s that wait. Loop only.
-	FlushReads(s *session.Client)
+	// FlushReads passes on the read acks of s that wait, and returns their number. Loop
+	// only.
+	FlushReads(s *session.Client) int
 }
 
 // Profiles tells clients of changes of a user.
@@ -91,6 +92,8 @@ type Handler struct {
 	route      Peer
 	p2pDropped *prometheus.CounterVec
 	holding    *holding
+	askedAgain prometheus.Counter
+	changes    profileRates
 	often      obs.Often
 }
 
@@ -99,9 +102,12 @@ func New(opt Options) *Handler {
 	h := &Handler{opt: opt, log: opt.Log, p2pDropped: prometheus.NewCounterVec(
 		prometheus.CounterOpts{Name: "teamtalk_msg_p2p_dropped_total",
 			Help: "P2P commands from clients not passed on, by reason."}, []string{"reason"}),
-		holding: newHolding(opt.Registerer)}
+		holding: newHolding(opt.Registerer),
+		askedAgain: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "teamtalk_msg_queries_repeated_total",
+			Help: "Queries asked again because their client had not read the answers before."})}
 	if opt.Registerer != nil {
-		opt.Registerer.MustRegister(h.p2pDropped)
+		opt.Registerer.MustRegister(h.p2pDropped, h.askedAgain)
 	}
 	return h
 }
@@ -114,51 +120,20 @@ func (h *Handler) Connect(db, first, route Peer) { h.db, h.first, h.route = db, 
 // Loop only.
 type Client struct {
 	queries int32 // waiting for their answers
+	asked   int32 // of those, the ones in flight
 	held    int32 // of these, those that no server has
 	stats   int   // users asked about in them
+	turns   []turn
+	budget  rate.Bucket // for requests
 	p2p     rate.Bucket
 }
 
-// Waiting returns the number of queries that a server is to answer. Those that are held do
-// not count.
+// Waiting returns the number of queries that wait for their answers, or for their turn.
+// Those that are held do not count.
 func (c *Client) Waiting() int32 { return c.queries - c.held }
 
-const (
-	// maxQueries is how many queries of one connection may wait for their answers. A
-	// client that shows its first screen asks about each of its 100 latest conversations
-	// at once. A client that asks more would fill the queues in which the logins of
-	// others wait.
-	maxQueries = 128
-	// maxStats is how many users the status queries of one connection that wait for their
-	// answers may ask about. A client asks about all users of the directory at once, tens
-	// of thousands; each costs route_server some hundred nanoseconds.
-	maxStats = 50_000
-)
-
-// Take counts a query of the client of s and reports whether it is within the bound.
-// waiting is the number of queries before it. Loop only.
-func (h *Handler) Take(s *session.Client) (waiting int32, ok bool) {
-	c := h.opt.Client(s)
-	if c.queries >= maxQueries {
-		return c.queries, false
-	}
-	c.queries++
-	return c.queries - 1, true
-}
-
-// Done ends a query that Take or Begin counted. Loop only.
-func (h *Handler) Done(s *session.Client) { h.opt.Client(s).queries-- }
-
-// Begin counts a query of the client of s, and passes on its read acks: a query for
-// unread messages finds them cleared. Loop only.
-func (h *Handler) Begin(s *session.Client) error {
-	if waiting, ok := h.Take(s); !ok {
-		h.opt.QueriesFailed.WithLabelValues("too_many").Inc()
-		return im.Errorf(im.Denied, "query dropped: %d are waiting for their answers", waiting)
-	}
-	h.opt.Reads.FlushReads(s)
-	return nil
-}
+// InFlight returns the number of those that another server has.
+func (c *Client) InFlight() int32 { return c.asked - c.held }
 
 // failed counts and logs a query that got no answer. The client asks again, unless the answer
 // is too long: it would never have one, and is disconnected instead. Its next login waits,
@@ -177,11 +152,4 @@ func (h *Handler) failed(s *session.Client, seq uint16, cmd pb.Command, err erro
 	h.opt.QueriesFailed.WithLabelValues(reason).Inc()
 	h.often.Warn(h.log, h.opt.Now(), "query not answered", "conn", s.ID(), "user", s.User,
 		"cmd", cmd.String(), "seq", seq, "err", err)
-}
-
-// Answer sends an answer. Loop only.
-func (h *Handler) Answer(s *session.Client, seq uint16, m pb.Message) {
-	if err := h.reply(s, seq, m); err != nil {
-		h.log.Error("answer not sent", "conn", s.ID(), "cmd", m.Command().String(), "err", err)
-	}
 }

@@ -51,7 +51,9 @@ func (h *Handler) Routes(r *router.Router[*session.Client]) {
 	query[pb.IMUsersInfoReq, pb.IMUsersInfoRsp](h, r, first)
 	query[pb.IMQueryPushShieldReq, pb.IMQueryPushShieldRsp](h, r, first)
 
-	router.Handle(r, router.LoggedIn, h.handleUsersStat)
+	// A field of a list takes at most 6 bytes for each user.
+	router.Handle(r, router.LoggedIn, h.handleUsersStat,
+		router.MaxBody[*pb.IMUsersStatReq](6*maxStats+64))
 	router.Handle(r, router.LoggedIn, h.handleGroupCreate)
 	router.Handle(r, router.LoggedIn, h.handleGroupShield)
 	router.Handle(r, router.LoggedIn, h.handlePushShield)
@@ -69,24 +71,22 @@ func Ask[R any, PR interface {
 	*R
 	pb.Attachment
 }](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR)) error {
-	if err := h.Begin(s); err != nil {
-		return err
-	}
 	m.SetUserId(s.User)
 	m.ClearAttachData()
-	peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
-		end(h, s, seq, m.Command(), rsp, err, then)
+	return h.Enter(s, costOf(m), func() {
+		peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
+			end(h, s, seq, m.Command(), rsp, err, then)
+		})
 	})
-	return nil
 }
 
-// end ends a request that Begin counted: then takes the answer. Loop only.
+// end ends a request whose send Enter called: then takes the answer. Loop only.
 func end[R any, PR interface {
 	*R
 	pb.Attachment
 }](h *Handler, s *session.Client, seq uint16, cmd pb.Command, rsp pb.Message, err error,
 	then func(PR)) {
-	h.Done(s)
+	defer h.Done(s) // after the answer, which is sent before those of later requests
 	answer, err := link.Answer[PR](rsp, err)
 	if err != nil {
 		h.failed(s, seq, cmd, err)
@@ -103,16 +103,26 @@ func Query[R any, PR interface {
 	pb.Attachment
 }](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR),
 	over func()) error {
-	if err := h.Begin(s); err != nil {
-		return err
+	return h.Enter(s, costOf(m), func() {
+		h.ask(h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
+			if over != nil {
+				over()
+			}
+			end(h, s, seq, m.Command(), rsp, err, then)
+		}))
+	})
+}
+
+// costOf returns what a request costs its connection.
+func costOf(m request) float64 {
+	switch m := m.(type) {
+	case *pb.IMUsersStatReq:
+		return queryCost + statCost*float64(len(m.GetUserIdList()))
+	case *pb.IMGroupShieldReq, *pb.IMPushShieldReq, *pb.IMGroupCreateReq, *pb.IMDeviceTokenReq,
+		*pb.IMRemoveSessionReq, *pb.IMChangeSignInfoReq, *pb.IMChangeAvatarReq:
+		return changeCost
 	}
-	h.ask(h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
-		if over != nil {
-			over()
-		}
-		end(h, s, seq, m.Command(), rsp, err, then)
-	}))
-	return nil
+	return queryCost
 }
 
 // question returns a query of the client of s, whose answer done takes on the loop.
@@ -128,26 +138,40 @@ func (h *Handler) question(s *session.Client, seq uint16, peer Peer, m request,
 // kind want. Like Query, it sends the request again.
 func (h *Handler) pass(s *session.Client, seq uint16, peer Peer, m request,
 	want pb.Command) error {
-	if err := h.Begin(s); err != nil {
-		return err
+	var again func()
+	send := func() {
+		q := h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
+			h.passed(s, seq, m.Command(), want, rsp, err, again)
+		})
+		q.encoded = true
+		h.ask(q)
 	}
-	q := h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
-		h.passed(s, seq, m.Command(), want, rsp, err)
-	})
-	q.encoded = true
-	h.ask(q)
-	return nil
+	again = func() {
+		m = proto.Clone(m).(request) // the other server may read the first one
+		send()
+	}
+	return h.Enter(s, costOf(m), send)
 }
 
-// passed ends a query that Begin counted, with the answer or without. Loop only.
+// passed ends a query, with the answer or without. again asks again for an answer that the
+// client has no room for now. Loop only.
 func (h *Handler) passed(s *session.Client, seq uint16, cmd, want pb.Command, rsp pb.Message,
-	err error) {
-	h.Done(s)
+	err error, again func()) {
 	answer, ok := rsp.(pb.Attachment)
 	if err == nil && (!ok || answer.Command() != want) {
 		err = im.Errorf(im.Malformed, "another answer than %s", want)
 	}
+	if err == nil && !s.IsClosed() {
+		if _, ok := fits(s, answer); !ok {
+			h.askAgain(s, again)
+			return
+		}
+	}
+	defer h.Done(s)
 	if err == nil {
+		if e, ok := rsp.(*pb.Encoded); ok {
+			h.opt.Client(s).budget.Spend(float64(len(e.Shared())) * byteCost)
+		}
 		answer.ClearAttachData()
 		err = h.reply(s, seq, answer)
 	}

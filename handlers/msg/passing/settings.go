@@ -61,6 +61,9 @@ func (h *Handler) HandleRoutedRemoval(_ *session.Link, _ uint16,
 // handleChangeSignInfo stores a user's signature and tells all clients.
 func (h *Handler) handleChangeSignInfo(s *session.Client, seq uint16,
 	m *pb.IMChangeSignInfoReq) error {
+	if !h.changes.take(s.User, s.Loop().Now()) {
+		return h.tooOften(s, seq, signInfoRefused(s.User))
+	}
 	text := m.GetSignInfo()
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMChangeSignInfoRsp) {
 		h.Answer(s, seq, rsp)
@@ -74,6 +77,9 @@ func (h *Handler) handleChangeSignInfo(s *session.Client, seq uint16,
 // devices of the user here get the answer: those that sent no request, under seq 0.
 func (h *Handler) handleChangeAvatar(s *session.Client, seq uint16,
 	m *pb.IMChangeAvatarReq) error {
+	if !h.changes.take(s.User, s.Loop().Now()) {
+		return h.tooOften(s, seq, avatarRefused(s.User))
+	}
 	url := m.GetAvatarUrl()
 	return Ask(h, s, seq, h.first, m, func(rsp *pb.IMChangeAvatarRsp) {
 		h.Answer(s, seq, rsp)

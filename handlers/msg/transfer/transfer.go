@@ -159,10 +159,9 @@ func (h *Handler) handleFile(s *session.Client, seq uint16, m *pb.IMFileReq) err
 	if t.left = h.files.inTurn(); len(t.left) == 0 {
 		return t.refuse("down", fileRefused)
 	}
-	if err := h.queries.Begin(s); err != nil {
+	if err := h.queries.EnterChange(s, t.findPeer); err != nil {
 		return t.refuse("too_many", fileRefused)
 	}
-	t.findPeer()
 	return nil
 }
 
