@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
@@ -28,7 +29,7 @@ func TestUserUnlock(t *testing.T) {
 		return command(t, "", append(append([]string{"user"}, args...), "--data-dir", dir)...)
 	}
 	run("add", "alice").want(t, cli.ExitOK, "added alice", "")
-	guard := lockout.New(lockout.Options{Store: s,
+	guard := lockout.New(lockout.Options{Store: s, Timeout: time.Hour,
 		Limits:   system.LoginLimits(&config.Default().DBProxy),
 		StoreNow: s.Now, Now: mono.Now, Log: slog.New(slog.DiscardHandler),
 		Failed: func() { t.Error("the store failed") }})

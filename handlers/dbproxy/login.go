@@ -57,6 +57,7 @@ type accounts interface {
 
 func newLogins(r *runner, store im.Store, opt *Options) *logins {
 	guard := lockout.New(lockout.Options{Limits: opt.Lock, Store: store,
+		Timeout:  opt.Timeout / 2, // the request can still be answered then
 		StoreNow: func() time.Time { return store.Now() },
 		Now:      opt.Now, Log: opt.Log, Failed: r.metrics.countsUnavailable.Inc})
 	return &logins{runner: r, store: store, guard: guard, seed: maphash.MakeSeed()}

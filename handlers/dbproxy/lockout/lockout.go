@@ -79,6 +79,8 @@ type Store interface {
 type Options struct {
 	Limits
 	Store Store
+	// Timeout bounds the wait for the store's counts, and for storing them.
+	Timeout time.Duration
 	// StoreNow is the time of the store, Now the time of this process.
 	StoreNow, Now func() time.Time
 	Log           *slog.Logger
@@ -98,10 +100,9 @@ type Guard struct {
 }
 
 const (
-	// storeTimeout bounds the wait for counts. Logins are checked without the store's
-	// counts after it, for storePause.
-	storeTimeout = time.Second
-	storePause   = 5 * time.Second
+	// storePause is for how long logins are checked without the store's counts after it
+	// has failed.
+	storePause = 5 * time.Second
 	// knownAge is the age at which a known network is noted again. Not every login writes.
 	knownAge = 24 * time.Hour
 )
@@ -266,7 +267,7 @@ func (g *Guard) try(ctx context.Context, f func(ctx context.Context) error) bool
 	if paused {
 		return false
 	}
-	within, cancel := context.WithTimeout(ctx, storeTimeout)
+	within, cancel := context.WithTimeout(ctx, g.opt.Timeout)
 	defer cancel()
 	err := f(within)
 	if err == nil {

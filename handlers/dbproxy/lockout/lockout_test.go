@@ -52,7 +52,8 @@ var limits = Limits{Attempts: 3, Window: 30 * time.Minute, NetworkAttempts: 6, N
 func newDesk(t *testing.T, l Limits) *desk {
 	d := &desk{T: t, store: &faulty{Memory: NewMemory()}, now: time.Unix(1_800_000_000, 0)}
 	clock := func() time.Time { return d.now }
-	d.Guard = New(Options{Limits: l, Store: d.store, StoreNow: clock, Now: clock,
+	d.Guard = New(Options{Limits: l, Store: d.store, Timeout: time.Hour,
+		StoreNow: clock, Now: clock,
 		Log: slog.New(slog.DiscardHandler), Failed: func() { d.failed++ }})
 	return d
 }
