@@ -50,7 +50,7 @@ type question struct {
 	shared  bool // several clients wait for the answer: it is wanted when s has ended
 	done    func(pb.Message, error)
 
-	asked time.Time     // when the client asked
+	asked time.Time     // the first attempt
 	size  int64         // while it is held
 	cause error         // of the last attempt
 	next  time.Time     // no attempt is made before

@@ -58,7 +58,7 @@ type Profiles interface {
 // Options sets up a Handler. All fields but Registerer must be set.
 type Options struct {
 	// Hold is how long a query that only reads is held while no server answers it, counted
-	// from its arrival. 0: not at all.
+	// from its first attempt. 0: not at all.
 	Hold time.Duration
 	// Client and Loop return what this package keeps for a session and for a loop.
 	Client func(*session.Client) *Client
