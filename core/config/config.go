@@ -197,6 +197,7 @@ type HTTP struct {
 	DBProxy        []string `toml:"dbproxy" default:"" form:"addrs"`
 	Route          []string `toml:"route" default:"" form:"addrs"`
 	Push           []string `toml:"push" default:"" form:"addrs"`
+	TrustedProxies []string `toml:"trusted_proxies" default:"" form:"cidr"`
 }
 
 // Push is the section push.

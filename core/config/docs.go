@@ -306,6 +306,11 @@ var docs = map[string]string{
 	"http.push": "Addresses of the push servers, for messages sent over the HTTP API. " +
 		"Empty: no pushes are sent for these messages, unless push runs in the same process. " +
 		"msg.push_text and keys.text_key determine the text of pushes.",
+	"http.trusted_proxies": "Networks (CIDR) of HTTP proxies in front of any HTTP port, those of " +
+		"login and msfs included. In their requests, the last address in X-Forwarded-For that " +
+		"is in none of these networks is the client's, or else that in X-Real-IP. Networks of " +
+		"apps, registration, limits of wrong keys and the audit log use it. " +
+		"tls.plain_networks applies to the proxy. Elsewhere these headers have no effect.",
 
 	"strangers": "Connections of clients that have not logged in, on the ports of msg, " +
 		"login and file. When a port is full, the server closes one of the address with the " +

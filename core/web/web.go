@@ -43,6 +43,10 @@ type Options struct {
 	PerAddress int
 	// Trusted are the networks to which PerAddress does not apply.
 	Trusted origin.Networks
+	// Forwarders are the networks of HTTP proxies, whose requests name their clients in
+	// X-Forwarded-For or X-Real-IP. Handlers see that address, and PerAddress does not apply
+	// to the connections of a proxy. Default: these headers are not read.
+	Forwarders origin.Networks
 	// Budget is shared by all ports of the process that have many connections. Default:
 	// only MaxConns bounds them.
 	Budget *budget.Budget
@@ -213,6 +217,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, needsTLS, http.StatusUpgradeRequired)
 		return
 	}
+	s.forwarded(r)
 	s.opt.Handler.ServeHTTP(w, r)
 }
 
@@ -267,7 +272,7 @@ func (s *Server) take(c *conn) (room bool, longest *conn) {
 	ip := from.AddrPort().Addr()
 	key := origin.Key(ip)
 	a := s.addrs[key]
-	if a == nil && !s.opt.Trusted.Contains(ip) {
+	if a == nil && !s.opt.Trusted.Contains(ip) && !s.opt.Forwarders.Contains(ip) {
 		a = &address{key: key}
 	}
 	switch {

@@ -61,10 +61,12 @@ type system struct {
 	strangers *engine.Strangers
 	// trusted are the networks that have no bound for an address.
 	trusted origin.Networks
-	proxies *proxyproto.Proxies
-	tls     *encryption // nil: no TLS
-	audit   *audit.Log  // nil: none
-	links   *link.Metrics
+	// forwarders are the networks of HTTP proxies.
+	forwarders origin.Networks
+	proxies    *proxyproto.Proxies
+	tls        *encryption // nil: no TLS
+	audit      *audit.Log  // nil: none
+	links      *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
 
@@ -180,6 +182,10 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		Help: "Connections closed on arrival because the process was short of file descriptors.",
 	}, func() float64 { return float64(s.budget.Shed()) }))
 	s.trusted, err = origin.ParseNetworks("strangers.trusted_networks", cfg.Strangers.Trusted)
+	if err != nil {
+		return nil, err
+	}
+	s.forwarders, err = origin.ParseNetworks("http.trusted_proxies", cfg.HTTP.TrustedProxies)
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +308,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))
 	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
-	opt.Proxies = s.proxies
+	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
 	s.tls.web(&opt)
 	srv := web.Serve(l, opt)
 	go func() {
