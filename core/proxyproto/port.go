@@ -23,7 +23,7 @@ type Options struct {
 	Networks origin.Networks
 	// Timeout bounds the arrival of a header. Proxies send it at once. Default 5 s.
 	Timeout time.Duration
-	// Most bounds the connections of a port that wait for their header. Default 256.
+	// Most bounds the connections of a port that wait for their header. Default 1,024.
 	Most int
 	// Log gets the connections that are closed. Default: discarded.
 	Log *slog.Logger
@@ -55,7 +55,7 @@ func New(o Options) *Proxies {
 		return nil
 	}
 	opt.Default(&o.Timeout, 5*time.Second)
-	opt.Default(&o.Most, 256)
+	opt.Default(&o.Most, 1024)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
