@@ -47,6 +47,7 @@ type Config struct {
 	Strangers Strangers `toml:"strangers"`
 	Proxy     Proxy     `toml:"proxy"`
 	TLS       TLS       `toml:"tls"`
+	Servers   Servers   `toml:"servers"`
 	Audit     Audit     `toml:"audit"`
 	MySQL     MySQL     `toml:"mysql"`
 	Redis     Redis     `toml:"redis"`
@@ -239,6 +240,14 @@ type TLS struct {
 	Key           string   `toml:"key" default:""`
 	MinVersion    string   `toml:"min_version" default:"1.2" oneof:"1.2|1.3"`
 	PlainNetworks []string `toml:"plain_networks" default:"0.0.0.0/0,::/0" form:"cidr"`
+}
+
+// Servers is the section servers.
+type Servers struct {
+	CA           string `toml:"ca" default:""`
+	Certificate  string `toml:"certificate" default:""`
+	Key          string `toml:"key" default:""`
+	CPPPlaintext string `toml:"cpp_plaintext" default:"off" oneof:"off|accept|dial"`
 }
 
 // Audit is the section audit.

@@ -343,8 +343,9 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if h.Source.IsValid() {
 		from, cn.secure = h.Source, h.Secure
 	}
-	if !cn.secure && !s.plain(from.Addr()) {
-		cn.tls = newSecure(cn) // a link sends first, and must not send plain text
+	if s.opt.TLS != nil && (s.opt.Links != nil || !cn.secure && !s.plain(from.Addr())) {
+		cn.tls = newSecure(cn) // a role may send first, and must not send plain text
+		cn.prove()
 	}
 	l.Begin()
 	defer l.End()

@@ -3,10 +3,13 @@ package engine
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 
+	"teamtalk/core/pdu"
 	"teamtalk/core/tlsconn"
+	"teamtalk/proto/pb"
 )
 
 // secure is the TLS of a connection. Loop only.
@@ -14,6 +17,8 @@ type secure struct {
 	*tlsconn.Conn
 	cn   *conn
 	rest []byte // the begin of a frame in plain text
+	// proven reports that the handshake has ended well.
+	proven bool
 }
 
 // newSecure returns the TLS of a connection.
@@ -37,7 +42,34 @@ func (cn *conn) detect(first byte) {
 			cn.tls = newSecure(cn)
 		}
 	case !cn.secure && !s.plain(cn.s.RemoteAddr().Addr()):
+		s.noteUnproven(cn, tlsconn.ErrHello)
+		if cn.tls != nil {
+			cn.tls.TakeWaiting() // it never leaves, and closing would wait for it
+		}
 		cn.s.Close(errPlain)
+	case cn.tls != nil: // a link whose role waited to know whether it has TLS
+		waiting := cn.tls.TakeWaiting()
+		cn.tls = nil
+		if err := cn.Write(waiting); err != nil {
+			cn.s.Close(err)
+		}
+	}
+}
+
+// prove makes a heartbeat the first frame of a link with TLS. The dialling server waits for
+// it: with TLS 1.3 its own handshake ends before this one has checked its certificate.
+func (cn *conn) prove() {
+	if cn.loop.server.opt.Links != nil {
+		// Before the handshake the frame is kept, which cannot fail.
+		_ = cn.tls.Write(pdu.AppendHeader(nil, pb.CmdHeartBeat, 0), cn.loop.tlsBuffers())
+	}
+}
+
+// noteUnproven counts and logs the peer of a link that has not proved that it is a server
+// of this deployment.
+func (s *Server) noteUnproven(cn *conn, err error) {
+	if s.opt.Links != nil {
+		s.noteRefused(tlsconn.Reason(err), fmt.Errorf("%s: %w", cn.s.RemoteAddr(), err))
 	}
 }
 
@@ -78,6 +110,10 @@ func (x *secure) ended(err error) {
 	case errors.Is(err, io.EOF):
 		x.cn.Close()
 	default:
+		if !x.proven {
+			x.cn.loop.server.noteUnproven(x.cn, err)
+			x.TakeWaiting() // it never leaves, and closing would wait for it
+		}
 		x.cn.s.Close(err)
 	}
 }
@@ -114,6 +150,7 @@ func (x *secure) Post(f func()) { x.cn.loop.Post(f) }
 // Ready implements tlsconn.Transport.
 func (x *secure) Ready(err error) {
 	if err == nil {
+		x.proven = true
 		err = x.Flush(x.cn.loop.tlsBuffers(), func(plain []byte) { x.frames(plain) })
 		x.cn.need = 0 // frames counts plain text
 	}

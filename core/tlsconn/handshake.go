@@ -33,6 +33,8 @@ type Options struct {
 	Parallel int
 	// Now returns the time. Default mono.Now.
 	Now func() time.Time
+	// Metrics begins the names of the metrics. Default teamtalk_tls.
+	Metrics string
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 }
@@ -66,6 +68,9 @@ func NewHandshakes(o Options) *Handshakes {
 	}
 	opt.Default(&o.Most, 1024)
 	opt.Default(&o.Parallel, max(1, runtime.GOMAXPROCS(0)/2))
+	if o.Metrics == "" {
+		o.Metrics = "teamtalk_tls"
+	}
 	if o.Now == nil {
 		o.Now = mono.Now
 	}
@@ -74,13 +79,13 @@ func NewHandshakes(o Options) *Handshakes {
 	// Small first records save a round trip in a browser. Frames are short.
 	p.config.DynamicRecordSizingDisabled = true
 	p.ended = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "teamtalk_tls_handshakes_total",
-		Help: "TLS handshakes on the TCP ports for clients, by result."},
+		Name: o.Metrics + "_handshakes_total",
+		Help: "TLS handshakes on the TCP ports, by result."},
 		[]string{"result"})
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(p.ended, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "teamtalk_tls_handshakes_waiting",
-			Help: "Clients that wait until their TLS handshake begins.",
+			Name: o.Metrics + "_handshakes_waiting",
+			Help: "Connections that wait until their TLS handshake begins.",
 		}, func() float64 { return float64(p.queued()) }))
 	}
 	return p

@@ -241,6 +241,14 @@ func (c *Conn) Held() int {
 // Waiting returns the bytes that were written and not sent.
 func (c *Conn) Waiting() int { return len(c.early) }
 
+// TakeWaiting ends the use of a connection that turned out to have no TLS. It returns what
+// was written and not sent.
+func (c *Conn) TakeWaiting() []byte {
+	early := c.early
+	c.End()
+	return early
+}
+
 // decrypt passes the content of the whole records in p to deliver, and returns their length.
 func (c *Conn) decrypt(p []byte, b *Buffers, deliver func(plain []byte)) (used int, err error) {
 	if used = whole(p); used == 0 {

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// openFiles opens the files that are opened again at every SIGHUP: the certificate of TLS and
-// the audit log.
+// openFiles opens the files that are opened again at every SIGHUP: the certificates of
+// TLS and the audit log.
 func openFiles(s *system) (err error) {
 	var again []func()
 	if s.tls, err = startTLS(&s.cfg.TLS, s.log, s.reg); err != nil {
@@ -15,6 +15,12 @@ func openFiles(s *system) (err error) {
 	}
 	if s.tls != nil {
 		again = append(again, func() { s.tls.reload(s.log) })
+	}
+	if s.servers, err = startServers(&s.cfg.Servers, s.log, s.reg); err != nil {
+		return err
+	}
+	if s.servers != nil {
+		again = append(again, func() { s.servers.reload(s.log) })
 	}
 	if s.audit, err = OpenAudit(s.cfg, s.log, s.reg); err != nil {
 		return err

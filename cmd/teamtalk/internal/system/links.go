@@ -83,6 +83,7 @@ func (s *system) group(p peers) (*link.Group, error) {
 		for range max(p.conns, 1) {
 			add(link.Dial(link.Options{
 				Name: p.name, Addr: addr, Handler: p.handler, Features: features,
+				Dial:        s.servers.dial(),
 				DialTimeout: s.cfg.Link.DialTimeout,
 				Heartbeat:   s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
 				MaxBackoff: s.cfg.Link.BackoffMax, CallTimeout: s.cfg.Link.CallTimeout,

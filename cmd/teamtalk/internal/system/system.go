@@ -65,6 +65,7 @@ type system struct {
 	forwarders origin.Networks
 	proxies    *proxyproto.Proxies
 	tls        *encryption // nil: no TLS
+	servers    *mutual     // nil: no TLS between servers
 	audit      *audit.Log  // nil: none
 	links      *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
@@ -280,6 +281,7 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 		s.tls.port(&opt)
 	} else {
 		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
+		s.servers.port(&opt)
 	}
 	srv, err := engine.Start(opt)
 	if err != nil {

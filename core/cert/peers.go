@@ -1,0 +1,140 @@
+package cert
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Peers is what the servers of a deployment prove themselves with to each other: a
+// certificate of a private CA. Any goroutine.
+type Peers struct {
+	files *Files
+	ca    string
+	roots atomic.Pointer[x509.CertPool]
+}
+
+// errNoPeer is the answer to a peer without a certificate.
+var errNoPeer = errors.New("the peer has no certificate")
+
+// LoadPeers reads the certificate that o names, and the certificates of the CA. The
+// certificate must be one of that CA.
+func LoadPeers(ca string, o Options) (*Peers, error) {
+	reg := o.Registerer
+	o.Registerer = nil // the metric of Load is that of the ports for clients
+	files, err := Load(o)
+	if err != nil {
+		return nil, err
+	}
+	p := &Peers{files: files, ca: ca}
+	if err := p.readCA(); err != nil {
+		return nil, err
+	}
+	if reg != nil {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "teamtalk_servers_certificate_end_seconds",
+			Help: "Time at which the certificate of the links between servers ends, in seconds " +
+				"since 1970.",
+		}, func() float64 { return float64(files.End().Unix()) }))
+	}
+	return p, nil
+}
+
+// Reload reads the files again. After an error, what was read before stays.
+func (p *Peers) Reload() error {
+	before := p.files.current.Load()
+	if err := p.files.Reload(); err != nil {
+		return err
+	}
+	if err := p.readCA(); err != nil {
+		p.files.current.Store(before)
+		return err
+	}
+	return nil
+}
+
+// readCA reads the CA, and checks the own certificate: a peer would refuse a wrong one.
+func (p *Peers) readCA() error {
+	text, err := os.ReadFile(p.ca)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return fmt.Errorf("%s holds no certificate in PEM form", p.ca)
+	}
+	own := p.files.current.Load()
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
+		x509.ExtKeyUsageClientAuth} {
+		if err := verify(roots, chain(own), usage); err != nil {
+			return fmt.Errorf("certificate %s with the CA %s: %w", p.files.opt.Certificate, p.ca, err)
+		}
+	}
+	p.roots.Store(roots)
+	return nil
+}
+
+// chain returns the certificates of c, the own one first.
+func chain(c *tls.Certificate) []*x509.Certificate {
+	all := []*x509.Certificate{c.Leaf}
+	for _, der := range c.Certificate[1:] {
+		if next, err := x509.ParseCertificate(der); err == nil {
+			all = append(all, next)
+		}
+	}
+	return all
+}
+
+// verify checks that the first certificate is one of the CA.
+func verify(roots *x509.CertPool, certs []*x509.Certificate, usage x509.ExtKeyUsage) error {
+	if len(certs) == 0 {
+		return errNoPeer
+	}
+	between := x509.NewCertPool()
+	for _, c := range certs[1:] {
+		between.AddCert(c)
+	}
+	_, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between,
+		KeyUsages: []x509.ExtKeyUsage{usage}})
+	return err
+}
+
+// Accepting returns the configuration of a port for servers: the peer must show a
+// certificate of the CA. A session is never resumed, so each connection is checked against
+// the CA that was read last.
+func (p *Peers) Accepting() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return &tls.Config{
+				MinVersion:   tls.VersionTLS13,
+				Certificates: []tls.Certificate{*p.files.current.Load()},
+				ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: p.roots.Load(),
+				SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true,
+			}, nil
+		}}
+}
+
+// Dialing returns the configuration of a link to another server.
+func (p *Peers) Dialing() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, DynamicRecordSizingDisabled: true,
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return p.files.current.Load(), nil
+		},
+		// Servers are addressed by IP, and move. Only servers have a certificate of the
+		// private CA, so the chain is the proof, and the name says nothing more.
+		// VerifyConnection replaces the check that InsecureSkipVerify turns off.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			return verify(p.roots.Load(), s.PeerCertificates, x509.ExtKeyUsageServerAuth)
+		},
+	}
+}
+
+// End returns the time at which the certificate ends.
+func (p *Peers) End() string { return text(p.files.End()) }
