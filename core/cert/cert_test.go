@@ -108,3 +108,48 @@ func TestWarning(t *testing.T) {
 		t.Errorf("the log is %q", log.String())
 	}
 }
+
+// TestPeersReload replaces the files: what does not fit together leaves what was read before.
+func TestPeersReload(t *testing.T) {
+	o := options(t, certtest.Options{})
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	copyFile(t, ca, o.Certificate)
+	p, err := LoadPeers(ca, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := p.Dialing()
+	own := p.files.current.Load()
+	proof := tls.ConnectionState{PeerCertificates: chain(own)}
+	other := options(t, certtest.Options{})
+	copyFile(t, ca, other.Certificate)
+	if err := p.Reload(); err == nil || !strings.Contains(err.Error(), "with the CA") {
+		t.Errorf("a CA without the own certificate: %v", err)
+	}
+	if err := before.VerifyConnection(proof); err != nil {
+		t.Errorf("after a failed reload: %v", err)
+	}
+	copyFile(t, o.Certificate, other.Certificate)
+	copyFile(t, o.Key, other.Key)
+	if err := p.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if err := before.VerifyConnection(proof); err == nil {
+		t.Error("a certificate of the replaced CA is accepted")
+	}
+	if err := before.VerifyConnection(tls.ConnectionState{}); err == nil {
+		t.Error("a peer without a certificate is accepted")
+	}
+}
+
+// copyFile copies a file over another one.
+func copyFile(t *testing.T, to, from string) {
+	t.Helper()
+	text, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

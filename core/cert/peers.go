@@ -72,7 +72,8 @@ func (p *Peers) readCA() error {
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
 		x509.ExtKeyUsageClientAuth} {
 		if err := verify(roots, chain(own), usage); err != nil {
-			return fmt.Errorf("certificate %s with the CA %s: %w", p.files.opt.Certificate, p.ca, err)
+			return fmt.Errorf("certificate %s with the CA %s: %w", p.files.opt.Certificate, p.ca,
+				err)
 		}
 	}
 	p.roots.Store(roots)

@@ -47,7 +47,7 @@ type Config struct {
 	Strangers Strangers `toml:"strangers"`
 	Proxy     Proxy     `toml:"proxy"`
 	TLS       TLS       `toml:"tls"`
-	Servers   Servers   `toml:"servers"`
+	LinkTLS   LinkTLS   `toml:"link_tls"`
 	Audit     Audit     `toml:"audit"`
 	MySQL     MySQL     `toml:"mysql"`
 	Redis     Redis     `toml:"redis"`
@@ -242,8 +242,8 @@ type TLS struct {
 	PlainNetworks []string `toml:"plain_networks" default:"0.0.0.0/0,::/0" form:"cidr"`
 }
 
-// Servers is the section servers.
-type Servers struct {
+// LinkTLS is the section link_tls.
+type LinkTLS struct {
 	CA           string `toml:"ca" default:""`
 	Certificate  string `toml:"certificate" default:""`
 	Key          string `toml:"key" default:""`

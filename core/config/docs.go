@@ -354,18 +354,18 @@ var docs = map[string]string{
 		"have no TLS. Empty: all connections of clients need TLS. Without a certificate the " +
 		"setting has no effect.",
 
-	"servers": "Encryption between servers. With a certificate, servers prove themselves to each " +
+	"link_tls": "Encryption between servers. With a certificate, servers prove themselves to each " +
 		"other: the server ports of login, route, dbproxy, file and push, and the links to them, " +
 		"use TLS 1.3, and both ends need a certificate of the same private CA. The C++ servers " +
 		"have no TLS.",
-	"servers.ca": "File with the certificates of the private CA, in PEM form. While a CA is " +
+	"link_tls.ca": "File with the certificates of the private CA, in PEM form. While a CA is " +
 		"replaced the file holds both. SIGHUP makes the server read it again. Empty: no TLS " +
 		"between servers.",
-	"servers.certificate": "File with this server's certificate, in PEM form, for the usages " +
+	"link_tls.certificate": "File with this server's certificate, in PEM form, for the usages " +
 		"server and client. Its name may be any. SIGHUP makes the server read it again.",
-	"servers.key": "File with the certificate's private key in PEM form. Other users of the " +
+	"link_tls.key": "File with the certificate's private key in PEM form. Other users of the " +
 		"machine must not be able to read it.",
-	"servers.cpp_plaintext": "Connections without TLS, for rings with C++ servers and for the " +
+	"link_tls.cpp_plaintext": "Connections without TLS, for rings with C++ servers and for the " +
 		"switch to TLS. dial: server ports accept both kinds, and links have no TLS. accept: " +
 		"server ports accept both kinds, and links have TLS. off: TLS only. To switch without " +
 		"an interruption, restart all servers with dial, then all with accept, then all with off.",

@@ -290,8 +290,8 @@ func (c *Config) CheckServe() error {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		missing("tls.key", "needed with tls.certificate, and the other way round")
 	}
-	if p := c.Servers; (p.CA == "") != (p.Certificate == "") || (p.CA == "") != (p.Key == "") {
-		missing("servers.ca", "servers.ca, servers.certificate and servers.key are needed together")
+	if p := c.LinkTLS; (p.CA == "") != (p.Certificate == "") || (p.CA == "") != (p.Key == "") {
+		missing("link_tls.ca", "link_tls.ca, link_tls.certificate and link_tls.key are needed together")
 	}
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+

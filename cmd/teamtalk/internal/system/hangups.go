@@ -16,7 +16,7 @@ func openFiles(s *system) (err error) {
 	if s.tls != nil {
 		again = append(again, func() { s.tls.reload(s.log) })
 	}
-	if s.servers, err = startServers(&s.cfg.Servers, s.log, s.reg); err != nil {
+	if s.servers, err = startServers(&s.cfg.LinkTLS, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.servers != nil {

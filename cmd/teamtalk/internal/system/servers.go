@@ -21,11 +21,11 @@ import (
 type mutual struct {
 	peers      *cert.Peers
 	handshakes *tlsconn.Handshakes
-	plaintext  string // the setting servers.cpp_plaintext
+	plaintext  string // the setting link_tls.cpp_plaintext
 }
 
-// startServers reads the certificates of the section servers. The result is nil without.
-func startServers(cfg *config.Servers, log *slog.Logger, reg *prometheus.Registry) (
+// startServers reads the certificates of the section link_tls. The result is nil without.
+func startServers(cfg *config.LinkTLS, log *slog.Logger, reg *prometheus.Registry) (
 	*mutual, error) {
 	if cfg.CA == "" {
 		return nil, nil
@@ -33,7 +33,7 @@ func startServers(cfg *config.Servers, log *slog.Logger, reg *prometheus.Registr
 	peers, err := cert.LoadPeers(cfg.CA, cert.Options{Certificate: cfg.Certificate, Key: cfg.Key,
 		Log: log, Registerer: reg})
 	if err != nil {
-		return nil, fmt.Errorf("%w (settings servers.ca, servers.certificate and servers.key)", err)
+		return nil, fmt.Errorf("%w (settings link_tls.ca, link_tls.certificate and link_tls.key)", err)
 	}
 	return &mutual{peers: peers, plaintext: cfg.CPPPlaintext,
 		handshakes: tlsconn.NewHandshakes(tlsconn.Options{Config: peers.Accepting(),

@@ -19,8 +19,8 @@ import (
 
 // proved returns the settings of servers with a certificate of their own CA.
 func proved(c certtest.Cert, plaintext string) map[string]string {
-	return map[string]string{"servers.ca": c.Certificate, "servers.certificate": c.Certificate,
-		"servers.key": c.Key, "servers.cpp_plaintext": plaintext}
+	return map[string]string{"link_tls.ca": c.Certificate, "link_tls.certificate": c.Certificate,
+		"link_tls.key": c.Key, "link_tls.cpp_plaintext": plaintext}
 }
 
 // startRoles starts the roles with the settings, and returns the addresses of their ports.
@@ -85,7 +85,7 @@ func TestStrangersAtServerPorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, at := startRoles(t, "login,route,dbproxy,file,push", proved(own, "off"),
-		map[string]string{"servers.ca": both})
+		map[string]string{"link_tls.ca": both})
 	other := certtest.Shared().Pair
 	tests := []struct {
 		reason string
@@ -104,14 +104,7 @@ func TestStrangersAtServerPorts(t *testing.T) {
 			if test.plain {
 				err = sendPlain(at[port])
 			} else {
-				d := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true,
-					GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-						if test.certs == nil {
-							return &tls.Certificate{}, nil
-						}
-						return &test.certs[0], nil
-					}}}
-				_, err = link.DialTLS(t.Context(), d, at[port])
+				_, err = link.DialTLS(t.Context(), showing(test.certs), at[port])
 			}
 			if err == nil {
 				t.Errorf("%s, %s: the port accepts it", port, test.reason)
@@ -124,6 +117,16 @@ func TestStrangersAtServerPorts(t *testing.T) {
 			}
 		}
 	}
+}
+
+// showing returns a dialler that shows a certificate, whichever CA the port asks for.
+func showing(certs []tls.Certificate) *tls.Dialer {
+	c := &tls.Certificate{}
+	if len(certs) > 0 {
+		c = &certs[0]
+	}
+	get := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c, nil }
+	return &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, GetClientCertificate: get}}
 }
 
 // sendPlain sends a heartbeat without TLS. It returns the end of the connection.
