@@ -368,7 +368,7 @@ var docs = map[string]string{
 	"link_tls.cpp_plaintext": "Connections without TLS, for rings with C++ servers and for the " +
 		"switch to TLS. dial: server ports accept both kinds, and links have no TLS. accept: " +
 		"server ports accept both kinds, and links have TLS. off: TLS only. To switch without " +
-		"an interruption, restart all servers with dial, then all with accept, then all with off.",
+		"an interruption, restart all servers with dial, then all with accept, then with off.",
 
 	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
 		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +

@@ -291,7 +291,8 @@ func (c *Config) CheckServe() error {
 		missing("tls.key", "needed with tls.certificate, and the other way round")
 	}
 	if p := c.LinkTLS; (p.CA == "") != (p.Certificate == "") || (p.CA == "") != (p.Key == "") {
-		missing("link_tls.ca", "link_tls.ca, link_tls.certificate and link_tls.key are needed together")
+		missing("link_tls.ca", "needed with link_tls.certificate and link_tls.key, and the other "+
+			"way round")
 	}
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+

@@ -111,7 +111,9 @@ func (x *secure) ended(err error) {
 		x.cn.Close()
 	default:
 		if !x.proven {
-			x.cn.loop.server.noteUnproven(x.cn, err)
+			if errors.Is(err, tlsconn.ErrHello) {
+				x.Refused(err) // no handshake has begun
+			}
 			x.TakeWaiting() // it never leaves, and closing would wait for it
 		}
 		x.cn.s.Close(err)
@@ -159,6 +161,9 @@ func (x *secure) Ready(err error) {
 		cn.heard(cn.loop.server.opt.Strangers) // the memory of the handshake is free
 	}
 }
+
+// Refused implements tlsconn.Refuser.
+func (x *secure) Refused(err error) { x.cn.loop.server.noteUnproven(x.cn, err) }
 
 // held returns the bytes that wait beside those of gnet.
 func (x *secure) held() int { return x.Held() + len(x.rest) }

@@ -3,6 +3,7 @@ package tlsconn
 import (
 	"container/list"
 	"crypto/tls"
+	"errors"
 	"io"
 	"runtime"
 	"sync"
@@ -194,6 +195,9 @@ func (h *handshake) run() {
 	h.pool.slots <- struct{}{}
 	h.slot = true
 	err := h.c.tls.Handshake()
+	if t, ok := h.c.t.(Refuser); ok && err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Refused(err)
+	}
 	if h.slot {
 		<-h.pool.slots
 	}

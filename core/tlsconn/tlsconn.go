@@ -62,6 +62,13 @@ type Transport interface {
 	Ready(err error)
 }
 
+// Refuser is a Transport that is told why a handshake failed, also when the peer has closed
+// the connection by then, as one that gets an alert does.
+type Refuser interface {
+	// Refused is called before Ready, on the goroutine of the handshake.
+	Refused(err error)
+}
+
 // Conn is the server's end of one connection. Loop only.
 type Conn struct {
 	pool  *Handshakes

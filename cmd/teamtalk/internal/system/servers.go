@@ -33,7 +33,7 @@ func startServers(cfg *config.LinkTLS, log *slog.Logger, reg *prometheus.Registr
 	peers, err := cert.LoadPeers(cfg.CA, cert.Options{Certificate: cfg.Certificate, Key: cfg.Key,
 		Log: log, Registerer: reg})
 	if err != nil {
-		return nil, fmt.Errorf("%w (settings link_tls.ca, link_tls.certificate and link_tls.key)", err)
+		return nil, fmt.Errorf("%w (settings link_tls.ca, certificate and key)", err)
 	}
 	return &mutual{peers: peers, plaintext: cfg.CPPPlaintext,
 		handshakes: tlsconn.NewHandshakes(tlsconn.Options{Config: peers.Accepting(),
