@@ -354,9 +354,10 @@ var docs = map[string]string{
 		"have no TLS. Empty: all connections of clients need TLS. Without a certificate the " +
 		"setting has no effect.",
 
-	"link_tls": "Encryption between servers. With a certificate, servers prove themselves to each " +
-		"other: the server ports of login, route, dbproxy, file and push, and the links to them, " +
-		"use TLS 1.3, and both ends need a certificate of the same private CA. The C++ servers " +
+	"link_tls": "Encryption between servers. With a certificate, servers prove themselves to " +
+		"each other: the server ports of login, route, dbproxy, file and push, and the links " +
+		"to them, use TLS 1.3, and " +
+		"both ends need a certificate of the same private CA. The C++ servers " +
 		"have no TLS.",
 	"link_tls.ca": "File with the certificates of the private CA, in PEM form. While a CA is " +
 		"replaced the file holds both. SIGHUP makes the server read it again. Empty: no TLS " +
