@@ -1,5 +1,5 @@
 // Package cert holds the certificate of a server's TLS ports: it reads the files, and reads
-// them again while the server runs.
+// them again while the server runs. It also makes a private CA and certificates of servers.
 package cert
 
 import (
@@ -52,9 +52,8 @@ func Load(o Options) (*Files, error) {
 // Reload reads the files again. After an error the certificate that was read before stays.
 // Connections that are open keep theirs.
 func (f *Files) Reload() error {
-	if info, err := os.Stat(f.opt.Key); err == nil && info.Mode().Perm()&0o004 != 0 {
-		return fmt.Errorf("every user of this machine may read the private key %s: chmod o-r it",
-			f.opt.Key)
+	if err := checkMode(f.opt.Key); err != nil {
+		return err
 	}
 	c, err := tls.LoadX509KeyPair(f.opt.Certificate, f.opt.Key)
 	if err != nil {
@@ -70,6 +69,15 @@ func (f *Files) Reload() error {
 		f.opt.Log.Warn("the certificate ends soon", "file", f.opt.Certificate, "end", text(end))
 	}
 	f.current.Store(&c)
+	return nil
+}
+
+// checkMode refuses a private key that every user of the machine may read.
+func checkMode(key string) error {
+	if info, err := os.Stat(key); err == nil && info.Mode().Perm()&0o004 != 0 {
+		return fmt.Errorf("every user of this machine may read the private key %s: chmod o-r it",
+			key)
+	}
 	return nil
 }
 
