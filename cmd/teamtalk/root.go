@@ -54,6 +54,7 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	}
 	add("run", newServeCommand(), newChatCommand())
 	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(),
-		newMigrateCommand(), newUnreadCommand(), benchcmd.New(), newVersionCommand())
+		newMigrateCommand(), newUnreadCommand(), newCertCommand(), benchcmd.New(),
+		newVersionCommand())
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,21 +59,26 @@ func (s *system) addresses(line func(what, where string)) {
 	case s.tls != nil:
 		line("tls", "on all ports for clients; the certificate ends "+
 			s.tls.files.End().Format(time.DateOnly))
-	case reachableByOthers(s.ports):
+	case reachableByOthers(s.ports, true):
 		line("tls", "off: passwords and texts cross the network in clear text")
 		line("", "--tls.certificate FILE --tls.key FILE encrypts them")
 	}
+	switch {
+	case s.servers != nil:
+		line("link tls", "on all ports for servers; the certificate ends "+s.servers.peers.End())
+	case reachableByOthers(s.ports, false):
+		line("link tls", "off: whatever reaches the ports for servers may act for every user")
+		line("", "teamtalk cert ca and teamtalk cert server make the certificates")
+	}
 }
 
-// reachableByOthers reports whether clients on other machines reach a port.
-func reachableByOthers(ports []*port) bool {
-	for _, p := range ports {
+// reachableByOthers reports whether other machines reach a port for clients, or one for
+// servers.
+func reachableByOthers(ports []*port, clients bool) bool {
+	return slices.ContainsFunc(ports, func(p *port) bool {
 		at, ok := p.Addr().(*net.TCPAddr)
-		if p.clients && ok && !at.IP.IsLoopback() {
-			return true
-		}
-	}
-	return false
+		return p.clients == clients && ok && !at.IP.IsLoopback()
+	})
 }
 
 // demoCommands writes the commands to chat as the demo users. self is the name of this

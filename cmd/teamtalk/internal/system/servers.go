@@ -68,3 +68,11 @@ func (m *mutual) dial() func(ctx context.Context, addr string) (net.Conn, error)
 		return link.DialTLS(ctx, d, addr)
 	}
 }
+
+// warnOpenLinks says in the log that other machines reach a port that trusts them.
+func warnOpenLinks(s *system) {
+	if s.servers == nil && reachableByOthers(s.ports, false) {
+		s.log.Warn("the ports for servers trust whatever reaches them: keep other machines away, " +
+			"or make certificates with teamtalk cert (section link_tls)")
+	}
+}

@@ -213,6 +213,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	for _, p := range s.ports {
 		go s.watch(p)
 	}
+	warnOpenLinks(s)
 	s.ready.Set("start", nil)
 	return s, nil
 }
