@@ -3,6 +3,7 @@ package msg
 import (
 	"time"
 
+	"teamtalk/core/rate"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
@@ -15,12 +16,15 @@ import (
 // of each part. It is the session's Data from Open on. Loop only, except for
 // conversation.Client.Acks.
 type client struct {
+	// owed is how many acks the client owes for deliveries. It stands beside the unacked
+	// deliveries, which each delivery changes too.
+	owed         int32
 	conversation conversation.Client
 	admission    admission.Client
 	passing      passing.Client
 	transfer     transfer.Client
 	presence     presence.Client
-	flood        flood
+	junk         rate.Bucket // for frames without effect
 }
 
 func clientOf(s *session.Client) *client { return s.Data.(*client) }

@@ -7,7 +7,6 @@ import (
 
 	"teamtalk/core/obs"
 	"teamtalk/core/pdu"
-	"teamtalk/core/rate"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -30,12 +29,6 @@ const (
 
 // errFlood is the reason of a connection that is closed as a flood.
 var errFlood = errors.New("msg: client sends too many frames that have no effect")
-
-// flood is what the server keeps for a client connection to recognise a flood. Loop only.
-type flood struct {
-	junk rate.Bucket
-	owed int32 // acks for deliveries, which are no junk
-}
 
 // floods closes the connections that flood.
 type floods struct {
@@ -67,8 +60,8 @@ func (h *Server) Frame(s *session.Client, head pdu.Header, body []byte) {
 func junk(s *session.Client, cmd pb.Command) (kind string, cost float64) {
 	switch cmd {
 	case pb.CmdMsgDataAck:
-		if c := clientOf(s); c.flood.owed > 0 {
-			c.flood.owed--
+		if c := clientOf(s); c.owed > 0 {
+			c.owed--
 			return "", 0
 		}
 		return "ack", 1
@@ -102,7 +95,7 @@ func (h *Server) spend(s *session.Client, kind string, cost float64) bool {
 	if s.IsClosed() {
 		return false
 	}
-	if clientOf(s).flood.junk.TakeN(s.Loop().Now(), cost, junkRate, junkBurst) {
+	if clientOf(s).junk.TakeN(s.Loop().Now(), cost, junkRate, junkBurst) {
 		return true
 	}
 	h.floods.closed.WithLabelValues(kind).Inc()
@@ -117,7 +110,7 @@ func (h *Server) spend(s *session.Client, kind string, cost float64) bool {
 
 // delivered counts a delivery, which the client acknowledges. Loop only.
 func delivered(s *session.Client) {
-	if c := clientOf(s); c.flood.owed < maxOwed {
-		c.flood.owed++
+	if c := clientOf(s); c.owed < maxOwed {
+		c.owed++
 	}
 }
