@@ -85,8 +85,11 @@ func newUserUnlockCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unlock {NAME | --network ADDRESS}",
 		Short: "Forget the wrong passwords for a name, or from a network",
-		Long: `Forget the wrong passwords for a name, or with --network those from the network of an
-address. Logins are allowed at once. Wrong passwords that follow are counted anew.`,
+		Long: `Forget the wrong passwords for a name. Logins are allowed at once. Wrong passwords
+that follow are counted anew.
+
+With --network, forget the count of the network of an address (login_lock_network). A name that
+is locked for this network stays locked: unlock the name.`,
 		Example: `  teamtalk user unlock alice --config teamtalk.toml
   teamtalk user unlock --network 203.0.113.7`,
 		Args: cobra.ArbitraryArgs,

@@ -16,15 +16,18 @@ import (
 	"teamtalk/sql/embedded"
 )
 
-// TestUserUnlock locks a name and a network, as a server does, and unlocks them.
-func TestUserUnlock(t *testing.T) {
+// lockTest returns a function that runs a command "user" on a new store with the user alice, and
+// one that tries a wrong password there, as a server does.
+func lockTest(t *testing.T) (run func(...string) result,
+	guess func(lockout.Attempt) lockout.Reason) {
+	t.Helper()
 	dir := t.TempDir()
 	s, err := embedded.Open(t.Context(), embedded.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	run := func(args ...string) result {
+	t.Cleanup(func() { s.Close() })
+	run = func(args ...string) result {
 		t.Helper()
 		return command(t, "", append(append([]string{"user"}, args...), "--data-dir", dir)...)
 	}
@@ -33,7 +36,7 @@ func TestUserUnlock(t *testing.T) {
 		Limits:   system.LoginLimits(&config.Default().DBProxy),
 		StoreNow: s.Now, Now: mono.Now, Log: slog.New(slog.DiscardHandler),
 		Failed: func() { t.Error("the store failed") }})
-	guess := func(a lockout.Attempt) lockout.Reason {
+	return run, func(a lockout.Attempt) lockout.Reason {
 		t.Helper()
 		r, err := guard.Begin(t.Context(), []lockout.Attempt{a})
 		if err != nil {
@@ -46,6 +49,11 @@ func TestUserUnlock(t *testing.T) {
 		r.End(t.Context())
 		return lockout.Open
 	}
+}
+
+// TestUserUnlock locks a name and a network, as a server does, and unlocks them.
+func TestUserUnlock(t *testing.T) {
+	run, guess := lockTest(t)
 	alice := lockout.Attempt{Name: "ALICE ", User: 1, Addr: netip.MustParseAddr("203.0.113.7")}
 	for i := range 10 {
 		alice.Password = fmt.Sprint(i)
@@ -58,6 +66,11 @@ func TestUserUnlock(t *testing.T) {
 	r.want(t, cli.ExitOK, "NETWORK         WRONG PASSWORDS  LOCKED UNTIL", "")
 	if !strings.Contains(r.out, "\n203.0.113.0/24  10               20") {
 		t.Errorf("no lock in %s", r.out)
+	}
+	run("unlock", "--network", "203.0.113.9").want(t, cli.ExitOK,
+		"203.0.113.0/24 is unlocked\n", "")
+	if r := guess(alice); r == lockout.Open {
+		t.Error("unlock --network unlocked a name")
 	}
 	run("unlock", "alice").want(t, cli.ExitOK, "alice is unlocked\n", "")
 	if r := guess(alice); r != lockout.Open {
