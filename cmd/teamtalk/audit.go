@@ -55,13 +55,21 @@ func account() string {
 	return u.Username
 }
 
-// commandText returns a command with its arguments and the names of its flags, whose values
-// may be secret.
+// openFlags are the flags whose value says what a command is about, and is no secret.
+var openFlags = map[string]bool{"network": true}
+
+// commandText returns a command with its arguments and the names of its flags. The values of
+// flags may be secret, and are left out except for openFlags.
 func commandText(cmd *cobra.Command) string {
 	_, text, _ := strings.Cut(cmd.CommandPath(), " ")
 	for _, arg := range cmd.Flags().Args() {
 		text += fmt.Sprintf(" %s", arg)
 	}
-	cmd.Flags().Visit(func(f *pflag.Flag) { text += " --" + f.Name })
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		text += " --" + f.Name
+		if openFlags[f.Name] {
+			text += " " + f.Value.String()
+		}
+	})
 	return text
 }

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"path/filepath"
 	"regexp"
@@ -38,8 +40,25 @@ link_tls of the settings. Certificates for clients (section tls) come from a pub
 	return cmd
 }
 
-// days returns the duration of a number of days.
-func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
+// maxDays is the longest time for which a certificate is made: a century.
+const maxDays = 36525
+
+// daysOf returns the duration of a number of days.
+func daysOf(cmd *cobra.Command, n int) (time.Duration, error) {
+	if n < 1 || n > maxDays {
+		return 0, cli.Usagef(cmd, "--days %d: want 1 to %d", n, maxDays)
+	}
+	return time.Duration(n) * 24 * time.Hour, nil
+}
+
+// write writes a pair into two new files.
+func write(pair cert.Pair, file, key string) error {
+	err := pair.Write(file, key)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: remove it first, or name another folder with --dir", err)
+	}
+	return err
+}
 
 // newCertCACommand returns the command "cert ca".
 func newCertCACommand() *cobra.Command {
@@ -54,12 +73,16 @@ can make a server that all others trust. Files that exist are not overwritten.`,
 		Example: "  teamtalk cert ca --dir /root/teamtalk-ca",
 		Args:    cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, pair, err := cert.NewAuthority(name, days(valid))
+			period, err := daysOf(cmd, valid)
 			if err != nil {
 				return err
 			}
-			if err := pair.Write(filepath.Join(dir, caFile),
-				filepath.Join(dir, caKeyFile)); err != nil {
+			_, pair, err := cert.NewAuthority(name, period)
+			if err != nil {
+				return err
+			}
+			err = write(pair, filepath.Join(dir, caFile), filepath.Join(dir, caKeyFile))
+			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), `made the CA %s and its key %s
@@ -86,6 +109,9 @@ func dirFlag(dir string) string {
 // are the names of files as well.
 var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?$`)
 
+// number matches names whose last part is a number: a wrong IP address, and no host name.
+var number = regexp.MustCompile(`(^|\.)[0-9]+$`)
+
 // newCertServerCommand returns the command "cert server".
 func newCertServerCommand() *cobra.Command {
 	var dir string
@@ -102,15 +128,20 @@ remove them first, and send the server SIGHUP afterwards.`,
 		Args: cli.AtLeast(1, "the addresses of a server"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, a := range args {
-				if net.ParseIP(a) == nil && !hostName.MatchString(a) {
+				if net.ParseIP(a) == nil && (!hostName.MatchString(a) || number.MatchString(a)) {
 					return cli.Usagef(cmd, "%q is no IP address or host name", a)
 				}
 			}
-			return makeServerCert(cmd, dir, args, days(valid))
+			period, err := daysOf(cmd, valid)
+			if err != nil {
+				return err
+			}
+			return makeServerCert(cmd, dir, args, period)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "the folder of the CA and of the new files")
-	cmd.Flags().IntVar(&valid, "days", 365, "how long the certificate is valid")
+	cmd.Flags().IntVar(&valid, "days", 365,
+		"how long the certificate is valid, at most as long as the CA")
 	return cmd
 }
 
@@ -126,7 +157,7 @@ func makeServerCert(cmd *cobra.Command, dir string, names []string, valid time.D
 	}
 	base := strings.ReplaceAll(names[0], ":", "-") // of an IPv6 address
 	file, key := base+".pem", base+"-key.pem"
-	if err := pair.Write(filepath.Join(dir, file), filepath.Join(dir, key)); err != nil {
+	if err := write(pair, filepath.Join(dir, file), filepath.Join(dir, key)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), `made the certificate %[1]s and its key %[2]s
@@ -136,6 +167,7 @@ next, copy both and %[3]s to the server, and add to its settings:
 ca = "/etc/teamtalk/%[4]s"
 certificate = "/etc/teamtalk/%[5]s"
 key = "/etc/teamtalk/%[6]s"
-`, filepath.Join(dir, file), filepath.Join(dir, key), filepath.Join(dir, caFile), caFile, file, key)
+`, filepath.Join(dir, file), filepath.Join(dir, key), filepath.Join(dir, caFile), caFile, file,
+		key)
 	return err
 }

@@ -27,7 +27,8 @@ func TestCertCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	command(t, "", "cert", "ca", "--dir", dir).want(t, cli.ExitFailure, "", "file exists")
+	command(t, "", "cert", "ca", "--dir", dir).want(t, cli.ExitFailure, "",
+		"file exists: remove it first")
 	command(t, "", "cert", "server", "fd00::1", "--dir", dir).want(t, cli.ExitFailure, "",
 		"file exists")
 	if after, err := os.ReadFile(ca); err != nil || string(after) != string(before) {
@@ -47,10 +48,13 @@ func TestCertMistakes(t *testing.T) {
 		"teamtalk cert ca makes a CA")
 	command(t, "", "cert", "server", "--dir", dir).want(t, cli.ExitUsage, "",
 		"want the addresses of a server")
-	for _, name := range []string{"../x", "a/b", "-", "", "a b", strings.Repeat("a", 300)} {
+	for _, name := range []string{"../x", "a/b", "-", "", "a b", "10.0.0.300",
+		strings.Repeat("a", 300)} {
 		command(t, "", "cert", "server", "--dir", dir, "--", name).want(t, cli.ExitUsage, "",
 			"no IP address or host name")
 	}
-	command(t, "", "cert", "ca", "--dir", dir, "--days", "0").want(t, cli.ExitFailure, "",
-		"cannot be valid for")
+	for _, days := range []string{"0", "-5", "99999999999"} {
+		command(t, "", "cert", "ca", "--dir", dir, "--days", days).want(t, cli.ExitUsage, "",
+			"want 1 to 36525")
+	}
 }

@@ -118,16 +118,23 @@ is locked for this network stays locked: unlock the name.`,
 	return cmd
 }
 
-// unlockName unlocks the name of a user, given by name or id.
+// unlockName unlocks the name of a user, given by name or id. A name without a user may be
+// locked as well, and a user of that name that is added later would find it so.
 func unlockName(ctx context.Context, out io.Writer, s im.Store, name string) error {
+	text := "%s is unlocked\n"
 	a, err := admin.FindUser(ctx, s, name)
-	if err != nil {
+	switch {
+	case err == nil:
+		name = a.Name
+	case im.KindOf(err) == im.NotFound:
+		text = "%s is unlocked; no user has this name\n"
+	default:
 		return err
 	}
-	if err := lockout.Unlock(ctx, s, a.Name); err != nil {
+	if err := lockout.Unlock(ctx, s, name); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s is unlocked\n", cli.Printable(a.Name))
+	_, err = fmt.Fprintf(out, text, cli.Printable(name))
 	return err
 }
 
@@ -137,6 +144,7 @@ func unlockNetwork(ctx context.Context, out io.Writer, s im.Store, addr netip.Ad
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s is unlocked\n", network)
+	_, err = fmt.Fprintf(out, "the wrong passwords from %s are forgotten; names that are "+
+		"locked for it stay locked\n", network)
 	return err
 }
