@@ -14,9 +14,9 @@ import (
 // connections: databases, links, logs, listeners.
 const reserve = 256
 
-// maxEnroll bounds the connections of the process that are between accept and their loops.
+// MaxEnroll bounds the connections of the process that are between accept and their loops.
 // Each has two descriptors there.
-const maxEnroll = 64
+const MaxEnroll = 64
 
 // Budget counts the connections of a process and accepts them, so that connections leave
 // descriptors to everything else. All ports of a process share one Budget. Any goroutine.
@@ -45,7 +45,7 @@ func New() (*Budget, error) {
 	kept := min(reserve, limit/4)
 	b := &Budget{
 		limit: limit - kept, ceiling: int(limit - kept/2),
-		enroll: make(chan struct{}, max(1, min(maxEnroll, kept/4))),
+		enroll: make(chan struct{}, max(1, min(MaxEnroll, kept/4))),
 	}
 	keepSpare()
 	return b, nil
@@ -53,7 +53,7 @@ func New() (*Budget, error) {
 
 // Fixed returns a Budget of n connections.
 func Fixed(n int) *Budget {
-	b := &Budget{limit: int64(n), ceiling: math.MaxInt, enroll: make(chan struct{}, maxEnroll)}
+	b := &Budget{limit: int64(n), ceiling: math.MaxInt, enroll: make(chan struct{}, MaxEnroll)}
 	keepSpare()
 	return b
 }

@@ -194,7 +194,6 @@ func (s *Server) enroll(c *net.TCPConn, cn *conn, h proxyproto.Header) {
 	if cn.opened {
 		return // OnClose calls leave
 	}
-	_ = c.Close() // gnet does not, when it has no descriptor for its duplicate
 	s.leave(cn)
 	s.noteRefused(becauseError, err)
 }
