@@ -10,6 +10,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/time/rate"
+
+	"teamtalk/core/origin"
 )
 
 // App is a system that may make calls. Empty lists mean no restriction.
@@ -182,27 +184,14 @@ func newAddresses() *addresses {
 	return &addresses{seen: c}
 }
 
-// network returns the address for which the attempts of addr count. All addresses of an
-// IPv6 network of 64 bits count as one, because one customer has such a network.
-func network(addr netip.Addr) netip.Addr {
-	if !addr.Is6() {
-		return addr
-	}
-	p, err := addr.Prefix(64)
-	if err != nil {
-		return addr
-	}
-	return p.Addr()
-}
-
 // try counts an attempt of an address. It returns false when the address has none left.
 func (a *addresses) try(addr netip.Addr, now time.Time) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	l, ok := a.seen.Get(network(addr))
+	l, ok := a.seen.Get(origin.Key(addr))
 	if !ok {
 		l = rate.NewLimiter(rate.Every(time.Minute/triesPerMinute), triesAtOnce)
-		a.seen.Add(network(addr), l)
+		a.seen.Add(origin.Key(addr), l)
 	}
 	return l.AllowN(now, 1)
 }

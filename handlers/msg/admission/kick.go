@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/origin"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -99,14 +100,5 @@ func (h *Handler) retire(s *session.Client) {
 	h.opt.Audience.Leave(s)
 }
 
-// clientAddr returns the address by which logins are slowed. The addresses of an IPv6
-// network of 64 bits count as one: each host has all of them.
-func clientAddr(s *session.Client) netip.Addr {
-	addr := s.RemoteAddr().Addr()
-	if addr.Is6() {
-		if network, err := addr.Prefix(64); err == nil {
-			return network.Addr()
-		}
-	}
-	return addr
-}
+// clientAddr returns the address by which logins are slowed.
+func clientAddr(s *session.Client) netip.Addr { return origin.Key(s.RemoteAddr().Addr()) }
