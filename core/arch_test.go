@@ -45,7 +45,6 @@ var owners = []struct {
 	{"github.com/bufbuild/protocompile", []string{"proto/gen"}, nil},
 	{"github.com/creack/pty", nil, []string{"bench", "cmd"}},
 	{"github.com/ergochat/readline", []string{"cmd"}, nil},
-	{"github.com/go-analyze/charts", []string{"bench/report"}, nil},
 	{"github.com/go-sql-driver", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/golang-jwt/jwt", []string{"core/notify"}, nil},
 	{"github.com/google/go-cmp", nil, everywhere},
@@ -320,6 +319,12 @@ func TestOwners(t *testing.T) {
 	for _, dep := range direct {
 		if !owned(dep) {
 			t.Errorf("the dependency %s has no owner: name the folders that may import it", dep)
+		}
+	}
+	for _, o := range owners {
+		used := func(dep string) bool { return under(dep, o.module) }
+		if strings.Contains(o.module, ".") && !slices.ContainsFunc(direct, used) {
+			t.Errorf("%s has an owner and is no direct dependency: remove its entry", o.module)
 		}
 	}
 	if owned("github.com/panjf2000/antsy") || owned("example.com/new") {
