@@ -23,6 +23,7 @@ type Folder struct {
 	dir     string
 	root    *os.Root
 	minFree int64
+	usage   usage
 }
 
 var _ Store = (*Folder)(nil)
@@ -69,11 +70,16 @@ func (f *Folder) Put(ctx context.Context, name string, r io.Reader, _ string) (i
 		return 0, err
 	}
 	tmp := path.Join(tmpDir, uuid.NewString())
-	n, err := f.write(ctx, tmp, r)
+	in := &measured{r: r, u: &f.usage}
+	n, err := f.write(ctx, tmp, in)
 	if err == nil {
-		err = f.place(tmp, name)
+		undo := f.usage.note(name)
+		if err = f.place(tmp, name); err != nil {
+			undo()
+		}
 	}
 	if err != nil {
+		f.usage.give(in.taken)
 		_ = f.root.Remove(tmp) // if this fails, the next OpenFolder removes it
 		return 0, err
 	}
@@ -193,11 +199,20 @@ func notThere(err error) bool {
 }
 
 // Delete removes a blob.
-func (f *Folder) Delete(_ context.Context, name string) error {
+func (f *Folder) Delete(ctx context.Context, name string) error {
 	if err := Check(name); err != nil {
 		return err
 	}
-	if err := f.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.usage.await(ctx); err != nil {
+		return err
+	}
+	info, err := f.root.Lstat(name)
+	if err == nil {
+		if err = f.root.Remove(name); err == nil {
+			f.usage.give(inBlocks(info.Size()))
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return diskError("delete blob", err)
 	}
 	return nil
@@ -217,13 +232,16 @@ func (f *Folder) room() error {
 	if f.minFree <= 0 {
 		return nil
 	}
-	free, err := freeBytes(f.dir)
+	free, fewFiles, err := freeSpace(f.dir)
 	if err != nil {
 		return diskError("read the free space", err)
 	}
 	if free < f.minFree {
 		return im.Errorf(im.Busy, "the disk has %d MiB free, and %d MiB are reserved", free>>20,
 			f.minFree>>20)
+	}
+	if fewFiles {
+		return im.Errorf(im.Busy, "the disk has less than 1%% of its inodes free")
 	}
 	return nil
 }

@@ -4,5 +4,5 @@ package blob
 
 import "math"
 
-// freeBytes is unknown on this system.
-func freeBytes(string) (int64, error) { return math.MaxInt64, nil }
+// freeSpace is unknown on this system.
+func freeSpace(string) (int64, bool, error) { return math.MaxInt64, false, nil }
