@@ -151,6 +151,9 @@ type MSFS struct {
 	MaxSize        Size   `toml:"max_size" default:"10MiB" min:"1KiB" max:"1GiB"`
 	MaxUploads     int    `toml:"max_uploads" default:"64" min:"1" max:"100000"`
 	MaxConnections int    `toml:"max_connections" default:"10000" min:"1" max:"10000000"`
+	UploadRate     Size   `toml:"upload_rate" default:"2MiB" min:"0B" max:"1024GiB"`
+	UploadBurst    Size   `toml:"upload_burst" default:"1GiB" min:"1KiB" max:"1024GiB"`
+	Quota          Size   `toml:"quota" default:"0B" min:"0B" max:"1048576GiB"`
 	MinFree        Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB"`
 	ScaledCache    Size   `toml:"scaled_cache" default:"64MiB" min:"0B" max:"64GiB"`
 	ScalePixels    int    `toml:"scale_pixels" default:"12500000" min:"1" max:"1000000000"`

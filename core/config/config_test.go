@@ -152,10 +152,11 @@ func TestPrecedence(t *testing.T) {
 // default, and checks that the configuration holds it.
 func TestEverySource(t *testing.T) {
 	values := map[string]string{
-		"text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "2MiB",
+		"text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "3MiB",
 		"secret": "s3cr3t", "list": "10.0.0.5:1,10.0.0.6:2",
 		"form listen": "10.0.0.1:1", "form internal": "10.0.0.1:2", "form host": "10.0.0.9", "form url": "http://x/", "form dsn": "u:p@tcp(h:1)/d",
 		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form syslog": "udp://10.0.0.9:514", "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login",
+		"link.timeout": "20s", "msfs.upload_burst": "20MiB",
 	}
 	for _, s := range Settings() {
 		v := values[s.Type]
@@ -168,8 +169,8 @@ func TestEverySource(t *testing.T) {
 				v, _, _ = strings.Cut(words, "|")
 			}
 		}
-		if s.Key == "link.timeout" { // must stay above link.heartbeat
-			v = "20s"
+		if k := values[s.Key]; k != "" { // not below link.heartbeat or msfs.max_size
+			v = k
 		}
 		section, name := cutLast(s.Key)
 		quoted := `"` + v + `"`

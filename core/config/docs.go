@@ -194,9 +194,22 @@ var docs = map[string]string{
 	"msfs.max_connections": "Maximum number of connections at a time. A quarter of the limit of " +
 		"open files lowers it. Above it, the server closes idle connections of the address " +
 		"with the most connections to make room.",
+	"msfs.upload_rate": "Bytes that one address (IPv6: one network of 64 bits) may upload per " +
+		"second on average. The server refuses uploads beyond it. A file counts with at least " +
+		"16KiB. The default suffices for a company behind one router: 500 users may send 14MiB " +
+		"an hour each. The networks in strangers.trusted_networks have no limit: add those of " +
+		"dbproxy servers on other machines, which upload sounds. 0B: no limit.",
+	"msfs.upload_burst": "Bytes that one address may upload at once, before upload_rate " +
+		"applies. Not below max_size.",
+	"msfs.quota": "Space for all files in the folder, in blocks of 4KiB. The server accepts no " +
+		"files beyond it, sounds included, and warns in the log from 90 % on. Files of earlier " +
+		"runs are counted in the background after each start. Not for S3: set the bucket's own " +
+		"quota. 0B: no limit but min_free. That is the default, because the right size depends " +
+		"on the disk, and an older folder may be large already.",
 	"msfs.min_free": "Free space on the folder's disk below which the server accepts no " +
-		"files. This includes the sounds of audio messages that are kept here. " +
-		"/readyz then names msfs, and fails if the process has only the roles msfs and file.",
+		"files. It accepts none either with less than 1 % of the inodes free. This includes the " +
+		"sounds of audio messages that are kept here. /readyz then names msfs, and fails if the " +
+		"process has only the roles msfs and file.",
 	"msfs.scaled_cache": "Memory for scaled pictures. Clients show avatars as " +
 		"<path>_100x100.jpg. The server scales such a picture once and keeps the result in " +
 		"memory. 0B: the picture is served in its original size.",
@@ -331,9 +344,10 @@ var docs = map[string]string{
 	"strangers.memory": "Maximum memory for parts of frames from connections without a " +
 		"login, and for answers that they do not read. Above it, the server closes those " +
 		"that have held memory longest.",
-	"strangers.trusted_networks": "Networks (CIDR) to which per_address and rate do not " +
-		"apply, such as that of a proxy through which all clients connect. Wrong passwords from " +
-		"such networks count as those of clients of an unknown address.",
+	"strangers.trusted_networks": "Networks (CIDR) to which per_address, rate and " +
+		"msfs.upload_rate do not apply, such as that of a proxy through which all clients " +
+		"connect. Wrong passwords from such networks count as those of clients of an unknown " +
+		"address.",
 
 	"proxy": "Proxies in front of the ports for clients that send the header of the PROXY " +
 		"protocol, version 1 or 2, such as HAProxy with send-proxy-v2, nginx with " +

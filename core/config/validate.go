@@ -220,6 +220,14 @@ func (c *Config) checkTogether() []Problem {
 		wrong("link.max_frame", "must not be below msg.max_frame (%s): servers forward the frames "+
 			"of clients", c.Msg.MaxFrame)
 	}
+	if c.MSFS.UploadRate > 0 && c.MSFS.UploadBurst < c.MSFS.MaxSize {
+		wrong("msfs.upload_burst", "must not be below msfs.max_size (%s), or no client can upload "+
+			"such a file", c.MSFS.MaxSize)
+	}
+	if c.MSFS.Quota > 0 && c.MSFS.S3Endpoint != "" {
+		wrong("msfs.quota", "not for the bucket of msfs.s3_endpoint: set the quota of the "+
+			"bucket on the S3 server instead")
+	}
 	c.checkRedis(wrong)
 	return problems
 }

@@ -8,7 +8,7 @@ type metrics struct {
 	bytesIn, bytesOut  prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, c *scaler) metrics {
+func newMetrics(opt *Options, c *scaler) metrics {
 	m := metrics{
 		uploads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "teamtalk_msfs_uploads_total",
@@ -25,10 +25,20 @@ func newMetrics(reg prometheus.Registerer, c *scaler) metrics {
 		bytesOut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "teamtalk_msfs_served_bytes_total", Help: "Bytes of files served."}),
 	}
-	if reg != nil {
-		reg.MustRegister(m.uploads, m.downloads, m.scaled, m.bytesIn, m.bytesOut,
-			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msfs_scaled_bytes",
-				Help: "Memory of the scaled pictures that are cached, in bytes."}, c.keptBytes))
+	if opt.Registerer == nil {
+		return m
+	}
+	opt.Registerer.MustRegister(m.uploads, m.downloads, m.scaled, m.bytesIn, m.bytesOut,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msfs_scaled_bytes",
+			Help: "Memory of the scaled pictures that are cached, in bytes."}, c.keptBytes))
+	if usage := opt.Usage; usage != nil {
+		opt.Registerer.MustRegister(
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msfs_used_bytes",
+				Help: "Bytes of all files, in blocks of 4 KiB. Grows after a start until the " +
+					"files are counted."}, func() float64 { return float64(usage().Bytes) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msfs_quota_bytes",
+				Help: "Bytes that all files may have together (setting msfs.quota)."},
+				func() float64 { return float64(usage().Quota) }))
 	}
 	return m
 }

@@ -19,6 +19,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,9 +44,16 @@ type Options struct {
 	// MaxUploads bounds the uploads at the same time. Further ones are refused as busy.
 	// Required.
 	MaxUploads int
+	// Budget bounds the bytes that one address uploads.
+	Budget Budget
+	// Usage returns how much of the store's quota is used. nil: it has none.
+	Usage func() blob.Usage
 	// Progress is the longest time that a client may be silent during an upload, or read
 	// nothing during a download. Default 30 s.
 	Progress time.Duration
+	// Linger is the longest time that a client may be silent during an upload that was
+	// refused, before the connection is closed. Default 2 s.
+	Linger time.Duration
 	// ScaledCache bounds the memory for scaled pictures, in bytes. 0: pictures are not
 	// scaled.
 	ScaledCache int64
@@ -69,8 +77,11 @@ type Server struct {
 	opt     Options
 	log     *slog.Logger
 	uploads chan struct{}
+	budgets *budgets
 	metrics metrics
-	often   obs.Often
+	often   obs.Often   // for errors of the store
+	over    obs.Often   // for budgets
+	nearly  atomic.Bool // the log says that the quota is nearly used up
 	scaler  *scaler
 }
 
@@ -78,10 +89,14 @@ type Server struct {
 func New(opt Options) *Server {
 	option.Require("msfs.MaxSize", opt.MaxSize)
 	option.Require("msfs.MaxUploads", opt.MaxUploads)
+	if opt.Budget.Rate > 0 {
+		option.Require("msfs.Budget.Burst", opt.Budget.Burst)
+	}
 	if opt.ScaledCache > 0 {
 		option.Require("msfs.ScalePixels", opt.ScalePixels)
 	}
 	option.Default(&opt.Progress, 30*time.Second)
+	option.Default(&opt.Linger, 2*time.Second)
 	option.Default(&opt.Scalers, 1)
 	option.Default(&opt.ScalePatience, scalePatience)
 	if opt.Log == nil {
@@ -89,9 +104,10 @@ func New(opt Options) *Server {
 	}
 	opt.URL = strings.TrimSuffix(opt.URL, "/")
 	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"),
-		uploads: make(chan struct{}, opt.MaxUploads)}
+		uploads: make(chan struct{}, opt.MaxUploads),
+		budgets: newBudgets(opt.Budget, time.Now)}
 	s.scaler = newScaler(s)
-	s.metrics = newMetrics(opt.Registerer, s.scaler)
+	s.metrics = newMetrics(&opt, s.scaler)
 	return s
 }
 
@@ -119,9 +135,25 @@ func (s *Server) Put(ctx context.Context, name string, r io.Reader) (url string,
 	if err != nil {
 		return "", fmt.Errorf("store file: %w", err)
 	}
+	s.stored(n)
+	return s.opt.URL + "/" + stored, nil
+}
+
+// stored counts a file of n bytes, and warns when the quota is nearly used up.
+func (s *Server) stored(n int64) {
 	s.metrics.uploads.WithLabelValues("ok").Inc()
 	s.metrics.bytesIn.Add(float64(n))
-	return s.opt.URL + "/" + stored, nil
+	if s.opt.Usage == nil {
+		return
+	}
+	u := s.opt.Usage()
+	switch near := u.Bytes >= u.Quota/10*9; {
+	case near && s.nearly.CompareAndSwap(false, true):
+		s.log.Warn("files use 90 % of the quota; uploads and sounds are refused when it is used "+
+			"up (setting msfs.quota)", "used_mib", u.Bytes>>20, "quota_mib", u.Quota>>20)
+	case u.Bytes < u.Quota/10*8: // not at 90 %, so that a few deletions cause no second warning
+		s.nearly.Store(false)
+	}
 }
 
 // Open opens the file of a URL that Put or an upload returned, for servers in the same

@@ -92,6 +92,12 @@ func (r *rig) post(body []byte, contentType string) uploaded {
 func (r *rig) postTo(path string, body []byte, contentType string) uploaded {
 	r.Helper()
 	rsp, err := http.Post(r.url+path, contentType, bytes.NewReader(body))
+	return r.answerOf(rsp, err)
+}
+
+// answerOf reads the answer to an upload.
+func (r *rig) answerOf(rsp *http.Response, err error) uploaded {
+	r.Helper()
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -359,5 +365,6 @@ func newServer(opt Options) *Server {
 	c := config.Default().MSFS
 	return New(opttest.Fill(opt, Options{
 		MaxSize: int64(c.MaxSize), MaxUploads: c.MaxUploads, ScalePixels: c.ScalePixels,
+		Linger: 20 * time.Millisecond,
 	}))
 }

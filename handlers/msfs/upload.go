@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"teamtalk/core/blob"
 	"teamtalk/core/im"
 )
 
@@ -37,51 +38,69 @@ const formOverhead = 64 << 10
 // slot for ever.
 const minPace = 4 << 10
 
+// refusal is the answer to an upload that is not stored.
+type refusal struct {
+	code   int
+	reason string // for the metric
+	text   string
+	gone   bool // the client has disconnected, or is too slow
+}
+
 // upload stores the file of a form. The status is always 200, because clients read
 // error_code.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
-	if r.ContentLength > s.opt.MaxSize+formOverhead {
-		s.refuse(w, codeBad, "too_large", "file is too large")
+	stored, no := s.accept(w, r)
+	if no != nil {
+		s.refuse(w, r, no)
 		return
 	}
-	select {
-	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
-	default:
-		s.refuse(w, codeFailed, "busy", "服务器繁忙")
-		return
-	}
-	body := &limited{left: formOverhead, r: &patient{r: r.Body,
-		control: http.NewResponseController(w), begun: time.Now(), progress: s.opt.Progress}}
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{body, r.Body}
-	form, err := r.MultipartReader()
-	if err != nil {
-		s.refuse(w, codeBad, "form", "not a multipart form")
-		return
-	}
-	part, err := filePart(form)
-	if err != nil {
-		s.refuse(w, codeBad, "form", "no file in the form")
-		return
-	}
-	body.left += s.opt.MaxSize
-	stored := storedName(part.FileName())
-	n, err := s.opt.Store.Put(r.Context(), stored, &limited{r: part, left: s.opt.MaxSize},
-		contentType(stored))
-	if err != nil {
-		s.refuseFile(w, err)
-		return
-	}
-	s.metrics.uploads.WithLabelValues("ok").Inc()
-	s.metrics.bytesIn.Add(float64(n))
 	base := s.opt.URL
 	if base == "" {
 		base = "http://" + r.Host
 	}
 	s.answer(w, uploaded{Code: codeOK, Text: textOK, Path: stored, URL: base + "/" + stored})
+}
+
+// accept stores the file of an upload within the limits, and returns its name.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request) (stored string, no *refusal) {
+	if r.ContentLength > s.opt.MaxSize+formOverhead {
+		return "", tooLarge
+	}
+	cost, ok := s.budgets.begin(r, min(r.ContentLength, s.opt.MaxSize))
+	if !ok {
+		return "", s.overBudget(r)
+	}
+	defer cost.end()
+	select {
+	case s.uploads <- struct{}{}:
+		defer func() { <-s.uploads }()
+	default:
+		return "", &refusal{code: codeFailed, reason: "busy", text: "服务器繁忙"}
+	}
+	body := &limited{left: formOverhead, r: &patient{r: r.Body,
+		control: http.NewResponseController(w), begun: time.Now(), progress: s.opt.Progress}}
+	in := r.WithContext(r.Context()) // a copy, so that refuse reads the rest without patience
+	in.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, r.Body}
+	form, err := in.MultipartReader()
+	if err != nil {
+		return "", &refusal{code: codeBad, reason: "form", text: "not a multipart form"}
+	}
+	part, err := filePart(form)
+	if err != nil {
+		return "", &refusal{code: codeBad, reason: "form", text: "no file in the form"}
+	}
+	body.left += s.opt.MaxSize
+	stored = storedName(part.FileName())
+	n, err := s.opt.Store.Put(r.Context(), stored,
+		charged{&limited{r: part, left: s.opt.MaxSize}, cost}, contentType(stored))
+	if err != nil {
+		return "", s.notStored(r, err)
+	}
+	s.stored(n)
+	return stored, nil
 }
 
 // patient extends the client's read deadline with every piece, unless the upload is
@@ -106,28 +125,69 @@ func (p *patient) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// refuseFile answers with the reason why a file was not stored.
-func (s *Server) refuseFile(w http.ResponseWriter, err error) {
+var tooLarge = &refusal{code: codeBad, reason: "too_large", text: "file is too large"}
+
+// notStored returns the refusal for an error of the store or of reading.
+func (s *Server) notStored(r *http.Request, err error) *refusal {
 	switch {
 	case errors.Is(err, errTooLarge):
-		s.refuse(w, codeBad, "too_large", "file is too large")
+		return tooLarge
+	case errors.Is(err, errBudget):
+		return s.overBudget(r)
+	case errors.Is(err, blob.ErrQuota):
+		s.complain("file not stored (setting msfs.quota)", err)
+		return &refusal{code: codeFailed, reason: "quota", text: "存储空间已满"}
 	case im.KindOf(err) == im.Invalid:
-		s.refuse(w, codeBad, "empty", "file is empty")
+		return &refusal{code: codeBad, reason: "empty", text: "file is empty"}
 	case im.KindOf(err) == im.Busy, im.KindOf(err) == im.Unavailable:
-		if held, ok := s.often.Allow(time.Now()); ok {
-			s.log.Error("file not stored", "err", err, "held", held)
-		}
-		s.refuse(w, codeFailed, "store", "服务端内部错误")
-	default: // an error of reading: the client disconnected, or was too slow
-		s.refuse(w, codeBad, "broken", "upload broken off")
+		s.complain("file not stored", err)
+		return &refusal{code: codeFailed, reason: "store", text: "服务端内部错误"}
+	}
+	// An error of reading: the client disconnected, or was too slow.
+	return &refusal{code: codeBad, reason: "broken", text: "upload broken off", gone: true}
+}
+
+// overBudget returns the refusal for an upload for which the budget of its address has too
+// few bytes.
+func (s *Server) overBudget(r *http.Request) *refusal {
+	s.over.Warn(s.log, time.Now(), "upload refused, its address has used up its budget "+
+		"(settings msfs.upload_rate, strangers.trusted_networks)", "addr", r.RemoteAddr)
+	return &refusal{code: codeFailed, reason: "budget", text: "上传过于频繁，请稍后再试"}
+}
+
+// refuse answers an upload that is not stored, and closes its connection.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
+	s.metrics.uploads.WithLabelValues(no.reason).Inc()
+	w.Header().Set("Connection", "close")
+	s.answer(w, uploaded{Code: no.code, Text: no.text})
+	if !no.gone {
+		s.linger(w, r)
 	}
 }
 
-func (s *Server) refuse(w http.ResponseWriter, code int, reason, text string) {
-	s.metrics.uploads.WithLabelValues(reason).Inc()
-	// Closing the connection avoids reading the rest of the body.
-	w.Header().Set("Connection", "close")
-	s.answer(w, uploaded{Code: code, Text: text})
+// linger reads the rest of a refused upload, within limits. Stock clients read the answer
+// after they have sent their whole upload. When the server closes the connection before,
+// sending fails, and they do not read it.
+func (s *Server) linger(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Expect") != "" {
+		return // the client does not send the rest without a consent
+	}
+	control := http.NewResponseController(w)
+	if control.EnableFullDuplex() != nil || control.Flush() != nil {
+		return
+	}
+	until := time.Now().Add(s.opt.Progress)
+	rest := &limited{r: r.Body, left: s.opt.MaxSize}
+	for b, err := make([]byte, 32<<10), error(nil); err == nil; {
+		at := time.Now().Add(s.opt.Linger)
+		if at.After(until) {
+			at = until
+		}
+		if control.SetReadDeadline(at) != nil {
+			return
+		}
+		_, err = rest.Read(b)
+	}
 }
 
 func (s *Server) answer(w http.ResponseWriter, a uploaded) {

@@ -41,6 +41,9 @@ func (s *system) startMSFS(context.Context) error {
 	m := &smallFiles{url: webAddress(cfg.URL, l)}
 	m.server = msfs.New(msfs.Options{
 		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
+		Budget: msfs.Budget{Rate: int64(cfg.UploadRate), Burst: int64(cfg.UploadBurst),
+			Trusted: s.trusted},
+		Usage:       countFiles(s, store),
 		ScaledCache: int64(cfg.ScaledCache), ScalePixels: cfg.ScalePixels, Log: s.log,
 		Registerer: s.reg,
 	})
@@ -51,6 +54,35 @@ func (s *system) startMSFS(context.Context) error {
 		s.stops.push(closeWeb, "msfs", srv.Close)
 	}
 	return nil
+}
+
+// countFiles counts the files of a folder with a quota in the background, and returns how much
+// of the quota is used; nil without a quota.
+func countFiles(s *system, store blob.Store) func() blob.Usage {
+	folder, ok := store.(*blob.Folder)
+	if !ok || folder.Usage().Quota == 0 {
+		return nil
+	}
+	s.log.Info("counting the small files for the quota", "role", roleMSFS)
+	count := inBackground(func(ctx context.Context) {
+		n, err := folder.Count(ctx)
+		u := folder.Usage()
+		args := []any{"role", roleMSFS, "files", n, "used_mib", u.Bytes >> 20, "quota_mib",
+			u.Quota >> 20}
+		switch {
+		case ctx.Err() != nil: // the process ends
+		case err != nil:
+			s.log.Error("small files not counted to the end; the quota counts the rest as "+
+				"nothing", append(args, "err", err)...)
+		case u.Bytes >= u.Quota:
+			s.log.Warn("small files use up the quota, no more are accepted (setting msfs.quota)",
+				args...)
+		default:
+			s.log.Info("small files are counted", args...)
+		}
+	})
+	s.stops.push(closeWeb, "count of small files", plainly(count.stop))
+	return folder.Usage
 }
 
 // openBlobs opens the bucket or the folder that the settings name.
@@ -66,7 +98,12 @@ func openBlobs(cfg *config.Config) (blob.Store, error) {
 	if dir == "" {
 		dir = filepath.Join(cfg.DataDir, "msfs")
 	}
-	return blob.OpenFolder(dir, int64(c.MinFree))
+	folder, err := blob.OpenFolder(dir, int64(c.MinFree))
+	if err != nil {
+		return nil, err
+	}
+	folder.SetQuota(int64(c.Quota))
+	return folder, nil
 }
 
 // webAddress returns the URL that clients are told: the setting's, else this machine's

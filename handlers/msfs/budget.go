@@ -1,0 +1,132 @@
+package msfs
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"teamtalk/core/origin"
+	"teamtalk/core/rate"
+)
+
+// Budget bounds the bytes that one address uploads. An IPv6 network of 64 bits counts as one
+// address. Each file counts with at least 16 KiB.
+type Budget struct {
+	// Rate is the number of bytes a second. 0: no bound.
+	Rate int64
+	// Burst is the number of bytes that an address may upload at once after a pause. Required
+	// with Rate; at least MaxSize.
+	Burst int64
+	// Trusted are the networks without a bound.
+	Trusted origin.Networks
+}
+
+// fileCost is the smallest cost of a file, in bytes. File systems have about one inode for
+// 16 KiB, so an address uses up the inodes of a disk no sooner than its bytes.
+const fileCost = 16 << 10
+
+// maxAddresses bounds the addresses whose budgets are remembered. Above it, the address that
+// has uploaded nothing for the longest time is forgotten, so it has its whole budget again.
+const maxAddresses = 1 << 16
+
+// errBudget is the error of an upload without a length that uses up its address's budget.
+var errBudget = errors.New("the budget of the address is used up")
+
+// budgets are the budgets of all addresses. Any goroutine.
+type budgets struct {
+	opt Budget
+	now func() time.Time
+
+	mu sync.Mutex // held for a few operations
+	of *simplelru.LRU[netip.Addr, *rate.Bucket]
+}
+
+func newBudgets(opt Budget, now func() time.Time) *budgets {
+	b := &budgets{opt: opt, now: now}
+	// NewLRU fails only when the size is not positive.
+	b.of, _ = simplelru.NewLRU[netip.Addr, *rate.Bucket](maxAddresses, nil)
+	return b
+}
+
+// begin takes the bytes of an upload from the budget of its client. length is that of the
+// request, or -1. It returns false when the budget has too few bytes. end must follow.
+func (b *budgets) begin(r *http.Request, length int64) (c *charge, ok bool) {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // all that are not valid count together
+	if b.opt.Rate == 0 || b.opt.Trusted.Contains(peer.Addr()) {
+		return &charge{}, true
+	}
+	c = &charge{from: b, paid: max(length, fileCost)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	key := origin.Key(peer.Addr())
+	if c.bucket, ok = b.of.Get(key); !ok {
+		c.bucket = new(rate.Bucket)
+		b.of.Add(key, c.bucket)
+	}
+	return c, c.take(c.paid)
+}
+
+// charge is what an upload costs. The zero value costs nothing.
+type charge struct {
+	from       *budgets // nil: nothing is charged
+	bucket     *rate.Bucket
+	paid, used int64 // bytes
+}
+
+// take takes n bytes from the budget. The caller holds the lock.
+func (c *charge) take(n int64) bool {
+	return c.bucket.TakeN(c.from.now(), float64(n), float64(c.from.opt.Rate),
+		float64(c.from.opt.Burst))
+}
+
+// use counts n bytes that have arrived, and takes those from the budget that begin did not
+// know of.
+func (c *charge) use(n int64) error {
+	if c.from == nil {
+		return nil
+	}
+	c.used += n
+	if c.used <= c.paid {
+		return nil
+	}
+	c.from.mu.Lock()
+	defer c.from.mu.Unlock()
+	if !c.take(c.used - c.paid) {
+		return errBudget
+	}
+	c.paid = c.used
+	return nil
+}
+
+// end returns what was taken for bytes that have not arrived.
+func (c *charge) end() {
+	if c.from == nil {
+		return
+	}
+	cost := c.used
+	if cost > 0 {
+		cost = max(cost, fileCost)
+	}
+	c.from.mu.Lock()
+	defer c.from.mu.Unlock()
+	c.bucket.Spend(float64(cost - c.paid))
+}
+
+// charged is a reader whose bytes are charged.
+type charged struct {
+	r io.Reader
+	c *charge
+}
+
+func (c charged) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if over := c.c.use(int64(n)); over != nil {
+		return 0, over
+	}
+	return n, err
+}
