@@ -53,7 +53,7 @@ func TestUnreadRebuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		rebuilt("1 counts raised, in 2 sides")
-		counts, err := s.UnreadCounts(t.Context(), 2)
+		counts, _, err := s.UnreadCounts(t.Context(), 2, 1<<20)
 		if err != nil || len(counts) != 1 || counts[0].Count != 3 {
 			t.Errorf("%+v, %v", counts, err)
 		}

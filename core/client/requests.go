@@ -146,8 +146,8 @@ func recentOf(res *pb.IMRecentContactSessionRsp) []im.RecentSession {
 	return list
 }
 
-// Recent returns up to 100 conversations changed since a time (unix seconds), newest
-// first, each with its last message, which has no time.
+// Recent returns up to 1,000 conversations changed since a time (unix seconds), or 100
+// since 0, newest first, each with its last message, which has no time.
 func Recent(ctx context.Context, c Caller, since uint32) ([]im.RecentSession, error) {
 	var res pb.IMRecentContactSessionRsp
 	if err := c.Call(ctx, recentReq(c.UserID(), since), &res); err != nil {

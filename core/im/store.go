@@ -153,12 +153,15 @@ type MessageStore interface {
 	// LatestID returns the id of the newest message between user and peer, 0 when there
 	// is none.
 	LatestID(ctx context.Context, user, peer uint32) (uint32, error)
-	// UnreadCounts returns the number of unread messages and the latest message of every
-	// conversation that has unread messages for user. Conversations are those with other
-	// users and with groups that user is in. Messages from before user's last joining of
-	// a group do not count. Conversations whose counts cannot be read for now may be missing
-	// while others can be read.
-	UnreadCounts(ctx context.Context, user uint32) ([]Unread, error)
+	// UnreadCounts returns the number of unread messages and the latest message of the
+	// conversations that have unread messages for user, and the number of messages in all of
+	// them. With more than limit, at least 1, these are the conversations with the latest
+	// messages; the number still covers all. Conversations are those with other users and
+	// with groups that user is in. Messages from before user's last joining of a group do
+	// not count. Conversations whose counts cannot be read for now may be missing while
+	// others can be read.
+	UnreadCounts(ctx context.Context, user uint32, limit int) (list []Unread, total uint32,
+		err error)
 	// ClearUnread sets user's unread count for peer to zero.
 	ClearUnread(ctx context.Context, user, peer uint32) error
 	// UnreadTotals returns the number of unread messages of each of the users, groups

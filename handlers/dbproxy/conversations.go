@@ -1,7 +1,6 @@
 package dbproxy
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -10,12 +9,23 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/handlers/dbproxy/settle"
 	"teamtalk/handlers/dbproxy/sounds"
+	"teamtalk/handlers/dbproxy/views"
 	"teamtalk/proto/pb"
 )
 
-// sessionLimit is the largest number of conversations in the answer to
-// IMRecentContactSessionReq.
-const sessionLimit = 100
+// The largest numbers of conversations in answers. They are also bounded by the length of a
+// frame; see Options.MaxFrame.
+const (
+	// firstSessionLimit is for IMRecentContactSessionReq without a time, as in the first
+	// implementation: web clients send it with every page.
+	firstSessionLimit = 100
+	// sessionLimit is for one with a time. The client asks next with the newest time that it
+	// received, so it does not learn of what is left out, until the next message there.
+	sessionLimit = 1000
+	// unreadLimit is for IMUnreadMsgCntReq. The client reads these conversations, and the
+	// next answer lists others. They have up to 4 MiB of texts.
+	unreadLimit = 1000
+)
 
 // audioText is the text that replaces a sound in lists of conversations. Stock clients
 // show it unchanged.
@@ -28,9 +38,7 @@ type conversations struct {
 	store  conversationStore
 	sounds *sounds.Sounds
 	limit  int // largest number of messages in one answer
-	bytes  int // largest number of bytes in them, sounds included; the longest sounds reach it
-	// audioText is the encrypted text that replaces a sound.
-	audioText []byte
+	views  views.Views
 }
 
 // conversationStore is what conversations needs of the store.
@@ -42,7 +50,8 @@ type conversationStore interface {
 func newConversations(r *runner, store conversationStore, s *sounds.Sounds,
 	opt *Options) *conversations {
 	return &conversations{runner: r, store: store, sounds: s, limit: opt.HistoryLimit,
-		bytes: opt.MaxFrame / 2, audioText: opt.Text.Encrypt(audioText)}
+		views: views.Views{Bytes: opt.MaxFrame / 2,
+			AudioText: opt.Text.Encrypt(audioText)}}
 }
 
 func (c *conversations) register() {
@@ -73,26 +82,20 @@ func (c *conversations) readAck(ctx context.Context, m *pb.IMMsgDataReadAck) (pb
 	return nil, clear(ctx, m.GetUserId(), m.GetSessionId())
 }
 
+// unread returns the conversations with unread messages, but only the latest of many: anybody
+// can put a user into thousands of groups. The total covers all of them.
 func (c *conversations) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb.Message, error) {
-	unread, err := c.store.UnreadCounts(ctx, m.GetUserId())
+	unread, total, err := c.store.UnreadCounts(ctx, m.GetUserId(), unreadLimit)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(unread, func(a, b im.Unread) int {
-		// Users come before groups.
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Peer, b.Peer))
-	})
-	total := uint32(0)
-	list := make([]*pb.UnreadInfo, len(unread))
-	for i := range unread {
-		u := &unread[i]
-		total += u.Count
-		list[i] = pb.UnreadInfo_builder{
-			SessionId: proto.Uint32(u.Peer), SessionType: u.Type.Enum(),
-			UnreadCnt: proto.Uint32(u.Count), LatestMsgId: proto.Uint32(u.Latest.ID),
-			LatestMsgData: c.preview(&u.Latest), LatestMsgType: msgType(&u.Latest, u.Type),
-			LatestMsgFromUserId: proto.Uint32(from(u.Peer, u.Type, &u.Latest)),
-		}.Build()
+	list := c.views.Unread(unread)
+	listed := uint64(0)
+	for _, u := range list {
+		listed += uint64(u.GetUnreadCnt())
+	}
+	if listed < uint64(total) {
+		c.metrics.listsCut.WithLabelValues("unread").Inc()
 	}
 	rsp := pb.IMUnreadMsgCntRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		TotalCnt: proto.Uint32(total), UnreadinfoList: list}.Build()
@@ -100,28 +103,25 @@ func (c *conversations) unread(ctx context.Context, m *pb.IMUnreadMsgCntReq) (pb
 	return rsp, nil
 }
 
-// recentSessions returns the conversations changed since a time. The answer has no time
-// of its own: a client sends the latest updated_time that it received. So a conversation
-// that has not settled is returned with the latest settled time.
+// recentSessions returns the conversations changed since a time, newest first. The answer
+// has no time of its own: a client sends the latest updated_time that it received. So a
+// conversation that has not settled is returned with the latest settled time.
 func (c *conversations) recentSessions(ctx context.Context,
 	m *pb.IMRecentContactSessionReq) (pb.Message, error) {
 	now := c.storeTime() // before the read
 	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Sessions)
-	sessions, err := c.store.RecentSessions(ctx, m.GetUserId(), earliest, sessionLimit)
+	limit := sessionLimit
+	if earliest == 0 {
+		limit = firstSessionLimit
+	}
+	sessions, err := c.store.RecentSessions(ctx, m.GetUserId(), earliest, limit+1)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]*pb.ContactSessionInfo, len(sessions))
-	for i := range sessions {
-		r := &sessions[i]
-		list[i] = pb.ContactSessionInfo_builder{
-			SessionId: proto.Uint32(r.Peer), SessionType: r.Type.Enum(),
-			SessionStatus: pb.SessionStatusType_SESSION_STATUS_OK.Enum(),
-			UpdatedTime:   proto.Uint32(min(r.Updated, settle.At(now, settle.Sessions))),
-			LatestMsgId:   proto.Uint32(r.Latest.ID), LatestMsgData: c.preview(&r.Latest),
-			LatestMsgType:       msgType(&r.Latest, r.Type),
-			LatestMsgFromUserId: proto.Uint32(from(r.Peer, r.Type, &r.Latest)),
-		}.Build()
+	list := c.views.Recent(sessions[:min(len(sessions), limit)],
+		settle.At(now, settle.Sessions))
+	if len(list) < len(sessions) && earliest != 0 {
+		c.metrics.listsCut.WithLabelValues("sessions").Inc()
 	}
 	rsp := pb.IMRecentContactSessionRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		ContactSessionList: list}.Build()
@@ -163,33 +163,17 @@ func (c *conversations) history(ctx context.Context, m *pb.IMGetMsgListReq) (pb.
 			return nil, err
 		}
 	}
-	list = c.page(list)
+	list = c.views.Page(list)
 	c.sounds.PlayBack(ctx, list)
 	rsp := pb.IMGetMsgListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		SessionType: m.GetSessionType().Enum(),
 		SessionId:   proto.Uint32(m.GetSessionId()), MsgIdBegin: proto.Uint32(m.GetMsgIdBegin()),
-		MsgList: msgInfos(list)}.Build()
+		MsgList: views.MsgInfos(list)}.Build()
 	if m.GetAskRepeats() {
 		rsp.SetRecognisesRepeats(true)
 	}
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
-}
-
-// page cuts a list, newest first, to c.bytes, but keeps at least one message. A client
-// requests the older ones from there.
-func (c *conversations) page(list []im.Message) []im.Message {
-	size := 0
-	for i := range list {
-		size += len(list[i].Data)
-		if a := list[i].Audio; a != nil {
-			size += int(min(a.Size, im.MaxAudio))
-		}
-		if size > c.bytes && i > 0 {
-			return list[:i]
-		}
-	}
-	return list
 }
 
 // messagesByID returns the messages newest first, in any order of the request.
@@ -208,11 +192,11 @@ func (c *conversations) messagesByID(ctx context.Context, m *pb.IMGetMsgByIdReq)
 		}
 		slices.Reverse(list)
 	}
-	list = c.page(list)
+	list = c.views.Page(list)
 	c.sounds.PlayBack(ctx, list)
 	rsp := pb.IMGetMsgByIdRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		SessionType: m.GetSessionType().Enum(),
-		SessionId:   proto.Uint32(m.GetSessionId()), MsgList: msgInfos(list)}.Build()
+		SessionId:   proto.Uint32(m.GetSessionId()), MsgList: views.MsgInfos(list)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
@@ -232,54 +216,4 @@ func (c *conversations) latestID(ctx context.Context, m *pb.IMGetLatestMsgIdReq)
 		SessionId:   proto.Uint32(m.GetSessionId()), LatestMsgId: proto.Uint32(id)}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
-}
-
-func msgInfos(list []im.Message) []*pb.MsgInfo {
-	infos := make([]*pb.MsgInfo, len(list))
-	for i := range list {
-		m := &list[i]
-		infos[i] = pb.MsgInfo_builder{MsgId: proto.Uint32(m.ID),
-			FromSessionId: proto.Uint32(m.From), CreateTime: proto.Uint32(m.Created),
-			MsgType: m.Type.Enum(), MsgData: data(m)}.Build()
-	}
-	return infos
-}
-
-// from returns the sender of a conversation's latest message for clients. Between two
-// users it is the peer, also when the user sent the message: the first implementation
-// answered so, and clients depend on it.
-func from(peer uint32, t pb.SessionType, latest *im.Message) uint32 {
-	if single(t) {
-		return peer
-	}
-	return latest.From
-}
-
-// data returns a message's body for a required field, which must not be nil.
-func data(m *im.Message) []byte {
-	if m.Data == nil {
-		return []byte{}
-	}
-	return m.Data
-}
-
-// preview returns a message's body for a list of conversations, where a text replaces a
-// sound.
-func (c *conversations) preview(m *im.Message) []byte {
-	if sounds.IsAudio(m.Type) {
-		return c.audioText
-	}
-	return data(m)
-}
-
-// msgType returns a message's type. A conversation without messages gets a text type,
-// because clients reject unknown types.
-func msgType(m *im.Message, t pb.SessionType) *pb.MsgType {
-	switch {
-	case m.Type != 0:
-		return m.Type.Enum()
-	case single(t):
-		return pb.MsgType_MSG_TYPE_SINGLE_TEXT.Enum()
-	}
-	return pb.MsgType_MSG_TYPE_GROUP_TEXT.Enum()
 }

@@ -158,7 +158,7 @@ func New(opt Options) *Server {
 	s := &Server{Router: r.router, opt: opt, log: opt.Log, requests: r,
 		messages: newMessages(r, opt.Store, opt.Messages, sound, opt.Registerer),
 		users:    newUsers(r, opt.Store, opt.Registerer),
-		groups:   &groups{runner: r, store: opt.Store},
+		groups:   newGroups(r, opt.Store),
 		files:    newFiles(r, opt.Store, opt.Registerer),
 		sync:     &sessionSync{runner: r, store: opt.Store},
 		sessions: map[*session.Link]struct{}{}, gone: make(chan struct{}, 1)}
@@ -280,16 +280,16 @@ func (s *Server) UsersChanged() { s.users.list.Touch() }
 // documented at im.GroupStore. The message server decides which types of groups clients
 // may create.
 func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
-	return s.groups.create(ctx, g)
+	return s.groups.rules.Create(ctx, g)
 }
 
 // ChangeMembers adds users to a group or removes them, on behalf of user by. User 0 is
 // another system, which may make every change. The error is Denied when by may not make
-// the change (see mayChange), Invalid when users is empty or no member was changed, and
+// the change (see package grouprules), Invalid when users is empty or no member was changed, and
 // as documented at im.GroupStore.
 func (s *Server) ChangeMembers(ctx context.Context, by, group uint32, t pb.GroupModifyType,
 	users []uint32) (im.MemberChange, error) {
-	return s.groups.change(ctx, by, group, t, users)
+	return s.groups.rules.Change(ctx, by, group, t, users)
 }
 
 // RunSync updates the conversation lists of groups' members (SyncSessions of

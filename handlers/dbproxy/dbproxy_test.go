@@ -96,11 +96,12 @@ func (f *faulty) AccountsByName(ctx context.Context, names []string) ([]im.Accou
 	return f.Store.AccountsByName(ctx, names)
 }
 
-func (f *faulty) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
+func (f *faulty) UnreadCounts(ctx context.Context, user uint32, limit int) ([]im.Unread, uint32,
+	error) {
 	if err := f.before(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return f.Store.UnreadCounts(ctx, user)
+	return f.Store.UnreadCounts(ctx, user, limit)
 }
 
 func (f *faulty) AppendMessages(ctx context.Context, batch []*im.Message) {
@@ -127,7 +128,8 @@ type options struct {
 	// recorded sets the store's clock to the time of the recordings, at which it stands
 	// still.
 	recorded bool
-	own      func() time.Time // the server's own clock; nil: that of the store
+	own      func() time.Time        // the server's own clock; nil: that of the store
+	stored   func(im.Store) im.Store // returns the store to use in place of the one opened
 	pool     pool.Options
 	batches  pool.BatchOptions[*dbproxy.Pending]
 }
@@ -148,7 +150,11 @@ func open(t *testing.T, o options) *house {
 		o.users = 10
 	}
 	addUsers(t, store, o.users)
-	h := &house{t: t, store: &faulty{Store: store, now: times.Now}, clock: times,
+	used := im.Store(store)
+	if o.stored != nil {
+		used = o.stored(store)
+	}
+	h := &house{t: t, store: &faulty{Store: used, now: times.Now}, clock: times,
 		recorded: recorded}
 	p := pool.New(o.pool)
 	o.db.Store, o.db.Tasks, o.db.Now = h.store, p, h.clock.Now

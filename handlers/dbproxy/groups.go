@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/handlers/dbproxy/settle"
 	"teamtalk/proto/pb"
 )
@@ -15,6 +16,16 @@ import (
 // infoLimit is the largest number of users, or of groups, in the answer to one request
 // for their data. Further ids are ignored.
 const infoLimit = 1000
+
+const (
+	// normalGroupLimit is the largest number of groups in the answer to
+	// IMNormalGroupListReq. Only administrators create such groups.
+	normalGroupLimit = 30_000
+	// infoMembers is the number of members above which an answer contains no further group:
+	// 5 MB. Groups are read by infoPage, each with up to im.MaxGroupMembers members.
+	infoMembers = 1_000_000
+	infoPage    = 50
+)
 
 // Values of result_code in answers that have only two.
 const (
@@ -27,6 +38,7 @@ const (
 type groups struct {
 	*runner
 	store groupStore
+	rules *grouprules.Rules
 }
 
 // groupStore is what groups needs of the store.
@@ -35,6 +47,10 @@ type groupStore interface {
 	SetGroupShield(ctx context.Context, user, group uint32, on bool) error
 	GroupShields(ctx context.Context, group uint32, users []uint32) ([]uint32, error)
 	ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error)
+}
+
+func newGroups(r *runner, store groupStore) *groups {
+	return &groups{runner: r, store: store, rules: &grouprules.Rules{Store: store}}
 }
 
 func (gs *groups) register() {
@@ -61,7 +77,8 @@ func (gs *groups) register() {
 
 // normalGroups returns the normal groups of a user. Clients learn of temporary groups
 // from their conversations. When the client sent a time, the answer contains the time to
-// send next.
+// send next. With too many groups it has those with the highest ids, and the time is the
+// client's.
 func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message,
 	error) {
 	now := gs.storeTime() // before the read
@@ -69,6 +86,11 @@ func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) 
 	groups, err := gs.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, earliest)
 	if err != nil {
 		return nil, err
+	}
+	next := settle.At(now, settle.Directory)
+	if cut := len(groups) - normalGroupLimit; cut > 0 {
+		gs.metrics.listsCut.WithLabelValues("groups").Inc()
+		groups, next = groups[cut:], min(next, m.GetLatestUpdateTime())
 	}
 	list := make([]*pb.GroupVersionInfo, len(groups))
 	for i, g := range groups {
@@ -78,7 +100,7 @@ func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) 
 	rsp := pb.IMNormalGroupListRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		GroupVersionList: list}.Build()
 	if m.HasLatestUpdateTime() {
-		rsp.SetLatestUpdateTime(settle.At(now, settle.Directory))
+		rsp.SetLatestUpdateTime(next)
 	}
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
@@ -87,18 +109,16 @@ func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) 
 // groupInfos returns those groups of the requester whose version is newer than the
 // requester's, in ascending order of id. Names and members of a group are for its members
 // only: group ids are small numbers, easily guessed. User 0, a message server that asks
-// for itself, gets every group, without shields.
+// for itself, gets every group, without shields. Groups beyond infoMembers are left out: a
+// client that keeps the versions of what it received asks for them next.
 func (gs *groups) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.Message, error) {
 	ids, err := gs.newerGroups(ctx, m.GetGroupVersionList())
 	if err != nil {
 		return nil, err
 	}
-	var groups []im.Group
-	if len(ids) > 0 {
-		if groups, err = gs.store.Groups(ctx, ids); err != nil {
-			return nil, err
-		}
-		groups = readable(m.GetUserId(), groups)
+	groups, err := gs.readGroups(ctx, m.GetUserId(), ids)
+	if err != nil {
+		return nil, err
 	}
 	var shields []uint32
 	if len(groups) > 0 && m.GetUserId() != 0 {
@@ -116,6 +136,27 @@ func (gs *groups) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.
 		GroupInfoList: list}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
+}
+
+// readGroups returns those of some groups that user may read, up to infoMembers.
+func (gs *groups) readGroups(ctx context.Context, user uint32, ids []uint32) ([]im.Group, error) {
+	var list []im.Group
+	members := 0
+	for part := range slices.Chunk(ids, infoPage) {
+		if members >= infoMembers {
+			gs.metrics.listsCut.WithLabelValues("group_infos").Inc()
+			break
+		}
+		groups, err := gs.store.Groups(ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range readable(user, groups) {
+			members += len(g.Members)
+			list = append(list, g)
+		}
+	}
+	return list, nil
 }
 
 // readable returns those of groups that user may read; it overwrites groups.
@@ -173,7 +214,7 @@ func groupInfo(g *im.Group, shield uint32) *pb.GroupInfo {
 }
 
 func (gs *groups) createGroup(ctx context.Context, m *pb.IMGroupCreateReq) (pb.Message, error) {
-	g, err := gs.create(ctx, im.Group{Name: m.GetGroupName(), Avatar: m.GetGroupAvatar(),
+	g, err := gs.rules.Create(ctx, im.Group{Name: m.GetGroupName(), Avatar: m.GetGroupAvatar(),
 		Creator: m.GetUserId(), Type: m.GetGroupType(),
 		Members: m.GetMemberIdList()})
 	if err != nil {
@@ -192,14 +233,14 @@ func groupNotCreated(m *pb.IMGroupCreateReq) *pb.IMGroupCreateRsp {
 	rsp := pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()),
 		ResultCode: proto.Uint32(resultRefused),
 		GroupName:  proto.String(m.GetGroupName()),
-		UserIdList: ascending(m.GetMemberIdList())}.Build()
+		UserIdList: grouprules.Ascending(m.GetMemberIdList())}.Build()
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp
 }
 
 func (gs *groups) changeMembers(ctx context.Context, m *pb.IMGroupChangeMemberReq) (pb.Message,
 	error) {
-	change, err := gs.change(ctx, m.GetUserId(), m.GetGroupId(), m.GetChangeType(),
+	change, err := gs.rules.Change(ctx, m.GetUserId(), m.GetGroupId(), m.GetChangeType(),
 		m.GetMemberIdList())
 	if err != nil {
 		return nil, err

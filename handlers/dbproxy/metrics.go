@@ -15,6 +15,7 @@ type metrics struct {
 	countsUnavailable prometheus.Counter
 	unsent            prometheus.Counter
 	inParts           prometheus.Counter
+	listsCut          *prometheus.CounterVec
 	withdrawn         prometheus.Gauge
 
 	syncs       *prometheus.CounterVec
@@ -61,6 +62,9 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 		unsent: counter("unsent_total", "Answers dropped because the link had ended or was full."),
 		inParts: counter("answers_in_parts_total",
 			"Answers longer than link.max_frame, which were sent in parts."),
+		listsCut: vec("lists_cut_total",
+			"Answers with a part of a list that is too long for one answer, by list: unread, "+
+				"sessions, groups, group_infos.", "list"),
 		withdrawn: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "withdrawn",
 			Help: "1 while the store fails, and other db_proxies get the requests."}),
 		syncs: vec("session_syncs_total", "Runs that update the conversation lists of groups' "+
@@ -72,7 +76,8 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 	}
 	if reg != nil {
 		reg.MustRegister(m.syncs, m.syncSeconds, m.synced, m.seconds, m.failures, messages,
-			m.refusedLogins, m.locks, m.countsUnavailable, m.unsent, m.inParts, m.withdrawn,
+			m.refusedLogins, m.locks, m.countsUnavailable, m.unsent, m.inParts, m.listsCut,
+			m.withdrawn,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "requests_open",
 				Help: "Requests accepted and not answered."},
 				func() float64 { return float64(open()) }))

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/proto/pb"
 )
 
@@ -134,7 +135,7 @@ func firstUser(m *pb.IMGetDeviceTokenReq) uint64 {
 // pushTargets returns the tokens of the users that have one and receive pushes now, in
 // ascending order of user, with the number of unread messages of each.
 func (p *pushes) pushTargets(ctx context.Context, m *pb.IMGetDeviceTokenReq) (pb.Message, error) {
-	tokens, err := p.wanted(ctx, ascending(m.GetUserId()))
+	tokens, err := p.wanted(ctx, grouprules.Ascending(m.GetUserId()))
 	if err != nil {
 		return nil, err
 	}

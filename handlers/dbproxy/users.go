@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/handlers/dbproxy/directory"
+	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/proto/pb"
 )
 
@@ -63,7 +64,7 @@ func (u *users) departments(ctx context.Context, m *pb.IMDepartmentReq) (pb.Mess
 // finds a user that another server added a moment ago.
 func (u *users) usersInfo(ctx context.Context, m *pb.IMUsersInfoReq) (pb.Message, error) {
 	ids := m.GetUserIdList()
-	found, err := u.store.Users(ctx, ascending(ids[:min(len(ids), infoLimit)]))
+	found, err := u.store.Users(ctx, grouprules.Ascending(ids[:min(len(ids), infoLimit)]))
 	if err != nil {
 		return nil, err
 	}

@@ -211,7 +211,7 @@ func TestClearOutlivesCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, u := range users {
-		if counts, err := s.UnreadCounts(context.Background(), u.ID); err != nil ||
+		if counts, _, err := s.UnreadCounts(context.Background(), u.ID, 1<<20); err != nil ||
 			len(counts) != 0 {
 			t.Errorf("user %d has unread %v, %v", u.ID, counts, err)
 		}

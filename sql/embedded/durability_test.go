@@ -179,7 +179,7 @@ func checkWhole(t *testing.T, s *Store) {
 			t.Fatal(err)
 		}
 		unread := map[uint32]uint32{}
-		counts, err := s.UnreadCounts(ctx, u.ID)
+		counts, _, err := s.UnreadCounts(ctx, u.ID, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -48,7 +48,7 @@ func changeMembers(t *testing.T, s *Store, group uint32, how pb.GroupModifyType,
 // unreadIn returns the number of unread messages that a user has in a group.
 func unreadIn(t *testing.T, s *Store, user, group uint32) (n uint32) {
 	t.Helper()
-	counts, err := s.UnreadCounts(context.Background(), user)
+	counts, _, err := s.UnreadCounts(context.Background(), user, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

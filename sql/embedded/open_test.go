@@ -407,7 +407,7 @@ func TestClearTogether(t *testing.T) {
 		}
 		wg.Go(func() { s.AppendMessages(ctx, []*im.Message{message(u[0], u[1], "answer")}) })
 		wg.Wait()
-		counts, err := s.UnreadCounts(ctx, u[0])
+		counts, _, err := s.UnreadCounts(ctx, u[0], 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -68,7 +68,8 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
 }
 
 func (st *statements) queries() []query {
-	return append(append(st.groupStatements.queries(), st.loginQueries()...), []query{
+	return append(append(append(st.groupStatements.queries(), st.loginQueries()...),
+		st.fileQueries()...), []query{
 		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser " +
 			"where nameKey = ?"},
 		{&st.users, "select " + userColumns + " from IMUser where id in (select value " +
@@ -89,13 +90,6 @@ func (st *statements) queries() []query {
 		{&st.shieldedGroups, `select groupId from GroupShield where userId = ? and groupId
 			in (select value from json_each(?))
 			order by groupId`},
-		{&st.offlineFiles, `select fromId, toId, taskId, fileName, size, created from IMTransmitFile
-			where toId = ? and status = 0 order by id limit ?`},
-		{&st.offlineFilePage, `select id, status, fromId, toId, taskId, fileName, size, created
-			from IMTransmitFile
-			where id > ? order by id limit ?`},
-		{&st.offlineFileState,
-			`select status from IMTransmitFile where toId = ? and fromId = ? and taskId = ?`},
 		{&st.history, "select " + messageColumns + " from IMMessage m " + joinAudio + " " +
 			"where m.id > " + relationKey +
 			" and m.id <= " + relationKey + " + ?3 and m.status = 0 order by m.id desc limit ?4"},
@@ -106,11 +100,12 @@ func (st *statements) queries() []query {
 		{&st.hasUnread, `select coalesce(sum(case
 			when smallId = ?3 then unreadSmall else unreadBig end), 0)
 			from IMRelationShip where smallId = ?1 and bigId = ?2`},
-		{&st.unreadCounts, "with side as materialized (select * from (" + sides + ") " +
-			"where unread > 0) " +
-			"select c.type, c.peer, c.unread, " + messageColumns + " from side" + latest + " " +
-			"union all " +
-			"select c.type, c.peer, c.unread, " + groupMessageColumns + " from side" +
+		{&st.unreadCounts, "with unread as materialized (select * from (" + sides + ") " +
+			"where unread > 0), side as materialized (select (select sum(unread) from unread) " +
+			"as total, * from unread order by updated desc, type, peer limit ?2) " +
+			"select c.total, c.type, c.peer, c.unread, " + messageColumns + " from side" +
+			latest + " union all " +
+			"select c.total, c.type, c.peer, c.unread, " + groupMessageColumns + " from side" +
 			latestInGroup},
 		{&st.unreadTotals, `with asked as materialized (select value as id from json_each(?)),
 			side as (select smallId as user, unreadSmall as unread from IMRelationShip where smallId
@@ -126,6 +121,19 @@ func (st *statements) queries() []query {
 			"select c.type, c.peer, c.updated, " + groupMessageColumns + " from side" +
 			latestInGroup + " order by 3 desc, 1, 2"},
 	}...)
+}
+
+// fileQueries are the reads of offline files.
+func (st *statements) fileQueries() []query {
+	return []query{
+		{&st.offlineFiles, `select fromId, toId, taskId, fileName, size, created from IMTransmitFile
+			where toId = ? and status = 0 order by id limit ?`},
+		{&st.offlineFilePage, `select id, status, fromId, toId, taskId, fileName, size, created
+			from IMTransmitFile
+			where id > ? order by id limit ?`},
+		{&st.offlineFileState,
+			`select status from IMTransmitFile where toId = ? and fromId = ? and taskId = ?`},
+	}
 }
 
 // jsonArray returns ids for json_each: one argument for any number of ids.

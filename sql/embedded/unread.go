@@ -133,16 +133,16 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 }
 
 // UnreadCounts returns a user's conversations with unread messages; see im.MessageStore.
-func (s *unread) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
-	var counts []im.Unread
-	err := s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
+func (s *unread) UnreadCounts(ctx context.Context, user uint32, limit int) (list []im.Unread,
+	total uint32, err error) {
+	err = s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
 		var u im.Unread
-		u.Latest, err = scanMessage(row, &user, &u.Peer, &u.Type, &u.Peer, &u.Count)
-		counts = append(counts, u)
+		u.Latest, err = scanMessage(row, &user, &u.Peer, &total, &u.Type, &u.Peer, &u.Count)
+		list = append(list, u)
 		return err
-	}, user)
+	}, user, max(limit, 1))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	return counts, nil
+	return list, total, nil
 }

@@ -296,7 +296,7 @@ func checkGroups(t *testing.T, s im.Store, spec Spec, times int) {
 func checkUnread(t *testing.T, s im.Store, spec Spec) {
 	t.Helper()
 	for _, u := range spec.Users {
-		counts, err := s.UnreadCounts(t.Context(), u)
+		counts, _, err := s.UnreadCounts(t.Context(), u, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -315,7 +315,7 @@ func continueFilled(t *testing.T, s im.Store, spec Spec) {
 	for i := 1; i < len(list); i += 7 {
 		from, to := list[i][1], list[i][0]
 		send(t, s, from, to, uint32(2*messages[i]+1))
-		counts, err := s.UnreadCounts(t.Context(), to)
+		counts, _, err := s.UnreadCounts(t.Context(), to, 1<<20)
 		if err != nil || !slices.ContainsFunc(counts,
 			func(u im.Unread) bool { return u.Peer == from && u.Count == 1 }) {
 			t.Errorf("unread of user %d: %+v (%v)", to, counts, err)
@@ -323,7 +323,7 @@ func continueFilled(t *testing.T, s im.Store, spec Spec) {
 	}
 	g := spec.Groups[1]
 	sendGroup(t, s, g.Members[0], g.ID, groupMessages+1)
-	counts, err := s.UnreadCounts(t.Context(), g.Members[1])
+	counts, _, err := s.UnreadCounts(t.Context(), g.Members[1], 1<<20)
 	if err != nil || !slices.ContainsFunc(counts, func(u im.Unread) bool {
 		return u.Peer == g.ID &&
 			u.Count == 1

@@ -175,7 +175,7 @@ func unreadBesideDeadSlot(t *testing.T, c *dbtest.RedisShards, s *Store) {
 		slot, owner := slotOf(c, dead.key)
 		c.Masters[owner].Do("CLUSTER DELSLOTS " + slot)
 		missed := metric(t, s, "unread_left_out_total")
-		counts, err := s.UnreadCounts(t.Context(), u[1])
+		counts, _, err := s.UnreadCounts(t.Context(), u[1], 1<<20)
 		var got []uint32
 		for _, n := range counts {
 			got = append(got, n.Peer)

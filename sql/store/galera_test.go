@@ -210,7 +210,7 @@ func checkUnread(t *testing.T, s *Store, u []uint32, there map[string]storedRow)
 		want[[2]uint32{r.to, r.from}]++
 	}
 	for _, user := range u {
-		counts, err := s.UnreadCounts(context.Background(), user)
+		counts, _, err := s.UnreadCounts(context.Background(), user, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

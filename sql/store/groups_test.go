@@ -67,7 +67,7 @@ func change(t testing.TB, s *Store, group uint32, how pb.GroupModifyType,
 // groupUnread returns the unread count of a group.
 func groupUnread(t testing.TB, s *Store, user, group uint32) uint32 {
 	t.Helper()
-	list, err := s.UnreadCounts(context.Background(), user)
+	list, _, err := s.UnreadCounts(context.Background(), user, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,7 +75,7 @@ func wantIDs(t testing.TB, s *Store, a, b uint32, from, to uint32) {
 // unreadOf returns the unread count of user for peer.
 func unreadOf(t testing.TB, s *Store, user, peer uint32) uint32 {
 	t.Helper()
-	list, err := s.UnreadCounts(context.Background(), user)
+	list, _, err := s.UnreadCounts(context.Background(), user, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,7 +55,7 @@ func TestRebuildDuringABatch(t *testing.T) {
 				close(applied)
 				<-done
 			}
-			counts, err := s.UnreadCounts(t.Context(), u[1])
+			counts, _, err := s.UnreadCounts(t.Context(), u[1], 1<<20)
 			if err != nil || len(counts) != 2 {
 				t.Fatalf("unread %v, %v", counts, err)
 			}

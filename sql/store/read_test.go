@@ -28,7 +28,7 @@ func TestExistingData(t *testing.T) {
 	if err != nil || len(list) != 2 || string(list[0].Data) != "Yg==" || list[1].ID != 1 {
 		t.Errorf("history: %+v, %v", list, err)
 	}
-	counts, err := s.UnreadCounts(t.Context(), 2)
+	counts, _, err := s.UnreadCounts(t.Context(), 2, 1<<20)
 	if err != nil || len(counts) != 1 || counts[0].Count != 2 || counts[0].Latest.ID != 3 {
 		t.Errorf("unread: %+v, %v", counts, err)
 	}

@@ -20,7 +20,7 @@ func (c *unreadCase) unreadOfAll(t *testing.T, s *Store) map[string]uint32 {
 	t.Helper()
 	all := map[string]uint32{}
 	for _, u := range c.users {
-		list, err := s.UnreadCounts(t.Context(), u)
+		list, _, err := s.UnreadCounts(t.Context(), u, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}

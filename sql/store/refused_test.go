@@ -72,7 +72,7 @@ func wantRefused(t *testing.T, s *Store, user, peer, group uint32) {
 			return err
 		},
 		"unread counts": func(ctx context.Context) error {
-			_, err := s.UnreadCounts(ctx, peer)
+			_, _, err := s.UnreadCounts(ctx, peer, 1<<20)
 			return err
 		},
 		"clear": func(ctx context.Context) error { return s.ClearUnread(ctx, peer, user) },

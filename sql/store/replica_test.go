@@ -99,7 +99,7 @@ func readWritten(t *testing.T, s *Store, w written) {
 	// the time of a client's last answer, as an incremental synchronisation asks
 	r, err := s.RecentSessions(ctx, w.user, w.sent[0].Created, 10)
 	want("conversations", len(r) == 2, r, err)
-	n, err := s.UnreadCounts(ctx, w.peer)
+	n, _, err := s.UnreadCounts(ctx, w.peer, 1<<20)
 	want("unread", len(n) == 2 && n[0].Latest.ID == w.sent[1].ID, n, err)
 	users, err := s.Users(ctx, []uint32{w.user, w.peer})
 	want("users", len(users) == 2, users, err)

@@ -63,7 +63,7 @@ func cancelledCalls(f *fixture) {
 			return err
 		},
 		"LatestID":     func() error { _, err := f.s.LatestID(ctx, a, b); return err },
-		"UnreadCounts": func() error { _, err := f.s.UnreadCounts(ctx, b); return err },
+		"UnreadCounts": func() error { _, _, err := f.s.UnreadCounts(ctx, b, 1<<20); return err },
 		"ClearUnread":  func() error { return f.s.ClearUnread(ctx, b, a) },
 		"RecentSessions": func() error {
 			_, err := f.s.RecentSessions(ctx, a, 0, 10)

@@ -34,7 +34,7 @@ func audio(f *fixture) {
 		f.wantHistory(u[0], u[1], first, between, second)
 		f.wantGroupHistory(u[1], g.ID, toGroup, inGroup, last)
 		f.sync()
-		unread, err := f.s.UnreadCounts(f.ctx, u[1])
+		unread, _, err := f.s.UnreadCounts(f.ctx, u[1], 1<<20)
 		f.check("UnreadCounts", err)
 		// the last message of the group; the answer of the first user
 		for _, got := range unread {

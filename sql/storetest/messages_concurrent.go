@@ -246,7 +246,7 @@ func readOnce(f *fixture, u []uint32, written *atomic.Uint32, rnd *rand.Rand) er
 			}
 		}
 	case 3:
-		counts, err := f.s.UnreadCounts(f.ctx, u[1])
+		counts, _, err := f.s.UnreadCounts(f.ctx, u[1], 1<<20)
 		if err != nil {
 			return fmt.Errorf("read: UnreadCounts: %w", err)
 		}

@@ -413,7 +413,7 @@ func twins(f *fixture) {
 	f.sync()
 	f.wantHistory(a, n, toUser...)
 	f.wantGroupHistory(a, n, toGroup...)
-	counts, err := f.s.UnreadCounts(f.ctx, a)
+	counts, _, err := f.s.UnreadCounts(f.ctx, a, 1<<20)
 	f.check("UnreadCounts", err)
 	if len(counts) != 2 {
 		f.Errorf("unread %+v, want one of the user and one of the group", counts)

@@ -17,7 +17,7 @@ var unreadTests = []test{
 // unread returns the number of unread messages that user has from peer.
 func (f *fixture) unread(user, peer uint32) uint32 {
 	f.Helper()
-	counts, err := f.s.UnreadCounts(f.ctx, user)
+	counts, _, err := f.s.UnreadCounts(f.ctx, user, 1<<20)
 	f.check("UnreadCounts", err)
 	n := uint32(0)
 	for _, u := range counts {
@@ -38,7 +38,7 @@ func unreadCounted(f *fixture) {
 	fromC := texts(u[2], u[1], 1)
 	f.append(append(fromA, fromC...)...)
 
-	counts, err := f.s.UnreadCounts(f.ctx, u[1])
+	counts, _, err := f.s.UnreadCounts(f.ctx, u[1], 1<<20)
 	f.check("UnreadCounts", err)
 	want := map[uint32]im.Unread{
 		u[0]: {Peer: u[0], Type: pb.SessionType_SESSION_TYPE_SINGLE, Count: 5, Latest: *fromA[2]},
@@ -54,7 +54,7 @@ func unreadCounted(f *fixture) {
 		}
 	}
 	for _, sender := range []uint32{u[0], u[2]} {
-		counts, err := f.s.UnreadCounts(f.ctx, sender)
+		counts, _, err := f.s.UnreadCounts(f.ctx, sender, 1<<20)
 		f.check("UnreadCounts", err)
 		if len(counts) != 0 {
 			f.Errorf("sender %d has unread %+v", sender, counts)
@@ -90,7 +90,7 @@ func unreadLatest(f *fixture) {
 	a, b := f.pair()
 	answer := text(b, a, "answer")
 	f.append(text(a, b, "1"), text(a, b, "2"), answer)
-	counts, err := f.s.UnreadCounts(f.ctx, b)
+	counts, _, err := f.s.UnreadCounts(f.ctx, b, 1<<20)
 	f.check("UnreadCounts", err)
 	if len(counts) != 1 || counts[0].Count != 2 || !sameMessage(counts[0].Latest, *answer) {
 		f.Errorf("got %+v, want 2 unread, latest %+v", counts, *answer)
@@ -104,7 +104,7 @@ func unreadMany(f *fixture) {
 		batch = append(batch, texts(from, u[0], i%3+1)...)
 	}
 	f.append(batch...)
-	counts, err := f.s.UnreadCounts(f.ctx, u[0])
+	counts, _, err := f.s.UnreadCounts(f.ctx, u[0], 1<<20)
 	f.check("UnreadCounts", err)
 	got := map[uint32]uint32{}
 	for _, c := range counts {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -14,6 +15,7 @@ var groupUnreadTests = []test{
 	{"cleared for one member and one group", groupUnreadCleared},
 	{"totals", unreadTotals},
 	{"many groups", groupUnreadMany},
+	{"latest conversations up to a limit, total of all", unreadLimited},
 	{"counters lost", groupCountersLost},
 	{"crash between commit and count", groupCrashBeforeCount},
 	{"64 senders in one group", groupSenders64},
@@ -28,7 +30,7 @@ const (
 // groupUnread returns the number of unread messages that user has in a group.
 func (f *fixture) groupUnread(user, group uint32) uint32 {
 	f.Helper()
-	counts, err := f.s.UnreadCounts(f.ctx, user)
+	counts, _, err := f.s.UnreadCounts(f.ctx, user, 1<<20)
 	f.check("UnreadCounts", err)
 	n := uint32(0)
 	for _, c := range counts {
@@ -49,7 +51,7 @@ func groupUnreadCounted(f *fixture) {
 		f.post(u[0], g.ID, "x")
 	}
 	last := f.post(u[1], g.ID, "y")
-	counts, err := f.s.UnreadCounts(f.ctx, u[2])
+	counts, _, err := f.s.UnreadCounts(f.ctx, u[2], 1<<20)
 	f.check("UnreadCounts", err)
 	if len(counts) != 1 || counts[0].Peer != g.ID || counts[0].Type != groupSession ||
 		counts[0].Count != 4 || !sameMessage(counts[0].Latest, *last) {
@@ -153,7 +155,7 @@ func groupUnreadMany(f *fixture) {
 		total += want[g.ID]
 	}
 	f.append(batch...)
-	counts, err := f.s.UnreadCounts(f.ctx, u[0])
+	counts, _, err := f.s.UnreadCounts(f.ctx, u[0], 1<<20)
 	f.check("UnreadCounts", err)
 	for _, c := range counts {
 		if c.Count != want[c.Peer] || c.Latest.ID != c.Count || c.Latest.To != c.Peer {
@@ -166,6 +168,57 @@ func groupUnreadMany(f *fixture) {
 	if len(counts) != len(want) || totals[u[0]] != total {
 		f.Errorf("unread in %d groups, %d in all; want %d, %d", len(counts), totals[u[0]],
 			len(want), total)
+	}
+}
+
+func unreadLimited(f *fixture) {
+	u := f.users(4)
+	a, b := f.group(u[:3]...), f.group(u[:3]...)
+	latest := []im.Unread{ // in the order of their latest messages
+		{Peer: b.ID, Type: groupSession, Count: 4}, {Peer: u[2], Type: singleSession, Count: 2},
+		{Peer: a.ID, Type: groupSession, Count: 3}, {Peer: u[1], Type: singleSession, Count: 1},
+		{Peer: u[3], Type: singleSession, Count: 5},
+	}
+	f.post(u[1], b.ID, "long before the others")
+	total := uint32(1)
+	for _, of := range slices.Backward(latest) {
+		f.advance(2 * time.Second)
+		for range of.Count {
+			if of.Type == groupSession {
+				f.post(u[1], of.Peer, "x")
+			} else {
+				f.append(text(of.Peer, u[0], "x"))
+			}
+		}
+		total += of.Count
+	}
+	latest[0].Count++
+	f.wantUnread(u[0], total, latest...)
+	f.check("ClearGroupUnread", f.s.ClearGroupUnread(f.ctx, u[0], b.ID))
+	f.check("ClearUnread", f.s.ClearUnread(f.ctx, u[0], u[2]))
+	// A client reads what is listed, and learns of the rest.
+	f.wantUnread(u[0], total-7, latest[2:]...)
+}
+
+// wantUnread checks the unread conversations of user, newest first, with every limit.
+func (f *fixture) wantUnread(user, total uint32, latest ...im.Unread) {
+	f.Helper()
+	for limit := -1; limit <= len(latest)+1; limit++ {
+		list, sum, err := f.s.UnreadCounts(f.ctx, user, limit)
+		f.check("UnreadCounts", err)
+		want := latest[:min(max(limit, 1), len(latest))]
+		if sum != total || len(list) != len(want) {
+			f.Errorf("limit %d: %d unread in %d conversations, want %d in %d", limit, sum,
+				len(list), total, len(want))
+		}
+		for _, w := range want {
+			if !slices.ContainsFunc(list, func(r im.Unread) bool {
+				return r.Peer == w.Peer && r.Type == w.Type && r.Count == w.Count &&
+					r.Latest.ID == w.Count
+			}) {
+				f.Errorf("limit %d: no %d of %v %d", limit, w.Count, w.Type, w.Peer)
+			}
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package conversation
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -368,4 +369,9 @@ func (c *Conversation) LastGiven(counter string) uint32 {
 type Peer struct {
 	ID   uint32
 	Kind pb.SessionType
+}
+
+// Compare orders conversations: users come before groups.
+func (p Peer) Compare(o Peer) int {
+	return cmp.Or(cmp.Compare(p.Kind, o.Kind), cmp.Compare(p.ID, o.ID))
 }

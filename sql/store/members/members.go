@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -293,32 +294,81 @@ func JoinedGroupsQuery(users []uint32) string {
 		"AND EXISTS (SELECT 1 FROM IMGroup AS g WHERE g.id=m.groupId AND g.status=0)"
 }
 
-// JoinedGroups returns the groups of users, from the master.
-func (s *Reader) JoinedGroups(ctx context.Context, users []uint32) ([]JoinedGroup, error) {
+// JoinedGroups returns the groups of a user, from the master.
+func (s *Reader) JoinedGroups(ctx context.Context, user uint32) ([]JoinedGroup, error) {
+	list, _, err := s.joinedRows(ctx, JoinedGroupsQuery([]uint32{user}), math.MaxInt32)
+	return list, s.db.SQLError("read a user's groups", err)
+}
+
+// JoinedAmong returns those of some groups that a user is in, from the master.
+func (s *Reader) JoinedAmong(ctx context.Context, user uint32, groups []uint32) ([]JoinedGroup,
+	error) {
 	var list []JoinedGroup
+	err := database.InChunks(groups, database.Chunk, func(part []uint32) error {
+		some, _, err := s.joinedRows(ctx, JoinedGroupsQuery([]uint32{user})+
+			" AND groupId IN ("+database.Join(part)+")", math.MaxInt32)
+		list = append(list, some...)
+		return err
+	})
+	return list, s.db.SQLError("read a user's groups", err)
+}
+
+// JoinedParts calls do with users and their groups, in parts: the memory must not grow with
+// the number of users that are in many groups. A part has up to database.Chunk users, and fewer
+// than most memberships or one user.
+func (s *Reader) JoinedParts(ctx context.Context, users []uint32, most int,
+	do func(part []uint32, joined []JoinedGroup) error) error {
+	return database.InChunks(users, database.Chunk, func(part []uint32) error {
+		return s.joinedPart(ctx, part, most, do)
+	})
+}
+
+// joinedPart is JoinedParts for some users. It halves those that are in too many groups.
+func (s *Reader) joinedPart(ctx context.Context, part []uint32, most int,
+	do func(part []uint32, joined []JoinedGroup) error) error {
+	rows := most
+	if len(part) == 1 {
+		rows = math.MaxInt32
+	}
+	joined, all, err := s.joinedRows(ctx, JoinedGroupsQuery(part), rows)
+	if err != nil {
+		return s.db.SQLError("read users' groups", err)
+	}
+	if all {
+		return do(part, joined)
+	}
+	half := len(part) / 2
+	if err := s.joinedPart(ctx, part[:half], most, do); err != nil {
+		return err
+	}
+	return s.joinedPart(ctx, part[half:], most, do)
+}
+
+// joinedRows runs a JoinedGroupsQuery, up to a number of rows. all is false when there may be
+// more.
+func (s *Reader) joinedRows(ctx context.Context, query string, most int) (list []JoinedGroup,
+	all bool, err error) {
 	type key struct{ user, group uint32 }
 	at := map[key]int{} // index into list
-	err := database.InChunks(users, database.Chunk, func(part []uint32) error {
-		rows, err := s.db.Master.QueryContext(ctx, JoinedGroupsQuery(part))
-		if err != nil {
-			return err
+	rows, err := s.db.Master.QueryContext(ctx, fmt.Sprintf("%s LIMIT %d", query, most))
+	if err != nil {
+		return nil, false, err
+	}
+	defer rows.Close()
+	n := 0
+	for ; rows.Next(); n++ {
+		var j JoinedGroup
+		if err := rows.Scan(append([]any{&j.User, &j.Group}, j.fields()...)...); err != nil {
+			return nil, false, err
 		}
-		defer rows.Close()
-		for rows.Next() {
-			var j JoinedGroup
-			if err := rows.Scan(append([]any{&j.User, &j.Group}, j.fields()...)...); err != nil {
-				return err
-			}
-			if i, ok := at[key{j.User, j.Group}]; !ok {
-				at[key{j.User, j.Group}] = len(list)
-				list = append(list, j)
-			} else if j.later(list[i].Joining) {
-				list[i] = j
-			}
+		if i, ok := at[key{j.User, j.Group}]; !ok {
+			at[key{j.User, j.Group}] = len(list)
+			list = append(list, j)
+		} else if j.later(list[i].Joining) {
+			list[i] = j
 		}
-		return rows.Err()
-	})
-	return list, s.db.SQLError("read users' groups", err)
+	}
+	return list, n < most, rows.Err()
 }
 
 // JoinTimes reads the members of a group with their times of joining.

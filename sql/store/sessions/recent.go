@@ -18,17 +18,9 @@ func (s *Sessions) RecentSessions(ctx context.Context, user, since uint32,
 	if err := ctx.Err(); err != nil || limit <= 0 {
 		return nil, s.db.SQLError("read sessions", err)
 	}
-	joined, err := s.members.JoinedGroups(ctx, []uint32{user})
-	if err != nil {
-		return nil, err
-	}
-	var list []im.RecentSession
-	err = s.db.Read(ctx, func(db database.Querier) (err error) {
-		list, err = sessionRows(ctx, db, user, since, limit, joined)
-		return err
-	})
+	list, joined, err := s.listed(ctx, user, since, limit)
 	if err != nil || len(list) == 0 {
-		return nil, s.db.SQLError("read sessions", err)
+		return nil, err
 	}
 	keys := make([]conversation.Peer, len(list))
 	for i, r := range list {
@@ -46,22 +38,63 @@ func (s *Sessions) RecentSessions(ctx context.Context, user, since uint32,
 	return slices.DeleteFunc(list, func(r im.RecentSession) bool { return r.Latest.ID == 0 }), nil
 }
 
-// sessionRows reads the listed sessions of a user, with groups only those of joined.
-// Before finalize a side may have several rows; each conversation appears once.
-func sessionRows(ctx context.Context, db database.Querier, user, since uint32, limit int,
-	joined []members.JoinedGroup) ([]im.RecentSession, error) {
-	kinds := fmt.Sprintf("type=%d", pb.SessionType_SESSION_TYPE_SINGLE)
-	if len(joined) > 0 {
-		groups := make([]uint32, len(joined))
-		for i, j := range joined {
-			groups[i] = j.Group
+// listed returns the listed sessions of a user, newest first, and its groups among them. C++
+// servers leave the session of a group that the user is not in: it is left out. So rows are
+// read in pages.
+func (s *Sessions) listed(ctx context.Context, user, since uint32, limit int) (
+	list []im.RecentSession, joined []members.JoinedGroup, err error) {
+	var last im.RecentSession
+	for len(list) < limit {
+		var page []im.RecentSession
+		err := s.db.Read(ctx, func(db database.Querier) (err error) {
+			page, err = sessionRows(ctx, db, user, since, limit, last)
+			return err
+		})
+		if err != nil {
+			return nil, nil, s.db.SQLError("read sessions", err)
 		}
-		kinds = fmt.Sprintf("(%s OR type=%d AND peerId IN (%s))", kinds,
-			pb.SessionType_SESSION_TYPE_GROUP, database.Join(groups))
+		var groups []uint32
+		for _, r := range page {
+			if r.Type == pb.SessionType_SESSION_TYPE_GROUP {
+				groups = append(groups, r.Peer)
+			}
+		}
+		in, err := s.members.JoinedAmong(ctx, user, groups)
+		if err != nil {
+			return nil, nil, err
+		}
+		joined = append(joined, in...)
+		member := make(map[uint32]bool, len(in))
+		for _, j := range in {
+			member[j.Group] = true
+		}
+		for _, r := range page {
+			group := r.Type == pb.SessionType_SESSION_TYPE_GROUP
+			if len(list) < limit && (!group || member[r.Peer]) {
+				list = append(list, r)
+			}
+		}
+		if len(page) < limit {
+			break
+		}
+		last = page[len(page)-1]
+	}
+	return list, joined, nil
+}
+
+// sessionRows reads a page of the listed sessions of a user: the first one, or that after a
+// session. Before finalize a side may have several rows; each conversation appears once.
+func sessionRows(ctx context.Context, db database.Querier, user, since uint32, limit int,
+	last im.RecentSession) ([]im.RecentSession, error) {
+	after := ""
+	if last.Peer != 0 {
+		after = fmt.Sprintf(" HAVING u<%d OR u=%[1]d AND (type>%d OR type=%[2]d AND peerId>%d)",
+			last.Updated, last.Type, last.Peer)
 	}
 	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT peerId, type, MAX(updated) AS u "+
-		"FROM IMRecentSession WHERE userId=%d AND status=0 AND updated>=%d AND %s "+
-		"GROUP BY peerId, type ORDER BY u DESC, type, peerId LIMIT %d", user, since, kinds, limit))
+		"FROM IMRecentSession WHERE userId=%d AND status=0 AND updated>=%d AND type IN (%d,%d) "+
+		"GROUP BY peerId, type%s ORDER BY u DESC, type, peerId LIMIT %d", user, since,
+		pb.SessionType_SESSION_TYPE_SINGLE, pb.SessionType_SESSION_TYPE_GROUP, after, limit))
 	if err != nil {
 		return nil, err
 	}

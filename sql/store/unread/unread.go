@@ -3,9 +3,10 @@
 package unread
 
 import (
-	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -64,42 +65,51 @@ func New(db *database.DB, conversations *conversation.Cache, ids *conversation.I
 // from Redis, groups from the master. The count of a conversation without messages is left
 // out, as C++ servers do, because clients cannot show it. The counts in a slot that the
 // Redis Cluster does not serve are left out, too.
-func (s *Counts) UnreadCounts(ctx context.Context, user uint32) ([]im.Unread, error) {
-	joined, err := s.members.JoinedGroups(ctx, []uint32{user})
+func (s *Counts) UnreadCounts(ctx context.Context, user uint32, limit int) (list []im.Unread,
+	total uint32, err error) {
+	joined, err := s.members.JoinedGroups(ctx, user)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	counts, groups, err := s.countsOf(ctx, []uint32{user}, joined)
+	left := &leftOut{u: s}
+	counts, err := s.countsOf(ctx, []uint32{user}, joined, left)
+	if err == nil {
+		err = left.end()
+	}
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var keys []conversation.Peer
-	n := map[conversation.Peer]uint32{}
-	add := func(k conversation.Peer, count uint32) {
-		keys = append(keys, k)
-		n[k] = count
-	}
+	n := make(map[conversation.Peer]uint32, len(counts))
+	sum := uint64(0)
 	for _, c := range counts {
-		add(conversation.Peer{ID: c.Peer, Kind: pb.SessionType_SESSION_TYPE_SINGLE}, c.N)
+		n[conversation.Peer{ID: c.Peer, Kind: c.kind}] = c.N
+		sum += uint64(c.N)
 	}
-	for _, c := range groups {
-		add(conversation.Peer{ID: c.Peer, Kind: pb.SessionType_SESSION_TYPE_GROUP}, c.N)
+	keys, err := s.latestChats(ctx, user, slices.Collect(maps.Keys(n)), max(limit, 1))
+	if err != nil {
+		return nil, 0, err
 	}
-	slices.SortFunc(keys, func(a, b conversation.Peer) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
-	})
 	newest, err := s.history.Latest(ctx, user, keys, joined)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var list []im.Unread
+	slices.SortFunc(keys, conversation.Peer.Compare)
 	for _, k := range keys {
 		if m, ok := newest[k]; ok {
 			list = append(list, im.Unread{Peer: k.ID, Type: k.Kind, Count: n[k], Latest: m})
+		} else {
+			sum -= uint64(n[k])
 		}
 	}
-	return list, nil
+	return list, saturated(sum), nil
 }
+
+// saturated returns n, or the largest count for a larger n.
+func saturated(n uint64) uint32 { return uint32(min(n, math.MaxUint32)) }
+
+// mostJoined is the largest number of memberships of several users that UnreadTotals holds:
+// about 5 MB.
+const mostJoined = 50_000
 
 // UnreadTotals returns the numbers of users' unread messages; see im.MessageStore. It leaves
 // out what UnreadCounts leaves out.
@@ -107,39 +117,46 @@ func (s *Counts) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 	if err := ctx.Err(); err != nil || len(users) == 0 {
 		return nil, s.db.SQLError("read unread totals", err)
 	}
-	users = database.Distinct(users)
-	joined, err := s.members.JoinedGroups(ctx, users)
-	if err != nil {
-		return nil, err
-	}
-	counts, groups, err := s.countsOf(ctx, users, joined)
-	if err != nil {
-		return nil, err
-	}
 	totals := make(map[uint32]uint32)
-	for _, c := range append(counts, groups...) {
-		totals[c.User] = uint32(min(uint64(totals[c.User])+uint64(c.N), 1<<32-1))
+	left := &leftOut{u: s}
+	err := s.members.JoinedParts(ctx, database.Distinct(users), mostJoined,
+		func(part []uint32, joined []members.JoinedGroup) error {
+			counts, err := s.countsOf(ctx, part, joined, left)
+			for _, c := range counts {
+				totals[c.User] = saturated(uint64(totals[c.User]) + uint64(c.N))
+			}
+			return err
+		})
+	if err == nil {
+		err = left.end()
+	}
+	if err != nil {
+		return nil, err
 	}
 	return totals, nil
 }
 
-// countsOf returns the counts between users and the counts of their groups.
-func (s *Counts) countsOf(ctx context.Context, users []uint32, joined []members.JoinedGroup) (
-	peers, groups []outbox.Count, err error) {
-	left := &leftOut{u: s}
-	if peers, err = s.peerCounts(ctx, users, left); err != nil {
-		return nil, nil, err
+// count is the number of a user's unread messages in a conversation.
+type count struct {
+	outbox.Count
+	kind pb.SessionType
+}
+
+// countsOf returns the counts between users and the counts of their groups, without zeros.
+func (s *Counts) countsOf(ctx context.Context, users []uint32, joined []members.JoinedGroup,
+	left *leftOut) ([]count, error) {
+	peers, err := s.peerCounts(ctx, users, left)
+	if err != nil {
+		return nil, err
 	}
-	if groups, err = s.groupCounts(ctx, joined, left); err != nil {
-		return nil, nil, err
-	}
-	return peers, groups, left.end()
+	groups, err := s.groupCounts(ctx, joined, left)
+	return append(peers, groups...), err
 }
 
 // peerCounts returns the counts of unread messages between users, without zeros.
-func (s *Counts) peerCounts(ctx context.Context, users []uint32, left *leftOut) ([]outbox.Count,
+func (s *Counts) peerCounts(ctx context.Context, users []uint32, left *leftOut) ([]count,
 	error) {
-	var list []outbox.Count
+	var list []count
 	err := database.InChunks(users, redisconn.PipelineSize, func(part []uint32) error {
 		answers := make([]*redis.MapStringStringCmd, len(part))
 		// The error of the pipeline is that of its first failed command. Each command has
@@ -165,8 +182,8 @@ func (s *Counts) peerCounts(ctx context.Context, users []uint32, left *leftOut) 
 			for field, value := range fields {
 				peer, err := strconv.ParseUint(field, 10, 32)
 				if n := redisconn.CountOf(value); err == nil && n > 0 {
-					list = append(list, outbox.Count{User: u, Peer: uint32(peer), N: uint32(min(n,
-						1<<32-1))})
+					list = append(list, count{outbox.Count{User: u, Peer: uint32(peer),
+						N: uint32(min(n, 1<<32-1))}, pb.SessionType_SESSION_TYPE_SINGLE})
 				}
 			}
 		}
@@ -177,8 +194,8 @@ func (s *Counts) peerCounts(ctx context.Context, users []uint32, left *leftOut) 
 
 // groupCounts returns the numbers of unread messages in users' groups, without zeros.
 func (s *Counts) groupCounts(ctx context.Context, joined []members.JoinedGroup,
-	left *leftOut) ([]outbox.Count, error) {
-	var list []outbox.Count
+	left *leftOut) ([]count, error) {
+	var list []count
 	err := database.InChunks(joined, redisconn.PipelineSize/2,
 		func(part []members.JoinedGroup) error {
 			read, sent := s.readAndSent(ctx, part)
@@ -187,7 +204,8 @@ func (s *Counts) groupCounts(ctx context.Context, joined []members.JoinedGroup,
 				if ok, err := left.counted(ctx, err); err != nil {
 					return err
 				} else if ok && n > 0 {
-					list = append(list, outbox.Count{User: j.User, Peer: j.Group, N: n})
+					list = append(list, count{outbox.Count{User: j.User, Peer: j.Group, N: n},
+						pb.SessionType_SESSION_TYPE_GROUP})
 				}
 			}
 			return nil

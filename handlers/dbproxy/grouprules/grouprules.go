@@ -1,4 +1,6 @@
-package dbproxy
+// Package grouprules decides which groups may be created, and which changes of members may be
+// made.
+package grouprules
 
 import (
 	"context"
@@ -8,26 +10,36 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// create is Server.CreateGroup.
-func (gs *groups) create(ctx context.Context, g im.Group) (im.Group, error) {
+// Store is the part of im.GroupStore that Rules needs.
+type Store interface {
+	CreateGroup(ctx context.Context, g im.Group) (im.Group, error)
+	ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
+		allow func(g *im.Group) error) (im.MemberChange, error)
+}
+
+// Rules creates groups and changes members. Any goroutine.
+type Rules struct{ Store Store }
+
+// Create creates a group; see dbproxy.Server.CreateGroup.
+func (r *Rules) Create(ctx context.Context, g im.Group) (im.Group, error) {
 	if err := im.CheckGroup(&g); err != nil {
 		return im.Group{}, err
 	}
 	if len(g.Members) == 0 {
 		return im.Group{}, im.Errorf(im.Invalid, "group without members")
 	}
-	g.Members = ascending(g.Members)
-	return gs.store.CreateGroup(ctx, g)
+	g.Members = Ascending(g.Members)
+	return r.Store.CreateGroup(ctx, g)
 }
 
-// change is Server.ChangeMembers.
-func (gs *groups) change(ctx context.Context, by, group uint32, t pb.GroupModifyType,
+// Change changes the members of a group; see dbproxy.Server.ChangeMembers.
+func (r *Rules) Change(ctx context.Context, by, group uint32, t pb.GroupModifyType,
 	users []uint32) (im.MemberChange, error) {
 	if len(users) == 0 {
 		return im.MemberChange{}, im.Errorf(im.Invalid, "no members named")
 	}
-	users = ascending(users)
-	change, err := gs.store.ChangeMembers(ctx, group, t, users,
+	users = Ascending(users)
+	change, err := r.Store.ChangeMembers(ctx, group, t, users,
 		func(g *im.Group) error { return mayChange(by, t, users, g) })
 	if err == nil && len(change.Changed) == 0 {
 		// All users to add are members already, or no user to remove is a member.
@@ -59,8 +71,8 @@ func mayChange(by uint32, t pb.GroupModifyType, users []uint32, g *im.Group) err
 	return im.Errorf(im.Denied, "user %d may not change the members of group %d", by, g.ID)
 }
 
-// ascending returns ids in ascending order without duplicates, in a new slice.
-func ascending(ids []uint32) []uint32 {
+// Ascending returns ids in ascending order without duplicates, in a new slice.
+func Ascending(ids []uint32) []uint32 {
 	ids = slices.Clone(ids)
 	slices.Sort(ids)
 	return slices.Compact(ids)

@@ -1,4 +1,4 @@
-package dbproxy
+package views
 
 import (
 	"testing"
@@ -14,20 +14,20 @@ func TestPage(t *testing.T) {
 	for i := range list {
 		list[i] = im.Message{ID: uint32(100 - i), Audio: long}
 	}
-	c := &conversations{bytes: 32 << 20}
-	got := c.page(list)
-	if n := len(got); n == 0 || n*im.MaxAudio > c.bytes || (n+1)*im.MaxAudio <= c.bytes ||
+	v := &Views{Bytes: 32 << 20}
+	got := v.Page(list)
+	if n := len(got); n == 0 || n*im.MaxAudio > v.Bytes || (n+1)*im.MaxAudio <= v.Bytes ||
 		got[0].ID != 100 {
 		t.Errorf("%d of 100 sounds of a megabyte", n)
 	}
-	if got := c.page([]im.Message{{Audio: &im.Audio{Size: 1<<32 - 1}}, {}}); len(got) != 2 {
+	if got := v.Page([]im.Message{{Audio: &im.Audio{Size: 1<<32 - 1}}, {}}); len(got) != 2 {
 		t.Errorf("an impossible size: %d messages", len(got))
 	}
-	texts := []im.Message{{Data: make([]byte, c.bytes)}, {Data: []byte("x")}}
-	if got := c.page(texts); len(got) != 1 {
+	texts := []im.Message{{Data: make([]byte, v.Bytes)}, {Data: []byte("x")}}
+	if got := v.Page(texts); len(got) != 1 {
 		t.Errorf("one byte too many: %d messages", len(got))
 	}
-	if got := c.page(texts[:1]); len(got) != 1 {
+	if got := v.Page(texts[:1]); len(got) != 1 {
 		t.Errorf("one message alone: %d", len(got))
 	}
 }
