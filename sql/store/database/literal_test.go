@@ -26,7 +26,8 @@ func TestTextLiteral(t *testing.T) {
 		if _, err := conn.ExecContext(t.Context(), "SET "+setting); err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"", `'`, `\`, `\'`, `''`, `"`, "\x00", "縗\\'", "\u00bf'", "😀'\\"} {
+		for _, want := range []string{"", `'`, `\`, `\'`, `''`, `"`, "\x00", "縗\\'", "\u00bf'",
+			"😀'\\"} {
 			var got []byte
 			q := append(AppendText([]byte("SELECT CAST("), []byte(want)), " AS BINARY)"...)
 			if err := conn.QueryRowContext(t.Context(), string(q)).Scan(&got); err != nil {
