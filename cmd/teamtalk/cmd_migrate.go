@@ -14,6 +14,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/im"
+	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/schema"
 	"teamtalk/sql/store"
 )
@@ -135,12 +136,11 @@ func withMySQL(cmd *cobra.Command, do func(context.Context, *sql.DB) error) erro
 		return cli.Usagef(cmd, "no MySQL database given: use --mysql.master "+
 			"'user:password@tcp(host:3306)/teamtalk' or a --config file")
 	}
-	settings, err := mysql.ParseDSN(cfg.MySQL.Master.Reveal())
+	settings, err := mysqlconn.Parse(cfg.MySQL.Master.Reveal())
 	if err != nil {
 		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
 	}
-	settings.Logger = &mysql.NopLogger{} // the driver returns every error
-	connector, err := mysql.NewConnector(settings)
+	connector, err := mysqlconn.Connector(settings)
 	if err != nil {
 		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
 	}

@@ -197,7 +197,7 @@ type HTTP struct {
 	Listen         string   `toml:"listen" default:":8400" form:"listen"`
 	URL            string   `toml:"url" default:"" form:"url"`
 	MaxConnections int      `toml:"max_connections" default:"10000" min:"1" max:"10000000"`
-	AppsFile       string   `toml:"apps_file" default:""`
+	AppsFile       string   `toml:"apps_file" default:"" holds:"keys of systems or invite codes"`
 	DBProxy        []string `toml:"dbproxy" default:"" form:"addrs"`
 	Route          []string `toml:"route" default:"" form:"addrs"`
 	Push           []string `toml:"push" default:"" form:"addrs"`
@@ -208,14 +208,14 @@ type HTTP struct {
 type Push struct {
 	Listen         string `toml:"listen" default:"auto" form:"internal"`
 	APNsTopic      string `toml:"apns_topic" default:""`
-	APNsKeyFile    string `toml:"apns_key_file" default:""`
+	APNsKeyFile    string `toml:"apns_key_file" default:"" holds:"a private key"`
 	APNsKeyID      string `toml:"apns_key_id" default:""`
 	APNsTeamID     string `toml:"apns_team_id" default:""`
-	APNsCertFile   string `toml:"apns_cert_file" default:""`
+	APNsCertFile   string `toml:"apns_cert_file" default:"" holds:"a private key"`
 	APNsPassword   Secret `toml:"apns_cert_password" default:""`
 	APNsSandbox    bool   `toml:"apns_sandbox" default:"false"`
 	APNsURL        string `toml:"apns_url" default:"" form:"url"`
-	FCMCredentials string `toml:"fcm_credentials" default:""`
+	FCMCredentials string `toml:"fcm_credentials" default:"" holds:"a private key"`
 	FCMURL         string `toml:"fcm_url" default:"" form:"url"`
 	Queue          int    `toml:"queue" default:"20000" min:"1" max:"10000000"`
 	Workers        int    `toml:"workers" default:"32" min:"1" max:"10000"`
@@ -240,7 +240,7 @@ type Proxy struct {
 // TLS is the section tls.
 type TLS struct {
 	Certificate   string   `toml:"certificate" default:""`
-	Key           string   `toml:"key" default:""`
+	Key           string   `toml:"key" default:"" holds:"a private key"`
 	MinVersion    string   `toml:"min_version" default:"1.2" oneof:"1.2|1.3"`
 	PlainNetworks []string `toml:"plain_networks" default:"0.0.0.0/0,::/0" form:"cidr"`
 }
@@ -249,7 +249,7 @@ type TLS struct {
 type LinkTLS struct {
 	CA           string `toml:"ca" default:""`
 	Certificate  string `toml:"certificate" default:""`
-	Key          string `toml:"key" default:""`
+	Key          string `toml:"key" default:"" holds:"a private key"`
 	CPPPlaintext string `toml:"cpp_plaintext" default:"off" oneof:"off|accept|dial"`
 }
 

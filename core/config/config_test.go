@@ -234,27 +234,46 @@ func TestEnvironmentOddities(t *testing.T) {
 	}
 }
 
+// TestReadableFile loads files with each kind of secret, and files that settings name, which
+// all users of the machine can read or cannot.
 func TestReadableFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "t.toml")
-	for _, x := range []struct {
-		text string
-		mode os.FileMode
-		want int
-	}{
-		{`redis.password = "x"`, 0o644, 1}, {`redis.password = "x"`, 0o640, 0},
-		{`store = "mysql"`, 0o644, 0},
-		{fmt.Sprintf("http.apps_file = %q", file), 0o644, 1},
-		{fmt.Sprintf("http.apps_file = %q", file), 0o640, 0},
-	} {
-		if err := os.WriteFile(file, []byte(x.text), 0o600); err != nil {
+	texts := map[string]bool{ // with a secret
+		`store = "mysql"`: false,
+		`mysql.master = "u:p@tcp(h:1)/d"` + "\nstore = \"mysql\"": true,
+		`mysql.slave = "u:p@tcp(h:1)/d"`:                          true,
+		`redis.password = "x"`:                                    true,
+		`redis.sentinel_password = "x"`:                           true,
+		`redis.token = "redis://u:p@h:1"`:                         true,
+		`msfs.s3_secret_key = "x"`:                                true,
+		`push.apns_cert_password = "x"`:                           true,
+		`keys.text_key = "12345678901234567890123456789013"`:      true,
+	}
+	for _, key := range []string{"http.apps_file", "push.apns_key_file", "push.apns_cert_file",
+		"push.fcm_credentials", "tls.key", "link_tls.key"} {
+		texts[fmt.Sprintf("%s = %q", key, file)] = true
+	}
+	for text, secret := range texts {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(file, x.mode); err != nil {
-			t.Fatal(err)
-		}
-		c, err := Load(Sources{File: file})
-		if err != nil || len(c.Warnings()) != x.want {
-			t.Errorf("%s, mode %v: %v, %v", x.text, x.mode, c.Warnings(), err)
+		for _, mode := range []os.FileMode{0o644, 0o604, 0o640, 0o600} {
+			if err := os.Chmod(file, mode); err != nil {
+				t.Fatal(err)
+			}
+			c, err := Load(Sources{File: file})
+			if err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			want := 0
+			if secret && mode&0o004 != 0 {
+				want = 1
+			}
+			if w := c.Warnings(); len(w) != want || want == 1 && (!strings.Contains(w[0], file) ||
+				!strings.Contains(w[0], strings.Fields(text)[0]) ||
+				!strings.Contains(w[0], "chmod o-r")) {
+				t.Errorf("%s, mode %v: %q, want %d warnings", text, mode, w, want)
+			}
 		}
 	}
 }

@@ -106,10 +106,7 @@ func Load(src Sources) (*Config, error) {
 	if err := asError(problems); err != nil {
 		return nil, err
 	}
-	if file := c.HTTP.AppsFile; file != "" && readable(file) {
-		c.warnings = append(c.warnings, fmt.Sprintf("%s holds the keys of systems and can be read "+
-			"by all users on this machine: chmod o-r %s", file, file))
-	}
+	c.warnReadableFiles()
 	return c, nil
 }
 
@@ -155,6 +152,21 @@ func (c *Config) warnReadable(file string) {
 			c.warnings = append(c.warnings, fmt.Sprintf("%s sets %s and can be read by all users "+
 				"on this machine: chmod o-r %s", file, s.Key, file))
 			return
+		}
+	}
+}
+
+// warnReadableFiles adds a warning for each file with secrets that a setting names and every
+// user of the machine can read. The tag holds of a setting says what its file holds.
+func (c *Config) warnReadableFiles() {
+	for _, s := range Settings() {
+		holds := s.tag.Get("holds")
+		if holds == "" {
+			continue
+		}
+		if file := s.field(c).String(); file != "" && readable(file) {
+			c.warnings = append(c.warnings, fmt.Sprintf("%s (%s) holds %s and can be read by all "+
+				"users on this machine: chmod o-r %s", file, s.Key, holds, file))
 		}
 	}
 }

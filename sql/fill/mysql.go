@@ -17,6 +17,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/schema"
 )
 
@@ -75,18 +76,13 @@ type mysqlFill struct {
 }
 
 func (f *mysqlFill) open(ctx context.Context, dsn string) error {
-	cfg, err := mysql.ParseDSN(dsn)
+	cfg, err := mysqlconn.Parse(dsn)
 	if err != nil {
-		return im.WithKind(im.Invalid, "MySQL DSN", err)
+		return err
 	}
-	cfg.InterpolateParams, cfg.MultiStatements = true, false
+	cfg.InterpolateParams = true
 	cfg.ReadTimeout, cfg.WriteTimeout = 0, 0 // a statement may take a minute
-	cfg.Logger = &mysql.NopLogger{}          // the driver returns all errors
-	if cfg.Params == nil {
-		cfg.Params = map[string]string{}
-	}
-	cfg.Params["sql_mode"] = "''" // NO_BACKSLASH_ESCAPES would change texts
-	connector, err := mysql.NewConnector(cfg)
+	connector, err := mysqlconn.Connector(cfg)
 	if err != nil {
 		return im.WithKind(im.Invalid, "MySQL DSN", err)
 	}

@@ -98,7 +98,7 @@ func TestClockIgnoresTheTimeZone(t *testing.T) {
 // runs. A client that keeps the time of its last answer misses no change afterwards.
 func TestMasterStepsBackWhileStopped(t *testing.T) {
 	e := newEnv(t)
-	e.o.hooks.Clock = nil
+	e.o.hooks.Clock = func() time.Time { return time.Now().Add(time.Hour) }
 	s := e.open(t)
 	u := users(t, s, 3)
 	send(t, s, text(u[0], u[1], "x"))
@@ -109,7 +109,7 @@ func TestMasterStepsBackWhileStopped(t *testing.T) {
 	}
 	told := list[0].Updated
 	s.Close()
-	e.o.Master += fmt.Sprintf("?timestamp=%d", time.Now().Unix()-3600)
+	e.o.hooks.Clock = nil // the master's clock, an hour before the one of that process
 	s = e.store(t)
 	send(t, s, text(u[2], u[1], "y"))
 	list, err = s.RecentSessions(t.Context(), u[1], told, 100)

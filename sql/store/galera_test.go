@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -60,6 +61,23 @@ func (e *env) sync(t testing.TB) {
 		if _, err := conn.ExecContext(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestGaleraSettings opens a store on a session whose writes the other nodes would miss.
+func TestGaleraSettings(t *testing.T) {
+	t.Parallel()
+	e := galeraEnv(t)[0]
+	e.o.Master = addParams(e.dsn, "`wsrep_on`=0")
+	s, err := Open(t.Context(), e.o)
+	if err == nil {
+		s.Close()
+		t.Fatal("the store is open")
+	}
+	want := `session variable wsrep_on is "OFF" and must be "ON": remove the parameter "` +
+		"`wsrep_on`"
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %s", err, want)
 	}
 }
 

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"maps"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,6 +25,54 @@ var hostileDSN = map[string][]string{
 	"no autocommit":        {"AutoCommit=0"},
 }
 
+// slips are parameters of a DSN that change what a statement or a transaction does.
+var slips = map[string][]string{
+	"isolation":       {"tx_isolation=%27READ-UNCOMMITTED%27"},
+	"isolation again": {"@@session.`tx_isolation`=concat(%27READ%27,%27-UNCOMMITTED%27)"},
+	"read-only":       {"tx_read_only=1"},
+	"transactions":    {"completion_type=%27CHAIN%27"},
+	"rows":            {"sql_select_limit=1", "sql_auto_is_null=1", "sql_safe_updates=1"},
+	"unique keys":     {"wait_timeout=600,unique_checks=0"},
+}
+
+// refusedSlips are parameters of a DSN that no setting of ours corrects.
+var refusedSlips = map[string]struct{ param, variable, value, want string }{
+	"no binary log":    {"sql_log_bin=0", "sql_log_bin", "OFF", "ON"},
+	"in back quotes":   {"`sql_log_bin`=%27off%27", "sql_log_bin", "OFF", "ON"},
+	"behind another":   {"wait_timeout=600,@@skip_replication=1", "skip_replication", "ON", "OFF"},
+	"a clock":          {"Timestamp=1700000000", "timestamp", "1700000000.000000", "DEFAULT"},
+	"a transaction":    {"sql_notes=1%3B START TRANSACTION", "in_transaction", "1", "0"},
+	"without quotes":   {"@@session.sql_log_bin=false", "sql_log_bin", "OFF", "ON"},
+	"as an expression": {"sql_log_bin=(SELECT 0)", "sql_log_bin", "OFF", "ON"},
+}
+
+// TestSettingsRefused opens a store with slips that no setting of ours corrects. The error
+// names the variable, its value, the value that is needed, and the parameter.
+func TestSettingsRefused(t *testing.T) {
+	e := newEnv(t)
+	dsn := e.dsn
+	for name, slip := range refusedSlips {
+		t.Run(name, func(t *testing.T) {
+			e.o.Master = addParams(dsn, slip.param)
+			s, err := Open(t.Context(), e.o)
+			if err == nil {
+				s.Close()
+				t.Fatal("the store is open")
+			}
+			param, _, _ := strings.Cut(slip.param, "=")
+			for _, want := range []string{slip.variable, strconv.Quote(slip.value),
+				strconv.Quote(slip.want), strconv.Quote(param)} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error does not name %s: %v", want, err)
+				}
+			}
+			if im.KindOf(err) != im.Invalid {
+				t.Errorf("the error has kind %v", im.KindOf(err))
+			}
+		})
+	}
+}
+
 // hostileTexts are texts that would end a literal in one of those settings.
 var hostileTexts = []string{
 	`'`, `\`, `\'`, `'' OR ''='`, `"`, `\"`, "`", `\\'; DROP TABLE IMUser; -- `, `';--`,
@@ -31,12 +81,14 @@ var hostileTexts = []string{
 	"\u00a5' OR 1=1 -- ", "\u20a9'", "ʼ' ＇ ′", "😀'\\", strings.Repeat(`\'`, 1000), `ends in \`,
 }
 
-// TestSettingsPrevail opens a store with every hostile DSN and checks the settings of a
-// connection.
+// TestSettingsPrevail opens a store with every hostile DSN and with slips, and checks the
+// settings of a connection.
 func TestSettingsPrevail(t *testing.T) {
 	e := newEnv(t)
 	dsn := e.dsn
-	for name, params := range hostileDSN {
+	all := maps.Clone(hostileDSN)
+	maps.Copy(all, slips)
+	for name, params := range all {
 		t.Run(name, func(t *testing.T) {
 			e.o.Master = addParams(dsn, params...)
 			s := e.store(t)
@@ -48,6 +100,13 @@ func TestSettingsPrevail(t *testing.T) {
 				"character_set_connection": "utf8mb4",
 				"character_set_results":    "utf8mb4",
 				"collation_connection":     "utf8mb4_general_ci",
+				"tx_isolation":             "REPEATABLE-READ",
+				"tx_read_only":             "0",
+				"completion_type":          "NO_CHAIN",
+				"sql_select_limit":         "18446744073709551615",
+				"sql_auto_is_null":         "0",
+				"sql_safe_updates":         "0",
+				"unique_checks":            "1",
 			} {
 				var got string
 				if err := s.db.Master.QueryRow("SELECT @@" + setting).Scan(&got); err != nil {
@@ -61,7 +120,7 @@ func TestSettingsPrevail(t *testing.T) {
 	}
 }
 
-// TestHostileTexts stores texts over connections with every hostile DSN. AppendText quotes
+// TestHostileTexts stores texts over connections with every hostile DSN. AppendText appends
 // the content of a message. The driver quotes the sign info of a user and the path of a
 // sound. A client_msg_id is a hex literal. Every text must be read back byte for byte.
 func TestHostileTexts(t *testing.T) {

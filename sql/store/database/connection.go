@@ -8,17 +8,19 @@ import (
 	"sync"
 	"time"
 
+	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/replica"
 )
 
-// connector opens connections that have the settings of sessionSettings.
+// connector opens connections and asks what their servers are.
 type connector struct {
 	driver.Connector
-	pool *generation
+	params map[string]string // session settings of the DSN
+	pool   *generation
 }
 
-// Connect opens a connection, applies sessionSettings and asks what its server is. The
-// server of a pool may change with any connection, behind a balancer or after a failover.
+// Connect opens a connection and asks what its server is. The server of a pool may change
+// with any connection, behind a balancer or after a failover.
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	n := c.pool.now()
 	conn, err := c.Connector.Connect(ctx)
@@ -26,14 +28,10 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 		return nil, err
 	}
 	server := conn.(driverConn)
-	_, err = server.ExecContext(ctx, sessionSettings, nil)
-	var f Form
+	f, err := formOf(ctx, server)
 	var cluster string
-	if err == nil {
-		f, err = formOf(ctx, server)
-	}
 	if err == nil && f != FormPacket {
-		_, cluster, err = variable(ctx, server, "SHOW STATUS LIKE 'wsrep_cluster_state_uuid'")
+		cluster, err = c.clusterOf(ctx, server)
 	}
 	if err != nil {
 		_ = conn.Close() // the error of the statement says more
@@ -41,6 +39,20 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	return &connection{driverConn: server, form: f, cluster: cluster, pool: c.pool,
 		opened: n}, nil
+}
+
+// clusterOf returns the Galera cluster of a node. It refuses a session whose writes the other
+// nodes would miss.
+func (c connector) clusterOf(ctx context.Context, node driverConn) (string, error) {
+	_, on, err := variable(ctx, node, "SHOW SESSION VARIABLES LIKE 'wsrep_on'")
+	if err != nil {
+		return "", err
+	}
+	if on != "ON" {
+		return "", mysqlconn.Refuse(c.params, "wsrep_on", on, "ON")
+	}
+	_, cluster, err := variable(ctx, node, "SHOW STATUS LIKE 'wsrep_cluster_state_uuid'")
+	return cluster, err
 }
 
 // driverConn are the methods of the driver's connections that database/sql calls.

@@ -18,6 +18,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
+	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/replica"
 	"teamtalk/sql/schema"
 	"teamtalk/sql/store/redisconn"
@@ -167,7 +168,11 @@ func (s *DB) openReplica(ctx context.Context) error {
 // replica is not one of them.
 func (s *DB) reach(ctx context.Context) error {
 	if err := s.Master.PingContext(ctx); err != nil {
-		return im.WithKind(im.Unavailable, "MySQL master", err)
+		kind := im.Unavailable
+		if mysqlconn.IsSetting(err) {
+			kind = im.Invalid // another try would meet it again
+		}
+		return im.WithKind(kind, "MySQL master", err)
 	}
 	return s.Redis.Ping(ctx)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/rediscluster"
 )
 
@@ -120,7 +121,7 @@ func (s *DB) SQLError(doing string, err error) error {
 	switch {
 	case badData(err):
 		kind = im.Invalid
-	case LostConnection(err), readOnly(err),
+	case LostConnection(err), readOnly(err), mysqlconn.IsSetting(err),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		kind = im.Unavailable
 	}

@@ -5,26 +5,9 @@ import (
 	"strconv"
 )
 
-// AppendText appends a text, which must be UTF-8, as a literal of SQL. The literal is
-// right only with the sql_mode and character set of sessionSettings.
-func AppendText(b, text []byte) []byte {
-	b = append(b, '\'')
-	from := 0
-	for i, c := range text {
-		switch c {
-		case 0:
-			c = '0'
-		case '\\', '\'':
-		default:
-			continue
-		}
-		b = append(b, text[from:i]...)
-		b = append(b, '\\', c)
-		from = i + 1
-	}
-	b = append(b, text[from:]...)
-	return append(b, '\'')
-}
+// AppendText appends a text, which must be UTF-8, as a literal of SQL. Its digits end no
+// literal, whatever the sql_mode and the character set of the connection are.
+func AppendText(b, text []byte) []byte { return AppendHex(append(b, "_utf8mb4 "...), text) }
 
 // Join returns ids as the list for IN ().
 func Join(ids []uint32) string {

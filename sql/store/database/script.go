@@ -202,6 +202,6 @@ func (o Direct) Add(ctx context.Context, statement []byte) error {
 	return err
 }
 
-// StatementBytes bounds the content of one INSERT. With escapes it stays well below the
+// StatementBytes bounds the content of one INSERT. In digits it stays well below the
 // smallest usual max_allowed_packet (4 MiB).
 const StatementBytes = 1 << 20

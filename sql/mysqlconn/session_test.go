@@ -1,0 +1,99 @@
+package mysqlconn
+
+import (
+	"context"
+	"database/sql/driver"
+	"io"
+	"strings"
+	"testing"
+)
+
+// server is a connection to a server, or a proxy, that reports variables whatever was set.
+type server struct {
+	driver.Conn
+	reports [][2]string
+	closed  bool
+}
+
+// Connect returns the connection.
+func (s *server) Connect(context.Context) (driver.Conn, error) { return s, nil }
+
+// Driver is not used.
+func (s *server) Driver() driver.Driver { return nil }
+
+// Close closes the connection.
+func (s *server) Close() error { s.closed = true; return nil }
+
+// QueryContext answers with the variables.
+func (s *server) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
+	return &variables{s.reports}, nil
+}
+
+// variables are the rows of a SHOW VARIABLES.
+type variables struct{ rest [][2]string }
+
+func (*variables) Columns() []string { return []string{"Variable_name", "Value"} }
+func (*variables) Close() error      { return nil }
+
+func (v *variables) Next(row []driver.Value) error {
+	if len(v.rest) == 0 {
+		return io.EOF
+	}
+	row[0], row[1] = []byte(v.rest[0][0]), []byte(v.rest[0][1])
+	v.rest = v.rest[1:]
+	return nil
+}
+
+// TestRefused lets a server report each variable with a wrong value. The connection is closed,
+// and the error names the variable, both values, and the parameter of the DSN if there is one.
+func TestRefused(t *testing.T) {
+	for _, n := range needed {
+		s := &server{reports: [][2]string{{"wait_timeout", "1"}, {n.variable, "else"}}}
+		_, err := connector{s, nil}.Connect(t.Context())
+		if err == nil || !IsSetting(err) || !s.closed {
+			t.Fatalf("%s: error %v, closed %v", n.variable, err, s.closed)
+		}
+		for _, want := range []string{n.variable, `"else"`, `"` + n.value + `"`, "proxy"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("no %s in %v", want, err)
+			}
+		}
+		s = &server{reports: [][2]string{{n.variable, n.value}}}
+		if _, err := (connector{s, nil}).Connect(t.Context()); err != nil || s.closed {
+			t.Errorf("%s: error %v, closed %v", n.variable, err, s.closed)
+		}
+	}
+}
+
+// TestParameter finds the parameter of a DSN that sets a variable, in all spellings.
+func TestParameter(t *testing.T) {
+	for dsn, want := range map[string][2]string{
+		"sql_mode=%27%27":                          {"sql_mode", "sql_mode"},
+		"wait_timeout=1&SQL_Mode=ANSI":             {"sql_mode", "SQL_Mode"},
+		"`sql_mode`=1":                             {"sql_mode", "`sql_mode`"},
+		"@@session.sql_mode=1":                     {"sql_mode", "@@session.sql_mode"},
+		"wait_timeout=1,sql_mode=2":                {"sql_mode", "wait_timeout"},
+		"transaction_isolation=%27SERIALIZABLE%27": {"tx_isolation", "transaction_isolation"},
+		"sql_notes=1%3BBEGIN":                      {"in_transaction", "sql_notes"},
+		"wait_timeout=1":                           {"sql_mode", ""},
+		"":                                         {"sql_mode", ""},
+	} {
+		cfg, err := Parse("u:p@tcp(h:1)/d?" + dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parameter(cfg.Params, want[0]); got != want[1] {
+			t.Errorf("%s: parameter %q, want %q", dsn, got, want[1])
+		}
+	}
+}
+
+// TestParse refuses DSNs without quoting their passwords.
+func TestParse(t *testing.T) {
+	for _, dsn := range []string{"u:geheim@tcp(h:1)/", "u:geheim", "u:geheim@tcp(h:1/d",
+		"u:geheim@tcp(h:1)/d?x=%zz"} {
+		if cfg, err := Parse(dsn); err == nil || strings.Contains(err.Error(), "geheim") {
+			t.Errorf("%s: %v, %v", dsn, cfg, err)
+		}
+	}
+}
