@@ -41,7 +41,7 @@ func atOnce[T any](clients []T, f func(i int, c T)) {
 	wg.Wait()
 }
 
-// TestFirstSync lets fifty clients of a company of 25,000 users log in and request all
+// TestFirstSync lets thirty clients of a company of 25,000 users log in and request all
 // users at once. Each receives all of them, in one frame of megabytes, although a frame
 // between servers has one megabyte. The servers still serve other requests.
 func TestFirstSync(t *testing.T) {
@@ -49,7 +49,7 @@ func TestFirstSync(t *testing.T) {
 	s := settings{users: companySize, heavy: true,
 		flags: []string{"--link.max_frame", "1MiB", "--msg.max_frame", "1MiB"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
-		clients := make([]*wire, 50)
+		clients := make([]*wire, 30)
 		ids := make([]uint32, len(clients))
 		for i := range clients {
 			clients[i], ids[i] = loggedIn(t, sys.msgAddr[i%2], fmt.Sprintf("u%05d", i+1), ios)

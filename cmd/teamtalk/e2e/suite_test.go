@@ -49,10 +49,11 @@ func build(folder string, flags ...string) (string, error) {
 	}
 	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags,
 		[]string{teamtalk})...)
+	cmd.Env = append(os.Environ(), "GOGC=400", "GOMEMLIMIT=2GiB") // see .ci/test
 	if len(flags) == 0 {
 		// Flags that keep the race detector out of some packages change the binary without
 		// it too: the go command would compile everything again.
-		cmd.Env = append(os.Environ(), "GOFLAGS="+withoutGCFlags(os.Getenv("GOFLAGS")))
+		cmd.Env = append(cmd.Env, "GOFLAGS="+withoutGCFlags(os.Getenv("GOFLAGS")))
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
