@@ -45,10 +45,10 @@ start() {
 		ready 9090
 		return
 	fi
-	serve --roles dbproxy "${database[@]}" --admin.listen 127.0.0.1:9091
-	serve --roles route --admin.listen 127.0.0.1:9092
-	serve --roles login --admin.listen 127.0.0.1:9093
-	serve --roles file --data-dir "$dir/files" --file.route 127.0.0.1:8200 --file.dbproxy 127.0.0.1:10600 --admin.listen 127.0.0.1:9094
+	serve --roles dbproxy "${database[@]}" --dbproxy.listen 127.0.0.1:10600 --admin.listen 127.0.0.1:9091
+	serve --roles route --route.listen 127.0.0.1:8200 --admin.listen 127.0.0.1:9092
+	serve --roles login --login.server-listen 127.0.0.1:8100 --admin.listen 127.0.0.1:9093
+	serve --roles file --data-dir "$dir/files" --file.server-listen 127.0.0.1:8601 --file.route 127.0.0.1:8200 --file.dbproxy 127.0.0.1:10600 --admin.listen 127.0.0.1:9094
 	serve --roles msg --msg.dbproxy 127.0.0.1:10600 --msg.route 127.0.0.1:8200 --msg.login 127.0.0.1:8100 --msg.file 127.0.0.1:8601 --admin.listen 127.0.0.1:9095
 	ready 9091 9092 9093 9094 9095
 }

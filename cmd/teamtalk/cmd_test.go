@@ -204,6 +204,20 @@ func TestExamples(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	for _, role := range []string{"login", "msg", "route", "dbproxy", "push"} {
+		command(t, "", "config", "check", "--config", "example/cluster.toml", "--roles", role).
+			want(t, cli.ExitOK, "ok: ", "")
+	}
+}
+
+// TestLinksNeedCertificates checks that the error names the commands that make certificates, and
+// that config check and serve give the same.
+func TestLinksNeedCertificates(t *testing.T) {
+	for _, args := range [][]string{{"config", "check"}, {"serve", "--admin.listen", "off"}} {
+		r := command(t, "", append(args, "--roles", "route", "--route.listen", ":0")...)
+		r.want(t, cli.ExitUsage, "", "route.listen (:0)")
+		r.want(t, cli.ExitUsage, "", `"teamtalk cert ca" and "teamtalk cert server NAME"`)
+	}
 }
 
 // tryLogin opens the store as a server does, and checks a password.

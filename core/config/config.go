@@ -251,6 +251,8 @@ type LinkTLS struct {
 	Certificate  string `toml:"certificate" default:""`
 	Key          string `toml:"key" default:"" holds:"a private key"`
 	CPPPlaintext string `toml:"cpp_plaintext" default:"off" oneof:"off|accept|dial"`
+
+	PlaintextBeyondLoopback bool `toml:"plaintext_beyond_loopback" default:"false"`
 }
 
 // Audit is the section audit.

@@ -329,19 +329,20 @@ func TestRoles(t *testing.T) {
 		want       string // what CheckServe says
 	}{
 		{"all in one", "", "", ""},
-		{"all in one, opened by name", "login.server_listen = \":8100\"", ":8100", ""},
-		{"login alone", "roles = [\"login\"]", ":8100", ""},
+		{"all in one, opened by name", "login.server_listen = \"127.0.0.1:8100\"",
+			"127.0.0.1:8100", ""},
+		{"login alone", "roles = [\"login\"]", ":8100", "link_tls.ca: needed"},
 		{"login alone, closed", "roles = [\"login\"]\nlogin.server_listen = \"off\"", "", ""},
 		{"msg alone", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]", ":8100", "msg.dbproxy: needed"},
-		{"msg with peers", "roles = [\"msg\"]\nmsg.login = [\"a:1\"]\nmsg.route = [\"a:2\"]\n" +
-			"msg.dbproxy = [\"a:3\"]", ":8100", ""},
+		{"msg with peers", "roles = [\"msg\"]\nmsg.login = [\"[::1]:1\"]\n" +
+			"msg.route = [\"127.0.0.2:2\"]\nmsg.dbproxy = [\"localhost:3\"]", ":8100", ""},
 		{"mysql without a DSN", "store = \"mysql\"", "", "mysql.master: needed with store"},
 		{"a DSN without mysql", "mysql.master = \"u:p@tcp(db1:3306)/t\"", "", "store: needed"},
 		{"a DSN beside embedded", "store = \"embedded\"\nmysql.master = \"u:p@tcp(db1:3306)/t\"",
 			"", ""},
-		{"a DSN that is not used here", "roles = [\"route\"]\nmysql.master = " +
+		{"a DSN that is not used here", "roles = [\"msfs\"]\nmysql.master = " +
 			"\"u:p@tcp(db1:3306)/t\"", ":8100", ""},
-		{"mysql that is not used here", "store = \"mysql\"\nroles = [\"route\"]", ":8100", ""},
+		{"mysql that is not used here", "store = \"mysql\"\nroles = [\"msfs\"]", ":8100", ""},
 	} {
 		c, err := load(t, x.file, nil)
 		if err != nil {

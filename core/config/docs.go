@@ -371,19 +371,26 @@ var docs = map[string]string{
 	"link_tls": "Encryption between servers. With a certificate, servers prove themselves to " +
 		"each other: the server ports of login, route, dbproxy, file and push, and the links " +
 		"to them, use TLS 1.3, and " +
-		"both ends need a certificate of the same private CA. The C++ servers " +
+		"both ends need a certificate of the same private CA. \"teamtalk cert\" makes the CA and " +
+		"the certificates. A server whose links leave this machine does not start without them, " +
+		"unless cpp_plaintext or plaintext_beyond_loopback allows it. The C++ servers " +
 		"have no TLS.",
 	"link_tls.ca": "File with the certificates of the private CA, in PEM form. While a CA is " +
 		"replaced the file holds both. SIGHUP makes the server read it again. Empty: no TLS " +
-		"between servers.",
+		"between servers, which must all be on this machine.",
 	"link_tls.certificate": "File with this server's certificate, in PEM form, for the usages " +
 		"server and client. Its name may be any. SIGHUP makes the server read it again.",
 	"link_tls.key": "File with the certificate's private key in PEM form. Other users of the " +
 		"machine must not be able to read it.",
 	"link_tls.cpp_plaintext": "Connections without TLS, for rings with C++ servers and for the " +
 		"switch to TLS. dial: server ports accept both kinds, and links have no TLS. accept: " +
-		"server ports accept both kinds, and links have TLS. off: TLS only. To switch without " +
+		"server ports accept both kinds, and links have TLS. off: TLS only, except on loopback " +
+		"without a certificate. dial needs no certificate. To switch without " +
 		"an interruption, restart all servers with dial, then all with accept, then with off.",
+	"link_tls.plaintext_beyond_loopback": "Allow links to other machines, and server ports that " +
+		"they reach, without a certificate. Whatever reaches a server port may act for every " +
+		"user, so use it only in a network that only servers reach. With a certificate the " +
+		"setting has no effect.",
 
 	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
 		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +

@@ -119,8 +119,8 @@ func readable(file string) bool {
 // Origin returns the source of the value of a setting.
 func (c *Config) Origin(key string) Origin { return c.origin[key] }
 
-// OnLoopback returns a copy of c whose ports for clients listen on the loopback address, except
-// those whose address the operator has given.
+// OnLoopback returns a copy of c whose ports for clients and servers listen on the loopback
+// address, except those whose address the operator has given.
 func (c *Config) OnLoopback() *Config {
 	copied := *c
 	for key, addr := range map[string]*string{
@@ -131,6 +131,18 @@ func (c *Config) OnLoopback() *Config {
 	} {
 		if c.Origin(key) == fromDefault && strings.HasPrefix(*addr, ":") {
 			*addr = "127.0.0.1" + *addr
+		}
+	}
+	all := c.AllInOne()
+	for setting, addr := range map[*string]string{
+		&copied.Login.ServerListen: c.Login.ServerAddr(all),
+		&copied.Route.Listen:       c.Route.Addr(all),
+		&copied.DBProxy.Listen:     c.DBProxy.Addr(all),
+		&copied.File.ServerListen:  c.File.ServerAddr(all),
+		&copied.Push.Listen:        c.Push.Addr(all),
+	} {
+		if *setting == auto && addr != "" {
+			*setting = "127.0.0.1" + addr
 		}
 	}
 	return &copied

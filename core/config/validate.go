@@ -260,8 +260,8 @@ func (c *Config) AllInOne() bool {
 }
 
 // CheckServe returns an *Error with the settings that c.Roles need and that are missing:
-// the addresses of peers in other processes, and the database. Commands need neither, so
-// Load does not check them.
+// the addresses of peers in other processes, the certificates for links to other machines,
+// and the database. Commands need none of them, so Load does not check them.
 func (c *Config) CheckServe() error {
 	var problems []Problem
 	missing := func(key, format string, args ...any) {
@@ -298,10 +298,7 @@ func (c *Config) CheckServe() error {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		missing("tls.key", "needed with tls.certificate, and the other way round")
 	}
-	if p := c.LinkTLS; (p.CA == "") != (p.Certificate == "") || (p.CA == "") != (p.Key == "") {
-		missing("link_tls.ca", "needed with link_tls.certificate and link_tls.key, and the other "+
-			"way round")
-	}
+	c.checkLinks(missing)
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+
 			"without route, so say where route is")

@@ -59,26 +59,32 @@ func (s *system) addresses(line func(what, where string)) {
 	case s.tls != nil:
 		line("tls", "on all ports for clients; the certificate ends "+
 			s.tls.files.End().Format(time.DateOnly))
-	case reachableByOthers(s.ports, true):
+	case reachedByOthers(s, true):
 		line("tls", "off: passwords and texts cross the network in clear text")
-		line("", "--tls.certificate FILE --tls.key FILE encrypts them")
+		line("", selfCommand()+" serve --tls.certificate FILE --tls.key FILE encrypts them")
 	}
 	switch {
-	case s.servers != nil:
+	case s.servers.proven():
 		line("link tls", "on all ports for servers; the certificate ends "+s.servers.peers.End())
-	case reachableByOthers(s.ports, false):
+	case s.servers != nil:
+		line("link tls", "not required (link_tls.cpp_plaintext = \""+s.servers.plaintext+
+			"\"); the certificate ends "+s.servers.peers.End())
+	case reachedByOthers(s, false):
 		line("link tls", "off: whatever reaches the ports for servers may act for every user")
-		line("", "teamtalk cert ca and teamtalk cert server make the certificates")
+		line("", "teamtalk cert ca and teamtalk cert server NAME make the certificates")
 	}
 }
 
-// reachableByOthers reports whether other machines reach a port for clients, or one for
-// servers.
-func reachableByOthers(ports []*port, clients bool) bool {
-	return slices.ContainsFunc(ports, func(p *port) bool {
-		at, ok := p.Addr().(*net.TCPAddr)
-		return p.clients == clients && ok && !at.IP.IsLoopback()
-	})
+// reachedByOthers reports whether other machines reach a port for clients, or one for servers.
+func reachedByOthers(s *system, clients bool) bool {
+	beyond := func(a net.Addr) bool {
+		at, ok := a.(*net.TCPAddr)
+		return ok && !at.IP.IsLoopback()
+	}
+	return clients && slices.ContainsFunc(s.webs, beyond) ||
+		slices.ContainsFunc(s.ports, func(p *port) bool {
+			return p.clients == clients && beyond(p.Addr())
+		})
 }
 
 // demoCommands writes the commands to chat as the demo users. self is the name of this

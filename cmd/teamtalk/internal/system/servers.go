@@ -69,10 +69,14 @@ func (m *mutual) dial() func(ctx context.Context, addr string) (net.Conn, error)
 	}
 }
 
-// warnOpenLinks says in the log that other machines reach a port that trusts them.
+// proven reports whether each peer on the ports for servers must have a certificate.
+func (m *mutual) proven() bool { return m != nil && m.plaintext == "off" }
+
+// warnOpenLinks logs a warning when other machines reach a port for servers that accepts peers
+// without a certificate.
 func warnOpenLinks(s *system) {
-	if s.servers == nil && reachableByOthers(s.ports, false) {
-		s.log.Warn("the ports for servers trust whatever reaches them: keep other machines away, " +
-			"or make certificates with teamtalk cert (section link_tls)")
+	if !s.servers.proven() && reachedByOthers(s, false) {
+		s.log.Warn("the ports for servers accept peers without a certificate, as the settings " +
+			"allow (section link_tls): let only servers reach them")
 	}
 }

@@ -169,6 +169,35 @@ func TestWaitReturnsTheFirstFailure(t *testing.T) {
 	}
 }
 
+// TestBannerWithoutTLS opens each port for clients to other machines: the banner says once that
+// nothing is encrypted, and with which flags it would be.
+func TestBannerWithoutTLS(t *testing.T) {
+	const says = "passwords and texts cross the network in clear text"
+	for _, key := range []string{"", "login.client_listen", "login.http_listen", "msg.listen",
+		"msfs.listen", "file.listen"} {
+		set, want := map[string]string{}, 0
+		if key != "" {
+			set[key], want = ":0", 1
+		}
+		s, err := start(t.Context(), testOptions(t, set))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		s.banner(&b, obs.Version{})
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := strings.Count(b.String(), says); got != want {
+			t.Errorf("%s: the banner says it %d times, want %d:\n%s", key, got, want, b.String())
+		}
+		flags := selfCommand() + " serve --tls.certificate FILE --tls.key FILE"
+		if want == 1 && !strings.Contains(b.String(), flags) {
+			t.Errorf("%s: the banner lacks %q:\n%s", key, flags, b.String())
+		}
+	}
+}
+
 // TestBanner: the banner of a demo names all servers and the commands to try.
 func TestBanner(t *testing.T) {
 	s, err := start(t.Context(), testOptions(t, nil))

@@ -84,6 +84,7 @@ type system struct {
 	admin *obs.Admin // nil: no admin port
 	store im.Store   // dbproxy's; nil without that role
 	ports []*port    // in the order of opening
+	webs  []net.Addr // of the HTTP ports for clients and other systems
 
 	stops  stops
 	failed chan error // errors of parts that ended by themselves
@@ -313,6 +314,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
 	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
 	s.tls.web(&opt)
+	s.webs = append(s.webs, l.Addr())
 	srv := web.Serve(l, opt)
 	go func() {
 		if err := srv.Err(); err != nil {

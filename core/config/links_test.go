@@ -1,0 +1,129 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestServerAddrsAreComplete finds the settings with addresses of server ports by their tags,
+// so that a new one is not forgotten.
+func TestServerAddrsAreComplete(t *testing.T) {
+	var want, got []string
+	for _, s := range Settings() {
+		form := s.tag.Get("form")
+		if form == "internal" || form == "addrs" && !strings.HasPrefix(s.Key, "redis.") {
+			want = append(want, s.Key)
+		}
+	}
+	for _, a := range Default().serverAddrs() {
+		got = append(got, a.key)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("settings %q, want %q", got, want)
+	}
+}
+
+// TestLinksBeyondLoopback checks each setting with addresses of servers: an address that
+// leaves this machine needs certificates, or a setting that allows links without.
+func TestLinksBeyondLoopback(t *testing.T) {
+	for _, a := range Default().serverAddrs() {
+		for _, addr := range []string{"10.0.0.5:1", "db1:1", "[2001:db8::1]:1", "[::]:1", ":1"} {
+			if addr == ":1" && !a.listen {
+				continue
+			}
+			file := a.line(addr)
+			err := serveError(t, file)
+			if err == nil {
+				t.Errorf("%s: accepted", file)
+				continue
+			}
+			for _, text := range []string{a.key + " (" + addr + ")", "teamtalk cert ca",
+				"teamtalk cert server NAME", `link_tls.cpp_plaintext = "dial"`,
+				"link_tls.plaintext_beyond_loopback = true"} {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("%s: the error lacks %q: %v", file, text, err)
+				}
+			}
+			for _, allow := range []string{"link_tls.cpp_plaintext = \"dial\"",
+				"link_tls.plaintext_beyond_loopback = true", "link_tls = {ca = \"a\", " +
+					"certificate = \"b\", key = \"c\"}"} {
+				if err := serveError(t, file+allow); err != nil {
+					t.Errorf("%s%s: %v", file, allow, err)
+				}
+			}
+			if err := serveError(t, file+"link_tls.cpp_plaintext = \"accept\""); err == nil {
+				t.Errorf("%s: accepted with links that need a certificate", file)
+			}
+			err = serveError(t, file+"roles = "+without(a.role))
+			if err != nil && strings.Contains(err.Error(), a.key) {
+				t.Errorf("%s: refused without the role %s: %v", file, a.role, err)
+			}
+		}
+		for _, addr := range []string{"127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "localhost:1",
+			"[::ffff:127.0.0.1]:1"} {
+			if err := serveError(t, a.line(addr)); err != nil {
+				t.Errorf("%s: %v", a.line(addr), err)
+			}
+		}
+	}
+}
+
+// line returns the line of a file that gives the setting an address.
+func (a serverAddrs) line(addr string) string {
+	if a.listen {
+		return fmt.Sprintf("%s = %q\n", a.key, addr)
+	}
+	return fmt.Sprintf("%s = [%q]\n", a.key, addr)
+}
+
+// without returns the roles but one, as in a file.
+func without(role string) string {
+	var others []string
+	for _, r := range roles {
+		if r != role {
+			others = append(others, fmt.Sprintf("%q", r))
+		}
+	}
+	return "[" + strings.Join(others, ", ") + "]"
+}
+
+// serveError returns what CheckServe says of a file.
+func serveError(t *testing.T, file string) error {
+	t.Helper()
+	c, err := load(t, file, nil)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return c.CheckServe()
+}
+
+// TestOnLoopback checks that a demo with some of the roles opens no port to other machines,
+// except one whose address is given.
+func TestOnLoopback(t *testing.T) {
+	for _, r := range roles {
+		c, err := load(t, fmt.Sprintf("roles = [%q]\nmsg.listen = \":7000\"", r), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := c.OnLoopback()
+		for _, a := range d.serverAddrs() {
+			for _, addr := range a.addrs {
+				if addr != "" && !onLoopback(addr) {
+					t.Errorf("%s listens on %s", a.key, addr)
+				}
+			}
+		}
+		for _, s := range Settings() {
+			if s.tag.Get("form") == "listen" && s.Key != "msg.listen" && !onLoopback(s.text(d)) {
+				t.Errorf("%s listens on %s", s.Key, s.text(d))
+			}
+		}
+		if d.Msg.Listen != ":7000" {
+			t.Errorf("msg.listen changed to %s", d.Msg.Listen)
+		}
+	}
+}
