@@ -190,3 +190,45 @@ func isReady(t *testing.T, s *system) (bool, string) {
 	}
 	return bytes.Contains(all, []byte(" 200 ")), strings.TrimSpace(string(all))
 }
+
+// TestBadCertificateOpensNothing starts all roles with settings of TLS that fail: no database,
+// no folder, no file and no port is opened.
+func TestBadCertificateOpensNothing(t *testing.T) {
+	own := certtest.Write(t, t.TempDir(), certtest.Options{})
+	other := certtest.Write(t, t.TempDir(), certtest.Options{})
+	old := certtest.Write(t, t.TempDir(), certtest.Options{Begin: time.Now().Add(-2 * time.Hour),
+		End: time.Now().Add(-time.Hour)})
+	with := func(key, value string) map[string]string {
+		set := proved(own, "off")
+		set[key] = value
+		return set
+	}
+	for name, set := range map[string]map[string]string{
+		"certificate of another CA": with("link_tls.ca", other.Certificate),
+		"no file":                   with("link_tls.certificate", own.Certificate+".none"),
+		"key of another":            with("link_tls.key", other.Key),
+		"ended":                     proved(old, "off"),
+		"incomplete":                with("link_tls.ca", ""),
+		"beyond loopback":           {"route.listen": ":0"},
+		"ended, for clients":        {"tls.certificate": old.Certificate, "tls.key": old.Key},
+	} {
+		dir := t.TempDir()
+		set["data_dir"], set["audit.file"] = dir+"/data", dir+"/audit.log"
+		before := descriptors(t)
+		s, err := start(t.Context(), testOptions(t, set))
+		if err == nil {
+			_ = s.Stop(t.Context())
+			t.Errorf("%s: the start did not fail", name)
+			continue
+		}
+		if !strings.Contains(err.Error(), "tls.") {
+			t.Errorf("%s: the error names no setting: %v", name, err)
+		}
+		if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+			t.Errorf("%s: made %v, %v", name, list, err)
+		}
+		if more := leaked(dir, before, descriptors(t)); len(more) > 0 {
+			t.Errorf("%s: open after the failed start: %q", name, more)
+		}
+	}
+}
