@@ -30,11 +30,8 @@ type Files struct {
 	current atomic.Pointer[tls.Certificate]
 }
 
-// soon is the time before the end of a certificate in which the log warns. Services that
-// renew certificates do so 30 days before the end.
-const soon = 14 * 24 * time.Hour
-
-// Load reads the files. The error names the file and what is wrong with it.
+// Load reads the files. The error names the file and what is wrong with it. The log says whether
+// a certificate ends soon.
 func Load(o Options) (*Files, error) {
 	f := &Files{opt: o}
 	if err := f.Reload(); err != nil {
@@ -50,8 +47,17 @@ func Load(o Options) (*Files, error) {
 }
 
 // Reload reads the files again. After an error the certificate that was read before stays.
-// Connections that are open keep theirs.
+// Connections that are open keep theirs. The log says whether a certificate ends soon.
 func (f *Files) Reload() error {
+	err := f.read()
+	if err == nil {
+		f.WarnEnds(time.Now())
+	}
+	return err
+}
+
+// read reads the files.
+func (f *Files) read() error {
 	if err := checkMode(f.opt.Key); err != nil {
 		return err
 	}
@@ -65,8 +71,6 @@ func (f *Files) Reload() error {
 		return fmt.Errorf("certificate %s ended at %s", f.opt.Certificate, text(end))
 	case now.Before(c.Leaf.NotBefore):
 		return fmt.Errorf("certificate %s begins at %s", f.opt.Certificate, text(c.Leaf.NotBefore))
-	case end.Before(now.Add(soon)):
-		f.opt.Log.Warn("the certificate ends soon", "file", f.opt.Certificate, "end", text(end))
 	}
 	f.current.Store(&c)
 	return nil

@@ -96,19 +96,6 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestWarning logs that a certificate ends soon.
-func TestWarning(t *testing.T) {
-	o := options(t, certtest.Options{End: time.Now().Add(24 * time.Hour)})
-	var log bytes.Buffer
-	o.Log = slog.New(slog.NewTextHandler(&log, nil))
-	if _, err := Load(o); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(log.String(), "ends soon") {
-		t.Errorf("the log is %q", log.String())
-	}
-}
-
 // TestPeersReload replaces the files: what does not fit together leaves what was read before.
 func TestPeersReload(t *testing.T) {
 	o := options(t, certtest.Options{})

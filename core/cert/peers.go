@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -17,6 +18,7 @@ type Peers struct {
 	files *Files
 	ca    string
 	roots atomic.Pointer[x509.CertPool]
+	root  atomic.Pointer[x509.Certificate] // the CA that signed the own certificate
 }
 
 // errNoPeer is the answer to a peer without a certificate.
@@ -26,13 +28,9 @@ var errNoPeer = errors.New("the peer has no certificate")
 // certificate must be one of that CA.
 func LoadPeers(ca string, o Options) (*Peers, error) {
 	reg := o.Registerer
-	o.Registerer = nil // the metric of Load is that of the ports for clients
-	files, err := Load(o)
-	if err != nil {
-		return nil, err
-	}
-	p := &Peers{files: files, ca: ca}
-	if err := p.readCA(); err != nil {
+	o.Registerer = nil
+	p := &Peers{files: &Files{opt: o}, ca: ca}
+	if err := p.Reload(); err != nil {
 		return nil, err
 	}
 	if reg != nil {
@@ -40,21 +38,28 @@ func LoadPeers(ca string, o Options) (*Peers, error) {
 			Name: "teamtalk_servers_certificate_end_seconds",
 			Help: "Time at which the certificate of the links between servers ends, in seconds " +
 				"since 1970.",
-		}, func() float64 { return float64(files.End().Unix()) }))
+		}, func() float64 { return float64(p.files.End().Unix()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "teamtalk_servers_ca_end_seconds",
+				Help: "Time at which the certificate of the CA that signed it ends, in seconds " +
+					"since 1970.",
+			}, func() float64 { return float64(p.root.Load().NotAfter.Unix()) }))
 	}
 	return p, nil
 }
 
-// Reload reads the files again. After an error, what was read before stays.
+// Reload reads the files again. After an error, what was read before stays. The log says whether
+// a certificate ends soon.
 func (p *Peers) Reload() error {
 	before := p.files.current.Load()
-	if err := p.files.Reload(); err != nil {
+	if err := p.files.read(); err != nil {
 		return err
 	}
 	if err := p.readCA(); err != nil {
 		p.files.current.Store(before)
 		return err
 	}
+	p.WarnEnds(time.Now())
 	return nil
 }
 
@@ -69,15 +74,28 @@ func (p *Peers) readCA() error {
 		return fmt.Errorf("%s holds no certificate in PEM form", p.ca)
 	}
 	own := p.files.current.Load()
+	var chains [][]*x509.Certificate
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
 		x509.ExtKeyUsageClientAuth} {
-		if err := verify(roots, chain(own), usage); err != nil {
+		if chains, err = verify(roots, chain(own), usage); err != nil {
 			return fmt.Errorf("certificate %s with the CA %s: %w", p.files.opt.Certificate, p.ca,
 				err)
 		}
 	}
 	p.roots.Store(roots)
+	p.root.Store(lastRoot(chains))
 	return nil
+}
+
+// lastRoot returns the root that ends last. A CA that was renewed with its old key has two.
+func lastRoot(chains [][]*x509.Certificate) *x509.Certificate {
+	var last *x509.Certificate
+	for _, c := range chains {
+		if root := c[len(c)-1]; last == nil || root.NotAfter.After(last.NotAfter) {
+			last = root
+		}
+	}
+	return last
 }
 
 // chain returns the certificates of c, the own one first.
@@ -91,18 +109,19 @@ func chain(c *tls.Certificate) []*x509.Certificate {
 	return all
 }
 
-// verify checks that the first certificate is one of the CA.
-func verify(roots *x509.CertPool, certs []*x509.Certificate, usage x509.ExtKeyUsage) error {
+// verify checks that the first certificate is one of the CA. It returns the chains from it to
+// certificates of the CA.
+func verify(roots *x509.CertPool, certs []*x509.Certificate, usage x509.ExtKeyUsage) (
+	[][]*x509.Certificate, error) {
 	if len(certs) == 0 {
-		return errNoPeer
+		return nil, errNoPeer
 	}
 	between := x509.NewCertPool()
 	for _, c := range certs[1:] {
 		between.AddCert(c)
 	}
-	_, err := certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between,
+	return certs[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between,
 		KeyUsages: []x509.ExtKeyUsage{usage}})
-	return err
 }
 
 // Accepting returns the configuration of a port for servers: the peer must show a
@@ -132,7 +151,8 @@ func (p *Peers) Dialing() *tls.Config {
 		// VerifyConnection replaces the check that InsecureSkipVerify turns off.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return verify(p.roots.Load(), s.PeerCertificates, x509.ExtKeyUsageServerAuth)
+			_, err := verify(p.roots.Load(), s.PeerCertificates, x509.ExtKeyUsageServerAuth)
+			return err
 		},
 	}
 }

@@ -1,9 +1,13 @@
 package system
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+
+	"teamtalk/core/cert"
 )
 
 // openFiles opens the files that are opened again at every SIGHUP: the certificates of
@@ -22,6 +26,7 @@ func openFiles(s *system) (err error) {
 	if s.servers != nil {
 		again = append(again, func() { s.servers.reload(s.log) })
 	}
+	watchEnds(s)
 	if s.audit, err = OpenAudit(s.cfg, s.log, s.reg); err != nil {
 		return err
 	}
@@ -33,6 +38,21 @@ func openFiles(s *system) (err error) {
 		s.stops.push(closeAdmin, "signals", plainly(onHangup(again).stop))
 	}
 	return nil
+}
+
+// watchEnds logs once a day which certificates end soon.
+func watchEnds(s *system) {
+	var all []interface{ WarnEnds(now time.Time) }
+	if s.tls != nil {
+		all = append(all, s.tls.files)
+	}
+	if s.servers != nil {
+		all = append(all, s.servers.peers)
+	}
+	if len(all) > 0 {
+		watch := inBackground(func(ctx context.Context) { cert.Watch(ctx, all...) })
+		s.stops.push(closeAdmin, "watch of certificates", plainly(watch.stop))
+	}
 }
 
 // hangups runs functions at every SIGHUP: files are read or opened again, which other
