@@ -26,7 +26,7 @@ var inline = map[string]string{
 
 // contentType returns the type with which a file of this name is served.
 func contentType(name string) string {
-	if t, ok := inline[path.Ext(name)]; ok {
+	if t, ok := inline[strings.ToLower(path.Ext(name))]; ok {
 		return t
 	}
 	return bytesType

@@ -44,9 +44,9 @@ const (
 	keptOverhead = 512
 )
 
-// scaledName matches a path with the size that clients append. The extension does not
-// choose the format.
-var scaledName = regexp.MustCompile(`^(.+)_([0-9]{1,5})x([0-9]{1,5})\.(?:jpg|jpeg|png)$`)
+// scaledName matches a path with the size that clients append. The extension, in small letters
+// or capitals, does not choose the format.
+var scaledName = regexp.MustCompile(`^(.+)_([0-9]{1,5})x([0-9]{1,5})\.(?i:jpg|jpeg|png)$`)
 
 // parseScaled returns the path and the size in a requested name; false when the name has
 // no size.

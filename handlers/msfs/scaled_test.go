@@ -77,8 +77,8 @@ func TestScaled(t *testing.T) {
 				t.Run("a picture "+ending, func(t *testing.T) { scaledPicture(r.in(t), ending) })
 			}
 			t.Run("names that end in a size", func(t *testing.T) { sizedNames(r.in(t)) })
-			if made := r.server.results(scaledMade); made != 5 {
-				t.Errorf("%v pictures were scaled, want 5", made)
+			if made := r.server.results(scaledMade); made != 6 {
+				t.Errorf("%v pictures were scaled, want 6", made)
 			}
 		})
 	}
@@ -101,7 +101,8 @@ func scaledPicture(r *rig, ending string) {
 		r.Errorf("%s: ETag %s, of the original %s", ending, etag, whole.Header.Get("ETag"))
 	}
 	small := at + "_100x100.jpg"
-	for _, path := range []string{small, "/" + small, at + "_100x100.png"} {
+	for _, path := range []string{small, "/" + small, at + "_100x100.png", at + "_100x100.JPG",
+		at + "_100x100.Jpeg"} {
 		if rsp, again := r.get(path); rsp.StatusCode != 200 || !bytes.Equal(again, data) ||
 			rsp.Header.Get("ETag") != h.Get("ETag") {
 			r.Errorf("%s again: status %d, %d bytes", path, rsp.StatusCode, len(again))
@@ -130,6 +131,7 @@ func scaledPicture(r *rig, ending string) {
 func sizedNames(r *rig) {
 	big := picture(r.T, ".jpg", 200, 200)
 	for name, data := range map[string][]byte{"g0/000/001/a.jpg": big, "g0/000/001/b.jpg": big,
+		"g0/000/001/C.JPG":           big,
 		"g0/000/001/b.jpg_10x10.jpg": []byte("stored")} {
 		_, err := r.server.opt.Store.Put(r.Context(), name, bytes.NewReader(data), "image/jpeg")
 		if err != nil {
@@ -139,8 +141,17 @@ func sizedNames(r *rig) {
 	if _, got := r.get("/g0/000/001/b.jpg_10x10.jpg"); string(got) != "stored" {
 		r.Errorf("a stored file of the name: %d bytes", len(got))
 	}
-	if _, got := r.get("/g0/000/001/a.jpg_10x10.jpg"); len(got) == 0 || len(got) >= len(big) {
-		r.Errorf("beside it: %d bytes of %d", len(got), len(big))
+	for _, path := range []string{"/g0/000/001/a.jpg_10x10.jpg", "/g0/000/001/C.JPG_10x10.JPG"} {
+		rsp, got := r.get(path)
+		if rsp.StatusCode != 200 || len(got) == 0 || len(got) >= len(big) {
+			r.Errorf("%s: status %d, %d bytes of %d", path, rsp.StatusCode, len(got), len(big))
+		}
+	}
+	if rsp, _ := r.get("/g0/000/001/C.JPG"); rsp.Header.Get("Content-Type") != "image/jpeg" {
+		r.Errorf("an ending in capitals: type %q", rsp.Header.Get("Content-Type"))
+	}
+	if rsp, _ := r.get("/g0/000/001/c.jpg_10x10.jpg"); rsp.StatusCode != 404 {
+		r.Errorf("another name than the stored one: status %d", rsp.StatusCode)
 	}
 }
 
