@@ -34,6 +34,31 @@ func TestLogin(t *testing.T) {
 	})
 }
 
+// TestLoginStatus logs in with each status. One that clients do not know is answered, and told
+// others, as online.
+func TestLoginStatus(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		for user, x := range []struct{ sent, want pb.UserStatType }{
+			{pb.UserStatType_USER_STATUS_ONLINE, pb.UserStatType_USER_STATUS_ONLINE},
+			{pb.UserStatType_USER_STATUS_OFFLINE, pb.UserStatType_USER_STATUS_ONLINE},
+			{pb.UserStatType_USER_STATUS_LEAVE, pb.UserStatType_USER_STATUS_LEAVE},
+			{0, pb.UserStatType_USER_STATUS_ONLINE},
+			{77, pb.UserStatType_USER_STATUS_ONLINE},
+			{-1, pb.UserStatType_USER_STATUS_ONLINE},
+		} {
+			d := w.connect(0)
+			m := loginReq(uint32(user+1), win)
+			m.SetOnlineStatus(x.sent)
+			d.send(1, m)
+			res := d.want(pb.CmdLoginRes)[0].m.(*pb.IMLoginRes)
+			if res.GetResultCode() != 0 || res.GetOnlineStatus() != x.want {
+				t.Errorf("status %d: answer %v, want status %v", x.sent, res, x.want)
+			}
+			d.hangUp()
+		}
+	})
+}
+
 func TestLoginUnknownClient(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		for range 3 { // at once each time

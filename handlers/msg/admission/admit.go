@@ -113,9 +113,9 @@ func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.I
 	if client.IsMobile() {
 		s.SetIdleLimit(h.opt.MobileTimeout)
 	}
-	status := m.GetOnlineStatus()
-	if status == pb.UserStatType_USER_STATUS_OFFLINE {
-		status = pb.UserStatType_USER_STATUS_ONLINE
+	status := pb.UserStatType_USER_STATUS_ONLINE // also for a value that other clients do not know
+	if m.GetOnlineStatus() == pb.UserStatType_USER_STATUS_LEAVE {
+		status = pb.UserStatType_USER_STATUS_LEAVE
 	}
 	rsp := &pb.IMLoginRes{}
 	rsp.SetServerTime(h.unix())
