@@ -37,9 +37,7 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	// A command that only holds others has no usage line of its own.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}",
 		`{{if and .Runnable (ne (index .Annotations "holds") "commands")}}`, 1))
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &cli.UsageError{Cmd: cmd, Err: err}
-	})
+	root.SetFlagErrorFunc(cli.FlagError)
 	// A flag may be written with underscores, as in the file: --msg.max_connections.
 	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(strings.ReplaceAll(name, "_", "-"))

@@ -230,6 +230,19 @@ func AddFlags(flags *pflag.FlagSet, show []string) {
 	}
 }
 
+// LikeFlags returns the flags of settings, with their dashes, that resemble a wrong name.
+func LikeFlags(name string) []string {
+	var names []string
+	for _, s := range Settings() {
+		names = append(names, s.Flag())
+	}
+	like := nearest(name, names)
+	for i, n := range like {
+		like[i] = "--" + n
+	}
+	return like
+}
+
 // flagValue keeps the value of the command line until Load. When Set returns an error,
 // pflag adds the name of the flag.
 type flagValue struct {

@@ -24,6 +24,8 @@ var mistakes = []mistake{
 		want: []string{
 			"teamtalk.toml:2: server.presence: no such setting; did you mean msg.presence?",
 		}},
+	{name: "unlike any setting", file: "[kafka]\nbrokers = \"x\"",
+		want: []string{"kafka.brokers: no such setting; \"teamtalk config\" lists all"}},
 	{name: "dotted key", file: "msg.lisen = 1",
 		want: []string{"teamtalk.toml:1: msg.lisen: ", "msg.listen"}},
 	{name: "inline table", file: "msg = {rate = 1,\n burst = 3}",

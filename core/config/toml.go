@@ -86,7 +86,11 @@ func (r *fileReader) table(prefix string, tree map[string]any) {
 			// belong to another section.
 			r.table(key+".", sub)
 		default:
-			r.wrong(key, "no such setting%s", didYouMean(r.unknownLike(key)))
+			like := didYouMean(r.unknownLike(key))
+			if like == "" {
+				like = `; "teamtalk config" lists all`
+			}
+			r.wrong(key, "no such setting%s", like)
 		}
 	}
 }

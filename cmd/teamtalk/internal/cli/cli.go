@@ -25,12 +25,17 @@ const (
 type UsageError struct {
 	Cmd *cobra.Command // its help explains the usage; nil: the error says everything
 	Err error
+	// Setting says that the error is about a setting that the help of Cmd does not list.
+	Setting bool
 }
 
 // Error returns the error, and the command that prints the help.
 func (e *UsageError) Error() string {
-	if e.Cmd == nil {
+	switch {
+	case e.Cmd == nil:
 		return e.Err.Error()
+	case e.Setting:
+		return fmt.Sprintf("%v (see %s config)", e.Err, e.Cmd.Root().Name())
 	}
 	return fmt.Sprintf("%v (see %s --help)", e.Err, e.Cmd.CommandPath())
 }
@@ -40,7 +45,7 @@ func (e *UsageError) Unwrap() error { return e.Err }
 
 // Usagef returns a UsageError.
 func Usagef(cmd *cobra.Command, format string, args ...any) error {
-	return &UsageError{cmd, fmt.Errorf(format, args...)}
+	return &UsageError{Cmd: cmd, Err: fmt.Errorf(format, args...)}
 }
 
 // HoldsCommands is the annotation of commands that only hold other commands. The usage
@@ -72,7 +77,7 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 func CheckArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return &UsageError{cmd, err}
+			return &UsageError{Cmd: cmd, Err: err}
 		}
 		return nil
 	}

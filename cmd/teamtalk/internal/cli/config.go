@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"teamtalk/core/config"
 )
@@ -36,4 +39,24 @@ func LoadConfig(cmd *cobra.Command) (*config.Config, error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "teamtalk: warning: %s\n", w)
 	}
 	return cfg, nil
+}
+
+// FlagError returns the error of a wrong flag as a UsageError. A setting that the help of the
+// command does not list is looked up with the command config.
+func FlagError(cmd *cobra.Command, err error) error {
+	usage := &UsageError{Cmd: cmd, Err: err}
+	var wrong interface{ GetFlag() *pflag.Flag }
+	var unknown *pflag.NotExistError
+	switch {
+	case errors.As(err, &wrong):
+		usage.Setting = wrong.GetFlag().Hidden
+	case errors.As(err, &unknown) && cmd.Flags().Lookup("config") != nil:
+		name := unknown.GetSpecifiedName()
+		like := config.LikeFlags(name)
+		usage.Setting = len(like) > 0 || strings.Contains(name, ".")
+		if len(like) > 0 {
+			usage.Err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(like, " or "))
+		}
+	}
+	return usage
 }
