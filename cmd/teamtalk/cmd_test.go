@@ -111,16 +111,6 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"user", "ad"}, `did you mean "add"? (see teamtalk user --help)`},
 		{[]string{"version", "x"}, `want no arguments, got "x" (see teamtalk version --help)`},
 		{[]string{"version", "--jsn"}, "unknown flag: --jsn (see teamtalk version --help)"},
-		{[]string{"config", "--msg.rate", "-1"}, "must be 0 or more (see teamtalk config)"},
-		{[]string{"serve", "--msg.rate", "x"}, "want a number (see teamtalk config)"},
-		// The help lists this one.
-		{[]string{"serve", "--store", "x"}, "embedded, mysql (see teamtalk serve --help)"},
-		{[]string{"serve", "--msg.lissen", "x"}, "unknown flag: --msg.lissen; did you mean " +
-			"--msg.listen? (see teamtalk config)"},
-		{[]string{"user", "list", "--mysql.mastr", "x"}, "did you mean --mysql.master?"},
-		{[]string{"serve", "--kafka.brokers", "x"},
-			"unknown flag: --kafka.brokers (see teamtalk config)"},
-		{[]string{"serve", "--dmo"}, "unknown flag: --dmo (see teamtalk serve --help)"},
 		{[]string{"config", "--config", "none.toml"}, "none.toml does not exist"},
 		{[]string{"user", "add"}, "want one NAME, or --csv FILE, or --count N"},
 		{[]string{"user", "add", "a", "b"}, "want one NAME"},
@@ -161,8 +151,32 @@ func TestUsageErrors(t *testing.T) {
 			t.Errorf("%q: printed %q, %q", x.args, r.out, r.err)
 		}
 	}
-	command(t, "", "serve", "--msg.rate").want(t, cli.ExitUsage, "",
-		"flag needs an argument: --msg.rate (see teamtalk config)")
+}
+
+// TestFlagErrors checks that the error of a flag points to what lists it: the help of the command,
+// or for most settings teamtalk config.
+func TestFlagErrors(t *testing.T) {
+	for _, x := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"config", "--msg.rate", "-1"}, "must be 0 or more (see teamtalk config)"},
+		{[]string{"serve", "--msg.rate", "x"}, "want a number (see teamtalk config)"},
+		// The help lists this one.
+		{[]string{"serve", "--store", "x"}, "embedded, mysql (see teamtalk serve --help)"},
+		{[]string{"bench", "sweep", "single", "--rate", "x"},
+			"(see teamtalk bench sweep single --help)"}, // hidden, and no setting
+		{[]string{"serve", "--msg.lissen", "x"}, "unknown flag: --msg.lissen; did you mean " +
+			"--msg.listen? (see teamtalk config)"},
+		{[]string{"user", "list", "--mysql.mastr", "x"}, "did you mean --mysql.master?"},
+		{[]string{"serve", "--kafka.brokers", "x"},
+			"unknown flag: --kafka.brokers (see teamtalk config)"},
+		{[]string{"serve", "--dmo"}, "unknown flag: --dmo (see teamtalk serve --help)"},
+		{[]string{"serve", "--msg.rate"},
+			"flag needs an argument: --msg.rate (see teamtalk config)"},
+	} {
+		command(t, "", x.args...).want(t, cli.ExitUsage, "", x.want)
+	}
 }
 
 // TestVersionCommand prints the version as text and as JSON.

@@ -354,7 +354,8 @@ var docs = map[string]string{
 		"proxy_protocol on, and the balancers of clouds.",
 	"proxy.networks": "Networks (CIDR) of these proxies. The servers take the address of the " +
 		"client from the header, and close a connection from here that has none. HTTP ports " +
-		"and TCP ports alike. Name no network of clients: they could claim any address. Empty: " +
+		"and TCP ports alike. Name no network of clients: they could claim any address. A very " +
+		"large network gives a warning at the start. Empty: " +
 		"no header is read.",
 
 	"tls": "Encryption for clients. With a certificate, the client ports of login, msg and file " +

@@ -127,3 +127,31 @@ func TestOnLoopback(t *testing.T) {
 		}
 	}
 }
+
+// TestWideNetworks warns of networks of proxies that hold clients.
+func TestWideNetworks(t *testing.T) {
+	for _, x := range []struct{ list, want string }{
+		{`"0.0.0.0/0"`, "0.0.0.0/0"}, {`"::/0"`, "::/0"}, {`"10.0.0.0/8", "::/0"`, "::/0"},
+		{`"128.0.0.0/1"`, "128.0.0.0/1"}, {`"2000::/3"`, "2000::/3"}, {`"1.2.3.4/0"`, "1.2.3.4/0"},
+		{`"10.0.0.0/8", "100.64.0.0/10", "fc00::/7", "fe80::/10", "127.0.0.0/8", "::1/128"`, ""},
+		{`"2001:db8::/32", "203.0.113.0/24"`, ""},
+	} {
+		for _, key := range []string{"proxy.networks", "http.trusted_proxies",
+			"strangers.trusted_networks"} {
+			c, err := load(t, key+" = ["+x.list+"]", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.Join(c.Warnings(), "\n")
+			if x.want == "" && got != "" || x.want != "" &&
+				(strings.Count(got, key+": "+x.want+" ") != 1 || strings.Count(got, "\n") > 0) {
+				t.Errorf("%s = [%s]: warnings %q", key, x.list, got)
+			}
+		}
+		for _, key := range []string{"tls.plain_networks", "login.ip2_networks"} {
+			if c, err := load(t, key+" = ["+x.list+"]", nil); err != nil || len(c.Warnings()) > 0 {
+				t.Errorf("%s: %v, %q", key, err, c.Warnings())
+			}
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -107,7 +108,39 @@ func Load(src Sources) (*Config, error) {
 		return nil, err
 	}
 	c.warnReadableFiles()
+	c.warnWide()
 	return c, nil
+}
+
+// warnWide adds a warning for each network of trusted machines that holds a large part of the
+// internet.
+func (c *Config) warnWide() {
+	for _, x := range []struct {
+		key      string
+		networks []string
+		effect   string
+	}{
+		{"proxy.networks", c.Proxy.Networks, "may claim any address in a PROXY header"},
+		{"http.trusted_proxies", c.HTTP.TrustedProxies,
+			"may claim any address in X-Forwarded-For"},
+		{"strangers.trusted_networks", c.Strangers.Trusted, "may open connections without bounds"},
+	} {
+		for _, n := range x.networks {
+			if p, err := netip.ParsePrefix(n); err == nil && wide(p) {
+				c.warnings = append(c.warnings, fmt.Sprintf("%s: %s holds addresses of clients, "+
+					"which then %s: name only the networks of your proxies", x.key, n, x.effect))
+			}
+		}
+	}
+}
+
+// wide reports whether a network is larger than any network of one organisation.
+func wide(p netip.Prefix) bool {
+	a := p.Masked().Addr()
+	if a.Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 7 || p.Bits() < 16 && !a.IsPrivate() && !a.IsLinkLocalUnicast()
 }
 
 // readable reports whether every user of the machine can read file, which may be missing.
@@ -149,8 +182,8 @@ func (c *Config) OnLoopback() *Config {
 }
 
 // Warnings returns warnings for the operator: about variables in the environment that
-// resemble a setting but are none, and about a file with passwords that every user of the
-// machine can read.
+// resemble a setting but are none, about a file with passwords that every user of the
+// machine can read, and about networks of proxies that hold clients.
 func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 
 // warnReadable adds a warning when file holds passwords and every user of the machine can
@@ -241,6 +274,12 @@ func LikeFlags(name string) []string {
 		like[i] = "--" + n
 	}
 	return like
+}
+
+// IsSetting reports whether AddFlags defined a flag.
+func IsSetting(f *pflag.Flag) bool {
+	_, ok := f.Value.(*flagValue)
+	return ok
 }
 
 // flagValue keeps the value of the command line until Load. When Set returns an error,

@@ -49,7 +49,7 @@ func FlagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	switch {
 	case errors.As(err, &wrong):
-		usage.Setting = wrong.GetFlag().Hidden
+		usage.Setting = wrong.GetFlag().Hidden && config.IsSetting(wrong.GetFlag())
 	case errors.As(err, &unknown) && cmd.Flags().Lookup("config") != nil:
 		name := unknown.GetSpecifiedName()
 		like := config.LikeFlags(name)
