@@ -120,6 +120,9 @@ func Open(o Options) (*Log, error) {
 	}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(l.events, lost)
+		for _, p := range l.places {
+			o.Registerer.MustRegister(p.gauge())
+		}
 	}
 	for _, p := range l.places {
 		go p.run()
@@ -204,6 +207,19 @@ func (l *Log) Reopen() error {
 		return nil
 	}
 	return l.file.reopen()
+}
+
+// Failing returns why lines are lost now: the last one could not be written, or too many wait.
+// It returns nil while lines are written.
+func (l *Log) Failing() error {
+	if l == nil {
+		return nil
+	}
+	var errs []error
+	for _, p := range l.places {
+		errs = append(errs, p.failing())
+	}
+	return errors.Join(errs...)
 }
 
 // Close writes what waits and closes the log, or gives up when ctx ends. Events after it are

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -157,6 +158,63 @@ func TestDeadSyslogHoldsUpNothing(t *testing.T) {
 	if got := lines(t, path); len(got) != 7 {
 		t.Errorf("%d lines in the file, want 7", len(got))
 	}
+}
+
+// guided is a place whose writes end when the test says how.
+type guided struct {
+	began chan struct{}
+	end   chan error
+}
+
+// Write reports that it began, and returns what the test sends.
+func (g guided) Write(line []byte) (int, error) {
+	g.began <- struct{}{}
+	return len(line), <-g.end
+}
+
+// Close does nothing.
+func (g guided) Close() error { return nil }
+
+// TestFailing: a log fails from the first line that is lost on, until lines are written again.
+func TestFailing(t *testing.T) {
+	l := open(t, Options{File: filepath.Join(t.TempDir(), "audit.log")})
+	g := guided{make(chan struct{}), make(chan error)}
+	short := l.opt
+	short.Queue = 2
+	p := newPlace("guided", g, &short, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lost"}, []string{"place", "reason"}))
+	l.places = append(l.places, p)
+	go p.run()
+	fails := func(want string) {
+		t.Helper()
+		if err := l.Failing(); (err == nil) != (want == "") ||
+			err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("failing: %v, want %q", err, want)
+		}
+	}
+	record := func() { l.Record(Event{Kind: Login}) }
+	// next ends the write of a line and returns in that of the next one. The place has stored the
+	// result by then.
+	next := func(err error) { g.end <- err; <-g.began }
+	record()
+	<-g.began
+	fails("")
+	record()
+	next(errors.New("disk full"))
+	fails("guided: disk full")
+	record()
+	next(nil)
+	fails("")
+	for range 3 { // one more than the queue holds
+		record()
+	}
+	fails("guided: 2 lines wait")
+	next(nil) // leaves the queue full
+	fails("guided: 2 lines wait")
+	next(nil)
+	fails("")
+	g.end <- nil
+	end(t, l)
 }
 
 // newStuck returns a place whose writes wait for the reader.

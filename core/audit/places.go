@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,7 @@ type place struct {
 	lost *prometheus.CounterVec // by place and reason
 
 	full, failed obs.Often
+	fault        atomic.Pointer[error] // why lines are lost now; nil: they are written
 }
 
 func newPlace(name string, w io.WriteCloser, o *Options, lost *prometheus.CounterVec) *place {
@@ -45,6 +47,7 @@ func (p *place) take(line []byte, closed bool) {
 	select {
 	case p.lines <- line:
 	default:
+		p.fail(fmt.Errorf("%d lines wait to be written, and more are lost", cap(p.lines)))
 		p.lost.WithLabelValues(p.name, "queue").Inc()
 		p.full.Warn(p.log, p.now(), "audit log: lines lost, because too many wait",
 			"queue", cap(p.lines))
@@ -58,8 +61,40 @@ func (p *place) run() {
 		if _, err := p.w.Write(line); err != nil {
 			p.lost.WithLabelValues(p.name, "write").Inc()
 			p.failed.Warn(p.log, p.now(), "audit log: line lost", "err", err)
+			p.fail(err)
+		} else if len(p.lines) <= cap(p.lines)/2 { // a queue that stays full loses lines
+			p.fault.Store(nil)
 		}
 	}
+}
+
+// fail stores why a line was lost.
+func (p *place) fail(err error) {
+	err = fmt.Errorf("%s: %w", p.name, err)
+	p.fault.Store(&err)
+}
+
+// failing returns why lines are lost now; nil when they are written.
+func (p *place) failing() error {
+	if err := p.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// gauge returns the metric that says whether lines are lost now.
+func (p *place) gauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "teamtalk_audit_failing",
+		Help: "1 while lines for the audit log are lost, by place (file, syslog): the last one " +
+			"could not be written, or too many wait.",
+		ConstLabels: prometheus.Labels{"place": p.name},
+	}, func() float64 {
+		if p.failing() != nil {
+			return 1
+		}
+		return 0
+	})
 }
 
 // close writes the lines that wait, unless ctx ends first. No take may follow.

@@ -395,7 +395,9 @@ var docs = map[string]string{
 
 	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
 		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +
-		"holds no contents of messages, and no passwords.",
+		"holds no contents of messages, and no passwords. While lines are lost, because a disk " +
+		"is full for example, /readyz calls the audit log degraded, and teamtalk_audit_failing " +
+		"is 1.",
 	"audit.file": "File to which lines are added. Several processes of one machine may write to " +
 		"the same file. SIGHUP makes a server open it again, after its rotation. Empty: none.",
 	"audit.syslog": "Syslog that gets the lines, with facility authpriv: local, or a URL such as " +

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"teamtalk/core/cert"
+	"teamtalk/core/obs"
 )
 
 // openFiles opens the files that are opened again at every SIGHUP: the certificates of
@@ -32,6 +33,9 @@ func openFiles(s *system) (err error) {
 	}
 	if s.audit != nil {
 		s.stops.push(closeAdmin, "audit log", s.audit.Close)
+		s.ready.Add("audit log", func(context.Context) error {
+			return obs.Degraded(s.audit.Failing())
+		})
 		again = append(again, func() { reopenAudit(s.audit, s.log) })
 	}
 	if len(again) > 0 {
