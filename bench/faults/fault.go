@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -158,19 +159,31 @@ func (in *injection) pick(kind string) *deploy.Role {
 
 // kill ends a process with SIGKILL and starts it again after a moment.
 func kill(ctx context.Context, in *injection, kind string) error {
-	role, away := in.pick(kind), in.between(0, 300*time.Millisecond)
+	return in.killFor(ctx, in.pick(kind), in.between(0, 300*time.Millisecond))
+}
+
+// killFor ends a process with SIGKILL and starts it again after a time. The other nodes of a
+// cluster of databases may serve before that, see served.
+func (in *injection) killFor(ctx context.Context, role *deploy.Role, away time.Duration) error {
 	role.Kill()
+	others := make(chan error, 1)
+	go func() {
+		limit, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		elsewhere, err := in.AwaitOthers(limit, role)
+		if elsewhere && err == nil {
+			in.served()
+		}
+		others <- err
+	}()
 	pause(ctx, away)
-	return role.Start()
+	return errors.Join(role.Start(), <-others)
 }
 
 // down ends a process with SIGKILL and starts it again when others have taken its place,
 // such as the replica of a master.
 func down(ctx context.Context, in *injection, kind string) error {
-	role, away := in.pick(kind), in.between(5*time.Second, 10*time.Second)
-	role.Kill()
-	pause(ctx, away)
-	return role.Start()
+	return in.killFor(ctx, in.pick(kind), in.between(5*time.Second, 10*time.Second))
 }
 
 // die ends a database with SIGKILL several times in a row. In between it runs for a moment,

@@ -33,7 +33,7 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	giveUp()
 	writers.Wait()
 	now := time.Now()
-	row.Silence = l.Silence(now).Milliseconds()
+	row.Silence, row.Silent = l.Silence(now).Milliseconds(), l.Silent()
 	beyond, worst := l.Beyond(now)
 	row.Beyond, row.Worst = beyond.Milliseconds(), worst
 	row.Down = down.Milliseconds()

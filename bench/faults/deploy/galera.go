@@ -34,6 +34,9 @@ func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
 	if library == "" {
 		return nil, errors.New("no library of Galera found (Debian: apt-get install galera-4)")
 	}
+	if s.client = dbprog.Find("mariadb", "mysql"); s.client == "" {
+		return nil, errNoClient
+	}
 	ports, err := s.ports.reserve(3 * galeraNodes)
 	if err != nil {
 		return nil, err
@@ -66,7 +69,32 @@ func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
 			return nil, err
 		}
 	}
-	return addrs, nil
+	return addrs, s.onServer(ctx, nodes[0].home, "CREATE DATABASE faults; "+
+		"CREATE TABLE faults.probe (node VARCHAR(10) PRIMARY KEY, writes INT UNSIGNED)")
+}
+
+// AwaitOthers waits until the other nodes of a killed one commit writes again. They stop for
+// at least the 5 s after which they count it as lost (evs.suspect_timeout), and for longer
+// when the node that starts again meets them while they agree on that. It reports whether
+// the role is a node of a Galera cluster.
+func (s *System) AwaitOthers(ctx context.Context, killed *Role) (elsewhere bool, err error) {
+	if s.opts.Kind != Galera || killed.Kind != mariadb {
+		return false, nil
+	}
+	for _, r := range s.OfKind(mariadb) {
+		if r == killed {
+			continue
+		}
+		err := await(ctx, func() error {
+			return s.onServer(ctx, r.path, fmt.Sprintf("SET innodb_lock_wait_timeout=1; "+
+				"INSERT INTO faults.probe VALUES ('%s', 1) ON DUPLICATE KEY UPDATE writes=writes+1",
+				r.Name))
+		})
+		if err != nil {
+			return true, fmt.Errorf("%s commits no write without %s: %w", r.Name, killed.Name, err)
+		}
+	}
+	return true, nil
 }
 
 // galeraRole returns the role of a node.
@@ -124,7 +152,7 @@ func (s *System) seed(ctx context.Context, nodes []*galeraNode, library string) 
 }
 
 // galeraPosition finds the position in the log of a recovery.
-var galeraPosition = regexp.MustCompile(`Recovered position:?\s*(\S+):(\d+)`)
+var galeraPosition = regexp.MustCompile(`Recovered position:?\s*(\S+):(\d+)\D`)
 
 // recovered finds the position of the data of a node that was killed, and returns the
 // argument with which the node asks the others for the later changes only.
@@ -132,11 +160,38 @@ func (n *galeraNode) recovered() ([]string, error) {
 	args := append(slices.Clone(n.args), "--wsrep-on=ON", "--wsrep-recover", "--skip-networking",
 		"--wsrep-provider="+dbprog.GaleraLibrary(), "--wsrep-cluster-address=gcomm://",
 		"--binlog-format=ROW")
-	out, err := exec.Command(n.program, args...).CombinedOutput()
-	at := galeraPosition.FindSubmatch(out)
+	// The process is killed once it has written the position. One of a few, instead of
+	// ending, used a processor for minutes and took 8 GB of memory in each.
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	out := &until{pattern: galeraPosition, found: stop}
+	cmd := exec.CommandContext(ctx, n.program, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	err := startBound(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	at := galeraPosition.FindSubmatch(out.text.Bytes())
 	if at == nil {
-		return nil, fmt.Errorf("recover the position: %w: %s", err, bytes.TrimSpace(out))
+		return nil, fmt.Errorf("recover the position: %w: %s", err,
+			bytes.TrimSpace(out.text.Bytes()))
 	}
 	position := dbprog.Position{Cluster: string(at[1]), Seqno: string(at[2])}
 	return []string{"--wsrep-start-position=" + position.String()}, position.Save(n.home)
+}
+
+// until keeps what is written, and calls found when that matches a pattern.
+type until struct {
+	text    bytes.Buffer
+	pattern *regexp.Regexp
+	found   func()
+}
+
+// Write appends b.
+func (u *until) Write(b []byte) (int, error) {
+	u.text.Write(b)
+	if u.pattern.Match(u.text.Bytes()) {
+		u.found()
+	}
+	return len(b), nil
 }
