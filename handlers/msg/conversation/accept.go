@@ -62,12 +62,15 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		if m.SentAs != 0 { // it may be committed after the history was searched
 			m.ResentWithin = h.windowSeconds()
 		}
-		h.storeAgain(f)
-		return true, nil
+		if f.doubt = behind; !behind {
+			h.storeAgain(f)
+			return true, nil
+		}
+	} else {
+		c.outbox.Accepted(now)
+		c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
+		h.metrics.received.Inc()
 	}
-	c.outbox.Accepted(now)
-	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
-	h.metrics.received.Inc()
 	if behind {
 		if !h.outboxes.Hold(&h.opt.Loop(s.Loop()).outboxes, s, f, nil) {
 			h.giveUp(f, false, errBehind)

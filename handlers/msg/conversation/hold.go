@@ -14,7 +14,7 @@ import (
 // stored later: see package outbox. Clients that set want_refusal are told at once
 // instead, and repeat the message. Windows clients repeat a message once, 6 s after it. A
 // message of theirs is held for less than that, unless another one of its conversation has
-// been given up: then they have to repeat both, see order.go.
+// been given up: then they have to repeat both, see order.go. A repeat is held as well.
 
 // Number, At, Size and InDoubt make attempt an outbox.Item.
 func (f attempt) Number() uint32 { return f.came }
@@ -91,6 +91,7 @@ func (h *Handler) hold(f attempt, err error) bool {
 		h.outboxes.Failed(l, f.from, f.epoch)
 	}
 	f.doubt = f.doubt || doubtful(err)
+	h.opt.Client(f.from).sends.order.next(&f)
 	return h.outboxes.Hold(l, f.from, f, err)
 }
 
@@ -103,7 +104,7 @@ func (c *Client) mayHold(f *attempt, err error) bool {
 	switch {
 	case errors.Is(err, errNoReason), errors.As(err, &overdue):
 		return false
-	case f.repeats && c.sends.order.find(f.target) != nil:
+	case f.repeats && !c.sends.order.mayHold(f):
 		return false
 	case doubtful(err):
 		return f.data.SentAs != 0 || len(f.data.ClientMsgID) > 0

@@ -224,6 +224,32 @@ func (o *sendOrder) failed(f attempt, now time.Time) (kept bool) {
 	return true
 }
 
+// mayHold reports whether a message that was not stored may be stored later by itself. If
+// others of its conversation have failed, their sender has to repeat them, and then it must
+// have repeated this one, too, and each one before it.
+func (o *sendOrder) mayHold(f *attempt) bool {
+	h := o.find(f.target)
+	if h == nil {
+		return true
+	}
+	i := h.place(f)
+	return i >= 0 && h.unsettled[i].last != h.unsettled[i].first &&
+		!slices.ContainsFunc(h.unsettled[:i], func(u unsettled) bool { return !u.flying })
+}
+
+// next sets the epoch of the next attempt to store a message that is held, if others of its
+// conversation have failed. An epoch begins, as in failed.
+func (o *sendOrder) next(f *attempt) {
+	h := o.find(f.target)
+	if h == nil || !f.repeats {
+		return
+	}
+	if int32(f.epoch-h.epoch) >= 0 {
+		h.epoch = f.epoch + 1
+	}
+	f.epoch = h.epoch
+}
+
 func (o *sendOrder) find(to target) *hold {
 	for _, h := range o.holds {
 		if h.target == to {
