@@ -285,7 +285,7 @@ func TestHoldWindowsExpires(t *testing.T) {
 				}
 				acks := 3
 				if state == "silent" {
-					acks++ // A is in doubt and still held when the others expire; its repeat is acked
+					acks++ // A is in doubt and held for longer; its repeat is acked as well
 				}
 				wantHeld(w, carol, "A B C", acks)
 			})

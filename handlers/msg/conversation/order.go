@@ -20,7 +20,8 @@ import (
 //   - its connection ends.
 //
 // A sender that has not repeated A for the time of patience since the failure of A was
-// known repeats nothing at all: it has given up A and the messages behind it.
+// known, and never repeated any message, repeats nothing at all: it has given up A and the
+// messages behind it.
 //
 // Two servers keep the rule. This one refuses messages that it receives after it knows
 // that A failed. db_proxy refuses those that were in flight by then: it knows a message
@@ -48,9 +49,11 @@ const (
 // sendOrder keeps the order of the messages of one connection. A connection has none
 // until it sends its first message. Loop only, except for fails, heard and isFailing.
 type sendOrder struct {
-	conn  uint32 // names the connection to db_proxies
-	came  uint32 // messages so far
-	holds []*hold
+	conn uint32 // names the connection to db_proxies
+	came uint32 // messages so far
+	// repeats says that the sender has repeated a message.
+	repeats bool
+	holds   []*hold
 
 	// failing are failures that were seen elsewhere and are not yet known on the loop.
 	failing atomic.Int32
@@ -98,7 +101,7 @@ func (o *sendOrder) admit(f *attempt) bool {
 		return true
 	}
 	h := o.find(f.target)
-	if h != nil && h.place(f) < 0 && h.giveUp(f.at) {
+	if h != nil && h.place(f) < 0 && h.giveUp(f.at, o.repeats) {
 		f.epoch = h.epoch // db_proxy learns the new one
 		o.drop(h)
 		return true
@@ -154,11 +157,12 @@ func (h *hold) place(f *attempt) int {
 
 // giveUp removes the messages that the sender has let wait for longer than it takes to
 // repeat them. It reports whether all are given up. A repeat of any of them, however
-// late, shows that the sender has not given them up.
-func (h *hold) giveUp(now time.Time) (all bool) {
+// late, shows that the sender has not given them up. repeats says that it has repeated a
+// message before.
+func (h *hold) giveUp(now time.Time, repeats bool) (all bool) {
 	first := &h.unsettled[0]
-	repeated := first.last != first.first
-	if !first.flying && !repeated && now.Sub(first.since) > first.await {
+	repeats = repeats || first.last != first.first
+	if !first.flying && !repeats && now.Sub(first.since) > first.await {
 		return true
 	}
 	h.unsettled = slices.DeleteFunc(h.unsettled, func(u unsettled) bool {

@@ -68,13 +68,17 @@ func (r *resends) place(seq uint16) *sent {
 	return &r.table[int(seq)&(len(r.table)-1)]
 }
 
-// look returns whether m was sent within the window, and its id if it is stored.
+// look returns whether m was sent within the window, and its id if it is stored. The sender
+// is then one that repeats.
 func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Duration) (
 	id uint32, state sendState) {
 	e := r.place(seq)
 	if seq == 0 || e == nil || !e.used || e.seq != seq || e.to != m.ToSessionID ||
 		mono.Of(now)-e.at >= int64(window) || e.hash != contentHash(m) {
 		return 0, sendNew
+	}
+	if r.order != nil {
+		r.order.repeats = true
 	}
 	switch {
 	case e.flags&sentUnknown != 0:
