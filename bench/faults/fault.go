@@ -16,9 +16,10 @@ import (
 type injection struct {
 	*deploy.System
 	random *rand.Rand // of all numbers of the action
-	// served is called when other servers have taken the place of one that does not run yet:
-	// from then on clients should get acks.
-	served func()
+	// serve is called with true when other servers have taken the place of one that does not
+	// run yet: from then on clients should get acks. Later calls say that they stall, and serve
+	// again.
+	serve func(bool)
 }
 
 // action injects a fault into a deployment and ends it. It returns when the processes run
@@ -163,18 +164,14 @@ func kill(ctx context.Context, in *injection, kind string) error {
 }
 
 // killFor ends a process with SIGKILL and starts it again after a time. The other nodes of a
-// cluster of databases may serve before that, see served.
+// cluster of databases serve before that, see injection.
 func (in *injection) killFor(ctx context.Context, role *deploy.Role, away time.Duration) error {
 	role.Kill()
 	others := make(chan error, 1)
 	go func() {
 		limit, cancel := context.WithTimeout(ctx, stopTimeout)
 		defer cancel()
-		elsewhere, err := in.AwaitOthers(limit, role)
-		if elsewhere && err == nil {
-			in.served()
-		}
-		others <- err
+		others <- in.WatchOthers(limit, role, in.serve)
 	}()
 	pause(ctx, away)
 	return errors.Join(role.Start(), <-others)
@@ -327,7 +324,7 @@ func failRedis(ctx context.Context, in *injection) error {
 	defer cancel()
 	old, err := in.FailRedis(limit, in.random.IntN)
 	if err == nil {
-		in.served()
+		in.serve(true)
 		pause(ctx, more)
 	}
 	if old == nil {

@@ -100,7 +100,7 @@ func repeat(quit <-chan struct{}, every time.Duration, do func()) {
 func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longest time.Duration) {
 	begin, ctx := time.Now(), context.WithoutCancel(stop)
 	in := &injection{System: r.sys, random: r.schedule(f),
-		served: func() { l.Ready(time.Now()) }}
+		serve: func(serve bool) { l.Serve(serve, time.Now()) }}
 	for row.Rounds < r.Rounds && (r.Duration == 0 || time.Since(begin) < r.Duration) {
 		if !r.steady(ctx, l) {
 			break // check reports the texts without an ack

@@ -94,7 +94,18 @@ func (l *Ledger) Begin(now time.Time) {
 	l.waits.fault, l.waits.ready = now, time.Time{}
 }
 
-// Ready records that all servers are ready again. A second call for one fault does nothing.
+// Serve records that other servers have taken the place of one that does not run yet, or,
+// with serve false, that they stall again: then no wait is measured until they serve.
+func (l *Ledger) Serve(serve bool, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.measure(now)
+	if l.waits.ready = now; !serve {
+		l.waits.ready = time.Time{}
+	}
+}
+
+// Ready records that all servers are ready again, unless others serve in their place.
 func (l *Ledger) Ready(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"teamtalk/core/dbprog"
 )
@@ -73,28 +74,66 @@ func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
 		"CREATE TABLE faults.probe (node VARCHAR(10) PRIMARY KEY, writes INT UNSIGNED)")
 }
 
-// AwaitOthers waits until the other nodes of a killed one commit writes again. They stop for
-// at least the 5 s after which they count it as lost (evs.suspect_timeout), and for longer
-// when the node that starts again meets them while they agree on that. It reports whether
-// the role is a node of a Galera cluster.
-func (s *System) AwaitOthers(ctx context.Context, killed *Role) (elsewhere bool, err error) {
+// WatchOthers writes to the other nodes of a killed one until that one commits writes, too.
+// It calls serve with false when they have not done so for stallTime, and with true when they
+// do again. They commit nothing for at least the 5 s after which they count the killed node
+// as lost (evs.suspect_timeout), and again for up to 11 s when it starts and meets them while
+// they agree on that. WatchOthers does nothing unless the role is a node of a Galera cluster.
+func (s *System) WatchOthers(ctx context.Context, killed *Role, serve func(bool)) error {
 	if s.opts.Kind != Galera || killed.Kind != mariadb {
-		return false, nil
+		return nil
 	}
+	for first := true; ; first = false {
+		done := make(chan error, 1)
+		go func() { done <- writeTo(ctx, s, killed) }()
+		stalls := false
+		var err error
+		select {
+		case err = <-done:
+		case <-time.After(stallTime):
+			stalls = true
+			serve(false)
+			err = <-done
+		}
+		if err != nil {
+			return err
+		}
+		if first || stalls {
+			serve(true)
+		}
+		if s.onServer(ctx, killed.path, probeOf(killed)) == nil {
+			return nil
+		}
+		select {
+		case <-time.After(probePause):
+		case <-ctx.Done():
+			return fmt.Errorf("%s commits no write: %w", killed.Name, ctx.Err())
+		}
+	}
+}
+
+// stallTime is how long the writes to all other nodes take when a cluster stalls. probePause
+// is the time between them.
+const stallTime, probePause = 500 * time.Millisecond, 50 * time.Millisecond
+
+// writeTo commits a write on each node of a system but one.
+func writeTo(ctx context.Context, s *System, but *Role) error {
 	for _, r := range s.OfKind(mariadb) {
-		if r == killed {
+		if r == but {
 			continue
 		}
-		err := await(ctx, func() error {
-			return s.onServer(ctx, r.path, fmt.Sprintf("SET innodb_lock_wait_timeout=1; "+
-				"INSERT INTO faults.probe VALUES ('%s', 1) ON DUPLICATE KEY UPDATE writes=writes+1",
-				r.Name))
-		})
+		err := await(ctx, func() error { return s.onServer(ctx, r.path, probeOf(r)) })
 		if err != nil {
-			return true, fmt.Errorf("%s commits no write without %s: %w", r.Name, killed.Name, err)
+			return fmt.Errorf("%s commits no write without %s: %w", r.Name, but.Name, err)
 		}
 	}
-	return true, nil
+	return nil
+}
+
+// probeOf returns the statements that commit a write on a node.
+func probeOf(node *Role) string {
+	return fmt.Sprintf("SET innodb_lock_wait_timeout=1; INSERT INTO faults.probe "+
+		"VALUES ('%s', 1) ON DUPLICATE KEY UPDATE writes=writes+1", node.Name)
 }
 
 // galeraRole returns the role of a node.
