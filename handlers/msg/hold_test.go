@@ -293,6 +293,24 @@ func TestHoldWindowsExpires(t *testing.T) {
 	}
 }
 
+// TestHoldAsked: a text is held for as long as its sender repeats it.
+func TestHoldAsked(t *testing.T) {
+	holding(t, Options{}, func(w *world, _ *device) {
+		carol := w.user(0, 3, win)
+		carol.got()
+		w.db.become("down")
+		carol.send(2, text(2, "A"))
+		for range 3 {
+			time.Sleep(4 * time.Second)
+			carol.send(2, text(2, "A"))
+		}
+		time.Sleep(4 * time.Second)
+		carol.send(3, text(2, "B"))
+		w.db.become("up")
+		wantHeld(w, carol, "A B", 2)
+	})
+}
+
 // TestHoldWithoutSender: a held text is stored although its sender has left.
 func TestHoldWithoutSender(t *testing.T) {
 	holding(t, Options{}, func(w *world, alice *device) {
