@@ -252,3 +252,20 @@ func TestReport(t *testing.T) {
 		t.Errorf("as JSON (-want +got):\n%s", diff)
 	}
 }
+
+// TestStall measures waits while a cluster stalls, after it has served without a node.
+func TestStall(t *testing.T) {
+	l, begin := NewLedger(""), time.Now()
+	at := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
+	l.Begin(at(0))
+	s := &Sent{Client: "a", Conv: chat}
+	l.Send(s, at(1))
+	l.Serve(true, at(6))
+	l.Serve(false, at(8)) // the text has waited for 2 s
+	l.Serve(true, at(20))
+	l.Ready(at(22)) // without effect
+	l.Ack(s, 1, at(23))
+	if got, _ := l.Beyond(at(30)); got != 3*time.Second {
+		t.Errorf("longest wait %v, want 3 s, after the cluster serves again", got)
+	}
+}

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -15,9 +16,10 @@ import (
 type injection struct {
 	*deploy.System
 	random *rand.Rand // of all numbers of the action
-	// served is called when other servers have taken the place of one that does not run yet:
-	// from then on clients should get acks.
-	served func()
+	// serve is called with true when other servers have taken the place of one that does not
+	// run yet: from then on clients should get acks. Later calls say that they stall, and serve
+	// again.
+	serve func(bool)
 }
 
 // action injects a fault into a deployment and ends it. It returns when the processes run
@@ -158,19 +160,27 @@ func (in *injection) pick(kind string) *deploy.Role {
 
 // kill ends a process with SIGKILL and starts it again after a moment.
 func kill(ctx context.Context, in *injection, kind string) error {
-	role, away := in.pick(kind), in.between(0, 300*time.Millisecond)
+	return in.killFor(ctx, in.pick(kind), in.between(0, 300*time.Millisecond))
+}
+
+// killFor ends a process with SIGKILL and starts it again after a time. The other nodes of a
+// cluster of databases serve before that, see injection.
+func (in *injection) killFor(ctx context.Context, role *deploy.Role, away time.Duration) error {
 	role.Kill()
+	others := make(chan error, 1)
+	go func() {
+		limit, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		others <- in.WatchOthers(limit, role, in.serve)
+	}()
 	pause(ctx, away)
-	return role.Start()
+	return errors.Join(role.Start(), <-others)
 }
 
 // down ends a process with SIGKILL and starts it again when others have taken its place,
 // such as the replica of a master.
 func down(ctx context.Context, in *injection, kind string) error {
-	role, away := in.pick(kind), in.between(5*time.Second, 10*time.Second)
-	role.Kill()
-	pause(ctx, away)
-	return role.Start()
+	return in.killFor(ctx, in.pick(kind), in.between(5*time.Second, 10*time.Second))
 }
 
 // die ends a database with SIGKILL several times in a row. In between it runs for a moment,
@@ -314,7 +324,7 @@ func failRedis(ctx context.Context, in *injection) error {
 	defer cancel()
 	old, err := in.FailRedis(limit, in.random.IntN)
 	if err == nil {
-		in.served()
+		in.serve(true)
 		pause(ctx, more)
 	}
 	if old == nil {

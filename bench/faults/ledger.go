@@ -77,6 +77,7 @@ type silence struct {
 	waiting int
 	since   time.Time // the later of the last ack and the time at which texts began to wait
 	longest time.Duration
+	worst   string // what happened to the text whose ack ended the longest silence
 	acked   int
 }
 
@@ -122,7 +123,7 @@ func (l *Ledger) Ack(s *Sent, id uint32, now time.Time) {
 	s.note(now, "acked")
 	l.waits.measure(s, now)
 	f := l.flow(s)
-	f.end(now)
+	l.end(f, s, now)
 	f.acked++
 }
 
@@ -138,12 +139,14 @@ func (l *Ledger) Fail(s *Sent, now time.Time) {
 	s.note(now, "given up")
 	l.waits.measure(s, now)
 	l.failed++
-	l.flow(s).end(now)
+	l.end(l.flow(s), s, now)
 }
 
-// end ends the wait of one text.
-func (f *silence) end(now time.Time) {
-	f.longest = max(f.longest, now.Sub(f.since))
+// end ends the wait of a text of a flow. The caller holds l.mu.
+func (l *Ledger) end(f *silence, s *Sent, now time.Time) {
+	if d := now.Sub(f.since); d > f.longest {
+		f.longest, f.worst = d, l.waits.silent(s, f.since)
+	}
 	f.since = now
 	f.waiting--
 }
@@ -195,6 +198,19 @@ func (l *Ledger) Silence(now time.Time) (longest time.Duration) {
 		}
 	}
 	return longest
+}
+
+// Silent describes the longest silence that has ended.
+func (l *Ledger) Silent() (worst string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	longest := time.Duration(0)
+	for _, f := range l.flows {
+		if f.longest > longest {
+			longest, worst = f.longest, f.worst
+		}
+	}
+	return worst
 }
 
 // record returns copies of the records.

@@ -64,7 +64,9 @@ func (r *Result) add(other *Result) {
 func (r *Row) add(other *Row) {
 	r.Rounds += other.Rounds
 	r.Counts.add(&other.Counts)
-	r.Silence, r.Down = max(r.Silence, other.Silence), max(r.Down, other.Down)
+	if r.Down = max(r.Down, other.Down); other.Silence > r.Silence {
+		r.Silence, r.Silent = other.Silence, other.Silent
+	}
 	r.HeldUp = max(r.HeldUp, other.HeldUp)
 	if r.Seconds = max(r.Seconds, other.Seconds); other.Beyond > r.Beyond {
 		r.Beyond, r.Worst = other.Beyond, other.Worst

@@ -169,6 +169,9 @@ func (r *run) progress(res *Result, row Row) {
 	for _, e := range row.Examples {
 		fmt.Fprintf(r.Progress, "  %s\n", e)
 	}
+	if row.Silent != "" {
+		fmt.Fprintf(r.Progress, "  longest silence: %s\n", row.Silent)
+	}
 	if row.Worst != "" {
 		fmt.Fprintf(r.Progress, "  longest wait after all servers were ready, %d ms: %s "+
 			"(this process was held up for up to %d ms)\n", row.Beyond, row.Worst, row.HeldUp)

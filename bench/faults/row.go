@@ -33,7 +33,7 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	giveUp()
 	writers.Wait()
 	now := time.Now()
-	row.Silence = l.Silence(now).Milliseconds()
+	row.Silence, row.Silent = l.Silence(now).Milliseconds(), l.Silent()
 	beyond, worst := l.Beyond(now)
 	row.Beyond, row.Worst = beyond.Milliseconds(), worst
 	row.Down = down.Milliseconds()
@@ -100,7 +100,7 @@ func repeat(quit <-chan struct{}, every time.Duration, do func()) {
 func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longest time.Duration) {
 	begin, ctx := time.Now(), context.WithoutCancel(stop)
 	in := &injection{System: r.sys, random: r.schedule(f),
-		served: func() { l.Ready(time.Now()) }}
+		serve: func(serve bool) { l.Serve(serve, time.Now()) }}
 	for row.Rounds < r.Rounds && (r.Duration == 0 || time.Since(begin) < r.Duration) {
 		if !r.steady(ctx, l) {
 			break // check reports the texts without an ack

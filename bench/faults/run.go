@@ -29,6 +29,8 @@ type Row struct {
 	Down    int64  `json:"down_ms"`
 	Beyond  int64  `json:"beyond_ms"`
 	Worst   string `json:"worst,omitempty"` // describes the wait of Beyond
+	// Silent describes the text whose ack ended the silence.
+	Silent string `json:"silent,omitempty"`
 	// HeldUp is the longest time for which the machine did not run this process although it
 	// was to run, in milliseconds. The servers were held up for about as long.
 	HeldUp  int64   `json:"held_up_ms"`

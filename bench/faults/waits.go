@@ -62,11 +62,26 @@ func (w *waits) measureOffline(client string, now time.Time) {
 // trace describes what happened to a text. Times count from the moment at which all servers
 // were ready.
 func (w *waits) trace(s *Sent) string {
+	return fmt.Sprintf("%s in %v, begin of the fault %+.3f s%s", s.Client, s.Conv,
+		w.fault.Sub(w.ready).Seconds(), s.history(w.ready))
+}
+
+// silent describes a silence that began at since, and that the text ended. Times count from
+// the begin of the fault.
+func (w *waits) silent(s *Sent, since time.Time) string {
+	from := w.fault
+	if from.IsZero() { // before the first fault
+		from = since
+	}
+	return fmt.Sprintf("%s in %v, begin of the fault at %s, silent from %+.3f s%s", s.Client,
+		s.Conv, from.UTC().Format("15:04:05.000"), since.Sub(from).Seconds(), s.history(from))
+}
+
+// history lists what happened to a text, with the time since a moment.
+func (s *Sent) history(from time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s in %v, begin of the fault %+.3f s", s.Client, s.Conv,
-		w.fault.Sub(w.ready).Seconds())
 	for _, e := range s.events {
-		fmt.Fprintf(&b, ", %s %+.3f s", e.what, e.at.Sub(w.ready).Seconds())
+		fmt.Fprintf(&b, ", %s %+.3f s", e.what, e.at.Sub(from).Seconds())
 	}
 	return b.String()
 }
@@ -79,7 +94,18 @@ func (l *Ledger) Begin(now time.Time) {
 	l.waits.fault, l.waits.ready = now, time.Time{}
 }
 
-// Ready records that all servers are ready again. A second call for one fault does nothing.
+// Serve records that other servers have taken the place of one that does not run yet, or,
+// with serve false, that they stall again: then no wait is measured until they serve.
+func (l *Ledger) Serve(serve bool, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.measure(now)
+	if l.waits.ready = now; !serve {
+		l.waits.ready = time.Time{}
+	}
+}
+
+// Ready records that all servers are ready again, unless others serve in their place.
 func (l *Ledger) Ready(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -84,7 +84,8 @@ var docs = map[string]string{
 		"client asks to be told (clients of this project). It stores the message as soon as a " +
 		"dbproxy stores messages again, in the order of the sender. Windows clients repeat a " +
 		"message after 6 s, phones report a failure after 6 to 11 s without an ack: keep it " +
-		"below. Queries that only read wait as long for a server that answers them. 0s: " +
+		"below. A message that may be stored is held for 10 s at least. Queries that only read " +
+		"wait as long as msg.hold for a server that answers them. 0s: " +
 		"Windows clients have to repeat the message, those of others are lost, and a client " +
 		"gets no answer to its query.",
 	"msg.rate": "Messages a second that one connection may send. The server drops " +

@@ -163,6 +163,53 @@ func TestHoldInDoubtCPP(t *testing.T) {
 	})
 }
 
+// TestHoldInDoubtLonger: a text in doubt is held for longer than others.
+func TestHoldInDoubtLonger(t *testing.T) {
+	onEach(t, func(t *testing.T, w *world, alice *device) {
+		w.db.repeats = true
+		first := true
+		w.db.also = func(req pb.Message) (pb.Message, error) {
+			if _, ok := req.(*pb.MsgData); !ok || !first {
+				return nil, nil
+			}
+			first = false
+			return nil, im.WithKind(im.Unavailable, "refused", &link.Refusal{Reason: "no store",
+				InDoubt: true})
+		}
+		alice.send(2, text(2, "A"))
+		w.db.become("down")
+		time.Sleep(9 * time.Second)
+		w.db.become("up")
+		wantHeld(w, alice, "A", 1)
+	})
+}
+
+// TestHoldRepeats: a client has repeated texts that were given up. They are held again, in
+// order, so that they do not wait for its next repeats.
+func TestHoldRepeats(t *testing.T) {
+	for _, state := range []string{"down", "silent"} {
+		t.Run(state, func(t *testing.T) {
+			inWorld(t, Options{Rate: -1, Ack: AckStored}, func(w *world) {
+				w.db.repeats = true
+				alice := w.user(0, 1, win)
+				alice.got()
+				w.db.become(state)
+				alice.send(2, text(2, "A"))
+				alice.send(3, text(2, "B"))
+				time.Sleep(11 * time.Second)
+				w.db.become("down")
+				alice.send(2, text(2, "A"))
+				alice.send(3, text(2, "B"))
+				time.Sleep(time.Second)
+				alice.send(4, text(2, "C"))
+				time.Sleep(time.Second)
+				w.db.become("up")
+				wantHeld(w, alice, "A B C", 3)
+			})
+		})
+	}
+}
+
 // TestHoldExpires: a text that is held for too long is given up and counted, and the next
 // one is not affected.
 func TestHoldExpires(t *testing.T) {
@@ -236,10 +283,32 @@ func TestHoldWindowsExpires(t *testing.T) {
 				for i, s := range []string{"A", "B", "C"} {
 					carol.send(uint16(i+2), text(2, s))
 				}
-				wantHeld(w, carol, "A B C", 3)
+				acks := 3
+				if state == "silent" {
+					acks++ // A is in doubt and held for longer; its repeat is acked as well
+				}
+				wantHeld(w, carol, "A B C", acks)
 			})
 		})
 	}
+}
+
+// TestHoldAsked: a text is held for as long as its sender repeats it.
+func TestHoldAsked(t *testing.T) {
+	holding(t, Options{}, func(w *world, _ *device) {
+		carol := w.user(0, 3, win)
+		carol.got()
+		w.db.become("down")
+		carol.send(2, text(2, "A"))
+		for range 3 {
+			time.Sleep(4 * time.Second)
+			carol.send(2, text(2, "A"))
+		}
+		time.Sleep(4 * time.Second)
+		carol.send(3, text(2, "B"))
+		w.db.become("up")
+		wantHeld(w, carol, "A B", 2)
+	})
 }
 
 // TestHoldWithoutSender: a held text is stored although its sender has left.

@@ -97,3 +97,20 @@ func (s *RedisSentinel) Failover() {
 	})
 	s.Servers[0], s.Servers[1] = to, from
 }
+
+// Promote makes the replica of a master that was stopped the master.
+func (s *RedisSentinel) Promote() {
+	s.tb.Helper()
+	to := s.Servers[1]
+	s.Await("the Sentinel to begin a failover", func() bool {
+		_, err := s.Sentinel.do("SENTINEL FAILOVER " + SentinelMaster)
+		return err == nil
+	})
+	s.Await("the promotion", func() bool {
+		return strings.Contains(replication(to), "role:master")
+	})
+	s.Await("the Sentinel to name the new master", func() bool {
+		info, _ := s.Sentinel.do("INFO sentinel")
+		return strings.Contains(info, to.Addr())
+	})
+}

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"teamtalk/sql/redisdial"
 )
 
 // ErrDown is the error of commands to a node that is down.
@@ -55,7 +57,10 @@ func New(o *redis.ClusterOptions, changed func(node string, up bool)) *Client {
 	c := &Client{ClusterClient: redis.NewClusterClient(o), changed: changed}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	c.AddHook(once{})
-	c.OnNewNode(func(node *redis.Client) { node.AddHook(&guard{client: c, node: node}) })
+	c.OnNewNode(func(node *redis.Client) {
+		node.AddHook(redisdial.Always{}) // first, so that the guard sees the errors of dials
+		node.AddHook(&guard{client: c, node: node})
+	})
 	return c
 }
 

@@ -67,7 +67,7 @@ type System struct {
 	migrate []string // data source names of the databases to migrate, one after the other
 	redis   []string // settings of the servers that use Redis
 	disk    string   // folder of the small disk; empty: there is none
-	client  string   // the program of MariaDB's client, in the deployment Replica
+	client  string   // the program of MariaDB's client, in the deployments Replica and Galera
 }
 
 // Start starts a deployment and waits until it is ready. After an error nothing runs.

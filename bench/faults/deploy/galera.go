@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"teamtalk/core/dbprog"
 )
@@ -33,6 +34,9 @@ func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
 	library := dbprog.GaleraLibrary()
 	if library == "" {
 		return nil, errors.New("no library of Galera found (Debian: apt-get install galera-4)")
+	}
+	if s.client = dbprog.Find("mariadb", "mysql"); s.client == "" {
+		return nil, errNoClient
 	}
 	ports, err := s.ports.reserve(3 * galeraNodes)
 	if err != nil {
@@ -66,7 +70,70 @@ func (s *System) startGalera(ctx context.Context) (addrs []string, err error) {
 			return nil, err
 		}
 	}
-	return addrs, nil
+	return addrs, s.onServer(ctx, nodes[0].home, "CREATE DATABASE faults; "+
+		"CREATE TABLE faults.probe (node VARCHAR(10) PRIMARY KEY, writes INT UNSIGNED)")
+}
+
+// WatchOthers writes to the other nodes of a killed one until that one commits writes, too.
+// It calls serve with false when they have not done so for stallTime, and with true when they
+// do again. They commit nothing for at least the 5 s after which they count the killed node
+// as lost (evs.suspect_timeout), and again for up to 11 s when it starts and meets them while
+// they agree on that. WatchOthers does nothing unless the role is a node of a Galera cluster.
+func (s *System) WatchOthers(ctx context.Context, killed *Role, serve func(bool)) error {
+	if s.opts.Kind != Galera || killed.Kind != mariadb {
+		return nil
+	}
+	for first := true; ; first = false {
+		done := make(chan error, 1)
+		go func() { done <- writeTo(ctx, s, killed) }()
+		stalls := false
+		var err error
+		select {
+		case err = <-done:
+		case <-time.After(stallTime):
+			stalls = true
+			serve(false)
+			err = <-done
+		}
+		if err != nil {
+			return err
+		}
+		if first || stalls {
+			serve(true)
+		}
+		if s.onServer(ctx, killed.path, probeOf(killed)) == nil {
+			return nil
+		}
+		select {
+		case <-time.After(probePause):
+		case <-ctx.Done():
+			return fmt.Errorf("%s commits no write: %w", killed.Name, ctx.Err())
+		}
+	}
+}
+
+// stallTime is how long the writes to all other nodes take when a cluster stalls. probePause
+// is the time between them.
+const stallTime, probePause = 500 * time.Millisecond, 50 * time.Millisecond
+
+// writeTo commits a write on each node of a system but one.
+func writeTo(ctx context.Context, s *System, but *Role) error {
+	for _, r := range s.OfKind(mariadb) {
+		if r == but {
+			continue
+		}
+		err := await(ctx, func() error { return s.onServer(ctx, r.path, probeOf(r)) })
+		if err != nil {
+			return fmt.Errorf("%s commits no write without %s: %w", r.Name, but.Name, err)
+		}
+	}
+	return nil
+}
+
+// probeOf returns the statements that commit a write on a node.
+func probeOf(node *Role) string {
+	return fmt.Sprintf("SET innodb_lock_wait_timeout=1; INSERT INTO faults.probe "+
+		"VALUES ('%s', 1) ON DUPLICATE KEY UPDATE writes=writes+1", node.Name)
 }
 
 // galeraRole returns the role of a node.
@@ -124,7 +191,7 @@ func (s *System) seed(ctx context.Context, nodes []*galeraNode, library string) 
 }
 
 // galeraPosition finds the position in the log of a recovery.
-var galeraPosition = regexp.MustCompile(`Recovered position:?\s*(\S+):(\d+)`)
+var galeraPosition = regexp.MustCompile(`Recovered position:?\s*(\S+):(\d+)\D`)
 
 // recovered finds the position of the data of a node that was killed, and returns the
 // argument with which the node asks the others for the later changes only.
@@ -132,11 +199,38 @@ func (n *galeraNode) recovered() ([]string, error) {
 	args := append(slices.Clone(n.args), "--wsrep-on=ON", "--wsrep-recover", "--skip-networking",
 		"--wsrep-provider="+dbprog.GaleraLibrary(), "--wsrep-cluster-address=gcomm://",
 		"--binlog-format=ROW")
-	out, err := exec.Command(n.program, args...).CombinedOutput()
-	at := galeraPosition.FindSubmatch(out)
+	// The process is killed once it has written the position. One of a few, instead of
+	// ending, used a processor for minutes and took 8 GB of memory in each.
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	out := &until{pattern: galeraPosition, found: stop}
+	cmd := exec.CommandContext(ctx, n.program, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	err := startBound(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
+	at := galeraPosition.FindSubmatch(out.text.Bytes())
 	if at == nil {
-		return nil, fmt.Errorf("recover the position: %w: %s", err, bytes.TrimSpace(out))
+		return nil, fmt.Errorf("recover the position: %w: %s", err,
+			bytes.TrimSpace(out.text.Bytes()))
 	}
 	position := dbprog.Position{Cluster: string(at[1]), Seqno: string(at[2])}
 	return []string{"--wsrep-start-position=" + position.String()}, position.Save(n.home)
+}
+
+// until keeps what is written, and calls found when that matches a pattern.
+type until struct {
+	text    bytes.Buffer
+	pattern *regexp.Regexp
+	found   func()
+}
+
+// Write appends b.
+func (u *until) Write(b []byte) (int, error) {
+	u.text.Write(b)
+	if u.pattern.Match(u.text.Bytes()) {
+		u.found()
+	}
+	return len(b), nil
 }

@@ -12,13 +12,16 @@ import (
 	"teamtalk/core/dbprog"
 )
 
+// errNoClient is returned where the client of MariaDB is not installed.
+var errNoClient = errors.New("the client of MariaDB is not installed " +
+	"(Debian: apt-get install mariadb-client)")
+
 // startReplicated starts a MariaDB master at the first address and a read replica, which
 // follows it by GTID, at the second.
 func (s *System) startReplicated(ctx context.Context, addrs []string) error {
 	s.client = dbprog.Find("mariadb", "mysql")
 	if s.client == "" {
-		return errors.New("the client of MariaDB is not installed " +
-			"(Debian: apt-get install mariadb-client)")
+		return errNoClient
 	}
 	master, err := s.newMariaDB(ctx, mariadb, addrs[0])
 	if err != nil {
@@ -44,26 +47,27 @@ func (s *System) startReplicated(ctx context.Context, addrs []string) error {
 		}
 	}
 	_, port, _ := net.SplitHostPort(addrs[0]) // reserve made the address
-	return s.onReplica(ctx, fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', "+
+	return s.onServer(ctx, follower.home, fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='127.0.0.1', "+
 		"MASTER_PORT=%s, MASTER_USER='root', MASTER_CONNECT_RETRY=1, "+
 		"MASTER_USE_GTID=slave_pos; START SLAVE", port))
 }
 
-// onReplica runs statements on the replica.
-func (s *System) onReplica(ctx context.Context, statements string) error {
+// onServer runs statements on the MariaDB server with a folder.
+func (s *System) onServer(ctx context.Context, home, statements string) error {
 	return runProgram(ctx, s.opts.Dir, s.client, "--no-defaults", "--user=root",
-		"--socket="+filepath.Join(s.opts.Dir, replica, "sock"), "--execute", statements)
+		"--socket="+filepath.Join(home, "sock"), "--execute", statements)
 }
 
 // Lag stops the replica from applying changes for a time. It continues to receive
 // them, and answers reads with what it has.
 func (s *System) Lag(ctx context.Context, d time.Duration) error {
-	if err := s.onReplica(ctx, "STOP SLAVE SQL_THREAD"); err != nil {
+	home := filepath.Join(s.opts.Dir, replica)
+	if err := s.onServer(ctx, home, "STOP SLAVE SQL_THREAD"); err != nil {
 		return err
 	}
 	select {
 	case <-time.After(d):
 	case <-ctx.Done():
 	}
-	return s.onReplica(context.WithoutCancel(ctx), "START SLAVE")
+	return s.onServer(context.WithoutCancel(ctx), home, "START SLAVE")
 }

@@ -57,17 +57,16 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	ownFields(m, h.opt.Now())
 	h.number(s, seq, m, now)
 	if state == sendUnknown {
-		c.outbox.Again(now)
-		m.CreateTime = c.sends.retry(seq)
-		if m.SentAs != 0 { // it may be committed after the history was searched
-			m.ResentWithin = h.windowSeconds()
+		h.repeated(&f, now)
+		if f.doubt = behind; !behind {
+			h.storeAgain(f)
+			return true, nil
 		}
-		h.storeAgain(f)
-		return true, nil
+	} else {
+		c.outbox.Accepted(now)
+		c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
+		h.metrics.received.Inc()
 	}
-	c.outbox.Accepted(now)
-	c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
-	h.metrics.received.Inc()
 	if behind {
 		if !h.outboxes.Hold(&h.opt.Loop(s.Loop()).outboxes, s, f, nil) {
 			h.giveUp(f, false, errBehind)
@@ -80,6 +79,16 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	}
 	h.send(f)
 	return true, nil
+}
+
+// repeated prepares the repeat of a message in doubt.
+func (h *Handler) repeated(f *attempt, now time.Time) {
+	c := h.opt.Client(f.from)
+	c.outbox.Again(now)
+	f.data.CreateTime = c.sends.retry(f.seq)
+	if f.data.SentAs != 0 { // it may be committed after the history was searched
+		f.data.ResentWithin = h.windowSeconds()
+	}
 }
 
 // ownFields sets the fields of a client's message that are for servers.

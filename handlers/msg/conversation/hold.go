@@ -14,13 +14,18 @@ import (
 // stored later: see package outbox. Clients that set want_refusal are told at once
 // instead, and repeat the message. Windows clients repeat a message once, 6 s after it. A
 // message of theirs is held for less than that, unless another one of its conversation has
-// been given up: then they have to repeat both, see order.go.
+// been given up: then they have to repeat both, see order.go. A repeat is held as well.
 
 // Number, At, Size and InDoubt make attempt an outbox.Item.
 func (f attempt) Number() uint32 { return f.came }
 
-// At returns when the message arrived.
-func (f attempt) At() time.Time { return f.at }
+// At returns when the message arrived last. A sender that repeats it waits for it.
+func (f attempt) At() time.Time {
+	if f.asked.IsZero() {
+		return f.at
+	}
+	return f.asked
+}
 
 // Size returns the bytes of the message.
 func (f attempt) Size() int { return len(f.data.Data) + len(f.data.ClientMsgID) }
@@ -36,6 +41,10 @@ func newOutboxes(h *Handler) *outbox.Outboxes[attempt] {
 		Ready:  func() bool { return h.store.Up() && !h.store.Withdrawn() },
 		Send:   h.sendHeld,
 		Expired: func(f attempt, cause error) {
+			if h.isAsked(&f) && h.outboxes.Hold(&h.opt.Loop(f.from.Loop()).outboxes, f.from, f,
+				cause) {
+				return
+			}
 			h.giveUp(f, false, im.Errorf(im.Busy, "held for %v: %v", h.opt.Hold, cause))
 		},
 		Dropped:    h.metrics.dropped,
@@ -91,7 +100,21 @@ func (h *Handler) hold(f attempt, err error) bool {
 		h.outboxes.Failed(l, f.from, f.epoch)
 	}
 	f.doubt = f.doubt || doubtful(err)
+	h.isAsked(&f)
+	h.opt.Client(f.from).sends.order.next(&f)
 	return h.outboxes.Hold(l, f.from, f, err)
+}
+
+// isAsked looks whether the sender has repeated a message since it is held, or in flight.
+// Loop only.
+func (h *Handler) isAsked(f *attempt) bool {
+	now := f.from.Loop().Now()
+	asked := h.opt.Client(f.from).sends.asked(f.seq, f.hash, now)
+	if !asked.After(f.At()) {
+		return false
+	}
+	f.asked = asked
+	return true
 }
 
 // mayHold reports whether a message whose attempt ended with err can be stored later. A
@@ -103,7 +126,7 @@ func (c *Client) mayHold(f *attempt, err error) bool {
 	switch {
 	case errors.Is(err, errNoReason), errors.As(err, &overdue):
 		return false
-	case f.repeats && c.sends.order.find(f.target) != nil:
+	case f.repeats && !c.sends.order.mayHold(f):
 		return false
 	case doubtful(err):
 		return f.data.SentAs != 0 || len(f.data.ClientMsgID) > 0

@@ -39,6 +39,7 @@ type attempt struct {
 	// holds says that the message is held when it is not stored, doubt that it is and may
 	// be stored. See hold.go.
 	holds, doubt bool
+	asked        time.Time // when the sender repeated it last; zero: it did not
 }
 
 // target is the conversation of a message, as its sender's connection sees it.

@@ -20,7 +20,8 @@ import (
 //   - its connection ends.
 //
 // A sender that has not repeated A for the time of patience since the failure of A was
-// known repeats nothing at all: it has given up A and the messages behind it.
+// known, and never repeated any message, repeats nothing at all: it has given up A and the
+// messages behind it.
 //
 // Two servers keep the rule. This one refuses messages that it receives after it knows
 // that A failed. db_proxy refuses those that were in flight by then: it knows a message
@@ -48,9 +49,11 @@ const (
 // sendOrder keeps the order of the messages of one connection. A connection has none
 // until it sends its first message. Loop only, except for fails, heard and isFailing.
 type sendOrder struct {
-	conn  uint32 // names the connection to db_proxies
-	came  uint32 // messages so far
-	holds []*hold
+	conn uint32 // names the connection to db_proxies
+	came uint32 // messages so far
+	// repeats says that the sender has repeated a message.
+	repeats bool
+	holds   []*hold
 
 	// failing are failures that were seen elsewhere and are not yet known on the loop.
 	failing atomic.Int32
@@ -98,7 +101,7 @@ func (o *sendOrder) admit(f *attempt) bool {
 		return true
 	}
 	h := o.find(f.target)
-	if h != nil && h.place(f) < 0 && h.giveUp(f.at) {
+	if h != nil && h.place(f) < 0 && h.giveUp(f.at, o.repeats) {
 		f.epoch = h.epoch // db_proxy learns the new one
 		o.drop(h)
 		return true
@@ -154,11 +157,12 @@ func (h *hold) place(f *attempt) int {
 
 // giveUp removes the messages that the sender has let wait for longer than it takes to
 // repeat them. It reports whether all are given up. A repeat of any of them, however
-// late, shows that the sender has not given them up.
-func (h *hold) giveUp(now time.Time) (all bool) {
+// late, shows that the sender has not given them up. repeats says that it has repeated a
+// message before.
+func (h *hold) giveUp(now time.Time, repeats bool) (all bool) {
 	first := &h.unsettled[0]
-	repeated := first.last != first.first
-	if !first.flying && !repeated && now.Sub(first.since) > first.await {
+	repeats = repeats || first.last != first.first
+	if !first.flying && !repeats && now.Sub(first.since) > first.await {
 		return true
 	}
 	h.unsettled = slices.DeleteFunc(h.unsettled, func(u unsettled) bool {
@@ -222,6 +226,32 @@ func (o *sendOrder) failed(f attempt, now time.Time) (kept bool) {
 	u.since = now
 	h.add(u)
 	return true
+}
+
+// mayHold reports whether a message that was not stored may be stored later by itself. If
+// others of its conversation have failed, their sender has to repeat them, and then it must
+// have repeated this one, too, and each one before it.
+func (o *sendOrder) mayHold(f *attempt) bool {
+	h := o.find(f.target)
+	if h == nil {
+		return true
+	}
+	i := h.place(f)
+	return i >= 0 && h.unsettled[i].last != h.unsettled[i].first &&
+		!slices.ContainsFunc(h.unsettled[:i], func(u unsettled) bool { return !u.flying })
+}
+
+// next sets the epoch of the next attempt to store a message that is held, if others of its
+// conversation have failed. An epoch begins, as in failed.
+func (o *sendOrder) next(f *attempt) {
+	h := o.find(f.target)
+	if h == nil || !f.repeats {
+		return
+	}
+	if int32(f.epoch-h.epoch) >= 0 {
+		h.epoch = f.epoch + 1
+	}
+	f.epoch = h.epoch
 }
 
 func (o *sendOrder) find(to target) *hold {

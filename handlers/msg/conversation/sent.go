@@ -25,7 +25,7 @@ type resends struct {
 // sent is a message that a client sent.
 type sent struct {
 	hash uint64 // of type and content
-	at   int64  // mono.Of
+	at   int64  // mono.Of; of the last repeat if one has arrived before the answer
 	to   uint32 // user or group, as the type in hash says
 	id   uint32 // 0: not stored yet
 	// created is the message's create_time, by which the history is searched for it when
@@ -68,7 +68,8 @@ func (r *resends) place(seq uint16) *sent {
 	return &r.table[int(seq)&(len(r.table)-1)]
 }
 
-// look returns whether m was sent within the window, and its id if it is stored.
+// look returns whether m was sent within the window, and its id if it is stored. The sender
+// is then one that repeats.
 func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Duration) (
 	id uint32, state sendState) {
 	e := r.place(seq)
@@ -76,13 +77,27 @@ func (r *resends) look(seq uint16, m *pb.MsgData, now time.Time, window time.Dur
 		mono.Of(now)-e.at >= int64(window) || e.hash != contentHash(m) {
 		return 0, sendNew
 	}
+	if r.order != nil {
+		r.order.repeats = true
+	}
 	switch {
 	case e.flags&sentUnknown != 0:
 		return 0, sendUnknown
 	case e.id == 0:
+		e.at = mono.Of(now) // see asked
 		return 0, sendPending
 	}
 	return e.id, sendStored
+}
+
+// asked returns when the sender sent a message last that is not stored yet, zero if that is
+// not known.
+func (r *resends) asked(seq uint16, hash uint64, now time.Time) time.Time {
+	e := r.place(seq)
+	if seq == 0 || e == nil || !e.used || e.seq != seq || e.hash != hash || e.id != 0 {
+		return time.Time{}
+	}
+	return now.Add(time.Duration(e.at - mono.Of(now)))
 }
 
 // add remembers a message that is given to db_proxy. hash is its contentHash.

@@ -37,6 +37,11 @@ const (
 	overhead = 512
 )
 
+// doubtHold is how long a message in doubt is held at least, unless nothing is held. The
+// db_proxy that put it in doubt may have waited for its database for as long as a call
+// lasts, and says so at once instead: the sender must not lose by that.
+const doubtHold = 10 * time.Second
+
 // Pauses of one connection between two attempts that failed.
 const (
 	firstPause = 100 * time.Millisecond
@@ -58,7 +63,8 @@ type Item interface {
 // Options sets up Outboxes. All fields but Registerer must be set. The functions are
 // called on the loop of the session.
 type Options[T Item] struct {
-	// Hold is how long a message is held, counted from its arrival.
+	// Hold is how long a message is held, counted from its arrival. One in doubt is held for
+	// doubtHold if that is longer.
 	Hold time.Duration
 	// Client returns what this package keeps for a session.
 	Client func(*session.Client) *Client[T]
@@ -203,7 +209,7 @@ func (o *Outboxes[T]) boxOf(l *Loop, s *session.Client) *box[T] {
 // to wait for others, with a nil cause. It returns false when the message must be given
 // up.
 func (o *Outboxes[T]) Hold(l *Loop, s *session.Client, item T, cause error) bool {
-	if s.Loop().Now().Sub(item.At()) >= o.opt.Hold {
+	if o.isExpired(item, s.Loop().Now()) {
 		o.opt.Dropped.WithLabelValues("hold_expired").Inc()
 		return false
 	}
@@ -222,6 +228,15 @@ func (o *Outboxes[T]) Hold(l *Loop, s *session.Client, item T, cause error) bool
 	})
 	b.list = slices.Insert(b.list, i, item)
 	return true
+}
+
+// isExpired reports whether a message has been held for too long.
+func (o *Outboxes[T]) isExpired(item T, now time.Time) bool {
+	limit := o.opt.Hold
+	if item.InDoubt() {
+		limit = max(limit, doubtHold)
+	}
+	return now.Sub(item.At()) >= limit
 }
 
 // add counts a held message. It returns false when too many are held.
@@ -269,7 +284,7 @@ func (o *Outboxes[T]) send(s *session.Client, c *Client[T]) {
 	b, now := c.box, s.Loop().Now()
 	b.sending = true
 	defer func() { b.sending = false }()
-	for len(b.list) > 0 && now.Sub(b.list[0].At()) >= o.opt.Hold {
+	for len(b.list) > 0 && o.isExpired(b.list[0], now) {
 		o.opt.Dropped.WithLabelValues("hold_expired").Inc()
 		o.opt.Expired(o.take(b), b.cause)
 	}

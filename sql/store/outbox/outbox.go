@@ -43,6 +43,9 @@ type Outbox struct {
 	watched watched
 	again   map[Pair]bool // sides whose counts were applied again
 
+	// ReachTimeout is reachTimeout. Tests set it before the first batch.
+	ReachTimeout time.Duration
+
 	// ApplyChange updates Redis after a change of a group's members.
 	ApplyChange func(context.Context, MemberChange) error
 	// ChangeAgain does so for a change that Redis may have lost.
@@ -55,7 +58,7 @@ type Outbox struct {
 
 // New makes the part. The caller sets the functions that it calls.
 func New(db *database.DB) *Outbox {
-	return &Outbox{db: db, retired: owners{set: map[uuid.UUID]bool{}},
+	return &Outbox{db: db, ReachTimeout: reachTimeout, retired: owners{set: map[uuid.UUID]bool{}},
 		reapplies: make(chan struct{}, 1), watched: watched{set: map[watchedBy]markSet{}},
 		again: map[Pair]bool{},
 		outcomes: db.Metrics.CounterVec("outbox", "Outbox rows by outcome: applied after the "+

@@ -3,6 +3,7 @@ package outbox
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"time"
@@ -41,6 +42,24 @@ func (s *Outbox) Finish(ctx context.Context, conn *sql.Conn, sl *Slot, owed Dues
 // outcomeTimeout bounds the look-up of a commit's outcome.
 const outcomeTimeout = 20 * time.Second
 
+// reachTimeout is how long the look-up tries to reach the database when each try fails. The
+// transaction is in doubt then, and the message server asks another db_proxy: the database
+// of this one may be a node of a cluster that is gone, while the others serve. A node that
+// starts again takes about as long to fetch what it has missed.
+//
+// Another process may decide, although this one cannot fence the transaction:
+//
+//   - It finds the transaction by its messages, see Messages.findSent and findResent.
+//   - If it does not find it, its own transaction writes a row with a unique key that the
+//     transaction has as well: the client_msg_id, or the ids below its own. So the two are
+//     never both committed.
+//   - In a Galera cluster the transaction of a node that is gone is either replicated to all
+//     nodes of the next view, at one place of their common order, or to none. Nodes without
+//     it go on only in the next view. A node that applies it late aborts the other
+//     transaction, which comes after it in that order. The node that is gone takes the
+//     state of the others when it is back, and drops a transaction that they lack.
+const reachTimeout = 2 * time.Second
+
 // committed reports whether the last transaction of a slot is committed.
 //
 // A read is not enough. The transaction may still be open on a connection that the server
@@ -55,10 +74,16 @@ func (s *Outbox) committed(ctx context.Context, sl *Slot, owed Dues,
 	table Stored) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
 	defer cancel()
+	reached := time.Now()
 	for try := 1; ; try++ {
 		yes, err := s.fence(ctx, sl, owed, table)
 		if err == nil || !database.Transient(err) {
 			return yes, err
+		}
+		if !database.LostConnection(err) {
+			reached = time.Now()
+		} else if time.Since(reached) >= s.ReachTimeout {
+			return false, err
 		}
 		if err := database.Pause(ctx, try); err != nil {
 			return false, err
@@ -69,7 +94,12 @@ func (s *Outbox) committed(ctx context.Context, sl *Slot, owed Dues,
 // fence writes the outbox row of a slot, and reports whether the slot's last transaction
 // is committed.
 func (s *Outbox) fence(ctx context.Context, sl *Slot, owed Dues, table Stored) (bool, error) {
-	tx, err := s.db.Master.BeginTx(ctx, nil)
+	conn, err := s.reach(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return false, err
 	}
@@ -107,4 +137,16 @@ func (s *Outbox) recovered(ctx context.Context, tx *sql.Tx, sl *Slot, owed Dues,
 		return table(ctx, tx)
 	}
 	return s.applied(ctx, sl.owner, sl.seq, owed)
+}
+
+// reach returns a connection. A server that accepts connections and does not answer, as a
+// stopped process, counts as one that is not reached.
+func (s *Outbox) reach(ctx context.Context) (*sql.Conn, error) {
+	short, cancel := context.WithTimeout(ctx, max(s.ReachTimeout, time.Second))
+	defer cancel()
+	conn, err := s.db.Master.Conn(short)
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		err = errors.Join(driver.ErrBadConn, err)
+	}
+	return conn, err
 }

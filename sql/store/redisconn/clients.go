@@ -20,6 +20,8 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/rediscluster"
+	"teamtalk/sql/redisdial"
+	"teamtalk/sql/redissentinel"
 )
 
 // Config names the five logical instances of a deployment. Unread must be given. An
@@ -132,13 +134,12 @@ func newClient(i Instance, workers int, onConnect func(context.Context, *redis.C
 		ContextTimeoutEnabled:    true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		OnConnect:                onConnect,
-
-		MasterName:       i.MasterName,
-		SentinelUsername: i.SentinelUsername,
-		SentinelPassword: i.SentinelPassword,
 	}
 	if i.MasterName != "" {
-		return redis.NewFailoverClient(o.Failover())
+		c := redissentinel.New(redissentinel.Options{Master: i.MasterName, Sentinels: o.Addrs,
+			Username: i.SentinelUsername, Password: i.SentinelPassword}, o.Simple())
+		c.AddHook(wholeFailure{})
+		return c
 	}
 	if i.cluster() {
 		return rediscluster.New(o.Cluster(), func(node string, up bool) {
@@ -151,6 +152,7 @@ func newClient(i Instance, workers int, onConnect func(context.Context, *redis.C
 		})
 	}
 	c := redis.NewClient(o.Simple())
+	c.AddHook(redisdial.Always{})
 	c.AddHook(wholeFailure{})
 	return c
 }

@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/rediscluster"
+	"teamtalk/sql/redissentinel"
 )
 
 // This file looks at the Redis servers behind the instances: whether they answer, whether
@@ -22,7 +23,7 @@ func EachServer(ctx context.Context, c redis.UniversalClient,
 	do func(context.Context, *redis.Client) error) (servers int, errs []error) {
 	nodes, ok := c.(*rediscluster.Client)
 	if !ok {
-		if err := do(ctx, c.(*redis.Client)); err != nil {
+		if err := do(ctx, serverOf(c)); err != nil {
 			errs = append(errs, err)
 		}
 		return 1, errs
@@ -42,6 +43,14 @@ func EachServer(ctx context.Context, c redis.UniversalClient,
 		return 1, []error{err}
 	}
 	return servers, errs
+}
+
+// serverOf returns the client of one server.
+func serverOf(c redis.UniversalClient) *redis.Client {
+	if master, ok := c.(*redissentinel.Client); ok {
+		return master.Client
+	}
+	return c.(*redis.Client)
 }
 
 // serves calls do for the servers of every instance. It returns an error for an instance

@@ -164,6 +164,21 @@ func TestFound(t *testing.T) {
 	}{
 		// A text that waited 8 s for a dead db_proxy was given up, and with it the texts
 		// that its sender had written just before. The next text overtook those.
+		// A text that had waited behind one in doubt was given up, and with it forgotten as
+		// one of a sender that never repeats: an older text was not repeated in time. The next
+		// text overtook it.
+		"expired behind one in doubt": {16, []step{
+			{at: 3450366593, act: actCutClient, a: 900, b: 0, n: 3, d: 6057985334},
+			{at: 5127498548, act: actStop, a: 831, b: 0, n: 3, d: 1842330807},
+			{at: 15158150553, act: actVanish, a: 0, b: 0, n: 2, d: 3351843611},
+			{at: 18847257727, act: actWrite, a: 0, b: 3, n: 1, d: 0},
+			{at: 18847606059, act: actHalfLink, a: 567, b: 0, n: 1, d: 7920807000},
+			{at: 28901582586, act: actWrite, a: 0, b: 1002, n: 3, d: 0},
+			{at: 29745939934, act: actWrite, a: 4, b: 3, n: 1, d: 0},
+			{at: 29746429509, act: actCrashAtCommit, a: 535, b: 0, n: 2, d: 5107475978},
+			{at: 33171531922, act: actWrite, a: 0, b: 3, n: 1, d: 0},
+			{at: 39935225674, act: actWrite, a: 0, b: 3, n: 1, d: 0},
+		}},
 		"given up with another one": {253, []step{
 			{at: 8923474 * time.Microsecond, act: actVanish, a: 307, d: 4439 * time.Millisecond},
 			{at: 27551181 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
