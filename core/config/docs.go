@@ -191,7 +191,9 @@ var docs = map[string]string{
 		"with S3.",
 	"msfs.max_size": "Largest file accepted from clients.",
 	"msfs.max_uploads": "Maximum number of uploads in progress at a time. The server refuses " +
-		"more as busy.",
+		"more as busy. It also refuses an upload from an address that has as many in progress " +
+		"as further ones are possible, so one address leaves half of them to others. Addresses " +
+		"in strangers.trusted_networks have no such limit.",
 	"msfs.max_connections": "Maximum number of connections at a time. A quarter of the limit of " +
 		"open files lowers it. Above it, the server closes idle connections of the address " +
 		"with the most connections to make room.",

@@ -37,36 +37,88 @@ const maxAddresses = 1 << 16
 // errBudget is the error of an upload without a length that uses up its address's budget.
 var errBudget = errors.New("the budget of the address is used up")
 
-// budgets are the budgets of all addresses. Any goroutine.
+// uploader is the key under which the uploads of an address count.
+type uploader struct {
+	addr  netip.Addr
+	bound bool
+}
+
+// unbounded is the uploader of trusted networks.
+var unbounded uploader
+
+// uploader returns the uploader of a request.
+func (s *Server) uploader(r *http.Request) uploader {
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // all that are not valid count together
+	if s.opt.Budget.Trusted.Contains(peer.Addr()) {
+		return unbounded
+	}
+	return uploader{addr: origin.Key(peer.Addr()), bound: true}
+}
+
+// slots are the places for uploads in progress. Any goroutine.
+type slots struct {
+	mu   sync.Mutex // held for a few operations
+	free int
+	held map[uploader]int
+}
+
+func newSlots(n int) *slots { return &slots{free: n, held: map[uploader]int{}} }
+
+// take takes a slot, and returns why an uploader gets none. An uploader that has as many as
+// are free gets none, so one leaves half of them to others, two leave a third, and so on.
+// leave must follow a slot that was taken.
+func (s *slots) take(u uploader) *refusal {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.free == 0:
+		return noSlot
+	case u != unbounded && s.held[u] >= s.free:
+		return overShare
+	}
+	s.free--
+	s.held[u]++
+	return nil
+}
+
+// leave returns a slot.
+func (s *slots) leave(u uploader) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free++
+	if s.held[u]--; s.held[u] == 0 {
+		delete(s.held, u)
+	}
+}
+
+// budgets are the budgets of all uploaders. Any goroutine.
 type budgets struct {
 	opt Budget
 	now func() time.Time
 
 	mu sync.Mutex // held for a few operations
-	of *simplelru.LRU[netip.Addr, *rate.Bucket]
+	of *simplelru.LRU[uploader, *rate.Bucket]
 }
 
 func newBudgets(opt Budget, now func() time.Time) *budgets {
 	b := &budgets{opt: opt, now: now}
 	// NewLRU fails only when the size is not positive.
-	b.of, _ = simplelru.NewLRU[netip.Addr, *rate.Bucket](maxAddresses, nil)
+	b.of, _ = simplelru.NewLRU[uploader, *rate.Bucket](maxAddresses, nil)
 	return b
 }
 
-// begin takes the bytes of an upload from the budget of its client. length is that of the
+// begin takes the bytes of an upload from the budget of its uploader. length is that of the
 // request, or -1. It returns false when the budget has too few bytes. end must follow.
-func (b *budgets) begin(r *http.Request, length int64) (c *charge, ok bool) {
-	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // all that are not valid count together
-	if b.opt.Rate == 0 || b.opt.Trusted.Contains(peer.Addr()) {
+func (b *budgets) begin(u uploader, length int64) (c *charge, ok bool) {
+	if b.opt.Rate == 0 || u == unbounded {
 		return &charge{}, true
 	}
 	c = &charge{from: b, paid: max(length, fileCost)}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	key := origin.Key(peer.Addr())
-	if c.bucket, ok = b.of.Get(key); !ok {
+	if c.bucket, ok = b.of.Get(u); !ok {
 		c.bucket = new(rate.Bucket)
-		b.of.Add(key, c.bucket)
+		b.of.Add(u, c.bucket)
 	}
 	return c, c.take(c.paid)
 }

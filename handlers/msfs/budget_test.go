@@ -140,19 +140,24 @@ func TestBudgetOfClientsBehindProxies(t *testing.T) {
 		{"10.0.0.1", 0}, {"10.0.0.1", 0}, {"", 0}, {"", 0},
 	} {
 		body, kind := form(t, "file", "a.jpg", bytes.Repeat([]byte{'x'}, 600<<10))
-		req, err := http.NewRequest(http.MethodPost, r.url, bytes.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", kind)
-		if c.client != "" {
-			req.Header.Set("X-Forwarded-For", c.client)
-		}
-		rsp, err := http.DefaultClient.Do(req)
+		rsp, err := http.DefaultClient.Do(request(r.url, kind, body, c.client))
 		if u := r.answerOf(rsp, err); u.Code != c.code {
 			t.Errorf("upload %d, of %q: %+v, want code %d", i, c.client, u, c.code)
 		}
 	}
+}
+
+// request returns an upload. A proxy names the client, unless it is empty.
+func request(url, kind string, body []byte, client string) *http.Request {
+	req, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		panic(err) // the caller may be in a goroutine
+	}
+	req.Header.Set("Content-Type", kind)
+	if client != "" {
+		req.Header.Set("X-Forwarded-For", client)
+	}
+	return req
 }
 
 // TestAbuseQuota fills the quota. The log warns before, refusals are counted, and downloads

@@ -41,8 +41,8 @@ type Options struct {
 	URL string
 	// MaxSize is the size of the largest file that is accepted, in bytes. Required.
 	MaxSize int64
-	// MaxUploads bounds the uploads at the same time. Further ones are refused as busy.
-	// Required.
+	// MaxUploads bounds the uploads at the same time. Further ones are refused as busy, and
+	// those of an address that has as many in progress as others may begin. Required.
 	MaxUploads int
 	// Budget bounds the bytes that one address uploads.
 	Budget Budget
@@ -76,11 +76,11 @@ type Options struct {
 type Server struct {
 	opt     Options
 	log     *slog.Logger
-	uploads chan struct{}
+	slots   *slots
 	budgets *budgets
 	metrics metrics
 	often   obs.Often   // for errors of the store
-	over    obs.Often   // for budgets
+	over    obs.Often   // for the bounds of an address
 	nearly  atomic.Bool // the log says that the quota is nearly used up
 	scaler  *scaler
 }
@@ -104,7 +104,7 @@ func New(opt Options) *Server {
 	}
 	opt.URL = strings.TrimSuffix(opt.URL, "/")
 	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"),
-		uploads: make(chan struct{}, opt.MaxUploads),
+		slots:   newSlots(opt.MaxUploads),
 		budgets: newBudgets(opt.Budget, time.Now)}
 	s.scaler = newScaler(s)
 	s.metrics = newMetrics(&opt, s.scaler)

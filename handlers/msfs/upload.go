@@ -66,17 +66,21 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (stored string, 
 	if r.ContentLength > s.opt.MaxSize+formOverhead {
 		return "", tooLarge
 	}
-	cost, ok := s.budgets.begin(r, min(r.ContentLength, s.opt.MaxSize))
+	from := s.uploader(r)
+	cost, ok := s.budgets.begin(from, min(r.ContentLength, s.opt.MaxSize))
 	if !ok {
 		return "", s.overBudget(r)
 	}
 	defer cost.end()
-	select {
-	case s.uploads <- struct{}{}:
-		defer func() { <-s.uploads }()
-	default:
-		return "", &refusal{code: codeFailed, reason: "busy", text: "服务器繁忙"}
+	if no := s.slots.take(from); no != nil {
+		if no == overShare {
+			s.over.Warn(s.log, time.Now(), "upload refused, its address has as many uploads in "+
+				"progress as further ones are possible (settings msfs.max_uploads, "+
+				"strangers.trusted_networks)", "addr", r.RemoteAddr)
+		}
+		return "", no
 	}
+	defer s.slots.leave(from)
 	body := &limited{left: formOverhead, r: &patient{r: r.Body,
 		control: http.NewResponseController(w), begun: time.Now(), progress: s.opt.Progress}}
 	in := r.WithContext(r.Context()) // a copy, so that refuse reads the rest without patience
@@ -125,7 +129,12 @@ func (p *patient) Read(b []byte) (int, error) {
 	return n, err
 }
 
-var tooLarge = &refusal{code: codeBad, reason: "too_large", text: "file is too large"}
+var (
+	tooLarge = &refusal{code: codeBad, reason: "too_large", text: "file is too large"}
+	noSlot   = &refusal{code: codeFailed, reason: "busy", text: "服务器繁忙"}
+	// overShare refuses an address that has a share of the slots.
+	overShare = &refusal{code: codeFailed, reason: "share", text: "同时上传的文件过多，请稍后再试"}
+)
 
 // notStored returns the refusal for an error of the store or of reading.
 func (s *Server) notStored(r *http.Request, err error) *refusal {
