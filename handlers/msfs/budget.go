@@ -14,8 +14,8 @@ import (
 	"teamtalk/core/rate"
 )
 
-// Budget bounds the bytes that one address uploads. An IPv6 network of 64 bits counts as one
-// address. Each file counts with at least 16 KiB.
+// Budget bounds the bytes that one address uploads, or one user with tickets. An IPv6 network
+// of 64 bits counts as one address. Each file counts with at least 16 KiB.
 type Budget struct {
 	// Rate is the number of bytes a second. 0: no bound.
 	Rate int64
@@ -30,24 +30,25 @@ type Budget struct {
 // 16 KiB, so an address uses up the inodes of a disk no sooner than its bytes.
 const fileCost = 16 << 10
 
-// maxAddresses bounds the addresses whose budgets are remembered. Above it, the address that
-// has uploaded nothing for the longest time is forgotten, so it has its whole budget again.
-const maxAddresses = 1 << 16
+// maxUploaders bounds the addresses and users whose budgets are remembered. Above it, the one
+// that has uploaded nothing for the longest time is forgotten, so it has its whole budget again.
+const maxUploaders = 1 << 16
 
-// errBudget is the error of an upload without a length that uses up its address's budget.
-var errBudget = errors.New("the budget of the address is used up")
+// errBudget is the error of an upload without a length that uses up its budget.
+var errBudget = errors.New("the budget is used up")
 
-// uploader is the key under which the uploads of an address count.
+// uploader is the key under which uploads count: a user, or an address.
 type uploader struct {
 	addr  netip.Addr
+	user  uint32 // 0: addr counts
 	bound bool
 }
 
-// unbounded is the uploader of trusted networks.
+// unbounded is the uploader of trusted networks and of servers.
 var unbounded uploader
 
-// uploader returns the uploader of a request.
-func (s *Server) uploader(r *http.Request) uploader {
+// address returns the uploader of a request without a ticket.
+func (s *Server) address(r *http.Request) uploader {
 	peer, _ := netip.ParseAddrPort(r.RemoteAddr) // all that are not valid count together
 	if s.opt.Budget.Trusted.Contains(peer.Addr()) {
 		return unbounded
@@ -103,7 +104,7 @@ type budgets struct {
 func newBudgets(opt Budget, now func() time.Time) *budgets {
 	b := &budgets{opt: opt, now: now}
 	// NewLRU fails only when the size is not positive.
-	b.of, _ = simplelru.NewLRU[uploader, *rate.Bucket](maxAddresses, nil)
+	b.of, _ = simplelru.NewLRU[uploader, *rate.Bucket](maxUploaders, nil)
 	return b
 }
 

@@ -4,6 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
 	uploads, downloads *prometheus.CounterVec
+	tickets            *prometheus.CounterVec
 	scaled             *prometheus.CounterVec
 	bytesIn, bytesOut  prometheus.Counter
 }
@@ -16,6 +17,10 @@ func newMetrics(opt *Options, c *scaler) metrics {
 		downloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "teamtalk_msfs_downloads_total",
 			Help: "Downloads by result: ok, not_found, failed."}, []string{"result"}),
+		tickets: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "teamtalk_msfs_tickets_total",
+			Help: "Uploads by their ticket (setting msfs.tickets): valid, invalid, none."},
+			[]string{"ticket"}),
 		scaled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "teamtalk_msfs_scaled_total",
 			Help: "Requests for scaled pictures, by result: made, cached, or the reason why the " +
 				"original was served."},
@@ -28,7 +33,7 @@ func newMetrics(opt *Options, c *scaler) metrics {
 	if opt.Registerer == nil {
 		return m
 	}
-	opt.Registerer.MustRegister(m.uploads, m.downloads, m.scaled, m.bytesIn, m.bytesOut,
+	opt.Registerer.MustRegister(m.uploads, m.downloads, m.tickets, m.scaled, m.bytesIn, m.bytesOut,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msfs_scaled_bytes",
 			Help: "Memory of the scaled pictures that are cached, in bytes."}, c.keptBytes))
 	if usage := opt.Usage; usage != nil {

@@ -3,7 +3,8 @@
 // A client uploads one file in a multipart form with POST, and receives its path and URL.
 // Files are downloaded with GET. The server does not authenticate clients, as in the
 // first implementation: a client must know the name of a file to download it, and names
-// cannot be guessed. Uploads are never held in memory whole, and never served with a type
+// cannot be guessed. Uploads may need a ticket, which message servers give to clients that are
+// logged in, see Tickets. Uploads are never held in memory whole, and never served with a type
 // that a browser would run.
 package msfs
 
@@ -46,6 +47,8 @@ type Options struct {
 	MaxUploads int
 	// Budget bounds the bytes that one address uploads.
 	Budget Budget
+	// Tickets says which uploads need a ticket.
+	Tickets Tickets
 	// Usage returns how much of the store's quota is used. nil: it has none.
 	Usage func() blob.Usage
 	// Progress is the longest time that a client may be silent during an upload, or read
@@ -66,6 +69,8 @@ type Options struct {
 	// ScalePatience is the longest time that a request waits for a picture to be scaled.
 	// Default 5 s.
 	ScalePatience time.Duration
+	// Now returns the time, for tickets. Default time.Now.
+	Now func() time.Time
 	// Log records failures. Default: discarded.
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
@@ -80,7 +85,8 @@ type Server struct {
 	budgets *budgets
 	metrics metrics
 	often   obs.Often   // for errors of the store
-	over    obs.Often   // for the bounds of an address
+	over    obs.Often   // for the bounds of an uploader
+	forged  obs.Often   // for tickets
 	nearly  atomic.Bool // the log says that the quota is nearly used up
 	scaler  *scaler
 }
@@ -99,6 +105,9 @@ func New(opt Options) *Server {
 	option.Default(&opt.Linger, 2*time.Second)
 	option.Default(&opt.Scalers, 1)
 	option.Default(&opt.ScalePatience, scalePatience)
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}

@@ -63,20 +63,23 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 
 // accept stores the file of an upload within the limits, and returns its name.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request) (stored string, no *refusal) {
-	if r.ContentLength > s.opt.MaxSize+formOverhead {
+	from, most, no := s.uploader(r)
+	if no != nil {
+		return "", no
+	}
+	if r.ContentLength > most+formOverhead {
 		return "", tooLarge
 	}
-	from := s.uploader(r)
-	cost, ok := s.budgets.begin(from, min(r.ContentLength, s.opt.MaxSize))
+	cost, ok := s.budgets.begin(from, min(r.ContentLength, most))
 	if !ok {
-		return "", s.overBudget(r)
+		return "", s.overBudget(r, from)
 	}
 	defer cost.end()
 	if no := s.slots.take(from); no != nil {
 		if no == overShare {
-			s.over.Warn(s.log, time.Now(), "upload refused, its address has as many uploads in "+
-				"progress as further ones are possible (settings msfs.max_uploads, "+
-				"strangers.trusted_networks)", "addr", r.RemoteAddr)
+			s.over.Warn(s.log, time.Now(), "upload refused, its address or user has as many "+
+				"uploads in progress as further ones are possible (settings msfs.max_uploads, "+
+				"strangers.trusted_networks)", "addr", r.RemoteAddr, "user", from.user)
 		}
 		return "", no
 	}
@@ -96,12 +99,12 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (stored string, 
 	if err != nil {
 		return "", &refusal{code: codeBad, reason: "form", text: "no file in the form"}
 	}
-	body.left += s.opt.MaxSize
+	body.left += most
 	stored = storedName(part.FileName())
 	n, err := s.opt.Store.Put(r.Context(), stored,
-		charged{&limited{r: part, left: s.opt.MaxSize}, cost}, contentType(stored))
+		charged{&limited{r: part, left: most}, cost}, contentType(stored))
 	if err != nil {
-		return "", s.notStored(r, err)
+		return "", s.notStored(r, from, err)
 	}
 	s.stored(n)
 	return stored, nil
@@ -132,17 +135,17 @@ func (p *patient) Read(b []byte) (int, error) {
 var (
 	tooLarge = &refusal{code: codeBad, reason: "too_large", text: "file is too large"}
 	noSlot   = &refusal{code: codeFailed, reason: "busy", text: "服务器繁忙"}
-	// overShare refuses an address that has a share of the slots.
+	// overShare refuses an uploader that has a share of the slots.
 	overShare = &refusal{code: codeFailed, reason: "share", text: "同时上传的文件过多，请稍后再试"}
 )
 
 // notStored returns the refusal for an error of the store or of reading.
-func (s *Server) notStored(r *http.Request, err error) *refusal {
+func (s *Server) notStored(r *http.Request, from uploader, err error) *refusal {
 	switch {
 	case errors.Is(err, errTooLarge):
 		return tooLarge
 	case errors.Is(err, errBudget):
-		return s.overBudget(r)
+		return s.overBudget(r, from)
 	case errors.Is(err, blob.ErrQuota):
 		s.complain("file not stored (setting msfs.quota)", err)
 		return &refusal{code: codeFailed, reason: "quota", text: "存储空间已满"}
@@ -156,11 +159,12 @@ func (s *Server) notStored(r *http.Request, err error) *refusal {
 	return &refusal{code: codeBad, reason: "broken", text: "upload broken off", gone: true}
 }
 
-// overBudget returns the refusal for an upload for which the budget of its address has too
-// few bytes.
-func (s *Server) overBudget(r *http.Request) *refusal {
-	s.over.Warn(s.log, time.Now(), "upload refused, its address has used up its budget "+
-		"(settings msfs.upload_rate, strangers.trusted_networks)", "addr", r.RemoteAddr)
+// overBudget returns the refusal for an upload for which the budget of its address or user has
+// too few bytes.
+func (s *Server) overBudget(r *http.Request, from uploader) *refusal {
+	s.over.Warn(s.log, time.Now(), "upload refused, its address or user has used up its budget "+
+		"(settings msfs.upload_rate, strangers.trusted_networks)", "addr", r.RemoteAddr,
+		"user", from.user)
 	return &refusal{code: codeFailed, reason: "budget", text: "上传过于频繁，请稍后再试"}
 }
 
