@@ -15,6 +15,7 @@
 //   - requests.go, settings.go: requests (History, Contacts and so on), which are
 //     functions that take a Client or a tcp.Conn
 //   - package transfer, Client.Files: files
+//   - upload.go: small files, such as pictures
 //   - package loginserver: the search for a message server, and registration
 //   - package tcp: one connection, for programs that need no Client
 package client
@@ -55,6 +56,7 @@ type Client struct {
 	// session.mu guards the following fields.
 	addr       string // of the connection, or of the last one
 	badRow     int    // malformed frames in a row
+	tickets    bool   // the server gives tickets for uploads
 	kicked     pb.KickReasonType
 	kickedText string
 }
@@ -203,7 +205,7 @@ func (c *Client) attach(conn *tcp.Conn, res *pb.IMLoginRes) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.conn, c.self, c.addr = conn, userOf(res.GetUserInfo()), conn.RemoteAddr().String()
-	c.badRow = 0
+	c.badRow, c.tickets = 0, res.GetUploadTickets()
 	close(c.attached)
 	c.attached = make(chan struct{})
 	c.emit(Connected{User: c.self, Again: again, Addr: c.addr})

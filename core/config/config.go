@@ -143,6 +143,9 @@ type DBProxy struct {
 	LoginNameWindow time.Duration `toml:"login_lock_name_window" default:"24h" min:"1s" max:"240h"`
 }
 
+// TicketsRequired is the value of msfs.tickets with which uploads need a ticket.
+const TicketsRequired = "required"
+
 // MSFS is the section msfs.
 type MSFS struct {
 	Listen         string `toml:"listen" default:":8700" form:"listen"`
@@ -153,6 +156,8 @@ type MSFS struct {
 	MaxConnections int    `toml:"max_connections" default:"10000" min:"1" max:"10000000"`
 	UploadRate     Size   `toml:"upload_rate" default:"2MiB" min:"0B" max:"1024GiB"`
 	UploadBurst    Size   `toml:"upload_burst" default:"1GiB" min:"1KiB" max:"1024GiB"`
+	Tickets        string `toml:"tickets" default:"off" oneof:"off|optional|required"`
+	TicketKey      Secret `toml:"ticket_key" default:"" form:"key"`
 	Quota          Size   `toml:"quota" default:"0B" min:"0B" max:"1048576GiB"`
 	MinFree        Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB"`
 	ScaledCache    Size   `toml:"scaled_cache" default:"64MiB" min:"0B" max:"64GiB"`

@@ -155,7 +155,7 @@ func TestEverySource(t *testing.T) {
 		"text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "3MiB",
 		"secret": "s3cr3t", "list": "10.0.0.5:1,10.0.0.6:2",
 		"form listen": "10.0.0.1:1", "form internal": "10.0.0.1:2", "form host": "10.0.0.9", "form url": "http://x/", "form dsn": "u:p@tcp(h:1)/d",
-		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form syslog": "udp://10.0.0.9:514", "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login",
+		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form key": strings.Repeat("k", 33), "form syslog": "udp://10.0.0.9:514", "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login",
 		"link.timeout": "20s", "msfs.upload_burst": "20MiB",
 	}
 	for _, s := range Settings() {
@@ -342,6 +342,20 @@ func TestRoles(t *testing.T) {
 			"", ""},
 		{"a DSN that is not used here", "roles = [\"msfs\"]\nmysql.master = " +
 			"\"u:p@tcp(db1:3306)/t\"", ":8100", ""},
+		{"tickets, all in one", "msfs.tickets = \"optional\"", "", ""},
+		{"tickets, several servers", "msfs.tickets = \"optional\"\nmsg.login = [\"a:1\"]", "",
+			"msfs.ticket_key: needed with msfs.tickets = \"optional\""},
+		{"tickets of other files", "msfs.tickets = \"required\"\ndbproxy.msfs = \"http://a/\"", "",
+			"msfs.ticket_key: needed"},
+		{"tickets of clients' other files",
+			"msfs.tickets = \"required\"\nlogin.msfs_prior = \"http://a/\"", "",
+			"msfs.ticket_key: needed"},
+		{"tickets, files alone", "msfs.tickets = \"required\"\nroles = [\"msfs\"]", ":8100",
+			"msfs.ticket_key: needed"},
+		{"tickets with a key", "msfs.tickets = \"required\"\nroles = [\"msfs\"]\n" +
+			"msfs.ticket_key = \"" + strings.Repeat("k", 32) + "\"", ":8100", ""},
+		{"tickets that are not used here", "msfs.tickets = \"required\"\nroles = [\"push\"]\n" +
+			"push.listen = \"127.0.0.1:8500\"", ":8100", ""},
 		{"mysql that is not used here", "store = \"mysql\"\nroles = [\"msfs\"]", ":8100", ""},
 	} {
 		c, err := load(t, x.file, nil)

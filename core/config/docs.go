@@ -204,6 +204,17 @@ var docs = map[string]string{
 		"dbproxy servers on other machines, which upload sounds. 0B: no limit.",
 	"msfs.upload_burst": "Bytes that one address may upload at once, before upload_rate " +
 		"applies. Not below max_size.",
+	"msfs.tickets": "Tickets for uploads. The message server gives them to logged-in clients of " +
+		"this project that ask. \"optional\": a ticket counts the upload for its user, with the " +
+		"same limits, and not for its address. \"required\": uploads without a valid ticket are " +
+		"refused, so stock clients cannot send pictures, and C++ db_proxies cannot keep sounds; " +
+		"downloads stay open. Set the same on msg, msfs and dbproxy servers. \"off\": none, for " +
+		"stock clients.",
+	"msfs.ticket_key": "Key that signs tickets, at least 32 bytes, such as the output of " +
+		"openssl rand -hex 32. All msg, msfs and dbproxy servers need the same one; change it on " +
+		"all at once. Tickets are valid for 5 minutes, so their clocks may differ by 30 seconds. " +
+		"Empty: a new key at each start. That works while msg, msfs and dbproxy run in this " +
+		"process, and no setting names a login, route, dbproxy or small file server elsewhere.",
 	"msfs.quota": "Space for all files in the folder, in blocks of 4KiB. The server accepts no " +
 		"files beyond it, sounds included, and warns in the log from 90 % on. Files of earlier " +
 		"runs are counted in the background after each start. Not for S3: set the bucket's own " +

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"teamtalk/core/audit"
+	"teamtalk/core/ticket"
 )
 
 // roles are the servers that a process may run, in the order of the documentation.
@@ -155,6 +156,12 @@ var forms = map[string]func(string) error{
 		_, err := RedisURL(s).parse()
 		return err
 	},
+	"key": func(s string) error {
+		if len(s) < ticket.MinKey {
+			return fmt.Errorf("must be at least %d bytes long, not %d", ticket.MinKey, len(s))
+		}
+		return nil
+	},
 	"key32": func(s string) error {
 		if len(s) != 32 {
 			return fmt.Errorf("must be 32 bytes long, not %d", len(s))
@@ -295,6 +302,11 @@ func (c *Config) CheckServe() error {
 	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {
 		missing("msfs.s3_bucket", "needed with msfs.s3_endpoint, and the other way round")
 	}
+	if c.NeedsTicketKey() && c.MSFS.TicketKey == "" && !c.keepsTickets() {
+		missing("msfs.ticket_key", "needed with msfs.tickets = %q: give all msg, msfs and "+
+			"dbproxy servers the same key, such as the output of openssl rand -hex 32",
+			c.MSFS.Tickets)
+	}
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		missing("tls.key", "needed with tls.certificate, and the other way round")
 	}
@@ -309,6 +321,18 @@ func (c *Config) CheckServe() error {
 		}
 	}
 	return asError(problems)
+}
+
+// NeedsTicketKey reports whether this process signs or checks tickets for uploads.
+func (c *Config) NeedsTicketKey() bool {
+	return c.MSFS.Tickets != off && (c.Runs("msg") || c.Runs("msfs") || c.Runs("dbproxy"))
+}
+
+// keepsTickets reports whether no other process needs the key of this process's tickets.
+func (c *Config) keepsTickets() bool {
+	return c.Runs("msg") && c.Runs("msfs") && c.Runs("dbproxy") &&
+		len(c.Msg.Login)+len(c.Msg.Route)+len(c.Msg.DBProxy) == 0 &&
+		c.Login.MSFSPrior == "" && c.Login.MSFSBackup == "" && c.DBProxy.MSFS == ""
 }
 
 // CheckStore returns an *Error with the settings that the store needs and that are

@@ -15,12 +15,13 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/opt"
+	"teamtalk/core/ticket"
 )
 
 // maxConns bounds the connections to one server. A transfer that needs one more waits.
 const maxConns = 16
 
-// HTTPOptions configure an HTTP. All fields are required.
+// HTTPOptions configure an HTTP. All fields up to MaxSize are required.
 type HTTPOptions struct {
 	// URL is the address to which files are posted, http or https.
 	URL string
@@ -28,6 +29,12 @@ type HTTPOptions struct {
 	Timeout time.Duration
 	// MaxSize is the largest file, in bytes.
 	MaxSize int
+	// Client makes the requests. nil: a client of its own, without a proxy, since the server
+	// is part of this system.
+	Client *http.Client
+	// Ticket returns the ticket for an upload of size bytes, see package ticket. nil: uploads
+	// have none.
+	Ticket func(size int) string
 }
 
 // HTTP stores sounds on a small file server: a POST of a form with the file, and a GET of
@@ -36,7 +43,8 @@ type HTTP struct {
 	base    *url.URL
 	timeout time.Duration
 	max     int
-	client  *http.Client
+	ticket  func(size int) string
+	client  http.Client
 }
 
 var _ Store = (*HTTP)(nil)
@@ -60,18 +68,22 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 	}
 	opt.Require("sound.Timeout", o.Timeout)
 	opt.Require("sound.MaxSize", o.MaxSize)
-	return &HTTP{base: base, timeout: o.Timeout, max: o.MaxSize, client: &http.Client{
-		Transport: &http.Transport{ // without a proxy, since the server is part of this system
+	h := &HTTP{base: base, timeout: o.Timeout, max: o.MaxSize, ticket: o.Ticket}
+	if o.Client != nil {
+		h.client = *o.Client
+	} else {
+		h.client.Transport = &http.Transport{
 			DialContext:     (&net.Dialer{Timeout: o.Timeout}).DialContext,
 			MaxConnsPerHost: maxConns, MaxIdleConnsPerHost: maxConns, IdleConnTimeout: time.Minute,
 			TLSHandshakeTimeout: o.Timeout, ResponseHeaderTimeout: o.Timeout,
 			MaxResponseHeaderBytes: 64 << 10,
-		},
-		// A redirect is an error like any status except 200.
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		},
-	}}, nil
+		}
+	}
+	// A redirect is an error like any status except 200.
+	h.client.CheckRedirect = func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}
+	return h, nil
 }
 
 func web(u *url.URL) bool { return (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" }
@@ -101,6 +113,9 @@ func (h *HTTP) Put(ctx context.Context, name string, data []byte) (string, error
 		return "", fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Content-Type", form.FormDataContentType())
+	if h.ticket != nil {
+		req.Header.Set(ticket.Header, h.ticket(len(data)))
+	}
 	answer, err := h.do(req, answerLimit)
 	if err != nil {
 		return "", err

@@ -16,6 +16,7 @@ func (h *Server) commands() {
 	r := h.Router
 	router.Handle(r, router.Public, h.handleHeartbeat)
 	router.Handle(r, router.LoggedIn, h.handleTime)
+	router.Handle(r, router.LoggedIn, h.handleUploadTicket)
 
 	router.Handle(r, router.Public, h.admission.HandleLogin)
 	router.Handle(r, router.LoggedIn, h.admission.HandleLogout)

@@ -21,6 +21,8 @@ const (
 	junkBurst = 5000.0
 	// kickCost is the cost of an IMKickPCClientReq: every message server is told of it.
 	kickCost = 50.0
+	// ticketCost is the cost of an IMUploadTicketReq: a random id and an HMAC.
+	ticketCost = 5.0
 	// junkBytes is how many bytes of a refused frame cost another token.
 	junkBytes = 1 << 10
 	// maxOwed bounds the acks that a client may owe.
@@ -40,7 +42,7 @@ func newFloods(reg prometheus.Registerer) *floods {
 	f := &floods{closed: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_msg_floods_total",
 		Help: "Connections closed because of too many frames without effect, by the last: ack, " +
-			"heartbeat, kick, login, read_ack, time, or refused (for any reason)."},
+			"heartbeat, kick, login, read_ack, ticket, time, or refused (for any reason)."},
 		[]string{"last"})}
 	if reg != nil {
 		reg.MustRegister(f.closed)
@@ -75,6 +77,8 @@ func junk(s *session.Client, cmd pb.Command) (kind string, cost float64) {
 		return "login", 1
 	case pb.CmdKickPCClientReq:
 		return "kick", kickCost
+	case pb.CmdUploadTicketReq:
+		return "ticket", ticketCost
 	}
 	return "", 0
 }

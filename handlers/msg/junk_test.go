@@ -20,6 +20,7 @@ func TestFloodsAreClosed(t *testing.T) {
 	}{
 		{"heartbeat", &pb.IMHeartBeat{}},
 		{"time", &pb.IMClientTimeReq{}},
+		{"ticket", &pb.IMUploadTicketReq{}},
 		{"login", loginReq(1, win)},
 		{"read_ack", pb.IMMsgDataReadAck_builder{UserId: one, SessionId: proto.Uint32(2),
 			MsgId: one, SessionType: inSingle.Enum()}.Build()},

@@ -94,6 +94,10 @@ type Options struct {
 	// im.DefaultTextKey.
 	TextKey string
 
+	// TicketKey signs tickets for uploads to the small file server, see package ticket. Empty:
+	// clients get none.
+	TicketKey []byte
+
 	// LoginDeadline closes connections that did not log in. 0: never.
 	LoginDeadline time.Duration
 	// PCTimeout and MobileTimeout close clients that sent nothing for so long. 0:

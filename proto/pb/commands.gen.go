@@ -77,6 +77,8 @@ const (
 	CmdFileHasOfflineRsp         Command = 0x050a
 	CmdFileAddOfflineReq         Command = 0x050b
 	CmdFileDelOfflineReq         Command = 0x050c
+	CmdUploadTicketReq           Command = 0x050d
+	CmdUploadTicketRsp           Command = 0x050e
 	CmdP2PCmdMsg                 Command = 0x0601
 	CmdHeartBeat                 Command = 0x0701
 	CmdStopReceivePacket         Command = 0x0702
@@ -186,6 +188,8 @@ var commands = []commandInfo{
 	{0x050a, "IMFileHasOfflineRsp", func() Message { return new(IMFileHasOfflineRsp) }},
 	{0x050b, "IMFileAddOfflineReq", func() Message { return new(IMFileAddOfflineReq) }},
 	{0x050c, "IMFileDelOfflineReq", func() Message { return new(IMFileDelOfflineReq) }},
+	{0x050d, "IMUploadTicketReq", func() Message { return new(IMUploadTicketReq) }},
+	{0x050e, "IMUploadTicketRsp", func() Message { return new(IMUploadTicketRsp) }},
 	{0x0601, "IMP2PCmdMsg", func() Message { return new(IMP2PCmdMsg) }},
 	{0x0701, "IMHeartBeat", func() Message { return new(IMHeartBeat) }},
 	{0x0702, "IMStopReceivePacket", func() Message { return new(IMStopReceivePacket) }},
@@ -864,6 +868,24 @@ func (m *IMFileDelOfflineReq) AppendBody(b []byte) ([]byte, error) { return appe
 
 // ParseBody decodes b, and does not retain it.
 func (m *IMFileDelOfflineReq) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x050d.
+func (*IMUploadTicketReq) Command() Command { return 0x050d }
+
+// AppendBody appends the encoded message to b.
+func (m *IMUploadTicketReq) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMUploadTicketReq) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x050e.
+func (*IMUploadTicketRsp) Command() Command { return 0x050e }
+
+// AppendBody appends the encoded message to b.
+func (m *IMUploadTicketRsp) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMUploadTicketRsp) ParseBody(b []byte) error { return parseBody(b, m) }
 
 // Command returns 0x0601.
 func (*IMP2PCmdMsg) Command() Command { return 0x0601 }

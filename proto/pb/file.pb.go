@@ -2142,6 +2142,224 @@ func (b0 IMFileDelOfflineReq_builder) Build() *IMFileDelOfflineReq {
 	return m0
 }
 
+// cmd: 0x050d
+type IMUploadTicketReq struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_MaxSize     uint32                 `protobuf:"varint,1,opt,name=max_size,json=maxSize"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMUploadTicketReq) Reset() {
+	*x = IMUploadTicketReq{}
+	mi := &file_file_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMUploadTicketReq) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMUploadTicketReq) ProtoMessage() {}
+
+func (x *IMUploadTicketReq) ProtoReflect() protoreflect.Message {
+	mi := &file_file_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMUploadTicketReq) GetMaxSize() uint32 {
+	if x != nil {
+		return x.xxx_hidden_MaxSize
+	}
+	return 0
+}
+
+func (x *IMUploadTicketReq) SetMaxSize(v uint32) {
+	x.xxx_hidden_MaxSize = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 1)
+}
+
+func (x *IMUploadTicketReq) HasMaxSize() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMUploadTicketReq) ClearMaxSize() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_MaxSize = 0
+}
+
+type IMUploadTicketReq_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The size of the largest file to upload, in bytes. Without it the ticket has no bound.
+	MaxSize *uint32
+}
+
+func (b0 IMUploadTicketReq_builder) Build() *IMUploadTicketReq {
+	m0 := &IMUploadTicketReq{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.MaxSize != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 1)
+		x.xxx_hidden_MaxSize = *b.MaxSize
+	}
+	return m0
+}
+
+// cmd: 0x050e
+type IMUploadTicketRsp struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_ResultCode  uint32                 `protobuf:"varint,1,req,name=result_code,json=resultCode"`
+	xxx_hidden_Ticket      *string                `protobuf:"bytes,2,opt,name=ticket"`
+	xxx_hidden_Seconds     uint32                 `protobuf:"varint,3,opt,name=seconds"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMUploadTicketRsp) Reset() {
+	*x = IMUploadTicketRsp{}
+	mi := &file_file_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMUploadTicketRsp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMUploadTicketRsp) ProtoMessage() {}
+
+func (x *IMUploadTicketRsp) ProtoReflect() protoreflect.Message {
+	mi := &file_file_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMUploadTicketRsp) GetResultCode() uint32 {
+	if x != nil {
+		return x.xxx_hidden_ResultCode
+	}
+	return 0
+}
+
+func (x *IMUploadTicketRsp) GetTicket() string {
+	if x != nil {
+		if x.xxx_hidden_Ticket != nil {
+			return *x.xxx_hidden_Ticket
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *IMUploadTicketRsp) GetSeconds() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Seconds
+	}
+	return 0
+}
+
+func (x *IMUploadTicketRsp) SetResultCode(v uint32) {
+	x.xxx_hidden_ResultCode = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *IMUploadTicketRsp) SetTicket(v string) {
+	x.xxx_hidden_Ticket = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMUploadTicketRsp) SetSeconds(v uint32) {
+	x.xxx_hidden_Seconds = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+}
+
+func (x *IMUploadTicketRsp) HasResultCode() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *IMUploadTicketRsp) HasTicket() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMUploadTicketRsp) HasSeconds() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMUploadTicketRsp) ClearResultCode() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_ResultCode = 0
+}
+
+func (x *IMUploadTicketRsp) ClearTicket() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Ticket = nil
+}
+
+func (x *IMUploadTicketRsp) ClearSeconds() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Seconds = 0
+}
+
+type IMUploadTicketRsp_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// 0: ticket and seconds are set. 1: this server gives no tickets.
+	ResultCode *uint32
+	Ticket     *string
+	// The time for which the ticket is valid. Within it, it allows several uploads.
+	Seconds *uint32
+}
+
+func (b0 IMUploadTicketRsp_builder) Build() *IMUploadTicketRsp {
+	m0 := &IMUploadTicketRsp{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.ResultCode != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		x.xxx_hidden_ResultCode = *b.ResultCode
+	}
+	if b.Ticket != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		x.xxx_hidden_Ticket = b.Ticket
+	}
+	if b.Seconds != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Seconds = *b.Seconds
+	}
+	return m0
+}
+
 var File_file_proto protoreflect.FileDescriptor
 
 const file_file_proto_rawDesc = "" +
@@ -2234,9 +2452,16 @@ const file_file_proto_rawDesc = "" +
 	"fromUserId\x12\x1c\n" +
 	"\n" +
 	"to_user_id\x18\x02 \x02(\rR\btoUserId\x12\x17\n" +
-	"\atask_id\x18\x03 \x02(\tR\x06taskIdB\x13Z\x11teamtalk/proto/pb"
+	"\atask_id\x18\x03 \x02(\tR\x06taskId\".\n" +
+	"\x11IMUploadTicketReq\x12\x19\n" +
+	"\bmax_size\x18\x01 \x01(\rR\amaxSize\"f\n" +
+	"\x11IMUploadTicketRsp\x12\x1f\n" +
+	"\vresult_code\x18\x01 \x02(\rR\n" +
+	"resultCode\x12\x16\n" +
+	"\x06ticket\x18\x02 \x01(\tR\x06ticket\x12\x18\n" +
+	"\aseconds\x18\x03 \x01(\rR\asecondsB\x13Z\x11teamtalk/proto/pb"
 
-var file_file_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_file_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_file_proto_goTypes = []any{
 	(*IMFileLoginReq)(nil),      // 0: teamtalk.IMFileLoginReq
 	(*IMFileLoginRsp)(nil),      // 1: teamtalk.IMFileLoginRsp
@@ -2250,23 +2475,25 @@ var file_file_proto_goTypes = []any{
 	(*IMFileHasOfflineRsp)(nil), // 9: teamtalk.IMFileHasOfflineRsp
 	(*IMFileAddOfflineReq)(nil), // 10: teamtalk.IMFileAddOfflineReq
 	(*IMFileDelOfflineReq)(nil), // 11: teamtalk.IMFileDelOfflineReq
-	(ClientFileRole)(0),         // 12: teamtalk.ClientFileRole
-	(ClientFileState)(0),        // 13: teamtalk.ClientFileState
-	(TransferFileType)(0),       // 14: teamtalk.TransferFileType
-	(*IpAddr)(nil),              // 15: teamtalk.IpAddr
-	(*OfflineFileInfo)(nil),     // 16: teamtalk.OfflineFileInfo
+	(*IMUploadTicketReq)(nil),   // 12: teamtalk.IMUploadTicketReq
+	(*IMUploadTicketRsp)(nil),   // 13: teamtalk.IMUploadTicketRsp
+	(ClientFileRole)(0),         // 14: teamtalk.ClientFileRole
+	(ClientFileState)(0),        // 15: teamtalk.ClientFileState
+	(TransferFileType)(0),       // 16: teamtalk.TransferFileType
+	(*IpAddr)(nil),              // 17: teamtalk.IpAddr
+	(*OfflineFileInfo)(nil),     // 18: teamtalk.OfflineFileInfo
 }
 var file_file_proto_depIdxs = []int32{
-	12, // 0: teamtalk.IMFileLoginReq.file_role:type_name -> teamtalk.ClientFileRole
-	13, // 1: teamtalk.IMFileState.state:type_name -> teamtalk.ClientFileState
-	14, // 2: teamtalk.IMFilePullDataReq.trans_mode:type_name -> teamtalk.TransferFileType
-	14, // 3: teamtalk.IMFileReq.trans_mode:type_name -> teamtalk.TransferFileType
-	15, // 4: teamtalk.IMFileRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	14, // 5: teamtalk.IMFileRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	15, // 6: teamtalk.IMFileNotify.ip_addr_list:type_name -> teamtalk.IpAddr
-	14, // 7: teamtalk.IMFileNotify.trans_mode:type_name -> teamtalk.TransferFileType
-	16, // 8: teamtalk.IMFileHasOfflineRsp.offline_file_list:type_name -> teamtalk.OfflineFileInfo
-	15, // 9: teamtalk.IMFileHasOfflineRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	14, // 0: teamtalk.IMFileLoginReq.file_role:type_name -> teamtalk.ClientFileRole
+	15, // 1: teamtalk.IMFileState.state:type_name -> teamtalk.ClientFileState
+	16, // 2: teamtalk.IMFilePullDataReq.trans_mode:type_name -> teamtalk.TransferFileType
+	16, // 3: teamtalk.IMFileReq.trans_mode:type_name -> teamtalk.TransferFileType
+	17, // 4: teamtalk.IMFileRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	16, // 5: teamtalk.IMFileRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	17, // 6: teamtalk.IMFileNotify.ip_addr_list:type_name -> teamtalk.IpAddr
+	16, // 7: teamtalk.IMFileNotify.trans_mode:type_name -> teamtalk.TransferFileType
+	18, // 8: teamtalk.IMFileHasOfflineRsp.offline_file_list:type_name -> teamtalk.OfflineFileInfo
+	17, // 9: teamtalk.IMFileHasOfflineRsp.ip_addr_list:type_name -> teamtalk.IpAddr
 	10, // [10:10] is the sub-list for method output_type
 	10, // [10:10] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
@@ -2286,7 +2513,7 @@ func file_file_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_file_proto_rawDesc), len(file_file_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

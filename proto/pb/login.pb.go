@@ -252,6 +252,7 @@ type IMLoginReq struct {
 	xxx_hidden_OnlineStatus  UserStatType           `protobuf:"varint,3,req,name=online_status,json=onlineStatus,enum=teamtalk.UserStatType"`
 	xxx_hidden_ClientType    ClientType             `protobuf:"varint,4,req,name=client_type,json=clientType,enum=teamtalk.ClientType"`
 	xxx_hidden_ClientVersion *string                `protobuf:"bytes,5,opt,name=client_version,json=clientVersion"`
+	xxx_hidden_UploadTickets bool                   `protobuf:"varint,100,opt,name=upload_tickets,json=uploadTickets"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -331,29 +332,41 @@ func (x *IMLoginReq) GetClientVersion() string {
 	return ""
 }
 
+func (x *IMLoginReq) GetUploadTickets() bool {
+	if x != nil {
+		return x.xxx_hidden_UploadTickets
+	}
+	return false
+}
+
 func (x *IMLoginReq) SetUserName(v string) {
 	x.xxx_hidden_UserName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMLoginReq) SetPassword(v string) {
 	x.xxx_hidden_Password = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMLoginReq) SetOnlineStatus(v UserStatType) {
 	x.xxx_hidden_OnlineStatus = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMLoginReq) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
 }
 
 func (x *IMLoginReq) SetClientVersion(v string) {
 	x.xxx_hidden_ClientVersion = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *IMLoginReq) SetUploadTickets(v bool) {
+	x.xxx_hidden_UploadTickets = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMLoginReq) HasUserName() bool {
@@ -391,6 +404,13 @@ func (x *IMLoginReq) HasClientVersion() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *IMLoginReq) HasUploadTickets() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMLoginReq) ClearUserName() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserName = nil
@@ -416,6 +436,11 @@ func (x *IMLoginReq) ClearClientVersion() {
 	x.xxx_hidden_ClientVersion = nil
 }
 
+func (x *IMLoginReq) ClearUploadTickets() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_UploadTickets = false
+}
+
 type IMLoginReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -424,6 +449,8 @@ type IMLoginReq_builder struct {
 	OnlineStatus  *UserStatType
 	ClientType    *ClientType
 	ClientVersion *string
+	// Extension: the client knows IMUploadTicketReq.
+	UploadTickets *bool
 }
 
 func (b0 IMLoginReq_builder) Build() *IMLoginReq {
@@ -431,40 +458,45 @@ func (b0 IMLoginReq_builder) Build() *IMLoginReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_UserName = b.UserName
 	}
 	if b.Password != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_Password = b.Password
 	}
 	if b.OnlineStatus != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_OnlineStatus = *b.OnlineStatus
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_ClientType = *b.ClientType
 	}
 	if b.ClientVersion != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_ClientVersion = b.ClientVersion
+	}
+	if b.UploadTickets != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_UploadTickets = *b.UploadTickets
 	}
 	return m0
 }
 
 // cmd: 0x0104
 type IMLoginRes struct {
-	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_ServerTime   uint32                 `protobuf:"varint,1,req,name=server_time,json=serverTime"`
-	xxx_hidden_ResultCode   ResultType             `protobuf:"varint,2,req,name=result_code,json=resultCode,enum=teamtalk.ResultType"`
-	xxx_hidden_ResultString *string                `protobuf:"bytes,3,opt,name=result_string,json=resultString"`
-	xxx_hidden_OnlineStatus UserStatType           `protobuf:"varint,4,opt,name=online_status,json=onlineStatus,enum=teamtalk.UserStatType"`
-	xxx_hidden_UserInfo     *UserInfo              `protobuf:"bytes,5,opt,name=user_info,json=userInfo"`
-	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
-	XXX_presence            [1]uint32
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	state                    protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_ServerTime    uint32                 `protobuf:"varint,1,req,name=server_time,json=serverTime"`
+	xxx_hidden_ResultCode    ResultType             `protobuf:"varint,2,req,name=result_code,json=resultCode,enum=teamtalk.ResultType"`
+	xxx_hidden_ResultString  *string                `protobuf:"bytes,3,opt,name=result_string,json=resultString"`
+	xxx_hidden_OnlineStatus  UserStatType           `protobuf:"varint,4,opt,name=online_status,json=onlineStatus,enum=teamtalk.UserStatType"`
+	xxx_hidden_UserInfo      *UserInfo              `protobuf:"bytes,5,opt,name=user_info,json=userInfo"`
+	xxx_hidden_UploadTickets bool                   `protobuf:"varint,100,opt,name=upload_tickets,json=uploadTickets"`
+	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
+	XXX_presence             [1]uint32
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *IMLoginRes) Reset() {
@@ -534,28 +566,40 @@ func (x *IMLoginRes) GetUserInfo() *UserInfo {
 	return nil
 }
 
+func (x *IMLoginRes) GetUploadTickets() bool {
+	if x != nil {
+		return x.xxx_hidden_UploadTickets
+	}
+	return false
+}
+
 func (x *IMLoginRes) SetServerTime(v uint32) {
 	x.xxx_hidden_ServerTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMLoginRes) SetResultCode(v ResultType) {
 	x.xxx_hidden_ResultCode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMLoginRes) SetResultString(v string) {
 	x.xxx_hidden_ResultString = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMLoginRes) SetOnlineStatus(v UserStatType) {
 	x.xxx_hidden_OnlineStatus = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
 }
 
 func (x *IMLoginRes) SetUserInfo(v *UserInfo) {
 	x.xxx_hidden_UserInfo = v
+}
+
+func (x *IMLoginRes) SetUploadTickets(v bool) {
+	x.xxx_hidden_UploadTickets = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMLoginRes) HasServerTime() bool {
@@ -593,6 +637,13 @@ func (x *IMLoginRes) HasUserInfo() bool {
 	return x.xxx_hidden_UserInfo != nil
 }
 
+func (x *IMLoginRes) HasUploadTickets() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMLoginRes) ClearServerTime() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_ServerTime = 0
@@ -617,6 +668,11 @@ func (x *IMLoginRes) ClearUserInfo() {
 	x.xxx_hidden_UserInfo = nil
 }
 
+func (x *IMLoginRes) ClearUploadTickets() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_UploadTickets = false
+}
+
 type IMLoginRes_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -625,6 +681,8 @@ type IMLoginRes_builder struct {
 	ResultString *string
 	OnlineStatus *UserStatType
 	UserInfo     *UserInfo
+	// Extension: the server answers IMUploadTicketReq. Set only when the request had it.
+	UploadTickets *bool
 }
 
 func (b0 IMLoginRes_builder) Build() *IMLoginRes {
@@ -632,22 +690,26 @@ func (b0 IMLoginRes_builder) Build() *IMLoginRes {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.ServerTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_ServerTime = *b.ServerTime
 	}
 	if b.ResultCode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_ResultCode = *b.ResultCode
 	}
 	if b.ResultString != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_ResultString = b.ResultString
 	}
 	if b.OnlineStatus != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_OnlineStatus = *b.OnlineStatus
 	}
 	x.xxx_hidden_UserInfo = b.UserInfo
+	if b.UploadTickets != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_UploadTickets = *b.UploadTickets
+	}
 	return m0
 }
 
@@ -2011,7 +2073,7 @@ const file_login_proto_rawDesc = "" +
 	"resultCode\x12\x19\n" +
 	"\bprior_ip\x18\x02 \x01(\tR\apriorIp\x12\x1b\n" +
 	"\tbackip_ip\x18\x03 \x01(\tR\bbackipIp\x12\x12\n" +
-	"\x04port\x18\x04 \x01(\rR\x04port\"\xe0\x01\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\"\x87\x02\n" +
 	"\n" +
 	"IMLoginReq\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1a\n" +
@@ -2019,7 +2081,8 @@ const file_login_proto_rawDesc = "" +
 	"\ronline_status\x18\x03 \x02(\x0e2\x16.teamtalk.UserStatTypeR\fonlineStatus\x125\n" +
 	"\vclient_type\x18\x04 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
 	"clientType\x12%\n" +
-	"\x0eclient_version\x18\x05 \x01(\tR\rclientVersion\"\xf7\x01\n" +
+	"\x0eclient_version\x18\x05 \x01(\tR\rclientVersion\x12%\n" +
+	"\x0eupload_tickets\x18d \x01(\bR\ruploadTickets\"\x9e\x02\n" +
 	"\n" +
 	"IMLoginRes\x12\x1f\n" +
 	"\vserver_time\x18\x01 \x02(\rR\n" +
@@ -2028,7 +2091,8 @@ const file_login_proto_rawDesc = "" +
 	"resultCode\x12#\n" +
 	"\rresult_string\x18\x03 \x01(\tR\fresultString\x12;\n" +
 	"\ronline_status\x18\x04 \x01(\x0e2\x16.teamtalk.UserStatTypeR\fonlineStatus\x12/\n" +
-	"\tuser_info\x18\x05 \x01(\v2\x12.teamtalk.UserInfoR\buserInfo\"\r\n" +
+	"\tuser_info\x18\x05 \x01(\v2\x12.teamtalk.UserInfoR\buserInfo\x12%\n" +
+	"\x0eupload_tickets\x18d \x01(\bR\ruploadTickets\"\r\n" +
 	"\vIMLogoutReq\".\n" +
 	"\vIMLogoutRsp\x12\x1f\n" +
 	"\vresult_code\x18\x01 \x02(\rR\n" +

@@ -101,6 +101,9 @@ func (c *conn) answer(seq uint16, m pb.Message) bool {
 		delete(s.unread, session{self, m.GetSessionId(), m.GetSessionType()})
 	case *pb.IMClientTimeReq:
 		c.send(seq, pb.IMClientTimeRsp_builder{ServerTime: new(s.now)}.Build())
+	case *pb.IMUploadTicketReq:
+		c.send(seq, pb.IMUploadTicketRsp_builder{ResultCode: new(uint32(0)),
+			Ticket: new(s.ticket)}.Build())
 	case *pb.IMAllUserReq:
 		rsp := pb.IMAllUserRsp_builder{UserId: new(self), LatestUpdateTime: new(s.now)}
 		for _, u := range s.sortedUsers() {
@@ -195,10 +198,14 @@ func (c *conn) login(seq uint16, m *pb.IMLoginReq) bool {
 	}
 	c.s.now++ // messages stored before are from an earlier second
 	c.user = u
-	c.send(seq, pb.IMLoginRes_builder{
+	res := pb.IMLoginRes_builder{
 		ServerTime: new(c.s.now), ResultCode: pb.ResultType_REFUSE_REASON_NONE.Enum(),
 		UserInfo: u.info(),
-	}.Build())
+	}.Build()
+	if c.s.ticket != "" && m.GetUploadTickets() {
+		res.SetUploadTickets(true)
+	}
+	c.send(seq, res)
 	c.presence(pb.UserStatType_USER_STATUS_ONLINE)
 	return true
 }

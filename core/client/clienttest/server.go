@@ -44,6 +44,7 @@ type Server struct {
 	received []Frame
 	filter   func(f Frame) bool
 	refuse   func(m *pb.MsgData) pb.MsgRefusal
+	ticket   string
 	muted    bool
 	lag      int
 	now      uint32
@@ -398,6 +399,13 @@ func (s *Server) PushRaw(user uint32, raw []byte) {
 // servers.
 func (s *Server) Kick(user uint32, reason pb.KickReasonType) {
 	s.PushFrame(user, pb.IMKickUser_builder{UserId: new(user), KickReason: reason.Enum()}.Build())
+}
+
+// Ticket sets the ticket for uploads. Empty: clients are told that there are none.
+func (s *Server) Ticket(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ticket = token
 }
 
 // HTTP starts the HTTP side of a login server that returns this server's address, and

@@ -42,6 +42,19 @@ func Discover(ctx context.Context, hc *http.Client, server string) ([]string, er
 	return d.addrs()
 }
 
+// SmallFiles asks a login server for the URL of the small file server. Unavailable when the
+// login server does not answer or names none. The parameter server is as in Discover.
+func SmallFiles(ctx context.Context, hc *http.Client, server string) (string, error) {
+	d, err := askLogin(ctx, hc, server)
+	if err != nil {
+		return "", err
+	}
+	if d.Files == "" {
+		return "", im.Errorf(im.Unavailable, "the login server names no small file server")
+	}
+	return d.Files, nil
+}
+
 // askLogin asks a login server. It returns an answer with a message server, or an error.
 func askLogin(ctx context.Context, hc *http.Client, server string) (*discovery, error) {
 	u, err := discoveryURL(server)
@@ -86,6 +99,7 @@ type discovery struct {
 	Msg      string          `json:"msg"`
 	PriorIP  string          `json:"priorIP"`
 	BackupIP string          `json:"backupIP"`
+	Files    string          `json:"msfsPrior"`
 	Register string          `json:"register"` // URL of the HTTP API, if people may register there
 	Port     json.RawMessage `json:"port"`
 }

@@ -67,7 +67,7 @@ func (cr Credentials) loginReq() *pb.IMLoginReq {
 	return pb.IMLoginReq_builder{
 		UserName: new(cr.User), Password: new(im.ClientPassword(cr.Password)),
 		OnlineStatus: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: cr.ClientType.Enum(),
-		ClientVersion: new(cr.Version),
+		ClientVersion: new(cr.Version), UploadTickets: new(true),
 	}.Build()
 }
 

@@ -91,6 +91,8 @@ type Options struct {
 	// Proxies are networks of proxies, whose addresses are not those of clients. It may be
 	// empty.
 	Proxies origin.Networks
+	// UploadTickets says that the server answers IMUploadTicketReq.
+	UploadTickets bool
 	// PCTimeout and MobileTimeout close clients that sent nothing for so long.
 	PCTimeout, MobileTimeout time.Duration
 

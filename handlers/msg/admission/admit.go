@@ -123,6 +123,9 @@ func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.I
 	rsp.SetResultString(v.GetResultString())
 	rsp.SetOnlineStatus(status)
 	rsp.SetUserInfo(v.GetUserInfo())
+	if h.opt.UploadTickets && m.GetUploadTickets() {
+		rsp.SetUploadTickets(true)
+	}
 	if err := s.Send(seq, rsp); err != nil {
 		h.log.Error("login answer", "conn", s.ID(), "user", user, "err", err)
 		s.Close(err)

@@ -43,6 +43,8 @@ func (s *system) startMSFS(context.Context) error {
 		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
 		Budget: msfs.Budget{Rate: int64(cfg.UploadRate), Burst: int64(cfg.UploadBurst),
 			Trusted: s.trusted},
+		Tickets: msfs.Tickets{Key: s.ticketKey,
+			Required: s.cfg.MSFS.Tickets == config.TicketsRequired},
 		Usage:       countFiles(s, store),
 		ScaledCache: int64(cfg.ScaledCache), ScalePixels: cfg.ScalePixels, Log: s.log,
 		Registerer: s.reg,

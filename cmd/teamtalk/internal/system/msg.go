@@ -76,6 +76,7 @@ func (s *system) msgOptions() msg.Options {
 		RedeliverAfter: cfg.RedeliverAfter, ResendWindow: cfg.ResendWindow,
 		Hold: cfg.Hold,
 		Rate: cfg.Rate, RateBurst: float64(cfg.RateBurst),
+		TicketKey:     s.ticketKey,
 		LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout,
 		MobileTimeout: cfg.MobileTimeout,
 		Audit:         s.audit, Log: s.log, Registerer: s.reg,

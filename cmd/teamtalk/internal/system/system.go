@@ -67,6 +67,7 @@ type system struct {
 	tls        *encryption // nil: no TLS
 	servers    *mutual     // nil: no TLS between servers
 	audit      *audit.Log  // nil: none
+	ticketKey  []byte      // of tickets for uploads; nil: none
 	links      *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
@@ -165,7 +166,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	}
 	s := &system{
 		cfg: cfg, log: log, demo: opt.Demo, failed: make(chan error, 16),
-		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0),
+		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0), ticketKey: newTicketKey(cfg),
 	}
 	s.links = link.NewMetrics(s.reg)
 	s.answers = link.NewAnswers(int(s.cfg.Link.MaxAnswer))

@@ -1,0 +1,34 @@
+package system
+
+import (
+	"crypto/rand"
+	"time"
+
+	"teamtalk/core/config"
+	"teamtalk/core/ticket"
+)
+
+// newTicketKey returns the key of tickets for uploads: the setting's, or a new one, which
+// CheckServe allows when no other process needs it. nil: there are no tickets.
+func newTicketKey(cfg *config.Config) []byte {
+	if !cfg.NeedsTicketKey() {
+		return nil
+	}
+	if key := cfg.MSFS.TicketKey.Reveal(); key != "" {
+		return []byte(key)
+	}
+	key := make([]byte, ticket.MinKey)
+	_, _ = rand.Read(key) // does not fail
+	return key
+}
+
+// signOwn returns a function that signs tickets for the uploads of this server; nil without a
+// key.
+func signOwn(key []byte) func(size int) string {
+	if key == nil {
+		return nil
+	}
+	return func(size int) string {
+		return ticket.New(ticket.Server, uint32(size), time.Now()).Sign(key)
+	}
+}
