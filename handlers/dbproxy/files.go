@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/expiry"
 	"teamtalk/proto/pb"
 )
 
@@ -16,11 +17,11 @@ import (
 type files struct {
 	*runner
 	store  im.FileStore
-	expiry fileMetrics
+	expiry expiry.Metrics
 }
 
 func newFiles(r *runner, store im.FileStore, reg prometheus.Registerer) *files {
-	return &files{runner: r, store: store, expiry: newFileMetrics(reg)}
+	return &files{runner: r, store: store, expiry: expiry.NewMetrics(reg)}
 }
 
 // register registers the requests about one receiver's list, which run in order: a client
@@ -74,55 +75,12 @@ func (fs *files) deleteOfflineFile(ctx context.Context, m *pb.IMFileDelOfflineRe
 	return nil, fs.store.DeleteOfflineFile(ctx, m.GetFromUserId(), m.GetToUserId(), m.GetTaskId())
 }
 
-const (
-	// expiryKey is the task key of the expiry runs. No user has this id.
-	expiryKey = 1<<63 + 1
-	// expiryEvery is the interval of the expiry runs. expiryAgain is the interval after a
-	// failed run.
-	expiryEvery = 24 * time.Hour
-	expiryAgain = time.Hour
-)
-
-// fileMetrics counts the expiry of files.
-type fileMetrics struct {
-	runs    *prometheus.CounterVec
-	expired prometheus.Counter
-}
-
-func newFileMetrics(reg prometheus.Registerer) fileMetrics {
-	m := fileMetrics{
-		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "teamtalk_dbproxy_file_expiries_total",
-			Help: "Runs that delete offline files older than the limit, by result: done, failed, " +
-				"busy (not started)."}, []string{"result"}),
-		expired: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "teamtalk_dbproxy_files_expired_total",
-			Help: "Offline files deleted by these runs, including those that were fetched."}),
-	}
-	if reg != nil {
-		reg.MustRegister(m.runs, m.expired)
-	}
-	return m
-}
+// expiryKey is the task key of the expiry runs. No user has this id.
+const expiryKey = 1<<63 + 1
 
 // expire is Server.RunFileExpiry.
 func (fs *files) expire(ctx context.Context, keep time.Duration) {
-	for {
-		next := expiryEvery
-		if !fs.expireOnce(ctx, keep) {
-			next = expiryAgain
-		}
-		timer := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-fs.stopped:
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-	}
+	expiry.Run(ctx, fs.stopped, func() bool { return fs.expireOnce(ctx, keep) })
 }
 
 // expireOnce posts one run and waits for it, but no longer than ctx: a pool that is
@@ -141,7 +99,7 @@ func (fs *files) expireOnce(ctx context.Context, keep time.Duration) bool {
 	})
 	if err != nil {
 		fs.end()
-		fs.expiry.runs.WithLabelValues("busy").Inc()
+		fs.expiry.Runs.WithLabelValues("busy").Inc()
 		fs.logExpiry(err)
 		return false
 	}
@@ -158,13 +116,13 @@ func (fs *files) expireFiles(ctx context.Context, keep time.Duration) bool {
 	defer cancel()
 	before := max(fs.storeTime().Add(-keep).Unix(), 0)
 	n, err := fs.store.ExpireOfflineFiles(ctx, uint32(before))
-	fs.expiry.expired.Add(float64(n))
+	fs.expiry.Expired.Add(float64(n))
 	if err != nil {
-		fs.expiry.runs.WithLabelValues("failed").Inc()
+		fs.expiry.Runs.WithLabelValues("failed").Inc()
 		fs.logExpiry(err)
 		return false
 	}
-	fs.expiry.runs.WithLabelValues("done").Inc()
+	fs.expiry.Runs.WithLabelValues("done").Inc()
 	if n > 0 {
 		fs.log.Info("expired offline files deleted", "role", "dbproxy", "count", n)
 	}
