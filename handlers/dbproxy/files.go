@@ -25,8 +25,8 @@ func newFiles(r *runner, store im.FileStore, reg prometheus.Registerer) *files {
 }
 
 // register registers the requests about one receiver's list, which run in order: a client
-// that is notified of a file and then requests its list finds the file in it. Only
-// IMFileHasOfflineReq is answered.
+// that is notified of a file and then requests its list finds the file in it. Changes are
+// answered only if their sender waits for it.
 func (fs *files) register() {
 	r := fs.runner
 	handle(r, work[*pb.IMFileHasOfflineReq]{user: userOf[*pb.IMFileHasOfflineReq],
@@ -63,16 +63,28 @@ func (fs *files) offlineFiles(ctx context.Context, m *pb.IMFileHasOfflineReq) (p
 // addOfflineFile adds a file whose sender reports the upload as complete.
 func (fs *files) addOfflineFile(ctx context.Context, m *pb.IMFileAddOfflineReq) (pb.Message,
 	error) {
-	return nil, fs.store.AddOfflineFile(ctx, im.OfflineFile{From: m.GetFromUserId(),
+	err := fs.store.AddOfflineFile(ctx, im.OfflineFile{From: m.GetFromUserId(),
 		To: m.GetToUserId(), Task: m.GetTaskId(), Name: m.GetFileName(),
 		Size: m.GetFileSize()})
+	return changed(m), err
+}
+
+// changed returns the answer to a change of a list; nil when its sender waits for none.
+func changed(m pb.Attachment) pb.Message {
+	if !m.HasAttachData() {
+		return nil
+	}
+	rsp := pb.IMFileListRepairRsp_builder{Forgotten: proto.Uint32(0)}.Build()
+	rsp.SetAttachData(m.GetAttachData())
+	return rsp
 }
 
 // deleteOfflineFile removes a file from its receiver's list. The message server sets the
 // receiver; clients cannot choose it.
 func (fs *files) deleteOfflineFile(ctx context.Context, m *pb.IMFileDelOfflineReq) (pb.Message,
 	error) {
-	return nil, fs.store.DeleteOfflineFile(ctx, m.GetFromUserId(), m.GetToUserId(), m.GetTaskId())
+	err := fs.store.DeleteOfflineFile(ctx, m.GetFromUserId(), m.GetToUserId(), m.GetTaskId())
+	return changed(m), err
 }
 
 // expiryKey is the task key of the expiry runs. No user has this id.

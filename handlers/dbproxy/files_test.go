@@ -75,6 +75,28 @@ func TestFiles(t *testing.T) {
 	p.wantFiles(10, 4, "e")
 }
 
+// TestFilesAnswered: a change with an attachment is answered, or refused.
+func TestFilesAnswered(t *testing.T) {
+	p := open(t, options{}).dial()
+	p.send(1, pb.IMRoleSet_builder{Master: proto.Uint32(0), Features: proto.Uint32(
+		uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS))}.Build())
+	add, bad, del := addFile(1, 2, "a"), addFile(1, 99, "a"), deleteFile(1, 2, "a")
+	add.SetAttachData([]byte("back"))
+	bad.SetAttachData([]byte("back"))
+	del.SetAttachData([]byte("back"))
+	for seq, m := range []pb.Message{add, add, del, del, add} {
+		rsp := ask[*pb.IMFileListRepairRsp](p, uint16(seq+2), m)
+		if string(rsp.GetAttachData()) != "back" {
+			t.Errorf("answer %v", rsp)
+		}
+	}
+	p.wantFiles(8, 2) // a file that was taken is not listed again
+	m := ask[*pb.IMRequestRefused](p, 9, bad)
+	if string(m.GetAttachData()) != "back" || m.GetElsewhere() {
+		t.Errorf("answer %v", m)
+	}
+}
+
 // TestFilesMany: the longest list, with the longest names, fits into one frame.
 func TestFilesMany(t *testing.T) {
 	h := open(t, options{})

@@ -27,8 +27,8 @@ type dbStand struct {
 	held     []func()
 	ids      map[uint64]uint32
 	stored   []*pb.MsgData
-	sent     []pb.Message
-	sentKeys []uint64 // of sent
+	sent     []pb.Message // changes, among them those that are calls
+	sentKeys []uint64     // of sent
 	asked    []pb.Message
 	clients  map[string]uint32 // client_msg_id → id
 	// also answers what it knows an answer to, before all others. With mu held.
@@ -52,16 +52,38 @@ func (db *dbStand) Withdrawn() bool { return false }
 func (db *dbStand) Send(key uint64, _ uint16, m pb.Message) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	if db.down {
+		return errNoneUp
+	}
 	db.sent, db.sentKeys = append(db.sent, m), append(db.sentKeys, key)
 	return nil
+}
+
+// changesFiles reports whether a request changes the list of waiting files.
+func changesFiles(m pb.Message) bool {
+	switch m.(type) {
+	case *pb.IMFileAddOfflineReq, *pb.IMFileDelOfflineReq, *pb.IMFileListRepairReq:
+		return true
+	}
+	return false
 }
 
 func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment,
 	done func(pb.Message, error)) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	db.asked = append(db.asked, req)
-	rsp, err := db.answer(key, req)
+	var rsp pb.Message
+	var err error
+	switch {
+	case !changesFiles(req):
+		db.asked = append(db.asked, req)
+		rsp, err = db.answer(key, req)
+	case db.down:
+		err = errNoneUp
+	default:
+		db.sent, db.sentKeys = append(db.sent, req), append(db.sentKeys, key)
+		rsp, err = db.answer(key, req)
+	}
 	reply := func() { db.later(func() { done(rsp, err) }) }
 	if l != nil {
 		reply = func() { l.PostResult(done, rsp, err) }
@@ -136,6 +158,8 @@ func (db *dbStand) answer(key uint64, req pb.Message) (pb.Message, error) {
 		return db.history(key, m), nil
 	case *pb.IMGetMsgByIdReq:
 		return db.byID(m)
+	case *pb.IMFileAddOfflineReq, *pb.IMFileDelOfflineReq, *pb.IMFileListRepairReq:
+		return pb.IMFileListRepairRsp_builder{Forgotten: proto.Uint32(0)}.Build(), nil
 	case *pb.IMUnreadMsgCntReq:
 		rsp := &pb.IMUnreadMsgCntRsp{}
 		rsp.SetUserId(m.GetUserId())

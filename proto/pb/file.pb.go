@@ -1809,6 +1809,7 @@ type IMFileAddOfflineReq struct {
 	xxx_hidden_TaskId      *string                `protobuf:"bytes,3,req,name=task_id,json=taskId"`
 	xxx_hidden_FileName    *string                `protobuf:"bytes,4,req,name=file_name,json=fileName"`
 	xxx_hidden_FileSize    uint32                 `protobuf:"varint,5,req,name=file_size,json=fileSize"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1881,29 +1882,44 @@ func (x *IMFileAddOfflineReq) GetFileSize() uint32 {
 	return 0
 }
 
+func (x *IMFileAddOfflineReq) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
 func (x *IMFileAddOfflineReq) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMFileAddOfflineReq) SetToUserId(v uint32) {
 	x.xxx_hidden_ToUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMFileAddOfflineReq) SetTaskId(v string) {
 	x.xxx_hidden_TaskId = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMFileAddOfflineReq) SetFileName(v string) {
 	x.xxx_hidden_FileName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
 }
 
 func (x *IMFileAddOfflineReq) SetFileSize(v uint32) {
 	x.xxx_hidden_FileSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *IMFileAddOfflineReq) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMFileAddOfflineReq) HasFromUserId() bool {
@@ -1941,6 +1957,13 @@ func (x *IMFileAddOfflineReq) HasFileSize() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *IMFileAddOfflineReq) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMFileAddOfflineReq) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -1966,6 +1989,11 @@ func (x *IMFileAddOfflineReq) ClearFileSize() {
 	x.xxx_hidden_FileSize = 0
 }
 
+func (x *IMFileAddOfflineReq) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_AttachData = nil
+}
+
 type IMFileAddOfflineReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1974,6 +2002,10 @@ type IMFileAddOfflineReq_builder struct {
 	TaskId     *string
 	FileName   *string
 	FileSize   *uint32
+	// Extension, from a message server to db_proxy: db_proxy answers with
+	// IMFileListRepairRsp when the file is listed, or IMRequestRefused. A C++ db_proxy ignores
+	// the field and does not answer.
+	AttachData []byte
 }
 
 func (b0 IMFileAddOfflineReq_builder) Build() *IMFileAddOfflineReq {
@@ -1981,24 +2013,28 @@ func (b0 IMFileAddOfflineReq_builder) Build() *IMFileAddOfflineReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_ToUserId = *b.ToUserId
 	}
 	if b.TaskId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_TaskId = b.TaskId
 	}
 	if b.FileName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_FileName = b.FileName
 	}
 	if b.FileSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_FileSize = *b.FileSize
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_AttachData = b.AttachData
 	}
 	return m0
 }
@@ -2009,6 +2045,7 @@ type IMFileDelOfflineReq struct {
 	xxx_hidden_FromUserId  uint32                 `protobuf:"varint,1,req,name=from_user_id,json=fromUserId"`
 	xxx_hidden_ToUserId    uint32                 `protobuf:"varint,2,req,name=to_user_id,json=toUserId"`
 	xxx_hidden_TaskId      *string                `protobuf:"bytes,3,req,name=task_id,json=taskId"`
+	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -2064,19 +2101,34 @@ func (x *IMFileDelOfflineReq) GetTaskId() string {
 	return ""
 }
 
+func (x *IMFileDelOfflineReq) GetAttachData() []byte {
+	if x != nil {
+		return x.xxx_hidden_AttachData
+	}
+	return nil
+}
+
 func (x *IMFileDelOfflineReq) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *IMFileDelOfflineReq) SetToUserId(v uint32) {
 	x.xxx_hidden_ToUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *IMFileDelOfflineReq) SetTaskId(v string) {
 	x.xxx_hidden_TaskId = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMFileDelOfflineReq) SetAttachData(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_AttachData = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMFileDelOfflineReq) HasFromUserId() bool {
@@ -2100,6 +2152,13 @@ func (x *IMFileDelOfflineReq) HasTaskId() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMFileDelOfflineReq) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *IMFileDelOfflineReq) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -2115,12 +2174,19 @@ func (x *IMFileDelOfflineReq) ClearTaskId() {
 	x.xxx_hidden_TaskId = nil
 }
 
+func (x *IMFileDelOfflineReq) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_AttachData = nil
+}
+
 type IMFileDelOfflineReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	FromUserId *uint32
 	ToUserId   *uint32
 	TaskId     *string
+	// Extension, as in IMFileAddOfflineReq.
+	AttachData []byte
 }
 
 func (b0 IMFileDelOfflineReq_builder) Build() *IMFileDelOfflineReq {
@@ -2128,16 +2194,20 @@ func (b0 IMFileDelOfflineReq_builder) Build() *IMFileDelOfflineReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_ToUserId = *b.ToUserId
 	}
 	if b.TaskId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_TaskId = b.TaskId
+	}
+	if b.AttachData != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_AttachData = b.AttachData
 	}
 	return m0
 }
@@ -2438,7 +2508,7 @@ const file_file_proto_rawDesc = "" +
 	"\fip_addr_list\x18\x03 \x03(\v2\x10.teamtalk.IpAddrR\n" +
 	"ipAddrList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xa8\x01\n" +
+	"attachData\"\xc9\x01\n" +
 	"\x13IMFileAddOfflineReq\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\x1c\n" +
@@ -2446,13 +2516,17 @@ const file_file_proto_rawDesc = "" +
 	"to_user_id\x18\x02 \x02(\rR\btoUserId\x12\x17\n" +
 	"\atask_id\x18\x03 \x02(\tR\x06taskId\x12\x1b\n" +
 	"\tfile_name\x18\x04 \x02(\tR\bfileName\x12\x1b\n" +
-	"\tfile_size\x18\x05 \x02(\rR\bfileSize\"n\n" +
+	"\tfile_size\x18\x05 \x02(\rR\bfileSize\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\"\x8f\x01\n" +
 	"\x13IMFileDelOfflineReq\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\x1c\n" +
 	"\n" +
 	"to_user_id\x18\x02 \x02(\rR\btoUserId\x12\x17\n" +
-	"\atask_id\x18\x03 \x02(\tR\x06taskId\".\n" +
+	"\atask_id\x18\x03 \x02(\tR\x06taskId\x12\x1f\n" +
+	"\vattach_data\x18\x14 \x01(\fR\n" +
+	"attachData\".\n" +
 	"\x11IMUploadTicketReq\x12\x19\n" +
 	"\bmax_size\x18\x01 \x01(\rR\amaxSize\"f\n" +
 	"\x11IMUploadTicketRsp\x12\x1f\n" +

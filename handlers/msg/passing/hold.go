@@ -21,7 +21,8 @@ import (
 // db_proxy leaves a client without a part of its history.
 //
 // Requests that change something are never sent again: the first one may have been carried
-// out, and another one of the client may have followed it.
+// out, and another one of the client may have followed it. Those of Tell are the exception:
+// to carry them out twice changes nothing.
 
 // Bounds of the queries that are held in this process. A query counts with its bytes and
 // holdOverhead. Those of one connection are bounded by maxQueries.
@@ -45,10 +46,14 @@ type question struct {
 	on      *session.Loop   // done runs there, or with nil wherever the answer arrives
 	key     uint64
 	seq     uint16
-	req     request
+	req     attachment
 	encoded bool // the answer is only forwarded
-	shared  bool // several clients wait for the answer: it is wanted when s has ended
+	shared  bool // the answer is wanted when s has ended, because several clients wait for it
 	done    func(pb.Message, error)
+	// told says that the question is a change of Tell: it counts as no query of its client.
+	// again, unless nil, takes the place of req after an attempt that may have succeeded.
+	told  bool
+	again attachment
 
 	asked time.Time     // the first attempt
 	size  int64         // while it is held
@@ -66,13 +71,15 @@ type holding struct {
 func newHolding(reg prometheus.Registerer) *holding {
 	x := &holding{total: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "teamtalk_msg_queries_held_total",
-		Help: "Queries that met no server, or lost theirs before the answer, and are held " +
-			"until a server takes requests. A query counts each time.",
+		Help: "Queries, and changes of the list of waiting files, that met no server, or lost " +
+			"theirs before the answer, and are held until a server takes requests. A query " +
+			"counts each time.",
 	})}
 	if reg != nil {
 		reg.MustRegister(x.total, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "teamtalk_msg_queries_held_waiting",
-			Help: "Queries held until a server takes requests.",
+			Help: "Queries, and changes of the list of waiting files, held until a server takes " +
+				"requests.",
 		}, func() float64 { return float64(x.count.Load()) }))
 	}
 	return x
@@ -115,7 +122,7 @@ func (h *Handler) ask(q *question) {
 	}
 	call(q.on, q.key, q.seq, q.req, func(rsp pb.Message, err error) {
 		switch {
-		case err == nil || h.opt.Hold <= 0 || !mayRepeat(err):
+		case err == nil || h.opt.Hold <= 0 || !q.mayRepeat(err):
 			q.done(rsp, err)
 		case q.on == nil:
 			q.s.Loop().Post(func() { h.hold(q, err) })
@@ -127,9 +134,12 @@ func (h *Handler) ask(q *question) {
 
 // mayRepeat reports whether another attempt may succeed after one that ended with err. A
 // server that has not answered in time has the query still.
-func mayRepeat(err error) bool {
+func (q *question) mayRepeat(err error) bool {
 	var overdue *link.Overdue
-	if errors.As(err, &overdue) || errors.Is(err, link.ErrTooLong) {
+	if errors.As(err, &overdue) {
+		return q.again != nil
+	}
+	if errors.Is(err, link.ErrTooLong) {
 		return false
 	}
 	switch im.KindOf(err) {
@@ -142,9 +152,12 @@ func mayRepeat(err error) bool {
 // hold keeps a question whose attempt ended with err for the next one. Loop only.
 func (h *Handler) hold(q *question, err error) {
 	now := q.s.Loop().Now()
-	if q.isOver(now, h.opt.Hold) {
+	if h.isOver(q, now) {
 		h.giveUp(q, "hold_expired", err)
 		return
+	}
+	if q.again != nil && !errors.Is(err, link.ErrNotSent) {
+		q.req, q.again = q.again, nil
 	}
 	q.size = int64(proto.Size(q.req)) + holdOverhead
 	if !h.holding.add(q.size) {
@@ -156,13 +169,19 @@ func (h *Handler) hold(q *question, err error) {
 		q.pause = min(max(2*q.pause, firstPause), maxPause)
 		q.next = now.Add(q.pause)
 	}
-	h.opt.Client(q.s).held++
+	if !q.told {
+		h.opt.Client(q.s).held++
+	}
 	st := h.opt.Loop(q.s.Loop())
 	st.held = append(st.held, q)
 }
 
 // isOver reports whether no further attempt of a question is made.
-func (q *question) isOver(now time.Time, limit time.Duration) bool {
+func (h *Handler) isOver(q *question, now time.Time) bool {
+	limit := h.opt.Hold
+	if q.told {
+		limit = max(limit, tellFor)
+	}
 	return now.Sub(q.asked) >= limit || q.s.IsClosed() && !q.shared
 }
 
@@ -183,7 +202,7 @@ func (h *Handler) sendHeld(l *session.Loop, now time.Time) {
 	}
 	var ready []*question
 	st.held = slices.DeleteFunc(st.held, func(q *question) bool {
-		if q.isOver(now, h.opt.Hold) || !now.Before(q.next) && q.peer.Up() {
+		if h.isOver(q, now) || !now.Before(q.next) && q.peer.Up() {
 			ready = append(ready, q)
 			return true
 		}
@@ -194,8 +213,10 @@ func (h *Handler) sendHeld(l *session.Loop, now time.Time) {
 	}
 	for _, q := range ready { // they may be held again
 		h.holding.remove(q.size)
-		h.opt.Client(q.s).held--
-		if q.isOver(now, h.opt.Hold) {
+		if !q.told {
+			h.opt.Client(q.s).held--
+		}
+		if h.isOver(q, now) {
 			h.giveUp(q, "hold_expired", q.cause)
 			continue
 		}

@@ -10,10 +10,15 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// request is what a client asks another server by way of this one.
-type request interface {
+// attachment is a request whose length is known.
+type attachment interface {
 	pb.Attachment
 	proto.Message
+}
+
+// request is what a client asks another server by way of this one.
+type request interface {
+	attachment
 	SetUserId(uint32)
 }
 

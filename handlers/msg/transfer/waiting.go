@@ -78,7 +78,12 @@ func (h *Handler) list(s *session.Client, t handedTask) {
 		OfflineReady: proto.Uint32(fileWaits)}.Build()
 	h.note(s, t.to, pb.IMFileAddOfflineReq_builder{FromUserId: proto.Uint32(s.User),
 		ToUserId: proto.Uint32(t.to), TaskId: proto.String(t.task),
-		FileName: proto.String(t.name), FileSize: proto.Uint32(t.size)}.Build())
+		FileName: proto.String(t.name), FileSize: proto.Uint32(t.size)}.Build(),
+		// A C++ db_proxy would list the file twice. It ignores this.
+		pb.IMFileListRepairReq_builder{List: []*pb.ListedFile{pb.ListedFile_builder{
+			FromUserId: proto.Uint32(s.User), ToUserId: proto.Uint32(t.to),
+			TaskId: proto.String(t.task), FileName: proto.String(t.name),
+			FileSize: proto.Uint32(t.size)}.Build()}}.Build())
 	// After note: a client that is told and asks for the list finds the file. If note
 	// failed, clients that are connected are told all the same.
 	h.tell(n)
@@ -95,7 +100,7 @@ func (h *Handler) handleDelOffline(s *session.Client, _ uint16, m *pb.IMFileDelO
 	}
 	m.SetToUserId(s.User)
 	from, task := m.GetFromUserId(), m.GetTaskId() // m is db_proxy's once it is sent
-	h.note(s, s.User, m)
+	h.note(s, s.User, m, nil)
 	for _, l := range h.files.holders(task) {
 		h.tellServer(s, l, pb.IMFileDelOfflineReq_builder{
 			FromUserId: &from, ToUserId: &s.User, TaskId: &task}.Build())
@@ -114,13 +119,17 @@ func (h *Handler) tellServer(s *session.Client, l *Link, m *pb.IMFileDelOfflineR
 	}
 }
 
-// note sends db_proxy a message that it does not answer. All messages about one
-// receiver's list use the key of the receiver's queries.
-func (h *Handler) note(s *session.Client, to uint32, m pb.Message) {
+// note sends db_proxy a change of a receiver's list, again when it may have been lost. again,
+// unless nil, is what is sent then. All messages about one receiver's list use the key of
+// the receiver's queries.
+func (h *Handler) note(s *session.Client, to uint32, m, again passing.Change) {
 	cmd := m.Command()
-	if err := h.first.Send(uint64(to), 0, m); err != nil {
+	h.queries.Tell(s, h.first, uint64(to), m, again, func(err error) {
+		if err == nil {
+			return
+		}
 		h.refused.WithLabelValues("dbproxy").Inc()
 		h.often.Warn(h.opt.Log, h.opt.Now(), "list of waiting files not changed",
 			"conn", s.ID(), "user", s.User, "cmd", cmd.String(), "err", err)
-	}
+	})
 }
