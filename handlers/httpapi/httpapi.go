@@ -73,6 +73,8 @@ type Options struct {
 	// DB stores and changes data. Route answers which users are online, and forwards
 	// messages. Both are required.
 	DB, Route Peer
+	// Routes is the handler of the links to route servers. Required.
+	Routes *Routes
 	// Pushes receives every stored message. nil: no pushes are sent.
 	Pushes Pushes
 	// Apps are the systems that may make calls. Empty: every call is refused.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/core/web"
 	"teamtalk/core/web/webtest"
@@ -174,7 +175,8 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	if r.users, err = store.CreateUsers(context.Background(), accounts); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{DB: dbPeer{store}, Route: r.route, Text: text,
+	o := Options{DB: dbPeer{store}, Route: r.route, Routes: NewRoutes(mono.Now, nil),
+		Text: text,
 		Apps: []App{{Name: "all", Key: goodKey, Rate: 1e6}}}
 	if change != nil {
 		change(&o)
@@ -365,7 +367,8 @@ func TestStatusAndKick(t *testing.T) {
 	r.want(0, "KickUser", `{KEY,"user_id":7}`)
 	sent := r.route.take()
 	if len(sent) != 2 || sent[0].(*pb.IMServerKickUser).GetClientType().IsMobile() ||
-		!sent[1].(*pb.IMServerKickUser).GetClientType().IsMobile() {
+		!sent[1].(*pb.IMServerKickUser).GetClientType().IsMobile() ||
+		!sent[0].(*pb.IMServerKickUser).HasAge() { // without one it counts as a login
 		t.Errorf("kicks: %v", sent)
 	}
 	r.want(1, "KickUser", `{KEY}`)

@@ -69,6 +69,7 @@ func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageReques
 	}
 	out := *stored
 	out.AttachData, out.ClientMsgID = nil, nil
+	s.opt.Routes.keepText(&out)
 	s.forward(key, &out)
 	if s.opt.Pushes != nil {
 		s.opt.Pushes.Stored(&out, nil)
@@ -127,7 +128,8 @@ type kickUserRequest struct {
 }
 
 // kickUser closes all connections of a user. The clients show that the user logged in
-// elsewhere, because the protocol has no other reason.
+// elsewhere, because the protocol has no other reason. The connections to a message server
+// without a link to the route server are closed when it has one again, see Routes.
 func (s *Server) kickUser(_ context.Context, app *app, q *kickUserRequest, _ *answer) error {
 	if q.User == 0 {
 		return fail(codeBad, "user_id is missing")
@@ -137,13 +139,11 @@ func (s *Server) kickUser(_ context.Context, app *app, q *kickUserRequest, _ *an
 	}
 	for _, class := range []pb.ClientType{pb.ClientType_CLIENT_TYPE_WINDOWS,
 		pb.ClientType_CLIENT_TYPE_IOS} {
-		kick := &pb.IMServerKickUser{}
-		kick.SetUserId(q.User)
-		kick.SetClientType(class)
-		kick.SetReason(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))
-		if err := s.opt.Route.Send(uint64(q.User), 0, kick); err != nil {
+		// The age says that no login follows it, which the route server would wait for.
+		if err := s.opt.Route.Send(uint64(q.User), 0, kickOf(q.User, class, 0)); err != nil {
 			return err
 		}
+		s.opt.Routes.keepKick(q.User, class)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/core/mono"
 	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/httpapi"
@@ -36,11 +37,12 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	if err := s.admitCallers(ctx, &opt); err != nil {
 		return err
 	}
-	db, route, err := s.apiPeers()
+	routes := httpapi.NewRoutes(mono.Now, s.reg)
+	db, route, err := s.apiPeers(routes)
 	if err != nil {
 		return err
 	}
-	opt.DB, opt.Route = db, route
+	opt.DB, opt.Route, opt.Routes = db, route, routes
 	if opt.Pushes, err = s.apiPushes(text, db, route); err != nil {
 		return err
 	}
@@ -138,7 +140,7 @@ func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 }
 
 // apiPeers opens the links to the servers that do the work of calls.
-func (s *system) apiPeers() (db, route *link.Group, err error) {
+func (s *system) apiPeers(routes *httpapi.Routes) (db, route *link.Group, err error) {
 	db, err = s.group(peers{
 		name: "dbproxy", here: s.localDB(), addrs: s.cfg.HTTP.DBProxy, handler: httpapi.Link{},
 	})
@@ -147,7 +149,7 @@ func (s *system) apiPeers() (db, route *link.Group, err error) {
 	}
 	route, err = s.group(peers{
 		name: "route", here: s.localRoute(), addrs: s.cfg.HTTP.Route,
-		handler: httpapi.Link{Route: true},
+		handler: routes,
 	})
 	return db, route, err
 }
