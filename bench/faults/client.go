@@ -53,17 +53,23 @@ type own struct {
 	sent   map[uint64]*Sent
 }
 
-// openOwn logs in.
-func openOwn(ctx context.Context, name, user, addr string, log *slog.Logger) (*own, error) {
-	o := &own{name: name, sent: map[uint64]*Sent{}, ledger: NewLedger("")}
-	c, err := client.Open(ctx, client.Options{
-		Credentials: tcp.Credentials{User: user, Password: deploy.Password},
-		MsgServer:   addr, OnEvent: o.event, Logger: log,
+// clientOptions returns the times and limits of clients.
+func clientOptions() client.Options {
+	return client.Options{
 		AckTimeout: ackTimeout, BackoffMin: backoffMin, BackoffMax: backoffMax,
 		SendRate: 10_000, CatchUp: 100_000, Attempts: 1000,
 		// A connection that hangs is noticed after three heartbeats.
 		Heartbeat: time.Second, ConnectTimeout: 3 * time.Second,
-	})
+	}
+}
+
+// openOwn logs in.
+func openOwn(ctx context.Context, name, user, addr string, log *slog.Logger) (*own, error) {
+	o := &own{name: name, sent: map[uint64]*Sent{}, ledger: NewLedger("")}
+	opt := clientOptions()
+	opt.Credentials = tcp.Credentials{User: user, Password: deploy.Password}
+	opt.MsgServer, opt.OnEvent, opt.Logger = addr, o.event, log
+	c, err := client.Open(ctx, opt)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -106,6 +106,9 @@ func (r *run) evidence(ctx context.Context, base marks) (Evidence, error) {
 		return e, err
 	}
 	for c, list := range rows {
+		if r.services.Owns(c.A, c.B) {
+			continue
+		}
 		for _, m := range list {
 			if m.ID <= base[c] {
 				continue

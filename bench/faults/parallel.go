@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"teamtalk/bench/faults/services"
 )
 
 // runParallel runs several deployments at once, each in a folder of its own, and adds up
@@ -68,6 +70,12 @@ func (r *Row) add(other *Row) {
 		r.Silence, r.Silent = other.Silence, other.Silent
 	}
 	r.HeldUp = max(r.HeldUp, other.HeldUp)
+	for i := range other.Services {
+		if i == len(r.Services) {
+			r.Services = append(r.Services, services.Counts{Service: other.Services[i].Service})
+		}
+		r.Services[i].Add(&other.Services[i])
+	}
 	if r.Seconds = max(r.Seconds, other.Seconds); other.Beyond > r.Beyond {
 		r.Beyond, r.Worst = other.Beyond, other.Worst
 	}

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"teamtalk/bench/faults/services"
 )
 
 // column is a column of the report.
@@ -43,8 +46,10 @@ func number(of func(*Row) int) func(*Row) string {
 
 // seconds returns a column of times in milliseconds.
 func seconds(of func(*Row) int64) func(*Row) string {
-	return func(r *Row) string { return fmt.Sprintf("%.1f s", float64(of(r))/1000) }
+	return func(r *Row) string { return inSeconds(of(r)) }
 }
+
+func inSeconds(ms int64) string { return fmt.Sprintf("%.1f s", float64(ms)/1000) }
 
 // legend explains the columns.
 const legend = `late: not pushed to a stock client that was online, which got it by its next sync
@@ -56,51 +61,104 @@ ready: longest time from the begin of a fault until all servers were ready again
 beyond: longest time that a text waited for its ack, or a client for its connection, counted from
 the moment at which all servers were ready again
 held up: longest time for which the machine, loaded, did not run the command itself
+
+The second table has what carries no texts between clients. tried: files, calls, texts to phones
+accepted: those that a server has accepted; failed: attempts that failed, and were repeated
+delivered: of files, those fetched; of calls, texts and groups; of kicks, connections that ended;
+of pushes, those that arrived, which a text sent while no push server was connected has not
+longest: longest time until something was accepted; beyond: the part of it after all servers were
+ready again
 `
 
-// Text writes the result as a table for a terminal.
+// serviceColumns are the columns of the second table, which has a line for each fault and
+// service.
+var serviceColumns = []struct {
+	head string
+	of   func(*services.Counts) string
+}{
+	{"service", func(c *services.Counts) string { return c.Service }},
+	{"tried", count(func(c *services.Counts) int { return c.Tried })},
+	{"accepted", count(func(c *services.Counts) int { return c.Accepted })},
+	{"failed", count(func(c *services.Counts) int { return c.Failed })},
+	{"delivered", count(func(c *services.Counts) int { return c.Delivered })},
+	{"lost", count(func(c *services.Counts) int { return c.Lost })},
+	{"duplicated", count(func(c *services.Counts) int { return c.Duplicated })},
+	{"other", count(func(c *services.Counts) int { return c.Other })},
+	{"longest", func(c *services.Counts) string { return inSeconds(c.Longest) }},
+	{"beyond", func(c *services.Counts) string { return inSeconds(c.Beyond) }},
+}
+
+func count(of func(*services.Counts) int) func(*services.Counts) string {
+	return func(c *services.Counts) string { return fmt.Sprint(of(c)) }
+}
+
+// cells returns both tables, each with its heads.
+func (r *Result) cells() (texts, others [][]string) {
+	head := []string{}
+	for _, c := range columns {
+		head = append(head, c.head)
+	}
+	texts = append(texts, head)
+	head = []string{columns[0].head}
+	for _, c := range serviceColumns {
+		head = append(head, c.head)
+	}
+	others = append(others, head)
+	for i := range r.Rows {
+		row := &r.Rows[i]
+		line := []string{}
+		for _, c := range columns {
+			line = append(line, c.of(row))
+		}
+		texts = append(texts, line)
+		for j := range row.Services {
+			line := []string{row.Fault}
+			for _, c := range serviceColumns {
+				line = append(line, c.of(&row.Services[j]))
+			}
+			others = append(others, line)
+		}
+	}
+	return texts, others
+}
+
+// Text writes the result as tables for a terminal.
 func (r *Result) Text(w io.Writer) error {
 	if err := r.head(w); err != nil {
 		return err
 	}
+	texts, others := r.cells()
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for i, c := range columns {
-		if i > 0 {
-			fmt.Fprint(t, "\t")
+	for _, table := range [][][]string{texts, {{}}, others} {
+		for _, line := range table {
+			fmt.Fprintln(t, strings.Join(line, "\t"))
 		}
-		fmt.Fprint(t, c.head)
-	}
-	fmt.Fprintln(t)
-	for i := range r.Rows {
-		for j, c := range columns {
-			if j > 0 {
-				fmt.Fprint(t, "\t")
-			}
-			fmt.Fprint(t, c.of(&r.Rows[i]))
+		if err := t.Flush(); err != nil {
+			return err
 		}
-		fmt.Fprintln(t)
-	}
-	if err := t.Flush(); err != nil {
-		return err
 	}
 	return r.tail(w)
 }
 
-// Markdown writes the result as a table in Markdown.
+// Markdown writes the result as tables in Markdown.
 func (r *Result) Markdown(w io.Writer) error {
 	if err := r.head(w); err != nil {
 		return err
 	}
 	var b strings.Builder
-	for _, c := range columns {
-		fmt.Fprintf(&b, "| %s ", c.head)
-	}
-	b.WriteString("|\n|---" + strings.Repeat("|--:", len(columns)-1) + "|\n")
-	for i := range r.Rows {
-		for _, c := range columns {
-			fmt.Fprintf(&b, "| %s ", c.of(&r.Rows[i]))
+	texts, others := r.cells()
+	for i, table := range [][][]string{texts, others} {
+		left := 1 + i // columns of words
+		for j, line := range table {
+			fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
+			if j == 0 {
+				fmt.Fprintf(&b, "%s%s|\n", strings.Repeat("|---", left),
+					strings.Repeat("|--:", len(line)-left))
+			}
 		}
-		b.WriteString("|\n")
+		if i == 0 {
+			b.WriteString("\n")
+		}
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return err
@@ -147,6 +205,11 @@ func (r *Result) tail(w io.Writer) error {
 			fmt.Fprintf(w, "  %s\n", e)
 		}
 	}
+	for i := range r.Rows {
+		for _, e := range examples(&r.Rows[i]) {
+			fmt.Fprintf(w, "%s, %s\n", r.Rows[i].Fault, e)
+		}
+	}
 	_, err := io.WriteString(w, "\n"+legend)
 	return err
 }
@@ -158,6 +221,14 @@ func (r *Result) JSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
+// examples returns the problems of the services in a row.
+func examples(row *Row) (list []string) {
+	for _, c := range row.Services {
+		list = append(list, c.Examples...)
+	}
+	return list
+}
+
 // progress writes a line for a row.
 func (r *run) progress(res *Result, row Row) {
 	state := "clean"
@@ -166,7 +237,7 @@ func (r *run) progress(res *Result, row Row) {
 	}
 	fmt.Fprintf(r.Progress, "%s: %d rounds, %d acked, longest silence %v: %s\n", row.Fault,
 		row.Rounds, row.Acked, time.Duration(row.Silence)*time.Millisecond, state)
-	for _, e := range row.Examples {
+	for _, e := range append(slices.Clone(row.Examples), examples(&row)...) {
 		fmt.Fprintf(r.Progress, "  %s\n", e)
 	}
 	if row.Silent != "" {

@@ -27,9 +27,16 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	var writers sync.WaitGroup
 	r.write(alive, quit, &writers, l)
 	writers.Go(func() { row.HeldUp = heldUp(quit).Milliseconds() })
+	r.services.Begin()
+	served := make(chan struct{})
+	writers.Go(func() {
+		r.services.Run(alive, quit)
+		close(served)
+	})
 	down := r.rounds(rounds, f, l, &row)
 	close(quit)
 	r.settle(ctx, l)
+	r.until(ctx, pollPause, func() bool { return closed(served) })
 	giveUp()
 	writers.Wait()
 	now := time.Now()
@@ -40,8 +47,21 @@ func (r *run) row(rounds context.Context, number int, f fault) (Row, error) {
 	if row.Counts, err = r.check(ctx, l, base); err != nil {
 		return row, err
 	}
+	if row.Services, err = r.checkServices(ctx); err != nil {
+		return row, err
+	}
 	row.Seconds = time.Since(begin).Seconds()
 	return row, nil
+}
+
+// closed reports whether a channel is closed.
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // heldUp returns the longest time, until quit is closed, for which the machine did not run
@@ -100,9 +120,9 @@ func repeat(quit <-chan struct{}, every time.Duration, do func()) {
 func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longest time.Duration) {
 	begin, ctx := time.Now(), context.WithoutCancel(stop)
 	in := &injection{System: r.sys, random: r.schedule(f),
-		serve: func(serve bool) { l.Serve(serve, time.Now()) }}
+		serve: func(serve bool) { r.serve(l, serve) }}
 	for row.Rounds < r.Rounds && (r.Duration == 0 || time.Since(begin) < r.Duration) {
-		if !r.steady(ctx, l) {
+		if !r.steady(ctx, l) || !r.served(ctx, l) {
 			break // check reports the texts without an ack
 		}
 		pause(stop, in.between(0, 300*time.Millisecond))
@@ -112,18 +132,21 @@ func (r *run) rounds(stop context.Context, f fault, l *Ledger, row *Row) (longes
 		row.Rounds++
 		from := time.Now()
 		l.Begin(from)
+		r.services.Fault()
 		if err := f.do(ctx, in); err != nil {
 			l.Report(fmt.Sprintf("round %d: %v", row.Rounds, err))
 		}
 		r.recover(ctx, l, row.Rounds)
+		r.ready(l)
 		now := time.Now()
-		l.Ready(now)
 		took := now.Sub(from)
 		longest = max(longest, took)
 		r.Log.Info("round", "fault", f.name, "number", row.Rounds, "took", took,
 			"silence", l.Silence(now))
 	}
-	r.steady(ctx, l)
+	if r.steady(ctx, l) {
+		r.served(ctx, l)
+	}
 	return longest
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/bench"
 	"teamtalk/bench/faults/deploy"
+	"teamtalk/bench/faults/services"
 	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -35,6 +36,8 @@ type Row struct {
 	// was to run, in milliseconds. The servers were held up for about as long.
 	HeldUp  int64   `json:"held_up_ms"`
 	Seconds float64 `json:"seconds"`
+	// Services are the results of what carries no texts of clients.
+	Services []services.Counts `json:"services"`
 }
 
 // Result is the result of a run.
@@ -63,7 +66,8 @@ func (r *Result) Clean() bool {
 
 // cleanRow reports the same for one row.
 func (r *Result) cleanRow(row Row) bool {
-	return row.Clean(r.Repeats) && (r.MaxBeyond == 0 || row.Beyond <= r.MaxBeyond)
+	return row.Clean(r.Repeats) && (r.MaxBeyond == 0 || row.Beyond <= r.MaxBeyond) &&
+		!slices.ContainsFunc(row.Services, func(c services.Counts) bool { return !c.Clean() })
 }
 
 // newResult returns the result of a run without rows.
@@ -85,6 +89,8 @@ type run struct {
 	members map[Conv][]Member // of each conversation that texts are sent to
 	readers map[uint32]bool   // users that write to no group
 	churn   *churn            // the group whose members change
+
+	services *services.All
 }
 
 // flow is a client that writes to a conversation.
@@ -111,7 +117,7 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	r.sys, err = deploy.Start(ctx, deploy.Options{Kind: o.Deployment, Binary: o.Binary, Dir: o.Dir,
-		Users: o.Teams*teamSize + 1, Flags: o.Flags, SmallDisk: NeedsDisk(o.Faults)})
+		Users: o.Teams*teamSize + 1 + services.Users, Flags: o.Flags, SmallDisk: NeedsDisk(o.Faults)})
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +143,10 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if err := r.addChurn(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.addServices(ctx); err != nil {
+		return nil, err
+	}
+	defer r.services.Close()
 	for i, f := range list {
 		if ctx.Err() != nil {
 			break

@@ -62,6 +62,11 @@ type System struct {
 	DSN     string   // of the database, without a proxy; empty: the store is embedded
 	DataDir string   // of the embedded store
 
+	// Addresses through proxies: of the file server for message servers, of the push server,
+	// of the HTTP API and of the small file server.
+	FileServers, PushServer, API, Uploads string
+	Pushes                                *PushService // gets the pushes for Android
+
 	opts    Options
 	ports   ports
 	migrate []string // data source names of the databases to migrate, one after the other
@@ -105,6 +110,9 @@ func (s *System) Close() {
 	}
 	for _, p := range s.Links {
 		p.Close()
+	}
+	if s.Pushes != nil {
+		s.Pushes.close()
 	}
 	if s.disk != "" {
 		unmountDisk(s.disk)
@@ -205,9 +213,17 @@ func (s *System) embedded(ctx context.Context) error {
 		return err
 	}
 	s.Clients = []string{front, front}
-	return s.serve(ctx, node, node, append(store, "--roles", "login,msg,route,dbproxy",
+	services, err := s.addServices()
+	if err != nil {
+		return err
+	}
+	args := append(store, "--roles", "login,msg,route,dbproxy,file,push,http,msfs",
 		"--msg.listen", addrs[0], "--login.client-listen", addrs[1],
-		"--login.http-listen", addrs[2]))
+		"--login.http-listen", addrs[2])
+	for _, kind := range []string{file, push, api, small} {
+		args = append(args, services[kind]...)
+	}
+	return s.serve(ctx, node, node, args)
 }
 
 // node is the kind of the process of an embedded deployment.
@@ -256,8 +272,12 @@ func (s *System) separate(ctx context.Context) error {
 	if login, err = s.link("login", login); err != nil {
 		return err
 	}
-	return s.msg(ctx, a[4:], "--msg.dbproxy", strings.Join(dbproxies, ","), "--msg.route", route,
-		"--msg.login", login)
+	all := strings.Join(dbproxies, ",")
+	if err := s.startServices(ctx, all, route); err != nil {
+		return err
+	}
+	return s.msg(ctx, a[4:], "--msg.dbproxy", all, "--msg.route", route, "--msg.login", login,
+		"--msg.file", s.FileServers, "--msg.push", s.PushServer)
 }
 
 // dbproxy starts a dbproxy, and returns the address of the proxy to it.
