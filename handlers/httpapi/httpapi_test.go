@@ -368,7 +368,7 @@ func TestStatusAndKick(t *testing.T) {
 	sent := r.route.take()
 	if len(sent) != 2 || sent[0].(*pb.IMServerKickUser).GetClientType().IsMobile() ||
 		!sent[1].(*pb.IMServerKickUser).GetClientType().IsMobile() ||
-		!sent[0].(*pb.IMServerKickUser).HasAge() { // without one it counts as a login
+		sent[0].(*pb.IMServerKickUser).HasAge() { // with one it ends no login in progress
 		t.Errorf("kicks: %v", sent)
 	}
 	r.want(1, "KickUser", `{KEY}`)

@@ -139,11 +139,12 @@ func (s *Server) kickUser(_ context.Context, app *app, q *kickUserRequest, _ *an
 	}
 	for _, class := range []pb.ClientType{pb.ClientType_CLIENT_TYPE_WINDOWS,
 		pb.ClientType_CLIENT_TYPE_IOS} {
-		// The age says that no login follows it, which the route server would wait for.
-		if err := s.opt.Route.Send(uint64(q.User), 0, kickOf(q.User, class, 0)); err != nil {
+		// Without an age it also ends a login that the route server hears of a moment later:
+		// the client has its answer before.
+		s.opt.Routes.keepKick(q.User, class)
+		if err := s.opt.Route.Send(uint64(q.User), 0, kickOf(q.User, class)); err != nil {
 			return err
 		}
-		s.opt.Routes.keepKick(q.User, class)
 	}
 	return nil
 }

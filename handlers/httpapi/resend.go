@@ -55,7 +55,7 @@ type kept struct {
 
 // forwarded is a message that a route server got, or should have.
 type forwarded struct {
-	again func(age uint32) pb.Message // age is in milliseconds, rounded up
+	again func(age time.Duration) pb.Message
 	size  int
 	at    time.Time
 }
@@ -112,7 +112,11 @@ func (r *Routes) keepKick(user uint32, class pb.ClientType) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.kicks.add(forwarded{at: r.now(),
-		again: func(age uint32) pb.Message { return kickOf(user, class, age) }})
+		again: func(age time.Duration) pb.Message {
+			m := kickOf(user, class)
+			m.SetAge(uint32(age.Milliseconds())) // the login may be as old
+			return m
+		}})
 }
 
 // keepText keeps a text.
@@ -120,9 +124,11 @@ func (r *Routes) keepText(m *pb.MsgData) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.texts.add(forwarded{at: r.now(), size: len(m.Data) + textCost,
-		again: func(age uint32) pb.Message {
+		again: func(age time.Duration) pb.Message {
 			again := *m
-			again.Resent, again.Age = true, age
+			// Rounded up: a client that logged in later has found the text in the history.
+			age += time.Millisecond - time.Nanosecond
+			again.Resent, again.Age = true, uint32(age.Milliseconds())
 			return &again
 		}})
 }
@@ -169,8 +175,7 @@ func (r *Routes) Message(s *session.Link, _ uint16, m pb.Message) {
 			if old > missed+brokenLasts {
 				continue
 			}
-			age := old + time.Millisecond - time.Nanosecond
-			if s.Send(0, f.again(uint32(age.Milliseconds()))) != nil {
+			if s.Send(0, f.again(old)) != nil {
 				return // the link ends, and the next one gets them
 			}
 			r.resent.Inc()
@@ -181,13 +186,11 @@ func (r *Routes) Message(s *session.Link, _ uint16, m pb.Message) {
 // Close does nothing: the link itself fails its calls.
 func (r *Routes) Close(*session.Link, error) {}
 
-// kickOf returns a kick of all connections of a user of a device class that have logged in
-// before age milliseconds ago.
-func kickOf(user uint32, class pb.ClientType, age uint32) *pb.IMServerKickUser {
+// kickOf returns a kick of all connections of a user of a device class.
+func kickOf(user uint32, class pb.ClientType) *pb.IMServerKickUser {
 	m := &pb.IMServerKickUser{}
 	m.SetUserId(user)
 	m.SetClientType(class)
 	m.SetReason(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))
-	m.SetAge(age)
 	return m
 }

@@ -88,11 +88,11 @@ func TestResend(t *testing.T) {
 	*now = now.Add(1500 * time.Microsecond)
 
 	r.Message(link, 0, roleOf(resends, time.Millisecond))
-	end.wantSent(t, "[kick 8 2 new true 2]")
+	end.wantSent(t, "[kick 8 1 new true 2]")
 	r.Message(link, 0, roleOf(resends, 2*time.Second))
-	end.wantSent(t, "[kick 7 36002 kick 8 2 new true 2]")
+	end.wantSent(t, "[kick 7 36001 kick 8 1 new true 2]")
 	r.Message(link, 0, roleOf(resends, 0)) // the answer on a new link
-	end.wantSent(t, "[kick 7 36002 kick 8 2 new true 2]")
+	end.wantSent(t, "[kick 7 36001 kick 8 1 new true 2]")
 	r.Message(link, 0, roleOf(0, 0))
 	r.Message(link, 0, pb.IMRoleSet_builder{Master: proto.Uint32(0)}.Build())
 	r.Message(link, 0, &pb.MsgData{})
