@@ -259,9 +259,10 @@ var docs = map[string]string{
 		"dbproxy runs in the same process. Without an address there is no comparison. C++ " +
 		"servers do not answer it.",
 	"file.compare": "Interval at which the file server compares its folder with the list " +
-		"of waiting files. It adds a waiting file that is missing from the list because the " +
-		"sender's client ended too early. It removes an entry whose file it no longer has. It " +
-		"deletes a file that its receiver removed from the list. 0s: never.",
+		"of waiting files. A finished file is listed at once. The comparison adds a waiting " +
+		"file that is missing from the list nevertheless. It removes an entry whose file it no " +
+		"longer has. It deletes a file that its receiver removed from the list. 0s: never, and " +
+		"a file is listed only when its sender's client reports it.",
 	"file.compare_grace": "Age below which the comparison ignores files and entries.",
 	"file.dir": "Folder for files that wait for their receivers. Empty: the folder " +
 		"files in data_dir.",

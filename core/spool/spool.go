@@ -190,12 +190,16 @@ func (s *Spool) LookupSender(id string) (Info, State, bool) {
 
 // Waiting returns the waiting files that were finished before a time. It does not use the
 // disk.
-func (s *Spool) Waiting(before time.Time) []Info {
+func (s *Spool) Waiting(before time.Time) []Info { return s.Finished(time.Time{}, before) }
+
+// Finished returns the waiting files that were finished at a time or later, and before
+// another one. It does not use the disk.
+func (s *Spool) Finished(from, before time.Time) []Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []Info
 	for _, e := range s.files {
-		if e.state == Waiting && e.since.Before(before) {
+		if e.state == Waiting && !e.since.Before(from) && e.since.Before(before) {
 			list = append(list, e.info)
 		}
 	}

@@ -29,9 +29,9 @@
 // is told as if it had been cancelled. When one side ends it before the other has logged
 // in, the server records that for a minute and tells the other side at its login.
 //
-// The list by which receivers find their files is kept by db_proxy. RunCompare repairs
-// the list and the spool when a message about a file was lost between the servers: see
-// filelist.go.
+// The list by which receivers find their files is kept by db_proxy. RunListing adds the
+// files that were finished, and RunCompare repairs the list and the spool when a message
+// about a file was lost between the servers: see listing.go and filelist.go.
 package file
 
 import (

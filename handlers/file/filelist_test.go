@@ -381,3 +381,45 @@ func TestCompareMany(t *testing.T) {
 func TestCompareNobody(t *testing.T) {
 	open(t, file.Options{}).server.RunCompare(t.Context(), time.Hour)
 }
+
+// TestListing: finished files are listed without a report of their senders, after a failure
+// again, and also those of the process before. Others are not asked for.
+func TestListing(t *testing.T) {
+	list, time := &listStand{taken: map[string]bool{}}, &clock{}
+	h := open(t, file.Options{List: list, Now: time.Now})
+	h.stop()
+	h.spoolOp.Now = time.Now
+	h.start()
+	tasks := map[string]string{"old": h.upload(1, 2)}
+	time.add(3600e9)
+	tasks["before"] = h.upload(1, 2)
+	time.add(10e9)
+	failed := 0
+	list.set(func() {
+		list.spoil = func(m pb.Message) (pb.Message, error) {
+			failed++
+			return nil, im.Errorf(im.Unavailable, "no db_proxy is up")
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		h.server.RunListing(ctx, 1e6, 1200e9)
+	}()
+	defer func() { cancel(); <-end }()
+	rows := func() (n int) {
+		list.set(func() { n = len(list.rows) })
+		return n
+	}
+	h.until("two failures", func() (met bool) {
+		list.set(func() { met = failed > 1 })
+		return met
+	})
+	list.set(func() { list.rows, list.spoil = nil, nil })
+	h.until("the file of the process before", func() bool { return rows() == 1 })
+	tasks["new"] = h.upload(3, 4)
+	time.add(10e9)
+	h.until("the new file", func() bool { return rows() == 2 })
+	list.want(t, "listed", tasks, "before 1>2", "new 3>4")
+}

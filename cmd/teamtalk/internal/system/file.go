@@ -104,6 +104,9 @@ func (s *system) fileList() (file.Peer, error) {
 	return s.group(peers{name: "dbproxy", here: here, addrs: cfg.DBProxy, handler: file.ListLink{}})
 }
 
+// listEvery is the interval at which a file server lists the files that were finished.
+const listEvery = 2 * time.Second
+
 // serveFiles opens the ports of the file server and starts its background tasks.
 func (s *system) serveFiles() error {
 	cfg := &s.cfg.File
@@ -123,6 +126,10 @@ func (s *system) serveFiles() error {
 	if cfg.Compare > 0 {
 		compare := inBackground(func(ctx context.Context) { s.file.RunCompare(ctx, cfg.Compare) })
 		s.stops.push(endComparison, "file comparison", plainly(compare.stop))
+		listing := inBackground(func(ctx context.Context) {
+			s.file.RunListing(ctx, listEvery, cfg.Compare+cfg.CompareGrace)
+		})
+		s.stops.push(endComparison, "file listing", plainly(listing.stop))
 	}
 	return s.listen(&port{name: "file servers"}, "file.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()), engine.Options{Links: s.file.Servers()})

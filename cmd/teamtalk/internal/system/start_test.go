@@ -63,7 +63,7 @@ func TestStopOrder(t *testing.T) {
 		"port for clients", "port for login", "port for login servers", "port for file servers",
 		"port for file", "port for route", "port for dbproxy", "port for push",
 		// Accepted work is finished.
-		"HTTP API", "file comparison", "message server", "dbproxy", "workers",
+		"HTTP API", "file listing", "file comparison", "message server", "dbproxy", "workers",
 		"file expiry", "watch of the store", "sync", "server of sounds",
 		// Clients are closed before links: the other servers learn that the users are
 		// gone.
