@@ -213,7 +213,7 @@ func (s *System) embedded(ctx context.Context) error {
 		return err
 	}
 	s.Clients = []string{front, front}
-	services, err := s.addServices()
+	services, err := addServices(s)
 	if err != nil {
 		return err
 	}

@@ -14,25 +14,20 @@ const AppKey = "key-of-the-ledger"
 // The kinds of the roles that carry no texts.
 const file, push, api, small = "file", "push", "http", "msfs"
 
-// front returns the address at which an address of a role is reached: through a proxy.
-// Everything of an embedded deployment is one role.
-func (s *System) front(kind, addr string) (string, error) {
-	if s.opts.Kind == Embedded {
-		kind = node
-	}
-	return s.link(kind, addr)
-}
-
 // addServices chooses the addresses of the services, and returns the settings of the
-// processes that have them: by role.
-func (s *System) addServices() (map[string][]string, error) {
+// processes that have them: by role. A proxy leads to each of them. Everything of an embedded
+// deployment is one role.
+func addServices(s *System) (map[string][]string, error) {
 	a, err := s.ports.reserve(5)
 	if err != nil {
 		return nil, err
 	}
 	fronts := make([]string, len(a))
 	for i, kind := range []string{file, file, push, api, small} {
-		if fronts[i], err = s.front(kind, a[i]); err != nil {
+		if s.opts.Kind == Embedded {
+			kind = node
+		}
+		if fronts[i], err = s.link(kind, a[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -64,7 +59,7 @@ func (s *System) addServices() (map[string][]string, error) {
 
 // startServices starts a process for each service of a separate deployment.
 func (s *System) startServices(ctx context.Context, dbproxies, route string) error {
-	settings, err := s.addServices()
+	settings, err := addServices(s)
 	if err != nil {
 		return err
 	}

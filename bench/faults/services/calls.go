@@ -14,6 +14,7 @@ import (
 	"teamtalk/core/client"
 	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
+	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
 
@@ -246,7 +247,9 @@ type kicks struct {
 	ended atomic.Int64
 }
 
-func openKicks(_ context.Context, w *World) (job, error) { return &kicks{api: newAPI(w), w: w}, nil }
+func openKicks(_ context.Context, w *World) (job, error) {
+	return &kicks{api: newAPI(w), w: w}, nil
+}
 
 func (*kicks) close() {}
 
@@ -258,8 +261,14 @@ func (k *kicks) begin(int) {
 func (k *kicks) try(ctx context.Context, n, _ int) error {
 	limit, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
-	conn, err := k.w.login(limit, firstKicked+n%kickedUsers, tcp.Options{Heartbeat: time.Second},
-		tcp.Credentials{ClientType: pb.ClientType_CLIENT_TYPE_ANDROID})
+	kicked := make(chan struct{})
+	end := sync.OnceFunc(func() { close(kicked) })
+	conn, err := k.w.login(limit, firstKicked+n%kickedUsers, tcp.Options{Heartbeat: time.Second,
+		OnFrame: func(_ *tcp.Conn, h pdu.Header, _ []byte) {
+			if h.Command == pb.CmdKickUser {
+				end()
+			}
+		}}, tcp.Credentials{ClientType: pb.ClientType_CLIENT_TYPE_ANDROID})
 	if err != nil {
 		return err
 	}
@@ -274,7 +283,9 @@ func (k *kicks) try(ctx context.Context, n, _ int) error {
 	timer := time.NewTimer(kickLimit)
 	defer timer.Stop()
 	select {
-	case <-conn.Done():
+	case <-kicked:
+		k.ended.Add(1)
+	case <-conn.Done(): // perhaps because of the fault
 		k.ended.Add(1)
 	case <-timer.C:
 		k.stays.Add(1)

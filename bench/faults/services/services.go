@@ -163,7 +163,7 @@ func Open(ctx context.Context, w World) (*All, error) {
 		{"files", 300 * time.Millisecond, true, openFiles},
 		{"online", 300 * time.Millisecond, true, openOnline},
 		{"calls", 200 * time.Millisecond, true, openCalls},
-		{"kicks", 2 * time.Second, false, openKicks},
+		{"kicks", 1500 * time.Millisecond, false, openKicks},
 		{"pushes", 200 * time.Millisecond, true, openPushes},
 		{"uploads", 200 * time.Millisecond, true, openUploads},
 	} {
