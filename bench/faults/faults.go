@@ -15,6 +15,8 @@
 //   - client.go, stock.go: the clients
 //   - fault.go: the faults
 //   - run.go, row.go, evidence.go: a run, a row, and the answers of the servers
+//   - others.go, package services: what carries no texts of these clients: files, calls of the
+//     HTTP API, pushes and small files
 //   - parallel.go: several deployments at once
 //   - report.go: the result as text, Markdown and JSON
 //   - package deploy: processes and proxies

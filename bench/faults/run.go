@@ -117,7 +117,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	r.sys, err = deploy.Start(ctx, deploy.Options{Kind: o.Deployment, Binary: o.Binary, Dir: o.Dir,
-		Users: o.Teams*teamSize + 1 + services.Users, Flags: o.Flags, SmallDisk: NeedsDisk(o.Faults)})
+		Users: o.Teams*teamSize + 1 + services.Users, Flags: o.Flags,
+		SmallDisk: NeedsDisk(o.Faults)})
 	if err != nil {
 		return nil, err
 	}

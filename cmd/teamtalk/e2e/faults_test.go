@@ -22,7 +22,7 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ deployment, faults string }{
 		{"embedded", "kill:node"},
-		{"separate", "kill:msg,kill:dbproxy"},
+		{"separate", "kill:msg,kill:dbproxy,kill:file"},
 	} {
 		t.Run(c.deployment, func(t *testing.T) {
 			t.Parallel()
@@ -42,6 +42,12 @@ func TestFaults(t *testing.T) {
 				// Each of the nine flows has an ack before the fault and after it.
 				if row.Rounds != 1 || row.Acked < 18 || row.Stored < row.Acked {
 					t.Errorf("%s: %+v", row.Fault, row)
+				}
+				// Each service that a round waits for has a success before the fault and after it.
+				for _, s := range row.Services {
+					if s.Accepted < 2 && s.Service != "kicks" {
+						t.Errorf("%s: %+v", row.Fault, s)
+					}
 				}
 			}
 		})
