@@ -16,6 +16,10 @@ import (
 // sent again when a link to a route server of ours is open again, and when the route server
 // says for how long a message server had no link. Each says how old it is then, so that a
 // kick ends no later login. Message servers recognise texts that they have.
+//
+// A client is told that it is logged in when its message server has queued the news for the
+// route server. A kick that overtakes the news finds no client. So each kick is sent once
+// more, a second later.
 
 const (
 	// kickKept and textKept are how long kicks and texts are kept. A text that is not
@@ -27,6 +31,8 @@ const (
 	maxTexts     = 1 << 14
 	maxTextBytes = 8 << 20
 	textCost     = 256 // bytes counted for a text besides its content
+	// onceMore is when a kick is sent for the second time.
+	onceMore = time.Second
 	// brokenLasts is for how long the link of a message server may have been broken before
 	// it was lost.
 	brokenLasts = 35 * time.Second
@@ -41,6 +47,7 @@ type Routes struct {
 
 	mu           sync.Mutex
 	kicks, texts kept
+	links        map[*session.Link]struct{} // to route servers of ours
 }
 
 // kept is a list of messages, oldest first. With Routes.mu held.
@@ -62,7 +69,7 @@ type forwarded struct {
 
 // NewRoutes returns a Routes. now is the clock, and reg, unless nil, gets the metrics.
 func NewRoutes(now func() time.Time, reg prometheus.Registerer) *Routes {
-	r := &Routes{now: now,
+	r := &Routes{now: now, links: map[*session.Link]struct{}{},
 		resent: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "teamtalk_http_resent_total",
 			Help: "Texts and kicks of calls sent again, because a message server or this one had " +
@@ -107,16 +114,23 @@ func (k *kept) forget() {
 	}
 }
 
-// keepKick keeps a kick.
+// keepKick keeps a kick, and sends it once more.
 func (r *Routes) keepKick(user uint32, class pb.ClientType) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.kicks.add(forwarded{at: r.now(),
-		again: func(age time.Duration) pb.Message {
-			m := kickOf(user, class)
-			m.SetAge(uint32(age.Milliseconds())) // the login may be as old
-			return m
-		}})
+	f := forwarded{at: r.now(), again: func(age time.Duration) pb.Message {
+		m := kickOf(user, class)
+		m.SetAge(uint32(age.Milliseconds())) // the login may be as old
+		return m
+	}}
+	r.kicks.add(f)
+	time.AfterFunc(onceMore, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for link := range r.links { // a failed Send ends the link
+			_ = link.Send(0, f.again(r.now().Sub(f.at)))
+		}
+	})
 }
 
 // keepText keeps a text.
@@ -167,6 +181,7 @@ func (r *Routes) Message(s *session.Link, _ uint16, m pb.Message) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.links[s] = struct{}{}
 	now := r.now()
 	for _, k := range []*kept{&r.kicks, &r.texts} {
 		k.prune(now)
@@ -183,8 +198,12 @@ func (r *Routes) Message(s *session.Link, _ uint16, m pb.Message) {
 	}
 }
 
-// Close does nothing: the link itself fails its calls.
-func (r *Routes) Close(*session.Link, error) {}
+// Close forgets the link.
+func (r *Routes) Close(s *session.Link, _ error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.links, s)
+}
 
 // kickOf returns a kick of all connections of a user of a device class.
 func kickOf(user uint32, class pb.ClientType) *pb.IMServerKickUser {

@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"fmt"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -14,11 +16,14 @@ import (
 
 // routeEnd takes what is sent on a link to a route server.
 type routeEnd struct {
+	mu   sync.Mutex // guards the following fields
 	sent []pb.Message
 	full bool
 }
 
 func (r *routeEnd) SendMessage(_ uint16, m pb.Message) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.full {
 		return im.Errorf(im.Busy, "queue full")
 	}
@@ -28,12 +33,27 @@ func (r *routeEnd) SendMessage(_ uint16, m pb.Message) error {
 
 func (*routeEnd) Close(error) {}
 
+func (r *routeEnd) setFull(full bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = full
+}
+
+// take returns what was sent since the last call.
+func (r *routeEnd) take() []pb.Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sent := r.sent
+	r.sent = nil
+	return sent
+}
+
 // wantSent checks what was sent since the last call: texts by their content, kicks by their
 // user, each with its age.
 func (r *routeEnd) wantSent(t *testing.T, want string) {
 	t.Helper()
 	var got []string
-	for _, m := range r.sent {
+	for _, m := range r.take() {
 		switch m := m.(type) {
 		case *pb.MsgData:
 			got = append(got, fmt.Sprintf("%s %v %d", m.Data, m.Resent, m.Age))
@@ -41,7 +61,6 @@ func (r *routeEnd) wantSent(t *testing.T, want string) {
 			got = append(got, fmt.Sprintf("kick %d %d", m.GetUserId(), m.GetAge()))
 		}
 	}
-	r.sent = nil
 	if fmt.Sprint(got) != want {
 		t.Errorf("sent %q, want %s", got, want)
 	}
@@ -59,33 +78,34 @@ func roleOf(features pb.ServerFeature, missed time.Duration) *pb.IMRoleSet {
 
 const resends = pb.ServerFeature_SERVER_FEATURE_RESENT
 
-// openRoutes returns a Routes with a link, and its clock.
-func openRoutes(t *testing.T) (*Routes, *session.Link, *routeEnd, *time.Time) {
+// openRoutes returns a Routes with a link.
+func openRoutes(t *testing.T) (*Routes, *session.Link, *routeEnd) {
 	t.Helper()
-	now := time.Now()
-	r, end := NewRoutes(func() time.Time { return now }, nil), &routeEnd{}
+	r, end := NewRoutes(time.Now, nil), &routeEnd{}
 	link := session.NewLink(session.NextID(), "route", end)
 	if err := r.Open(link); err != nil {
 		t.Fatal(err)
 	}
-	if m, ok := end.sent[0].(*pb.IMRoleSet); !ok || m.GetFeatures() != uint32(resends) {
-		t.Errorf("the link opens with %v", end.sent)
+	sent := end.take()
+	if m, ok := sent[0].(*pb.IMRoleSet); !ok || m.GetFeatures() != uint32(resends) {
+		t.Errorf("the link opens with %v", sent)
 	}
-	end.sent = nil
-	return r, link, end, &now
+	return r, link, end
 }
 
 // TestResend: what a message server may have missed is sent again, with its age, and all of
 // it on a new link. Nothing is sent to a C++ route server, whose message servers would take
 // each text for a new one.
-func TestResend(t *testing.T) {
-	r, link, end, now := openRoutes(t)
+func TestResend(t *testing.T) { synctest.Test(t, testResend) }
+
+func testResend(t *testing.T) {
+	r, link, end := openRoutes(t)
 	r.keepText(&pb.MsgData{Data: []byte("old")})
 	r.keepKick(7, pb.ClientType_CLIENT_TYPE_IOS)
-	*now = now.Add(36 * time.Second)
+	time.Sleep(36 * time.Second)
 	r.keepText(&pb.MsgData{Data: []byte("new")})
 	r.keepKick(8, pb.ClientType_CLIENT_TYPE_IOS)
-	*now = now.Add(1500 * time.Microsecond)
+	time.Sleep(1500 * time.Microsecond)
 
 	r.Message(link, 0, roleOf(resends, time.Millisecond))
 	end.wantSent(t, "[kick 8 1 new true 2]")
@@ -96,18 +116,45 @@ func TestResend(t *testing.T) {
 	r.Message(link, 0, roleOf(0, 0))
 	r.Message(link, 0, pb.IMRoleSet_builder{Master: proto.Uint32(0)}.Build())
 	r.Message(link, 0, &pb.MsgData{})
-	end.full = true
+	end.setFull(true)
 	r.Message(link, 0, roleOf(resends, 0))
-	end.full = false
+	end.setFull(false)
 	end.wantSent(t, "[]")
-	*now = now.Add(10 * time.Minute)
+	time.Sleep(10 * time.Minute)
+	synctest.Wait()
+	end.wantSent(t, "[kick 8 1000]") // see TestKickOnceMore
 	r.Message(link, 0, roleOf(resends, 0))
 	end.wantSent(t, "[]")
 }
 
+// TestKickOnceMore: a kick is sent again a second later, to each route server of ours, for a
+// client whose login it has overtaken.
+func TestKickOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRoutes(time.Now, nil)
+		ours, cpp, gone := &routeEnd{}, &routeEnd{}, &routeEnd{}
+		var links []*session.Link
+		for _, end := range []*routeEnd{ours, cpp, gone} {
+			links = append(links, session.NewLink(session.NextID(), "route", end))
+		}
+		r.Message(links[0], 0, roleOf(resends, 0))
+		r.Message(links[1], 0, roleOf(0, 0))
+		r.Message(links[2], 0, roleOf(resends, 0))
+		r.Close(links[2], nil)
+		r.keepKick(7, pb.ClientType_CLIENT_TYPE_IOS)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		ours.wantSent(t, "[kick 7 1000]")
+		cpp.wantSent(t, "[]")
+		gone.wantSent(t, "[]")
+	})
+}
+
 // TestResendBounds: the oldest texts and kicks are forgotten and counted.
-func TestResendBounds(t *testing.T) {
-	r, link, end, _ := openRoutes(t)
+func TestResendBounds(t *testing.T) { synctest.Test(t, testResendBounds) }
+
+func testResendBounds(t *testing.T) {
+	r, link, end := openRoutes(t)
 	for range maxKicks + 2 {
 		r.keepKick(7, pb.ClientType_CLIENT_TYPE_IOS)
 	}
@@ -115,7 +162,7 @@ func TestResendBounds(t *testing.T) {
 		r.keepText(&pb.MsgData{Data: make([]byte, 1<<20)})
 	}
 	r.Message(link, 0, roleOf(resends, 0))
-	if n := len(end.sent); n != maxKicks+maxTextBytes/(1<<20)-1 {
+	if n := len(end.take()); n != maxKicks+maxTextBytes/(1<<20)-1 {
 		t.Errorf("%d are sent again", n)
 	}
 	if r.texts.bytes > maxTextBytes || len(r.kicks.list) != maxKicks {
