@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"teamtalk/core/client/clienttest"
 	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
@@ -120,4 +121,26 @@ func TestUploadEndsAfterRefusals(t *testing.T) {
 	}
 	equal(t, "how it ended", im.KindOf(tr.Wait(t.Context())), im.Denied)
 	equal(t, "logins", f.logins, refusals)
+}
+
+// TestRefuseIsRepeated: a file that is refused is taken off the list although a server lost
+// the first request.
+func TestRefuseIsRepeated(t *testing.T) {
+	s := newServer(t)
+	b := open(t, s, "bob", nil)
+	f := newFileServer(t, func(int) (uint32, pb.Message) { return 0, nil }).file()
+	s.AddFile(bob, pb.OfflineFileInfo_builder{FromUserId: new(f.From), TaskId: new(f.Task),
+		FileName: new(f.Name), FileSize: new(uint32(f.Size))}.Build())
+	var lost bool // with the server's lock
+	s.Filter(func(f clienttest.Frame) bool {
+		first := f.Command == pb.CmdFileDelOfflineReq && !lost
+		lost = lost || first
+		return !first
+	})
+	if err := b.Files.Refuse(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := b.Files.Waiting(t.Context()); err != nil || len(list) > 0 {
+		t.Errorf("the list has %v, %v", list, err)
+	}
 }

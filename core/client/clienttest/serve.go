@@ -122,7 +122,7 @@ func (c *conn) answer(seq uint16, m pb.Message) bool {
 		}
 		c.send(seq, rsp.Build())
 	default:
-		if !c.answerGroups(seq, m) && !c.answerSettings(seq, m) {
+		if !c.answerGroups(seq, m) && !c.answerSettings(seq, m) && !c.answerFiles(seq, m) {
 			c.answerHistory(seq, m)
 		}
 	}

@@ -42,6 +42,7 @@ type Server struct {
 	unread   map[session]uint32 // count
 	conns    map[*conn]struct{}
 	received []Frame
+	files    map[uint32][]*pb.OfflineFileInfo // that wait, by receiver
 	filter   func(f Frame) bool
 	refuse   func(m *pb.MsgData) pb.MsgRefusal
 	ticket   string

@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -189,18 +190,37 @@ func (fl *Files) Refuse(ctx context.Context, f File) error {
 	return err
 }
 
-// forget asks the server to remove a file from the list of files that wait for this
-// user.
+// forget asks the server to remove a file from the list of files that wait for this user,
+// again until the list is without it: a server may be killed with the request.
 func (fl *Files) forget(ctx context.Context, f File) error {
-	return fl.tellSurely(ctx, pb.IMFileDelOfflineReq_builder{
-		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task)}.Build())
+	m := pb.IMFileDelOfflineReq_builder{
+		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task)}.Build()
+	return fl.again(ctx, func() error {
+		if err := fl.tellServer(ctx, m); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(ctx, fl.config.AnswerTimeout)
+		defer cancel()
+		list, err := fl.Waiting(ctx)
+		if slices.ContainsFunc(list, func(o File) bool {
+			return o.Task == f.Task && o.From == f.From
+		}) {
+			return im.Errorf(im.Unavailable, "the file is on the list still")
+		}
+		return err
+	})
 }
 
 // tellSurely sends a message that has no answer, again after each reconnect, until a
 // request sent after it was answered: then the server has received the message.
 func (fl *Files) tellSurely(ctx context.Context, m pb.Message) error {
+	return fl.again(ctx, func() error { return fl.tellServer(ctx, m) })
+}
+
+// again calls try until its error is not Unavailable, or ctx ends.
+func (fl *Files) again(ctx context.Context, try func() error) error {
 	for attempt := 0; ; attempt++ {
-		err := fl.tellServer(ctx, m)
+		err := try()
 		if err == nil || im.KindOf(err) != im.Unavailable {
 			return err
 		}
