@@ -16,6 +16,7 @@ func (r *run) addServices(ctx context.Context) (err error) {
 		Clients: r.sys.Clients, API: r.sys.API, AppKey: deploy.AppKey, Uploads: r.sys.Uploads,
 		Pushes: r.sys.Pushes.Times, User: deploy.User, First: r.Teams*teamSize + 2,
 		Password: deploy.Password, Dir: r.Dir, Options: clientOptions(), Log: r.Log,
+		Patience: r.Settle,
 		Messages: r.textsBetween, Members: r.tables.Members})
 	return err
 }

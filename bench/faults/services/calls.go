@@ -235,10 +235,6 @@ func checkTimes(n *Counts, stored map[string][]uint32, came map[string]int) {
 // kickedUsers take turns: a login after a kick waits for some seconds.
 const kickedUsers = 4
 
-// kickLimit is how long the connection of a user may stay open after a call of KickUser, on a
-// loaded machine as well.
-const kickLimit = time.Minute
-
 // kicks lets KickUser end connections.
 type kicks struct {
 	*api
@@ -280,7 +276,7 @@ func (k *kicks) try(ctx context.Context, n, _ int) error {
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(kickLimit)
+	timer := time.NewTimer(k.w.Patience / 2) // less than the row waits for this attempt
 	defer timer.Stop()
 	select {
 	case <-kicked:
@@ -299,7 +295,7 @@ func (k *kicks) check(_ context.Context, c *Counts) error {
 	c.Delivered += int(k.ended.Load())
 	if n := int(k.stays.Load()); n > 0 {
 		c.Lost += n
-		c.example("%d connections stayed open for %v after KickUser", n, kickLimit)
+		c.example("%d connections stayed open for %v after KickUser", n, k.w.Patience/2)
 	}
 	return nil
 }

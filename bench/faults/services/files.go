@@ -19,10 +19,12 @@ import (
 
 // The files. A read of a segment takes a while, so that faults find transfers under way.
 const (
-	fileSize  = 400 << 10
-	slowRead  = 2 * time.Millisecond
-	fileLimit = 20 * time.Second // of an attempt
+	fileSize = 400 << 10
+	slowRead = 2 * time.Millisecond
 )
+
+// fileLimit bounds an attempt to send or fetch a file.
+func (w *World) fileLimit() time.Duration { return w.Patience / 3 }
 
 // contentOf returns the content of a file: random bytes that depend on its name.
 func contentOf(name string, size int) []byte {
@@ -101,9 +103,9 @@ func (f *fetched) check(names []string, c *Counts) {
 }
 
 // sendFile makes an attempt to send a file to a user.
-func sendFile(ctx context.Context, from *client.Client, to uint32, name string,
+func (w *World) sendFile(ctx context.Context, from *client.Client, to uint32, name string,
 	online bool) error {
-	ctx, cancel := context.WithTimeout(ctx, fileLimit)
+	ctx, cancel := context.WithTimeout(ctx, w.fileLimit())
 	defer cancel()
 	f, err := from.Files.Offer(ctx, to, name, fileSize, online)
 	if err != nil {
@@ -154,6 +156,7 @@ func (n *names) list() []string {
 type files struct {
 	names
 	fetched
+	w        *World
 	from, to *client.Client
 	dir      string
 	stop     context.CancelFunc
@@ -166,7 +169,7 @@ type files struct {
 }
 
 func openFiles(ctx context.Context, w *World) (job, error) {
-	f := &files{dir: filepath.Join(w.Dir, "fetched"), taken: map[string]bool{}}
+	f := &files{w: w, dir: filepath.Join(w.Dir, "fetched"), taken: map[string]bool{}}
 	f.fetched.reset()
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, err
@@ -200,7 +203,7 @@ func (f *files) begin(row int) {
 
 func (f *files) try(ctx context.Context, n, attempt int) error {
 	name := fmt.Sprintf("off-%d-%d-%d.bin", f.row, n, attempt)
-	err := sendFile(ctx, f.from, f.to.UserID(), name, false)
+	err := f.w.sendFile(ctx, f.from, f.to.UserID(), name, false)
 	if err == nil {
 		f.accept(name)
 	}
@@ -212,7 +215,7 @@ func (f *files) try(ctx context.Context, n, attempt int) error {
 func (f *files) receive(ctx context.Context) {
 	for ctx.Err() == nil {
 		sleep(ctx, pauseAfter)
-		limit, cancel := context.WithTimeout(ctx, fileLimit)
+		limit, cancel := context.WithTimeout(ctx, f.w.fileLimit())
 		list, err := f.to.Files.Waiting(limit)
 		if err == nil {
 			f.fetch(limit, list)
@@ -274,13 +277,14 @@ func (f *files) check(_ context.Context, c *Counts) error {
 type online struct {
 	names
 	fetched
+	w        *World
 	from, to *client.Client
 	dir      string
 	all      sync.WaitGroup
 }
 
 func openOnline(ctx context.Context, w *World) (job, error) {
-	o := &online{dir: filepath.Join(w.Dir, "passed")}
+	o := &online{w: w, dir: filepath.Join(w.Dir, "passed")}
 	o.fetched.reset()
 	if err := os.MkdirAll(o.dir, 0o700); err != nil {
 		return nil, err
@@ -312,7 +316,7 @@ func (o *online) fetch(f transfer.File) {
 	if err != nil {
 		return // the client has ended, or fetches it already
 	}
-	timer := time.AfterFunc(fileLimit, t.Cancel)
+	timer := time.AfterFunc(o.w.fileLimit(), t.Cancel)
 	defer timer.Stop()
 	<-t.Done()
 	if t.Err() == nil {
@@ -333,7 +337,7 @@ func (o *online) begin(row int) {
 
 func (o *online) try(ctx context.Context, n, attempt int) error {
 	name := fmt.Sprintf("on-%d-%d-%d.bin", o.row, n, attempt)
-	err := sendFile(ctx, o.from, o.to.UserID(), name, true)
+	err := o.w.sendFile(ctx, o.from, o.to.UserID(), name, true)
 	if err == nil {
 		o.accept(name)
 	}

@@ -44,6 +44,8 @@ type World struct {
 	Messages func(ctx context.Context, a, b uint32) ([]Text, error)
 	Members  func(ctx context.Context, group uint32) ([]uint32, error)
 	Log      *slog.Logger
+	// Patience is how long a server may take, on this machine, for what it has promised.
+	Patience time.Duration
 }
 
 // Text is a text in the tables.

@@ -19,6 +19,7 @@ const uploadSize = 50_000
 
 // uploads uploads small files.
 type uploads struct {
+	w      *World
 	url    string
 	client *http.Client
 	row    int
@@ -28,7 +29,7 @@ type uploads struct {
 }
 
 func openUploads(_ context.Context, w *World) (job, error) {
-	return &uploads{url: "http://" + w.Uploads + "/upload/",
+	return &uploads{w: w, url: "http://" + w.Uploads + "/upload/",
 		client: &http.Client{Timeout: callLimit,
 			Transport: &http.Transport{DisableKeepAlives: true}}}, nil
 }
@@ -104,8 +105,21 @@ func (u *uploads) check(ctx context.Context, c *Counts) error {
 	return nil
 }
 
-// get fetches a small file.
-func (u *uploads) get(ctx context.Context, url string) ([]byte, error) {
+// get fetches a small file. It tries again while the server does not answer.
+func (u *uploads) get(ctx context.Context, url string) (b []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, u.w.Patience)
+	defer cancel()
+	for {
+		b, err = u.getOnce(ctx, url)
+		if err == nil || im.KindOf(err) == im.NotFound || ctx.Err() != nil {
+			return b, err
+		}
+		sleep(ctx, pauseAfter)
+	}
+}
+
+// getOnce makes one attempt of get.
+func (u *uploads) getOnce(ctx context.Context, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
