@@ -129,8 +129,12 @@ func (u *uploads) getOnce(ctx context.Context, url string) ([]byte, error) {
 		return nil, err
 	}
 	defer rsp.Body.Close()
-	if rsp.StatusCode != http.StatusOK {
-		return nil, im.Errorf(im.NotFound, "status %d", rsp.StatusCode)
+	switch rsp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, im.Errorf(im.NotFound, "status 404")
+	default:
+		return nil, im.Errorf(im.Unavailable, "status %d", rsp.StatusCode)
 	}
 	return io.ReadAll(rsp.Body)
 }
