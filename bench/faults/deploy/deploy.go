@@ -273,7 +273,7 @@ func (s *System) separate(ctx context.Context) error {
 		return err
 	}
 	all := strings.Join(dbproxies, ",")
-	if err := s.startServices(ctx, all, route); err != nil {
+	if err := startServices(ctx, s, all, route); err != nil {
 		return err
 	}
 	return s.msg(ctx, a[4:], "--msg.dbproxy", all, "--msg.route", route, "--msg.login", login,

@@ -58,7 +58,7 @@ func addServices(s *System) (map[string][]string, error) {
 }
 
 // startServices starts a process for each service of a separate deployment.
-func (s *System) startServices(ctx context.Context, dbproxies, route string) error {
+func startServices(ctx context.Context, s *System, dbproxies, route string) error {
 	settings, err := addServices(s)
 	if err != nil {
 		return err
