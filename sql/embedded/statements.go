@@ -10,7 +10,7 @@ import (
 // database. database/sql prepares them on every connection that runs them.
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
-	credentials, usersNewest                                  *sql.Stmt
+	credentials, usersNewest, passwords                       *sql.Stmt
 	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
 	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
 	loginMarks                                                *sql.Stmt
@@ -78,6 +78,8 @@ func (st *statements) queries() []query {
 		{&st.usersPresent, "select " + userColumns + " from IMUser where status <> 3"},
 		{&st.listUsers, "select " + userColumns + " from IMUser where id > ? order by id limit ?"},
 		{&st.usersNewest, "select coalesce(max(updated), 0) from IMUser"},
+		{&st.passwords, "select count(*), coalesce(sum(password glob '$argon2id$*'), 0) " +
+			"from IMUser"},
 		{&st.credentials, "select id, updated, status, password, salt from IMUser " +
 			"where updated >= ?1 and (updated > ?1 or id > ?2) order by updated, id limit ?3"},
 		{&st.departsSince, "select " + departColumns + " from IMDepart where updated >= ?1 and " +
