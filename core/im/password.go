@@ -76,18 +76,27 @@ func (p PasswordPolicy) Store(sent string) StoredPassword {
 	return StoredPassword{HashPassword(sent, salt), salt}
 }
 
+// Improves reports whether Improve would return a costlier form.
+func (p PasswordPolicy) Improves(old StoredPassword) bool {
+	if !p.UsesKDF() || !old.IsKDF() {
+		return p.UsesKDF()
+	}
+	form, err := kdf.Parse(old.Hash)
+	return err == nil && form.Below(p.KDF)
+}
+
 // Improve returns a costlier form of the same password, for a row that the policy would
 // store with higher costs; false: the row stays. sent is the password, which was checked.
 // The result has the same CredentialDigest, unless it was moved from md5.
 func (p PasswordPolicy) Improve(old StoredPassword, sent string) (StoredPassword, bool) {
-	if !p.UsesKDF() {
+	if !p.Improves(old) {
 		return old, false
 	}
 	if !old.IsKDF() {
 		return StoredPassword{kdf.New(p.KDF, sent), SaltMoved}, true
 	}
 	form, err := kdf.Parse(old.Hash)
-	if err != nil || !form.Below(p.KDF) {
+	if err != nil {
 		return old, false
 	}
 	higher := p.KDF

@@ -14,6 +14,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy/directory"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/handlers/dbproxy/refusal"
 	"teamtalk/proto/pb"
 )
@@ -42,12 +43,18 @@ const maxName = 4 * im.MaxName
 // Logins arrive in storms: when a message server restarts, all of its clients log in at
 // once, and each login is a lookup by name. So the logins that arrive during a lookup are
 // looked up together in the next one. A login on an idle system does not wait.
+//
+// A password that needs a derivation is checked elsewhere, see package passwords. Its login
+// then joins its shard again with the answer, and is looked up again: the locks, and the
+// row, are those of the time at which it is decided. An answer that was derived for another
+// row does not count.
 type logins struct {
 	*runner
-	store  accounts
-	guard  *lockout.Guard
-	seed   maphash.Seed
-	shards [loginShards]loginShard
+	store     accounts
+	guard     *lockout.Guard
+	passwords *passwords.Checker
+	seed      maphash.Seed
+	shards    [loginShards]loginShard
 }
 
 // accounts is what logins needs of the store.
@@ -60,7 +67,14 @@ func newLogins(r *runner, store im.Store, opt *Options) *logins {
 		Timeout:  opt.Timeout / 2, // the request can still be answered then
 		StoreNow: func() time.Time { return store.Now() },
 		Now:      opt.Now, Log: opt.Log, Failed: r.metrics.countsUnavailable.Inc})
-	return &logins{runner: r, store: store, guard: guard, seed: maphash.MakeSeed()}
+	checker := passwords.New(passwords.Options{Policy: opt.Passwords.Policy,
+		Workers: opt.Passwords.Workers, Remember: opt.Passwords.Remember,
+		Wait:  opt.Timeout / 2, // as above
+		Store: store, Timeout: opt.Timeout,
+		StoreNow: func() time.Time { return store.Now() }, Now: opt.Now, Stopped: r.stopped,
+		Log: opt.Log, Registerer: opt.Registerer})
+	return &logins{runner: r, store: store, guard: guard, passwords: checker,
+		seed: maphash.MakeSeed()}
 }
 
 func (ls *logins) register() { router.Handle(ls.router, router.Public, ls.handleValidate) }
@@ -75,7 +89,14 @@ func (ls *logins) nameKey(name string) uint64 {
 type login struct {
 	request
 	m *pb.IMValidateReq
+
+	derived passwords.Answer // of the last derivation
+	asked   int              // derivations so far
 }
+
+// maxAsked is the number of derivations for one login. More than one are needed when its
+// row changes meanwhile.
+const maxAsked = 3
 
 // loginShard holds the logins of a part of the names. Logins with the same name are always
 // in the same shard, and are checked in the order of their arrival.
@@ -185,10 +206,14 @@ func (ls *logins) goOnWithLogins(key uint64) {
 	}
 }
 
-// checkLogins looks up a batch of logins and answers them in order.
+// checkLogins looks up a batch of logins and answers them in order, except those that wait
+// for the derivation of their password.
 func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 	defer func() {
 		for _, l := range batch {
+			if l == nil { // it waits
+				continue
+			}
 			if !l.done { // a panic, which the pool logs
 				ls.notValidated(l, im.Errorf(im.Internal, "request failed"))
 			}
@@ -199,8 +224,8 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 	defer cancel()
 	now := ls.now()
 	names := make([]string, 0, len(batch))
-	open := make([]*login, 0, len(batch))
-	for _, l := range batch {
+	places := make([]int, 0, len(batch)) // in batch
+	for i, l := range batch {
 		name := l.m.GetUserName()
 		switch {
 		case now.Sub(l.came) > ls.timeout:
@@ -209,11 +234,20 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 			ls.metrics.refusedLogins.WithLabelValues("unknown").Inc()
 			ls.answer(&l.request, validated(l.m, validateWrong, textWrong, nil))
 		default:
-			names, open = append(names, name), append(open, l)
+			names, places = append(names, name), append(places, i)
 		}
 	}
-	if len(open) == 0 {
-		return
+	if len(places) > 0 {
+		ls.decide(ctx, batch, places, names)
+	}
+}
+
+// decide decides the logins at some places of a batch. It replaces those that wait for the
+// derivation of their password with nil.
+func (ls *logins) decide(ctx context.Context, batch []*login, places []int, names []string) {
+	open := make([]*login, len(places))
+	for i, at := range places {
+		open[i] = batch[at]
 	}
 	accounts, err := ls.store.AccountsByName(ctx, names)
 	var round *lockout.Round
@@ -229,12 +263,42 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 	}
 	answers := make([]*pb.IMValidateRsp, len(open))
 	for i, l := range open {
-		answers[i] = ls.validate(round, i, l.m, &accounts[i])
+		answers[i] = ls.validate(round, i, l, &accounts[i])
 	}
 	round.End(ctx)
 	for i, l := range open {
-		ls.answer(&l.request, answers[i])
+		if answers[i] != nil {
+			ls.answer(&l.request, answers[i])
+		} else if err := ls.derive(round, i, l, &accounts[i]); err != nil {
+			ls.notValidated(l, err)
+		} else {
+			batch[places[i]] = nil
+		}
 	}
+}
+
+// derive asks for the derivation of the password of login i of a round. Unless it fails, the
+// login may be answered at any time from now on.
+func (ls *logins) derive(round *lockout.Round, i int, l *login, account *im.Account) error {
+	if l.asked++; l.asked > maxAsked {
+		return im.Errorf(im.Busy, "the user's password changes all the time")
+	}
+	ask := loginOf(l.m, account)
+	ask.Network, ask.Known = round.Origin(i)
+	return ls.passwords.Ask(&ask, func(answer passwords.Answer, err error) {
+		if l.derived = answer; err == nil {
+			err = ls.addLogin(l)
+		}
+		if err != nil {
+			ls.notValidated(l, err)
+			ls.end()
+		}
+	})
+}
+
+// loginOf returns a login in the form in which its password is checked.
+func loginOf(m *pb.IMValidateReq, account *im.Account) passwords.Login {
+	return passwords.Login{Account: account, Name: m.GetUserName(), Sent: m.GetPassword()}
 }
 
 // attemptsOf returns the logins in the form in which they are counted.
@@ -274,14 +338,20 @@ func (ls *logins) notValidated(l *login, err error) {
 
 // validate checks the name and password of login i of a round. account is the account of the
 // name; its ID is 0 when there is none. Neither the answer nor the work tells whether there
-// is one.
-func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
+// is one. The result is nil when the password needs a derivation first.
+func (ls *logins) validate(round *lockout.Round, i int, l *login,
 	account *im.Account) *pb.IMValidateRsp {
+	m := l.m
 	if reason := round.Locked(i); reason != lockout.Open {
 		ls.metrics.refusedLogins.WithLabelValues(string(reason)).Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
-	if reason := lockout.Wrong(account, m.GetPassword()); reason != "" {
+	ask := loginOf(m, account)
+	verdict := ls.passwords.Look(&ask, l.derived)
+	if verdict == passwords.Pending {
+		return nil
+	}
+	if reason := lockout.Wrong(account, verdict == passwords.Right); reason != "" {
 		ls.metrics.refusedLogins.WithLabelValues(reason).Inc()
 		if locked := round.Failed(i); locked != lockout.Open {
 			ls.metrics.locks.WithLabelValues(string(locked)).Inc()
@@ -291,6 +361,7 @@ func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
 		return validated(m, validateWrong, textWrong, nil)
 	}
 	round.Passed(i)
+	ls.passwords.Passed(account, m.GetPassword())
 	rsp := validated(m, validateOK, textOK, directory.UserInfo(&account.User))
 	if m.GetTellFailure() {
 		rsp.SetCredential([]byte(im.CredentialDigest(account.Password, account.Salt)))

@@ -53,15 +53,15 @@ func cancelledCalls(f *fixture) {
 				[]im.Account{account(7)})
 			return err
 		},
-		"ListUsers":     func() error { _, err := f.s.ListUsers(ctx, 0, 10); return err },
-		"SetPassword":   func() error { return f.s.SetPassword(ctx, a, "other", "oth") },
+		"ListUsers":   func() error { _, err := f.s.ListUsers(ctx, 0, 10); return err },
+		"SetPassword": func() error { return f.s.SetPassword(ctx, a, "other", "oth") },
 		"ReplacePassword": func() error {
 			_, err := f.s.ReplacePassword(ctx, a, want.Stored(), im.StoredPassword{Hash: "x"})
 			return err
 		},
 		"CountPasswords": func() error { _, err := f.s.CountPasswords(ctx); return err },
 		"SetUserStatus":  func() error { return f.s.SetUserStatus(ctx, a, im.StatusDeparted) },
-		"History":       func() error { _, err := f.s.History(ctx, a, b, 0, 10); return err },
+		"History":        func() error { _, err := f.s.History(ctx, a, b, 0, 10); return err },
 		"MessagesByID": func() error {
 			_, err := f.s.MessagesByID(ctx, a, b,
 				[]uint32{1})
