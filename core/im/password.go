@@ -11,7 +11,7 @@ import (
 )
 
 // A stored password is a StoredPassword in one of two forms. The first implementation knows
-// only md5, of which a graphics card tries 10^10 a second. The other form is argon2id, see
+// only md5: a graphics card tries 10^10 of these a second. The other form is argon2id, see
 // package kdf. Both are made from what clients send, the md5 of the clear password: a
 // server does not receive more.
 

@@ -51,6 +51,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
@@ -103,7 +104,7 @@ type Options struct {
 	// Lock says how many wrong passwords lock a name or a network.
 	Lock lockout.Limits
 	// Passwords says how passwords are checked and stored.
-	Passwords Passwords
+	Passwords passwords.Settings
 	// LinkTimeout is the longest time that a message server may be silent before its link
 	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
 	// none.
@@ -115,18 +116,6 @@ type Options struct {
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
 	Registerer prometheus.Registerer
-}
-
-// Passwords says how passwords are checked and stored; see package passwords.
-type Passwords struct {
-	// Policy is the form in which passwords should be stored: the row of a user is moved to
-	// it at a login.
-	Policy im.PasswordPolicy
-	// Workers is the number of passwords that are derived at a time; 0: half of GOMAXPROCS,
-	// at least one. Remember is for how long a password is not derived again after a login;
-	// 0: it always is.
-	Workers  int
-	Remember time.Duration
 }
 
 // Server is the db_proxy role: the session.LinkHandler of the message servers' links. Each of

@@ -4,7 +4,6 @@ import (
 	"context"
 	"hash/maphash"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -13,6 +12,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy/directory"
+	"teamtalk/handlers/dbproxy/gather"
 	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/handlers/dbproxy/refusal"
@@ -42,10 +42,11 @@ const maxName = 4 * im.MaxName
 //
 // Logins arrive in storms: when a message server restarts, all of its clients log in at
 // once, and each login is a lookup by name. So the logins that arrive during a lookup are
-// looked up together in the next one. A login on an idle system does not wait.
+// looked up together in the next one, those with the same name in the order of their
+// arrival.
 //
 // A password that needs a derivation is checked elsewhere, see package passwords. Its login
-// then joins its shard again with the answer, and is looked up again: the locks, and the
+// is then added again with the answer, and looked up again: the locks, and the
 // row, are those of the time at which it is decided. An answer that was derived for another
 // row does not count.
 type logins struct {
@@ -54,7 +55,7 @@ type logins struct {
 	guard     *lockout.Guard
 	passwords *passwords.Checker
 	seed      maphash.Seed
-	shards    [loginShards]loginShard
+	open      gather.Gatherer[*login]
 }
 
 // accounts is what logins needs of the store.
@@ -67,14 +68,16 @@ func newLogins(r *runner, store im.Store, opt *Options) *logins {
 		Timeout:  opt.Timeout / 2, // the request can still be answered then
 		StoreNow: func() time.Time { return store.Now() },
 		Now:      opt.Now, Log: opt.Log, Failed: r.metrics.countsUnavailable.Inc})
-	checker := passwords.New(passwords.Options{Policy: opt.Passwords.Policy,
-		Workers: opt.Passwords.Workers, Remember: opt.Passwords.Remember,
+	checker := passwords.New(passwords.Options{Settings: opt.Passwords,
 		Wait:  opt.Timeout / 2, // as above
 		Store: store, Timeout: opt.Timeout,
 		StoreNow: func() time.Time { return store.Now() }, Now: opt.Now, Stopped: r.stopped,
 		Log: opt.Log, Registerer: opt.Registerer})
-	return &logins{runner: r, store: store, guard: guard, passwords: checker,
+	ls := &logins{runner: r, store: store, guard: guard, passwords: checker,
 		seed: maphash.MakeSeed()}
+	ls.open.Do = func(key uint64, f func(context.Context)) error { return r.tasks.Do(key, f) }
+	ls.open.Run, ls.open.Failed = ls.checkLogins, ls.failed
+	return ls
 }
 
 func (ls *logins) register() { router.Handle(ls.router, router.Public, ls.handleValidate) }
@@ -98,29 +101,6 @@ type login struct {
 // row changes meanwhile.
 const maxAsked = 3
 
-// loginShard holds the logins of a part of the names. Logins with the same name are always
-// in the same shard, and are checked in the order of their arrival.
-type loginShard struct {
-	mu      sync.Mutex
-	waiting []*login
-	running bool   // a task is posted or runs
-	turn    uint64 // number of tasks posted
-}
-
-const (
-	// loginShards is the number of lookups that may run at the same time: more than one,
-	// so that one slow answer does not delay all logins.
-	loginShards = 4
-	// maxLoginBatch is the largest number of names in one lookup. maxLoginsWaiting bounds
-	// the logins that wait in a shard. Further ones are refused as busy.
-	maxLoginBatch    = 64
-	maxLoginsWaiting = 4096
-	// loginKeys is the first key of the login tasks. No user has these keys. loginTries
-	// is the number of keys that are tried while queues are full.
-	loginKeys  = 1 << 62
-	loginTries = 4
-)
-
 // handleValidate accepts a login.
 func (ls *logins) handleValidate(ses *session.Link, seq uint16, m *pb.IMValidateReq) error {
 	l := &login{request: request{session: ses, seq: seq, cmd: m.Command(), came: ls.now()}, m: m}
@@ -136,74 +116,15 @@ func (ls *logins) handleValidate(ses *session.Link, seq uint16, m *pb.IMValidate
 	return err
 }
 
-// addLogin adds a login to its shard.
+// addLogin adds a login to those that are looked up next.
 func (ls *logins) addLogin(l *login) error {
-	key := ls.nameKey(l.m.GetUserName()) % loginShards
-	g := &ls.shards[key]
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.waiting) >= maxLoginsWaiting {
-		return im.Errorf(im.Busy, "%d logins are waiting", len(g.waiting))
-	}
-	if !g.running {
-		if err := ls.postLogins(key); err != nil {
-			return err
-		}
-		g.running = true
-	}
-	g.waiting = append(g.waiting, l)
-	return nil
+	return ls.open.Add(ls.nameKey(l.m.GetUserName()), l)
 }
 
-// postLogins posts a task that checks the logins of a shard. The caller holds the shard's
-// mutex. Tasks share their queues with tasks of other keys, also with those of users with
-// very many requests. So each task gets a new key: a full queue then does not keep a
-// quarter of all users from logging in. A shard has one task at a time, so the order is
-// kept.
-func (ls *logins) postLogins(key uint64) (err error) {
-	g := &ls.shards[key]
-	for range loginTries {
-		g.turn++
-		err = ls.tasks.Do(loginKeys+g.turn*loginShards+key,
-			func(ctx context.Context) { ls.runLogins(ctx, key) })
-		if im.KindOf(err) != im.Busy {
-			break
-		}
-	}
-	return err
-}
-
-// runLogins checks waiting logins of a shard, on a worker. When more than one lookup's
-// worth waits, the rest is left to a further task at the end of a queue.
-func (ls *logins) runLogins(ctx context.Context, key uint64) {
-	g := &ls.shards[key]
-	g.mu.Lock()
-	batch := g.waiting
-	g.waiting = nil
-	if len(batch) > maxLoginBatch {
-		batch, g.waiting = batch[:maxLoginBatch:maxLoginBatch], batch[maxLoginBatch:]
-	}
-	g.mu.Unlock()
-	defer ls.goOnWithLogins(key) // after a panic too
-	ls.checkLogins(ctx, batch)
-}
-
-// goOnWithLogins posts a further task when logins are waiting.
-func (ls *logins) goOnWithLogins(key uint64) {
-	g := &ls.shards[key]
-	var left []*login
-	var err error
-	g.mu.Lock()
-	if g.running = len(g.waiting) > 0; g.running {
-		if err = ls.postLogins(key); err != nil {
-			left, g.waiting, g.running = g.waiting, nil, false
-		}
-	}
-	g.mu.Unlock()
-	for _, l := range left {
-		ls.notValidated(l, err)
-		ls.end()
-	}
+// failed ends a login that was added, and could not be looked up.
+func (ls *logins) failed(l *login, err error) {
+	ls.notValidated(l, err)
+	ls.end()
 }
 
 // checkLogins looks up a batch of logins and answers them in order, except those that wait
@@ -290,8 +211,7 @@ func (ls *logins) derive(round *lockout.Round, i int, l *login, account *im.Acco
 			err = ls.addLogin(l)
 		}
 		if err != nil {
-			ls.notValidated(l, err)
-			ls.end()
+			ls.failed(l, err)
 		}
 	})
 }

@@ -78,8 +78,6 @@ func (st *statements) queries() []query {
 		{&st.usersPresent, "select " + userColumns + " from IMUser where status <> 3"},
 		{&st.listUsers, "select " + userColumns + " from IMUser where id > ? order by id limit ?"},
 		{&st.usersNewest, "select coalesce(max(updated), 0) from IMUser"},
-		{&st.passwords, "select count(*), coalesce(sum(password glob '$argon2id$*'), 0) " +
-			"from IMUser"},
 		{&st.credentials, "select id, updated, status, password, salt from IMUser " +
 			"where updated >= ?1 and (updated > ?1 or id > ?2) order by updated, id limit ?3"},
 		{&st.departsSince, "select " + departColumns + " from IMDepart where updated >= ?1 and " +

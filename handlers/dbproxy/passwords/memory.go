@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// memory is a bounded set of keys, each of which stays for between half of life and life
-// after it was added or found. Any goroutine.
+// memory is a bounded set of keys. A key stays for between half of life and life after it
+// was added or found. Any goroutine.
 type memory struct {
 	max  int
 	life time.Duration
@@ -33,7 +33,7 @@ func (m *memory) add(k Key) {
 	m.young[k] = struct{}{}
 }
 
-// has reports whether the key is there, and keeps it then.
+// has reports whether the memory holds the key, and keeps it then.
 func (m *memory) has(k Key) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -68,7 +68,7 @@ func (c *Checker) Passed(a *im.Account, sent string) {
 // isFresh reports whether a row changed a short time ago, or in the future of the store's
 // clock.
 func (c *Checker) isFresh(a *im.Account) bool {
-	return c.opt.StoreNow().Unix()-int64(a.Updated) < int64(moveAge/time.Second)
+	return c.opt.StoreNow().Sub(time.Unix(int64(a.Updated), 0)) < moveAge
 }
 
 // runMoves moves the waiting rows.

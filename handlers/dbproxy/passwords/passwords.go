@@ -52,8 +52,8 @@ type Store interface {
 	ReplacePassword(ctx context.Context, id uint32, old, now im.StoredPassword) (bool, error)
 }
 
-// Options configures a Checker.
-type Options struct {
+// Settings say how passwords are stored, and what their checks may cost.
+type Settings struct {
 	// Policy says how passwords should be stored. Rows that it would store with higher
 	// costs are moved at the next login of their users.
 	Policy im.PasswordPolicy
@@ -62,6 +62,11 @@ type Options struct {
 	// Remember is for how long a right password is remembered after its last login. 0: not
 	// at all.
 	Remember time.Duration
+}
+
+// Options configures a Checker.
+type Options struct {
+	Settings
 	// Wait is the longest time that a login waits for its derivation.
 	Wait time.Duration
 	// Store takes the rows that are moved; Timeout bounds each of these calls.

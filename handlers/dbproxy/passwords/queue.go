@@ -49,7 +49,7 @@ func (c *Checker) Ask(l *Login, done func(Answer, error)) error {
 		stored = noAccount.Stored()
 	}
 	j := &job{login: *l, key: c.keyOf(l, stored), came: c.opt.Now(), done: done}
-	account := *l.Account // the caller's batch goes on
+	account := *l.Account // that of the caller is part of its batch
 	j.login.Account = &account
 	class := strangers
 	if l.Known {
