@@ -42,7 +42,7 @@ func cancelledCalls(f *fixture) {
 			_, err := f.s.AccountsByName(ctx, []string{"user0", "user1"})
 			return err
 		},
-		"Users":             func() error { _, err := f.s.Users(ctx, []uint32{a}); return err },
+		"Users": func() error { _, err := f.s.Users(ctx, []uint32{a}); return err },
 		"UsersChangedSince": func() error {
 			_, _, err := f.s.UsersChangedSince(ctx, 0)
 			return err
@@ -64,9 +64,9 @@ func cancelledCalls(f *fixture) {
 			_, err := f.s.MessagesByID(ctx, a, b, []uint32{1})
 			return err
 		},
-		"LatestID":     func() error { _, err := f.s.LatestID(ctx, a, b); return err },
-		"UnreadCounts": func() error { _, _, err := f.s.UnreadCounts(ctx, b, 1<<20); return err },
-		"ClearUnread":  func() error { return f.s.ClearUnread(ctx, b, a) },
+		"LatestID":       func() error { _, err := f.s.LatestID(ctx, a, b); return err },
+		"UnreadCounts":   func() error { _, _, err := f.s.UnreadCounts(ctx, b, 1<<20); return err },
+		"ClearUnread":    func() error { return f.s.ClearUnread(ctx, b, a) },
 		"RecentSessions": func() error { _, err := f.s.RecentSessions(ctx, a, 0, 9); return err },
 	} {
 		err := call()
