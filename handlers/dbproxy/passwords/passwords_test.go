@@ -208,7 +208,12 @@ func TestRemembering(t *testing.T) {
 		t.Errorf("%d derivations after an hour", d.derived.Load())
 	}
 	d.right.life = 0
-	if d.check(a, "right") != Right || d.check(a, "right") != Right || d.derived.Load() != 4 {
+	for range 2 {
+		if d.check(a, "right") != Right {
+			t.Error("wrong with nothing remembered")
+		}
+	}
+	if d.derived.Load() != 4 {
 		t.Errorf("%d derivations with nothing remembered", d.derived.Load())
 	}
 }
