@@ -331,7 +331,8 @@ func TestTurns(t *testing.T) {
 	for range maxOfNetwork + 30 + 1 - 39 {
 		counts[<-order]++
 	}
-	if counts["other"] != 1 || counts["stranger"] != maxOfNetwork || len(d.queues[strangers].of) > 0 {
+	if counts["other"] != 1 || counts["stranger"] != maxOfNetwork ||
+		len(d.queues[strangers].of) > 0 {
 		t.Errorf("in the end: %v, %v", counts, d.queues[strangers].of)
 	}
 }
