@@ -23,16 +23,22 @@ func withKDF(remember time.Duration) dbproxy.Options {
 		Passwords: passwords.Settings{Policy: cheap, Remember: remember}}
 }
 
-// replacing reports each call of ReplacePassword, once it is over.
-type replacing struct {
-	im.Store
-	done chan bool
+// watchMoves returns a channel that gets the result of each call of ReplacePassword.
+func (f *faulty) watchMoves() chan bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.moved = make(chan bool, 10)
+	return f.moved
 }
 
-func (r replacing) ReplacePassword(ctx context.Context, id uint32, old,
+func (f *faulty) ReplacePassword(ctx context.Context, id uint32, old,
 	now im.StoredPassword) (bool, error) {
-	ok, err := r.Store.ReplacePassword(ctx, id, old, now)
-	r.done <- ok
+	ok, err := f.Store.ReplacePassword(ctx, id, old, now)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.moved != nil {
+		f.moved <- ok
+	}
 	return ok, err
 }
 
@@ -40,8 +46,7 @@ func (r replacing) ReplacePassword(ctx context.Context, id uint32, old,
 // works before and after, sessions from before are told to remain, and Updated stays.
 func TestLoginMovesRow(t *testing.T) {
 	h := open(t, options{db: withKDF(0)})
-	moves := replacing{h.store.Store, make(chan bool, 10)}
-	h.store.Store = moves
+	moves := h.store.watchMoves()
 	p := h.dial()
 	before, err := h.store.AccountByName(t.Context(), "u00001")
 	if err != nil {
@@ -62,7 +67,7 @@ func TestLoginMovesRow(t *testing.T) {
 			t.Fatalf("%s: result %d", c.sent, got)
 		}
 	}
-	if !<-moves.done {
+	if !<-moves {
 		t.Error("the row was not moved")
 	}
 	after, err := h.store.AccountByName(t.Context(), "u00001")
