@@ -53,7 +53,7 @@ func TestLongestForm(t *testing.T) {
 func bad() []string {
 	good := New(small, "secret")
 	list := []string{"", "$argon2id$", "d41d8cd98f00b204e9800998ecf8427e",
-		strings.Repeat("$", 60), good + "$", good[:len(good)-1], " " + good, good + " "}
+		strings.Repeat("$", 60), good + "$", good[:len(good)-40], " " + good, good + " "}
 	for _, change := range [][2]string{{"v=19", "v=18"}, {"m=64", "m=4194304"}, {"m=64", "m=7"},
 		{"m=64", "m=-1"}, {"t=1", "t=0"}, {"t=1", "t=65"}, {"p=1", "p=0"}, {"p=1", "p=17"},
 		{"m=64,t=1", "t=1,m=64"}, {"argon2id", "argon2i"}, {"m=64", "m=064"}} {
