@@ -407,8 +407,7 @@ var docs = map[string]string{
 		"user, so use it only in a network that only servers reach. With a certificate the " +
 		"setting has no effect.",
 
-	"password": "Passwords in the store. dbproxy, the HTTP API and teamtalk user need the same " +
-		"values.",
+	"password": "Passwords in the store. Set alike for dbproxy, http and teamtalk user.",
 	"password.kdf": "Form in which passwords are stored. argon2id makes guessing costly for an " +
 		"attacker with a copy of the table. md5 is what C++ db_proxies can check. auto: argon2id " +
 		"with the embedded store, md5 with MySQL. With argon2id a user's row moves from md5 at " +
