@@ -12,6 +12,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
+	"teamtalk/core/kdf"
 )
 
 // newUserCommand returns the command "user".
@@ -28,7 +29,7 @@ on the store: they notice a change within a minute. A user is given by name or i
 		RunE:        cli.CommandsOnly,
 		Annotations: cli.HoldsCommands,
 	}
-	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs")
+	cli.AddConfigFlags(cmd, "data_dir", "store", "mysql.master", "redis.addrs", "password.kdf")
 	cmd.AddCommand(newUserAddCommand(), newUserListCommand(), newUserShowCommand(),
 		newUserSetCommand(), newUserPasswdCommand(), newUserUnlockCommand(),
 		newUserStatusCommand("disable", im.StatusDeparted, "Refuse the logins of a user",
@@ -106,7 +107,8 @@ func newUserListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List all users",
-		Long: `List all users in the order of their ids, also disabled ones.
+		Long: `List all users in the order of their ids, also disabled ones. Standard error gets
+the numbers of passwords in argon2id and in md5, which is weak: see the setting password.kdf.
 
 With --json, print one object a line: id, name, nick, domain, gender (m, f or empty), phone,
 email, avatar, department, sign, status.`,
@@ -119,7 +121,10 @@ email, avatar, department, sign, status.`,
 				if asJSON {
 					return listJSON(ctx, cmd.OutOrStdout(), s)
 				}
-				return listTable(ctx, cmd.OutOrStdout(), s)
+				if err := listTable(ctx, cmd.OutOrStdout(), s); err != nil {
+					return err
+				}
+				return countPasswords(ctx, cmd.ErrOrStderr(), s)
 			})
 		},
 	}
@@ -184,6 +189,28 @@ func listTable(ctx context.Context, out io.Writer, s im.UserStore) error {
 	return err
 }
 
+// countPasswords writes how many users have passwords in each form.
+func countPasswords(ctx context.Context, out io.Writer, s im.UserStore) error {
+	n, err := s.CountPasswords(ctx)
+	if err != nil || n == (im.PasswordCounts{}) {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "passwords: %d argon2id, %d md5 (weak)\n", n.KDF, n.Weak)
+	return err
+}
+
+// passwordForm returns the form of a user's password, for people.
+func passwordForm(p im.StoredPassword) string {
+	form, err := kdf.Parse(p.Hash)
+	switch {
+	case err == nil:
+		return fmt.Sprintf("argon2id, %d KiB, passes: %d", form.Memory, form.Passes)
+	case p.IsKDF():
+		return "argon2id, damaged: no login succeeds"
+	}
+	return "md5 (weak)"
+}
+
 // newUserPasswdCommand returns the command "user passwd".
 func newUserPasswdCommand() *cobra.Command {
 	var password passwordFlags
@@ -200,9 +227,13 @@ generates and prints one. A client that is logged in remains so until it reconne
 			if err != nil {
 				return err
 			}
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+			return withStore(cmd, true, func(ctx context.Context, cfg *config.Config,
 				s im.Store) error {
-				if err := admin.SetPassword(ctx, s, args[0], clear); err != nil {
+				policy, err := system.PasswordPolicy(cfg, s)
+				if err != nil {
+					return err
+				}
+				if err := admin.SetPassword(ctx, s, policy, args[0], clear); err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "%s has a new password\n", args[0])

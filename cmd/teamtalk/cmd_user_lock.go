@@ -23,7 +23,8 @@ func newUserShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show a user, and whether wrong passwords lock the name",
-		Long: `Show a user, and whether wrong passwords lock the name. A row for each
+		Long: `Show a user, the form in which the password is stored, and whether wrong
+passwords lock the name. A row for each
 network shows its wrong passwords, and the day of its last good login. The command reads the
 limits from the settings dbproxy.login_…: name the file of the servers with --config.`,
 		Example: "  teamtalk user show alice --config teamtalk.toml",
@@ -40,17 +41,24 @@ limits from the settings dbproxy.login_…: name the file of the servers with --
 				if err != nil {
 					return err
 				}
-				return showUser(cmd.OutOrStdout(), &a.User, &state)
+				if a.Password == "" { // found by id
+					if a, err = s.AccountByName(ctx, a.Name); err != nil {
+						return err
+					}
+				}
+				return showUser(cmd.OutOrStdout(), &a, &state)
 			})
 		},
 	}
 }
 
 // showUser writes a user and the state of its name.
-func showUser(out io.Writer, u *im.User, s *lockout.State) error {
+func showUser(out io.Writer, a *im.Account, s *lockout.State) error {
+	u := &a.User
 	rows := [][]string{{"id", strconv.FormatUint(uint64(u.ID), 10)}, {"name", u.Name},
 		{"nick", u.Nick}, {"status", admin.StatusName(u.Status)}, {"email", u.Email},
-		{"phone", u.Phone}, {"logins", "allowed from new networks"}}
+		{"phone", u.Phone}, {"password", passwordForm(a.Stored())},
+		{"logins", "allowed from new networks"}}
 	if !s.LockedUntil.IsZero() {
 		rows[len(rows)-1][1] = fmt.Sprintf("locked for new networks until %s: %d wrong passwords",
 			clockTime(s.LockedUntil), s.Spread)

@@ -152,7 +152,11 @@ func (f *addFlags) addOne(name string) error {
 			_, err := fmt.Fprintf(out, "would add %s to %s\n", name, system.StoreName(cfg))
 			return err
 		}
-		ids, err := admin.AddUsers(ctx, s, []admin.NewUser{u})
+		policy, err := system.PasswordPolicy(cfg, s)
+		if err != nil {
+			return err
+		}
+		ids, err := admin.AddUsers(ctx, s, policy, []admin.NewUser{u})
 		if err != nil {
 			return err
 		}
@@ -193,9 +197,13 @@ func (f *addFlags) addFile() error {
 		if err != nil {
 			return admin.InFile(name, err)
 		}
+		policy, err := system.PasswordPolicy(cfg, s)
+		if err != nil {
+			return err
+		}
 		generated := admin.GeneratePasswords(users)
 		if !f.dryRun && len(users) > 0 {
-			if _, err := admin.AddUsers(ctx, s, users); err != nil {
+			if _, err := admin.AddUsers(ctx, s, policy, users); err != nil {
 				return fmt.Errorf("%s: no user was added: %w", name, err)
 			}
 		}
@@ -266,8 +274,12 @@ func (f *addFlags) addNumbered() error {
 		if err != nil {
 			return err
 		}
+		policy, err := system.PasswordPolicy(cfg, s)
+		if err != nil {
+			return err
+		}
 		if !f.dryRun {
-			if err := admin.AddInBatches(ctx, s, users); err != nil {
+			if err := admin.AddInBatches(ctx, s, policy, users); err != nil {
 				return err
 			}
 		}

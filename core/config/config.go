@@ -48,6 +48,7 @@ type Config struct {
 	Proxy     Proxy     `toml:"proxy"`
 	TLS       TLS       `toml:"tls"`
 	LinkTLS   LinkTLS   `toml:"link_tls"`
+	Password  Password  `toml:"password"`
 	Audit     Audit     `toml:"audit"`
 	MySQL     MySQL     `toml:"mysql"`
 	Redis     Redis     `toml:"redis"`
@@ -258,6 +259,15 @@ type LinkTLS struct {
 	CPPPlaintext string `toml:"cpp_plaintext" default:"off" oneof:"off|accept|dial"`
 
 	PlaintextBeyondLoopback bool `toml:"plaintext_beyond_loopback" default:"false"`
+}
+
+// Password is the section password.
+type Password struct {
+	KDF      string        `toml:"kdf" default:"auto" oneof:"auto|md5|argon2id"`
+	Memory   Size          `toml:"memory" default:"8MiB" min:"1MiB" max:"256MiB"`
+	Passes   int           `toml:"passes" default:"2" min:"1" max:"64"`
+	Workers  int           `toml:"workers" default:"0" min:"0" max:"1024"`
+	Remember time.Duration `toml:"remember" default:"24h" min:"0s" max:"720h"`
 }
 
 // Audit is the section audit.

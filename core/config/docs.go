@@ -408,6 +408,28 @@ var docs = map[string]string{
 		"user, so use it only in a network that only servers reach. With a certificate the " +
 		"setting has no effect.",
 
+	"password": "Passwords in the store. Set alike for dbproxy, http and teamtalk user.",
+	"password.kdf": "Form in which passwords are stored. argon2id makes guessing costly for an " +
+		"attacker with a copy of the table. md5 is what C++ db_proxies can check. auto: argon2id " +
+		"with the embedded store, md5 with MySQL. With argon2id a user's row moves from md5 at " +
+		"the next login of the user, and there is no way back: C++ db_proxies refuse the logins " +
+		"of these users as wrong, also after the setting is md5 again. dbproxy checks each row " +
+		"in its own form. Set argon2id when no C++ db_proxy is left, after teamtalk migrate " +
+		"finalize, and when all servers have a version that knows the setting.",
+	"password.memory": "Memory that argon2id takes to check one password. When memory or passes " +
+		"are raised, a row moves at the next login of its user. When they are lowered, rows " +
+		"stay until the next change of their password.",
+	"password.passes": "Number of passes of argon2id over the memory. More passes take more " +
+		"time with the same memory.",
+	"password.workers": "Number of passwords that dbproxy checks with argon2id at the same time. " +
+		"It bounds processor time and memory. Logins that would wait for more than 40 percent of " +
+		"link.call_timeout are refused as busy, and clients repeat them. 0: half of the cores, " +
+		"at least 1.",
+	"password.remember": "Time after a login for which dbproxy checks the same password of the " +
+		"same user without argon2id, so that the clients of a message server that restarts can " +
+		"return at once. dbproxy keeps a keyed hash in memory, of 65,536 users at least. 0s: " +
+		"nothing is remembered.",
+
 	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
 		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +
 		"holds no contents of messages, and no passwords. While lines are lost, because a disk " +

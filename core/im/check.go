@@ -5,6 +5,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"teamtalk/core/kdf"
 	"teamtalk/proto/pb"
 )
 
@@ -13,7 +14,8 @@ import (
 
 // The longest texts of an account and of a sound, in characters.
 const (
-	MaxName      = 32 // also domain, nick and password
+	MaxName      = 32          // also domain and nick
+	MaxPassword  = kdf.MaxForm // as stored
 	MaxSalt      = 4
 	MaxPhone     = 11
 	MaxEmail     = 64
@@ -86,7 +88,7 @@ func CheckAccount(a *Account) error {
 // CheckPassword returns the reason why a password and its salt cannot be stored, with
 // kind Invalid.
 func CheckPassword(password, salt string) error {
-	if err := CheckText("password", password, MaxName); err != nil {
+	if err := CheckText("password", password, MaxPassword); err != nil {
 		return err
 	}
 	return CheckText("salt", salt, MaxSalt)

@@ -46,7 +46,7 @@ func TestCheckAccount(t *testing.T) {
 		"long name":     func(a *Account) { a.Name = strings.Repeat("x", MaxName+1) },
 		"long domain":   func(a *Account) { a.Domain = strings.Repeat("x", MaxName+1) },
 		"long nick":     func(a *Account) { a.Nick = strings.Repeat("x", MaxName+1) },
-		"long password": func(a *Account) { a.Password = strings.Repeat("x", MaxName+1) },
+		"long password": func(a *Account) { a.Password = strings.Repeat("x", MaxPassword+1) },
 		"long salt":     func(a *Account) { a.Salt = strings.Repeat("x", MaxSalt+1) },
 		"long phone":    func(a *Account) { a.Phone = strings.Repeat("1", MaxPhone+1) },
 		"long email":    func(a *Account) { a.Email = strings.Repeat("x", MaxEmail+1) },

@@ -37,8 +37,8 @@ const (
 // Account is a user with the credentials that a login is checked against.
 type Account struct {
 	User
-	Password string // hex md5( hex md5(clear) + Salt ), see HashPassword
-	Salt     string // up to 4 characters
+	Password string // see StoredPassword.Hash
+	Salt     string // see StoredPassword.Salt
 }
 
 // Credential says whether a login of a user would still succeed.
@@ -47,6 +47,15 @@ type Credential struct {
 	Updated uint32 // unix seconds
 	Status  UserStatus
 	Digest  string // of password and salt, see CredentialDigest
+	// Moved: the password was moved from md5 to a form of package kdf, and did not change
+	// then. A session from before has the Digest of md5.
+	Moved bool
+}
+
+// PasswordCounts are the numbers of users by the form of their passwords.
+type PasswordCounts struct {
+	KDF  int // in a form of package kdf
+	Weak int // in md5, or in a form that matches no password
 }
 
 // Message is one chat message that is stored or was read from a store.

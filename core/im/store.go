@@ -70,6 +70,12 @@ type UserStore interface {
 	// SetPassword replaces a user's password and salt, and sets Updated to the store's
 	// time: NotFound when there is no such user, Invalid when one is too long.
 	SetPassword(ctx context.Context, id uint32, password, salt string) error
+	// ReplacePassword stores another form of a user's password, and reports whether it did:
+	// it changes nothing when the user does not exist or the password is not old any more.
+	// Updated does not change, because the password remains. Invalid as for SetPassword.
+	ReplacePassword(ctx context.Context, id uint32, old, now StoredPassword) (bool, error)
+	// CountPasswords counts all users by the form of their passwords.
+	CountPasswords(ctx context.Context) (PasswordCounts, error)
 	// SetUserStatus changes a user's standing, and sets Updated to the store's time:
 	// NotFound when there is no such user.
 	SetUserStatus(ctx context.Context, id uint32, status UserStatus) error

@@ -111,6 +111,9 @@ func (c *credentials) read(ctx context.Context, from credentialsFrom,
 	for i, row := range rows {
 		page.list[i] = pb.Credential_builder{UserId: proto.Uint32(row.User),
 			Status: proto.Uint32(uint32(row.Status)), Credential: []byte(row.Digest)}.Build()
+		if row.Moved {
+			page.list[i].SetMoved(true)
+		}
 	}
 	switch {
 	case limit > 0 && len(rows) == limit:

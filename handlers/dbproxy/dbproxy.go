@@ -51,6 +51,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/handlers/dbproxy/sounds"
 	"teamtalk/proto/pb"
 )
@@ -102,6 +103,8 @@ type Options struct {
 	Timeout time.Duration
 	// Lock says how many wrong passwords lock a name or a network.
 	Lock lockout.Limits
+	// Passwords says how passwords are checked and stored.
+	Passwords passwords.Settings
 	// LinkTimeout is the longest time that a message server may be silent before its link
 	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
 	// none.

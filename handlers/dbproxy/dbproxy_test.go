@@ -65,9 +65,10 @@ func (c *clock) Add(d time.Duration) {
 // count.
 type faulty struct {
 	im.Store
-	now  func() time.Time
-	mu   sync.Mutex
-	hook func() error // called before each call below; it may panic
+	now   func() time.Time
+	mu    sync.Mutex
+	hook  func() error // called before each call below; it may panic
+	moved chan bool    // gets each result of ReplacePassword; nil: nothing is told
 }
 
 // Now returns the store's time, which may be later than that of the recordings.

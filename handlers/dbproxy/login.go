@@ -4,7 +4,6 @@ import (
 	"context"
 	"hash/maphash"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -13,7 +12,9 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/handlers/dbproxy/directory"
+	"teamtalk/handlers/dbproxy/gather"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/handlers/dbproxy/refusal"
 	"teamtalk/proto/pb"
 )
@@ -41,13 +42,20 @@ const maxName = 4 * im.MaxName
 //
 // Logins arrive in storms: when a message server restarts, all of its clients log in at
 // once, and each login is a lookup by name. So the logins that arrive during a lookup are
-// looked up together in the next one. A login on an idle system does not wait.
+// looked up together in the next one, those with the same name in the order of their
+// arrival.
+//
+// A password that needs a derivation is checked elsewhere, see package passwords. Its login
+// is then added again with the answer, and looked up again: the locks, and the
+// row, are those of the time at which it is decided. An answer that was derived for another
+// row does not count.
 type logins struct {
 	*runner
-	store  accounts
-	guard  *lockout.Guard
-	seed   maphash.Seed
-	shards [loginShards]loginShard
+	store     accounts
+	guard     *lockout.Guard
+	passwords *passwords.Checker
+	seed      maphash.Seed
+	open      gather.Gatherer[*login]
 }
 
 // accounts is what logins needs of the store.
@@ -60,7 +68,16 @@ func newLogins(r *runner, store im.Store, opt *Options) *logins {
 		Timeout:  opt.Timeout / 2, // the request can still be answered then
 		StoreNow: func() time.Time { return store.Now() },
 		Now:      opt.Now, Log: opt.Log, Failed: r.metrics.countsUnavailable.Inc})
-	return &logins{runner: r, store: store, guard: guard, seed: maphash.MakeSeed()}
+	checker := passwords.New(passwords.Options{Settings: opt.Passwords,
+		Wait:  opt.Timeout / 2, // as above
+		Store: store, Timeout: opt.Timeout,
+		StoreNow: func() time.Time { return store.Now() }, Now: opt.Now, Stopped: r.stopped,
+		Log: opt.Log, Registerer: opt.Registerer})
+	ls := &logins{runner: r, store: store, guard: guard, passwords: checker,
+		seed: maphash.MakeSeed()}
+	ls.open.Do = func(key uint64, f func(context.Context)) error { return r.tasks.Do(key, f) }
+	ls.open.Run, ls.open.Failed = ls.checkLogins, ls.failed
+	return ls
 }
 
 func (ls *logins) register() { router.Handle(ls.router, router.Public, ls.handleValidate) }
@@ -75,30 +92,14 @@ func (ls *logins) nameKey(name string) uint64 {
 type login struct {
 	request
 	m *pb.IMValidateReq
+
+	derived passwords.Answer // of the last derivation
+	asked   int              // derivations so far
 }
 
-// loginShard holds the logins of a part of the names. Logins with the same name are always
-// in the same shard, and are checked in the order of their arrival.
-type loginShard struct {
-	mu      sync.Mutex
-	waiting []*login
-	running bool   // a task is posted or runs
-	turn    uint64 // number of tasks posted
-}
-
-const (
-	// loginShards is the number of lookups that may run at the same time: more than one,
-	// so that one slow answer does not delay all logins.
-	loginShards = 4
-	// maxLoginBatch is the largest number of names in one lookup. maxLoginsWaiting bounds
-	// the logins that wait in a shard. Further ones are refused as busy.
-	maxLoginBatch    = 64
-	maxLoginsWaiting = 4096
-	// loginKeys is the first key of the login tasks. No user has these keys. loginTries
-	// is the number of keys that are tried while queues are full.
-	loginKeys  = 1 << 62
-	loginTries = 4
-)
+// maxAsked is the number of derivations for one login. More than one are needed when its
+// row changes meanwhile.
+const maxAsked = 3
 
 // handleValidate accepts a login.
 func (ls *logins) handleValidate(ses *session.Link, seq uint16, m *pb.IMValidateReq) error {
@@ -115,80 +116,25 @@ func (ls *logins) handleValidate(ses *session.Link, seq uint16, m *pb.IMValidate
 	return err
 }
 
-// addLogin adds a login to its shard.
+// addLogin adds a login to those that are looked up next.
 func (ls *logins) addLogin(l *login) error {
-	key := ls.nameKey(l.m.GetUserName()) % loginShards
-	g := &ls.shards[key]
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.waiting) >= maxLoginsWaiting {
-		return im.Errorf(im.Busy, "%d logins are waiting", len(g.waiting))
-	}
-	if !g.running {
-		if err := ls.postLogins(key); err != nil {
-			return err
-		}
-		g.running = true
-	}
-	g.waiting = append(g.waiting, l)
-	return nil
+	return ls.open.Add(ls.nameKey(l.m.GetUserName()), l)
 }
 
-// postLogins posts a task that checks the logins of a shard. The caller holds the shard's
-// mutex. Tasks share their queues with tasks of other keys, also with those of users with
-// very many requests. So each task gets a new key: a full queue then does not keep a
-// quarter of all users from logging in. A shard has one task at a time, so the order is
-// kept.
-func (ls *logins) postLogins(key uint64) (err error) {
-	g := &ls.shards[key]
-	for range loginTries {
-		g.turn++
-		err = ls.tasks.Do(loginKeys+g.turn*loginShards+key,
-			func(ctx context.Context) { ls.runLogins(ctx, key) })
-		if im.KindOf(err) != im.Busy {
-			break
-		}
-	}
-	return err
+// failed ends a login that was added, and could not be looked up.
+func (ls *logins) failed(l *login, err error) {
+	ls.notValidated(l, err)
+	ls.end()
 }
 
-// runLogins checks waiting logins of a shard, on a worker. When more than one lookup's
-// worth waits, the rest is left to a further task at the end of a queue.
-func (ls *logins) runLogins(ctx context.Context, key uint64) {
-	g := &ls.shards[key]
-	g.mu.Lock()
-	batch := g.waiting
-	g.waiting = nil
-	if len(batch) > maxLoginBatch {
-		batch, g.waiting = batch[:maxLoginBatch:maxLoginBatch], batch[maxLoginBatch:]
-	}
-	g.mu.Unlock()
-	defer ls.goOnWithLogins(key) // after a panic too
-	ls.checkLogins(ctx, batch)
-}
-
-// goOnWithLogins posts a further task when logins are waiting.
-func (ls *logins) goOnWithLogins(key uint64) {
-	g := &ls.shards[key]
-	var left []*login
-	var err error
-	g.mu.Lock()
-	if g.running = len(g.waiting) > 0; g.running {
-		if err = ls.postLogins(key); err != nil {
-			left, g.waiting, g.running = g.waiting, nil, false
-		}
-	}
-	g.mu.Unlock()
-	for _, l := range left {
-		ls.notValidated(l, err)
-		ls.end()
-	}
-}
-
-// checkLogins looks up a batch of logins and answers them in order.
+// checkLogins looks up a batch of logins and answers them in order, except those that wait
+// for the derivation of their password.
 func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 	defer func() {
 		for _, l := range batch {
+			if l == nil { // it waits
+				continue
+			}
 			if !l.done { // a panic, which the pool logs
 				ls.notValidated(l, im.Errorf(im.Internal, "request failed"))
 			}
@@ -199,8 +145,8 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 	defer cancel()
 	now := ls.now()
 	names := make([]string, 0, len(batch))
-	open := make([]*login, 0, len(batch))
-	for _, l := range batch {
+	places := make([]int, 0, len(batch)) // in batch
+	for i, l := range batch {
 		name := l.m.GetUserName()
 		switch {
 		case now.Sub(l.came) > ls.timeout:
@@ -209,11 +155,20 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 			ls.metrics.refusedLogins.WithLabelValues("unknown").Inc()
 			ls.answer(&l.request, validated(l.m, validateWrong, textWrong, nil))
 		default:
-			names, open = append(names, name), append(open, l)
+			names, places = append(names, name), append(places, i)
 		}
 	}
-	if len(open) == 0 {
-		return
+	if len(places) > 0 {
+		ls.decide(ctx, batch, places, names)
+	}
+}
+
+// decide decides the logins at some places of a batch. It replaces those that wait for the
+// derivation of their password with nil.
+func (ls *logins) decide(ctx context.Context, batch []*login, places []int, names []string) {
+	open := make([]*login, len(places))
+	for i, at := range places {
+		open[i] = batch[at]
 	}
 	accounts, err := ls.store.AccountsByName(ctx, names)
 	var round *lockout.Round
@@ -229,12 +184,41 @@ func (ls *logins) checkLogins(ctx context.Context, batch []*login) {
 	}
 	answers := make([]*pb.IMValidateRsp, len(open))
 	for i, l := range open {
-		answers[i] = ls.validate(round, i, l.m, &accounts[i])
+		answers[i] = ls.validate(round, i, l, &accounts[i])
 	}
 	round.End(ctx)
 	for i, l := range open {
-		ls.answer(&l.request, answers[i])
+		if answers[i] != nil {
+			ls.answer(&l.request, answers[i])
+		} else if err := ls.derive(round, i, l, &accounts[i]); err != nil {
+			ls.notValidated(l, err)
+		} else {
+			batch[places[i]] = nil
+		}
 	}
+}
+
+// derive asks for the derivation of the password of login i of a round. Unless it fails, the
+// login may be answered at any time from now on.
+func (ls *logins) derive(round *lockout.Round, i int, l *login, account *im.Account) error {
+	if l.asked++; l.asked > maxAsked {
+		return im.Errorf(im.Busy, "the user's password changes all the time")
+	}
+	ask := loginOf(l.m, account)
+	ask.Network, ask.Known = round.Origin(i)
+	return ls.passwords.Ask(&ask, func(answer passwords.Answer, err error) {
+		if l.derived = answer; err == nil {
+			err = ls.addLogin(l)
+		}
+		if err != nil {
+			ls.failed(l, err)
+		}
+	})
+}
+
+// loginOf returns a login in the form in which its password is checked.
+func loginOf(m *pb.IMValidateReq, account *im.Account) passwords.Login {
+	return passwords.Login{Account: account, Name: m.GetUserName(), Sent: m.GetPassword()}
 }
 
 // attemptsOf returns the logins in the form in which they are counted.
@@ -274,14 +258,20 @@ func (ls *logins) notValidated(l *login, err error) {
 
 // validate checks the name and password of login i of a round. account is the account of the
 // name; its ID is 0 when there is none. Neither the answer nor the work tells whether there
-// is one.
-func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
+// is one. The result is nil when the password needs a derivation first.
+func (ls *logins) validate(round *lockout.Round, i int, l *login,
 	account *im.Account) *pb.IMValidateRsp {
+	m := l.m
 	if reason := round.Locked(i); reason != lockout.Open {
 		ls.metrics.refusedLogins.WithLabelValues(string(reason)).Inc()
 		return validated(m, validateLocked, textLocked, nil)
 	}
-	if reason := lockout.Wrong(account, m.GetPassword()); reason != "" {
+	ask := loginOf(m, account)
+	verdict := ls.passwords.Look(&ask, l.derived)
+	if verdict == passwords.Pending {
+		return nil
+	}
+	if reason := lockout.Wrong(account, verdict == passwords.Right); reason != "" {
 		ls.metrics.refusedLogins.WithLabelValues(reason).Inc()
 		if locked := round.Failed(i); locked != lockout.Open {
 			ls.metrics.locks.WithLabelValues(string(locked)).Inc()
@@ -291,6 +281,7 @@ func (ls *logins) validate(round *lockout.Round, i int, m *pb.IMValidateReq,
 		return validated(m, validateWrong, textWrong, nil)
 	}
 	round.Passed(i)
+	ls.passwords.Passed(account, m.GetPassword())
 	rsp := validated(m, validateOK, textOK, directory.UserInfo(&account.User))
 	if m.GetTellFailure() {
 		rsp.SetCredential([]byte(im.CredentialDigest(account.Password, account.Salt)))

@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"net/http"
@@ -24,6 +23,8 @@ import (
 type Register struct {
 	// Accounts creates the users. Required.
 	Accounts Accounts
+	// Passwords is the form in which the passwords of the users are stored.
+	Passwords im.PasswordPolicy
 	// Open lets every client register without a code.
 	Open bool
 	// Invites are the invite codes, of at least MinInvite characters each. A code may be
@@ -194,13 +195,13 @@ func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult)
 	if q.Nick == "" {
 		q.Nick = q.Name
 	}
-	salt := rand.Text()[:4]
+	password := s.opt.Register.Passwords.Store(im.ClientPassword(q.Password))
 	ctx, cancel := context.WithTimeout(r.Context(), s.opt.Timeout)
 	defer cancel()
 	ids, err := s.opt.Register.Accounts.CreateUsers(ctx, []im.Account{{
 		User: im.User{Name: q.Name, Nick: q.Nick, Domain: q.Name,
 			DepartID: s.opt.Register.Depart},
-		Password: im.HashPassword(im.ClientPassword(q.Password), salt), Salt: salt,
+		Password: password.Hash, Salt: password.Salt,
 	}})
 	switch im.KindOf(err) {
 	case im.Exists:

@@ -123,6 +123,47 @@ func TestChangedUsersAreDisconnected(t *testing.T) {
 	}
 }
 
+// TestMovedPasswordDisconnectsNobody: a row that was moved from md5 to another form keeps the
+// sessions from before. A later change of the password ends them, and so does a change to a
+// password that was not moved.
+func TestMovedPasswordDisconnectsNobody(t *testing.T) {
+	inCredentialWorld(t, func(w *world, st *credentialStand) {
+		st.now = "8 bytes "
+		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
+		time.Sleep(10 * time.Second)
+		moved := func(user uint32, digest string) *pb.Credential {
+			c := credential(user, im.StatusOK, digest)
+			c.SetMoved(true)
+			return c
+		}
+		w.change(st, moved(1, "digest of argon2"), moved(2, "the one of bob.."))
+		time.Sleep(10 * time.Second)
+		alice.want()
+		bob.want()
+		// Another digest of 16 bytes is another password, whether it was moved or not.
+		w.change(st, moved(1, "another password"), moved(2, "the one of bob.."))
+		time.Sleep(3 * time.Second)
+		if got := alice.got(); len(got) != 1 || w.counted("kicks_total", "password") != 1 {
+			t.Errorf("after a change of the password: %v", got)
+		}
+		w.change(st, credential(2, im.StatusOK, "set, not moved.."))
+		time.Sleep(3 * time.Second)
+		if got := bob.got(); len(got) != 1 || w.counted("kicks_total", "password") != 2 {
+			t.Errorf("after a password was set: %v", got)
+		}
+	})
+	inCredentialWorld(t, func(w *world, st *credentialStand) {
+		st.now = "8 bytes "
+		alice := w.user(0, 1, win)
+		time.Sleep(10 * time.Second)
+		w.change(st, credential(1, im.StatusOK, "set, not moved.."))
+		time.Sleep(3 * time.Second)
+		if got := alice.got(); len(got) != 1 || w.counted("kicks_total", "password") != 1 {
+			t.Errorf("after a password was set in another form: %v", got)
+		}
+	})
+}
+
 // TestDisabledWithoutARouteServer: a user is disconnected while the server has no link to a
 // route server, which hears of it afterwards.
 func TestDisabledWithoutARouteServer(t *testing.T) {

@@ -4291,6 +4291,7 @@ type Credential struct {
 	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_Status      uint32                 `protobuf:"varint,2,req,name=status"`
 	xxx_hidden_Credential  []byte                 `protobuf:"bytes,3,req,name=credential"`
+	xxx_hidden_Moved       bool                   `protobuf:"varint,4,opt,name=moved"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -4343,14 +4344,21 @@ func (x *Credential) GetCredential() []byte {
 	return nil
 }
 
+func (x *Credential) GetMoved() bool {
+	if x != nil {
+		return x.xxx_hidden_Moved
+	}
+	return false
+}
+
 func (x *Credential) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *Credential) SetStatus(v uint32) {
 	x.xxx_hidden_Status = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *Credential) SetCredential(v []byte) {
@@ -4358,7 +4366,12 @@ func (x *Credential) SetCredential(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_Credential = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *Credential) SetMoved(v bool) {
+	x.xxx_hidden_Moved = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *Credential) HasUserId() bool {
@@ -4382,6 +4395,13 @@ func (x *Credential) HasCredential() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *Credential) HasMoved() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *Credential) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -4397,6 +4417,11 @@ func (x *Credential) ClearCredential() {
 	x.xxx_hidden_Credential = nil
 }
 
+func (x *Credential) ClearMoved() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Moved = false
+}
+
 type Credential_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -4405,6 +4430,9 @@ type Credential_builder struct {
 	Status *uint32
 	// As in IMValidateRsp.
 	Credential []byte
+	// The password was moved from md5 to another form and did not change then. A session from
+	// before has a credential of md5, of 8 bytes, and remains.
+	Moved *bool
 }
 
 func (b0 Credential_builder) Build() *Credential {
@@ -4412,16 +4440,20 @@ func (b0 Credential_builder) Build() *Credential {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.Status != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Status = *b.Status
 	}
 	if b.Credential != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_Credential = b.Credential
+	}
+	if b.Moved != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Moved = *b.Moved
 	}
 	return m0
 }
@@ -4840,14 +4872,15 @@ const file_base_proto_rawDesc = "" +
 	"\atask_id\x18\x03 \x02(\tR\x06taskId\x12\x1b\n" +
 	"\tfile_name\x18\x04 \x01(\tR\bfileName\x12\x1b\n" +
 	"\tfile_size\x18\x05 \x01(\rR\bfileSize\x12\x10\n" +
-	"\x03age\x18\x06 \x01(\rR\x03age\"]\n" +
+	"\x03age\x18\x06 \x01(\rR\x03age\"s\n" +
 	"\n" +
 	"Credential\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x16\n" +
 	"\x06status\x18\x02 \x02(\rR\x06status\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x03 \x02(\fR\n" +
-	"credential\"\xc5\x01\n" +
+	"credential\x12\x14\n" +
+	"\x05moved\x18\x04 \x01(\bR\x05moved\"\xc5\x01\n" +
 	"\n" +
 	"DepartInfo\x12\x17\n" +
 	"\adept_id\x18\x01 \x02(\rR\x06deptId\x12\x1a\n" +

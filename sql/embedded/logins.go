@@ -11,12 +11,14 @@ import (
 // logins is the part that keeps wrong passwords and the networks of logins.
 type logins struct{ *database }
 
-// loginQueries are the reads of logins.
+// loginQueries are the reads of logins, and of the forms of passwords.
 func (st *statements) loginQueries() []query {
 	return []query{{&st.loginMarks, `select j.key, m.value, m.at
 		from json_each(?) j cross join LoginMark m
 		on m.kind = json_extract(j.value, '$[0]') and m.key = json_extract(j.value, '$[1]')
-		order by j.key, m.at, m.value`}}
+		order by j.key, m.at, m.value`},
+		{&st.passwords, "select count(*), coalesce(sum(password glob '$argon2id$*'), 0) " +
+			"from IMUser"}}
 }
 
 // NameKeys returns keys of names; see im.LoginStore.

@@ -10,7 +10,7 @@ import (
 // database. database/sql prepares them on every connection that runs them.
 type statements struct {
 	accountByName, users, usersSince, usersPresent, listUsers *sql.Stmt
-	credentials, usersNewest                                  *sql.Stmt
+	credentials, usersNewest, passwords                       *sql.Stmt
 	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
 	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
 	loginMarks                                                *sql.Stmt

@@ -121,7 +121,7 @@ func (s *directory) CredentialsChangedSince(ctx context.Context, since, after ui
 		var c im.Credential
 		var password, salt string
 		err := row.Scan(&c.User, &c.Updated, &c.Status, &password, &salt)
-		c.Digest = im.CredentialDigest(password, salt)
+		c.SetStored(im.StoredPassword{Hash: password, Salt: salt})
 		list = append(list, c)
 		return err
 	}, since, after, max(limit, 0))

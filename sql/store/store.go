@@ -292,6 +292,10 @@ func (s *Store) housekeep(ctx context.Context) {
 // Now returns the store's time; see im.Store.
 func (s *Store) Now() time.Time { return s.db.Earliest() }
 
+// Finalized reports whether the unique keys exist, beside which no C++ db_proxy works; see
+// schema.Finalize.
+func (s *Store) Finalized() bool { return s.db.Finalized }
+
 // Ping reports whether the databases answer and accept writes; see im.Store.
 func (s *Store) Ping(ctx context.Context) error { return s.db.Ping(ctx) }
 

@@ -19,7 +19,8 @@ func (f directoryFixture) credentials(since, after uint32, limit int) (ids []uin
 		f.check("Users", err)
 		a := f.account(users[0].Name)
 		want := im.Credential{User: a.ID, Updated: a.Updated, Status: a.Status,
-			Digest: im.CredentialDigest(a.Password, a.Salt)}
+			Digest: im.CredentialDigest(a.Password, a.Salt),
+			Moved:  a.Stored().IsKDF() && a.Salt == im.SaltMoved}
 		if c != want {
 			f.Errorf("credential %+v, want %+v", c, want)
 		}

@@ -39,8 +39,7 @@ func cancelledCalls(f *fixture) {
 		"Ping":          func() error { return f.s.Ping(ctx) },
 		"AccountByName": func() error { _, err := f.s.AccountByName(ctx, "user0"); return err },
 		"AccountsByName": func() error {
-			_, err := f.s.AccountsByName(ctx, []string{"user0",
-				"user1"})
+			_, err := f.s.AccountsByName(ctx, []string{"user0", "user1"})
 			return err
 		},
 		"Users": func() error { _, err := f.s.Users(ctx, []uint32{a}); return err },
@@ -49,26 +48,26 @@ func cancelledCalls(f *fixture) {
 			return err
 		},
 		"CreateUsers": func() error {
-			_, err := f.s.CreateUsers(ctx,
-				[]im.Account{account(7)})
+			_, err := f.s.CreateUsers(ctx, []im.Account{account(7)})
 			return err
 		},
-		"ListUsers":     func() error { _, err := f.s.ListUsers(ctx, 0, 10); return err },
-		"SetPassword":   func() error { return f.s.SetPassword(ctx, a, "other", "oth") },
-		"SetUserStatus": func() error { return f.s.SetUserStatus(ctx, a, im.StatusDeparted) },
-		"History":       func() error { _, err := f.s.History(ctx, a, b, 0, 10); return err },
+		"ListUsers":   func() error { _, err := f.s.ListUsers(ctx, 0, 10); return err },
+		"SetPassword": func() error { return f.s.SetPassword(ctx, a, "other", "oth") },
+		"ReplacePassword": func() error {
+			_, err := f.s.ReplacePassword(ctx, a, want.Stored(), im.StoredPassword{Hash: "x"})
+			return err
+		},
+		"CountPasswords": func() error { _, err := f.s.CountPasswords(ctx); return err },
+		"SetUserStatus":  func() error { return f.s.SetUserStatus(ctx, a, im.StatusDeparted) },
+		"History":        func() error { _, err := f.s.History(ctx, a, b, 0, 10); return err },
 		"MessagesByID": func() error {
-			_, err := f.s.MessagesByID(ctx, a, b,
-				[]uint32{1})
+			_, err := f.s.MessagesByID(ctx, a, b, []uint32{1})
 			return err
 		},
-		"LatestID":     func() error { _, err := f.s.LatestID(ctx, a, b); return err },
-		"UnreadCounts": func() error { _, _, err := f.s.UnreadCounts(ctx, b, 1<<20); return err },
-		"ClearUnread":  func() error { return f.s.ClearUnread(ctx, b, a) },
-		"RecentSessions": func() error {
-			_, err := f.s.RecentSessions(ctx, a, 0, 10)
-			return err
-		},
+		"LatestID":       func() error { _, err := f.s.LatestID(ctx, a, b); return err },
+		"UnreadCounts":   func() error { _, _, err := f.s.UnreadCounts(ctx, b, 1<<20); return err },
+		"ClearUnread":    func() error { return f.s.ClearUnread(ctx, b, a) },
+		"RecentSessions": func() error { _, err := f.s.RecentSessions(ctx, a, 0, 9); return err },
 	} {
 		err := call()
 		if err == nil {

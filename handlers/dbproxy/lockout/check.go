@@ -1,26 +1,13 @@
 package lockout
 
-import (
-	"strings"
+import "teamtalk/core/im"
 
-	"teamtalk/core/im"
-)
-
-// nobody is checked in place of the account of a name without one, so that this takes the
-// same time. No password has this hash.
-var nobody = im.Account{Password: strings.Repeat("-", 32), Salt: "none"}
-
-// Wrong returns the reason why an account may not log in with a password, for metrics: ""
-// when it may. An account without an id is that of a name without a user. The work is the
-// same for it.
-func Wrong(a *im.Account, password string) string {
-	known := a.ID != 0
-	if !known {
-		a = &nobody
-	}
-	right := a.Check(password)
+// Wrong returns the reason why an account may not log in, for metrics: "" when it may. right
+// says whether its password was right. An account without an id is that of a name without a
+// user.
+func Wrong(a *im.Account, right bool) string {
 	switch {
-	case !known:
+	case a.ID == 0:
 		return "unknown"
 	case !right:
 		return "password"
@@ -28,4 +15,14 @@ func Wrong(a *im.Account, password string) string {
 		return "status"
 	}
 	return ""
+}
+
+// Origin returns the network of login i, which is empty if it is unknown, and whether the
+// user of its name has logged in from it before.
+func (r *Round) Origin(i int) (from string, known bool) {
+	if r.marks == nil {
+		return "", false
+	}
+	a := &r.attempts[i]
+	return a.from, knownNetworks(r.marks[a.user], r.now, &r.g.opt.Limits)[a.from]
 }

@@ -124,10 +124,15 @@ func (h *Handler) compare(s *session.Client, now *pb.Credential, asked time.Time
 	switch {
 	case im.UserStatus(now.GetStatus()) != im.StatusOK:
 		n.label, n.text = "disabled", textDisabled
-	case len(c.credential) > 0 && !bytes.Equal(c.credential, now.GetCredential()):
-		n.label, n.text = "password", textPassword
-	default:
+	case len(c.credential) == 0 || bytes.Equal(c.credential, now.GetCredential()):
 		return
+	case now.GetMoved() && len(c.credential) == im.MD5Credential:
+		// The row was stored in another form: the password is that of the login. A later
+		// change is noticed by the new credential.
+		c.credential = now.GetCredential()
+		return
+	default:
+		n.label, n.text = "password", textPassword
 	}
 	h.others.Lock()
 	defer h.others.Unlock()

@@ -42,7 +42,7 @@ func credentialsSince(ctx context.Context, db database.Querier, since, after uin
 		if err := rows.Scan(&c.User, &c.Updated, &c.Status, &password, &salt); err != nil {
 			return nil, 0, err
 		}
-		c.Digest = im.CredentialDigest(password, salt)
+		c.SetStored(im.StoredPassword{Hash: password, Salt: salt})
 		list = append(list, c)
 	}
 	return list, newest, rows.Err()

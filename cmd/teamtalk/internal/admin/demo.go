@@ -14,7 +14,7 @@ const DemoPassword = "demo"
 var DemoUsers = []string{"alice", "bob"}
 
 // MakeDemoUsers adds the demo users that the store does not have yet.
-func MakeDemoUsers(ctx context.Context, store im.Store) error {
+func MakeDemoUsers(ctx context.Context, store im.Store, policy im.PasswordPolicy) error {
 	for _, name := range DemoUsers {
 		if _, err := store.AccountByName(ctx, name); err == nil {
 			continue
@@ -22,7 +22,7 @@ func MakeDemoUsers(ctx context.Context, store im.Store) error {
 			return fmt.Errorf("look for demo user %s: %w", name, err)
 		}
 		users := []NewUser{{User: im.User{Name: name, Nick: name}, Password: DemoPassword}}
-		if _, err := AddUsers(ctx, store, users); err != nil {
+		if _, err := AddUsers(ctx, store, policy, users); err != nil {
 			return fmt.Errorf("make demo user %s: %w", name, err)
 		}
 	}

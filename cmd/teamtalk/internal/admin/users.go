@@ -9,8 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode"
 
 	"teamtalk/core/im"
@@ -82,7 +85,7 @@ func CheckPassword(clear string) error {
 	return nil
 }
 
-// letters holds the letters of generated passwords and salts. No two look alike. There
+// letters holds the letters of generated passwords. No two look alike. There
 // are 32, so that the bits of a byte select each with the same probability.
 const letters = "abcdefghijkmnpqrstuvwxyz23456789"
 
@@ -103,23 +106,38 @@ func GeneratePassword() string {
 		randomLetters(4)
 }
 
-// hashPassword returns the hash of a clear password that the store keeps, and a new salt.
-func hashPassword(clear string) (hash, salt string) {
-	salt = randomLetters(4)
-	return im.HashPassword(im.ClientPassword(clear), salt), salt
-}
-
-// account returns the user in the form that the store takes.
-func (u *NewUser) account() im.Account {
-	hash, salt := hashPassword(u.Password)
-	return im.Account{User: u.User, Password: hash, Salt: salt}
-}
-
 // AddUsers adds users in one transaction, all or none, and returns their ids.
-func AddUsers(ctx context.Context, s im.UserStore, users []NewUser) ([]uint32, error) {
+func AddUsers(ctx context.Context, s im.UserStore, policy im.PasswordPolicy,
+	users []NewUser) ([]uint32, error) {
+	passwords := make([]im.StoredPassword, len(users))
+	// With argon2id each password costs milliseconds.
+	var next atomic.Int64
+	var cores sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(users)) {
+		cores.Go(func() {
+			for ctx.Err() == nil {
+				i := next.Add(1) - 1
+				if i >= int64(len(users)) {
+					return
+				}
+				passwords[i] = policy.Store(im.ClientPassword(users[i].Password))
+			}
+		})
+	}
+	cores.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return addUsers(ctx, s, users, passwords)
+}
+
+// addUsers adds users with stored passwords.
+func addUsers(ctx context.Context, s im.UserStore, users []NewUser,
+	passwords []im.StoredPassword) ([]uint32, error) {
 	accounts := make([]im.Account, len(users))
-	for i := range users {
-		accounts[i] = users[i].account()
+	for i, u := range users {
+		accounts[i] = im.Account{User: u.User, Password: passwords[i].Hash,
+			Salt: passwords[i].Salt}
 	}
 	return s.CreateUsers(ctx, accounts)
 }
@@ -159,7 +177,8 @@ func TakenNames(ctx context.Context, s im.UserStore) (map[string]bool, error) {
 func FoldName(name string) string { return strings.ToLower(name) }
 
 // SetPassword gives the user a new password.
-func SetPassword(ctx context.Context, s im.UserStore, name, clear string) error {
+func SetPassword(ctx context.Context, s im.UserStore, policy im.PasswordPolicy, name,
+	clear string) error {
 	if err := CheckPassword(clear); err != nil {
 		return err
 	}
@@ -167,8 +186,8 @@ func SetPassword(ctx context.Context, s im.UserStore, name, clear string) error 
 	if err != nil {
 		return err
 	}
-	hash, salt := hashPassword(clear)
-	return s.SetPassword(ctx, a.ID, hash, salt)
+	p := policy.Store(im.ClientPassword(clear))
+	return s.SetPassword(ctx, a.ID, p.Hash, p.Salt)
 }
 
 // FindUser returns the user with a name, else with an id. The account of a user found by

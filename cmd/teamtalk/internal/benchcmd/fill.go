@@ -168,7 +168,11 @@ func (f *benchFill) fill(ctx context.Context, cfg *config.Config, text *im.TextC
 	}
 	spec.Until = uint32(time.Now().Unix())
 	spec.Since = spec.Until - uint32(f.days)*24*3600
-	if spec.Users, err = f.makeUsers(ctx, s, out); err == nil {
+	policy, err := system.PasswordPolicy(cfg, s)
+	if err == nil {
+		spec.Users, err = f.makeUsers(ctx, s, policy, out)
+	}
+	if err == nil {
 		spec.Groups, err = f.makeGroups(ctx, s, spec.Users)
 	}
 	if err == nil && isEmbedded {
@@ -207,8 +211,8 @@ func (f *benchFill) texts(c *im.TextCipher) [][]byte {
 
 // makeUsers adds the missing users, and returns the ids of all in the order of their
 // numbers.
-func (f *benchFill) makeUsers(ctx context.Context, s im.UserStore, out io.Writer) ([]uint32,
-	error) {
+func (f *benchFill) makeUsers(ctx context.Context, s im.UserStore, policy im.PasswordPolicy,
+	out io.Writer) ([]uint32, error) {
 	list, missing, err := f.findUsers(ctx, s)
 	if err != nil || len(missing) == 0 {
 		return list, err
@@ -219,7 +223,7 @@ func (f *benchFill) makeUsers(ctx context.Context, s im.UserStore, out io.Writer
 		}
 	}
 	fmt.Fprintf(out, "adding %d users\n", len(missing))
-	if err := admin.AddInBatches(ctx, s, missing); err != nil {
+	if err := admin.AddInBatches(ctx, s, policy, missing); err != nil {
 		return nil, err
 	}
 	if list, missing, err = f.findUsers(ctx, s); err == nil && len(missing) > 0 {

@@ -11,6 +11,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/pool"
 )
 
@@ -36,6 +37,11 @@ func (s *system) startDBProxy(ctx context.Context) error {
 			return obs.Degraded(r.ReplicaState())
 		})
 	}
+	policy, err := PasswordPolicy(s.cfg, store)
+	if err != nil {
+		return err
+	}
+	tellPasswords(ctx, s.log, store, policy)
 	workers := pool.New(pool.Options{
 		Workers: pool.SizesFor(s.cfg.Workers).Workers, Queue: cfg.Queue, Logger: s.log,
 		Registerer: s.reg,
@@ -52,7 +58,9 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
 		MaxFrame: linkFrame(s.cfg), MaxAnswer: int(s.cfg.Link.MaxAnswer),
-		Lock:        LoginLimits(cfg),
+		Lock: LoginLimits(cfg),
+		Passwords: passwords.Settings{Policy: policy, Workers: s.cfg.Password.Workers,
+			Remember: s.cfg.Password.Remember},
 		Timeout:     s.cfg.Link.CallTimeout * 4 / 5, // ends before message servers give up
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,

@@ -62,10 +62,11 @@ var loopback = []netip.Prefix{
 // admitCallers sets the systems that may call, and whether users may register.
 func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if s.cfg.HTTP.AppsFile == "" {
+		policy, err := PasswordPolicy(s.cfg, s.store)
 		opt.Register = &httpapi.Register{
-			Accounts: accounts{s.store, s.db}, Open: true, Networks: loopback,
+			Accounts: accounts{s.store, s.db}, Passwords: policy, Open: true, Networks: loopback,
 		}
-		return nil
+		return err
 	}
 	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
 	if err != nil {
@@ -86,9 +87,13 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if err != nil {
 		return err
 	}
+	policy, err := PasswordPolicy(s.cfg, store)
+	if err != nil {
+		return err
+	}
 	opt.Register = &httpapi.Register{
-		Accounts: accounts{store, s.db}, Open: r.Open, Invites: r.Invites, Networks: r.Nets,
-		PerHour: r.PerHour, Depart: r.Depart,
+		Accounts: accounts{store, s.db}, Passwords: policy, Open: r.Open, Invites: r.Invites,
+		Networks: r.Nets, PerHour: r.PerHour, Depart: r.Depart,
 	}
 	return nil
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
@@ -123,7 +122,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	defer spareProcessors(cfg.Loops)()
 	defer inBackground(trimMemory).stop()
 	if opt.Demo {
-		if err = admin.MakeDemoUsers(ctx, s.store); ctx.Err() != nil {
+		if err = makeDemoUsers(ctx, cfg, s.store); ctx.Err() != nil {
 			err = nil // the process was told to end meanwhile
 		}
 	}
