@@ -263,7 +263,7 @@ type LinkTLS struct {
 
 // Password is the section password.
 type Password struct {
-	KDF      string        `toml:"kdf" default:"auto" oneof:"auto|md5|argon2id"`
+	KDF      string        `toml:"kdf" default:"md5" oneof:"md5|argon2id"`
 	Memory   Size          `toml:"memory" default:"8MiB" min:"1MiB" max:"256MiB"`
 	Passes   int           `toml:"passes" default:"2" min:"1" max:"64"`
 	Workers  int           `toml:"workers" default:"0" min:"0" max:"1024"`

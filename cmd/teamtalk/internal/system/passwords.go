@@ -17,7 +17,7 @@ type finalized interface{ Finalized() bool }
 // returns an error when other programs that use the store could not check that form.
 func PasswordPolicy(cfg *config.Config, store im.Store) (im.PasswordPolicy, error) {
 	p := &cfg.Password
-	if p.KDF == "md5" || p.KDF == "auto" && cfg.Store != "embedded" {
+	if p.KDF == "md5" {
 		return im.PasswordPolicy{}, nil
 	}
 	if s, ok := store.(finalized); ok && !s.Finalized() {
