@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
+	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
 )
 
@@ -53,7 +54,8 @@ func newConfigCheckCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Check the settings",
 		Long: `Check that the settings are valid, and complete for the roles that they name. The
-command opens no port and no connection. Its exit code is 2 when a setting is wrong or missing.`,
+command reads the certificates for MySQL and Redis. It opens no port and no connection. Its exit
+code is 2 when a setting is wrong or missing.`,
 		Example: `  teamtalk config check --config teamtalk.toml
   teamtalk config check --config cluster.toml --roles msg`,
 		Args: cli.NoArgs,
@@ -64,6 +66,11 @@ command opens no port and no connection. Its exit code is 2 when a setting is wr
 			}
 			if err := cfg.CheckServe(); err != nil {
 				return err
+			}
+			if cfg.Store == "mysql" && cfg.Runs("dbproxy") {
+				if err := system.CheckStoreFiles(cfg); err != nil {
+					return cli.Usagef(cmd, "%v", err)
+				}
 			}
 			set := 0
 			for _, s := range config.Settings() {

@@ -136,7 +136,11 @@ func withMySQL(cmd *cobra.Command, do func(context.Context, *sql.DB) error) erro
 		return cli.Usagef(cmd, "no MySQL database given: use --mysql.master "+
 			"'user:password@tcp(host:3306)/teamtalk' or a --config file")
 	}
-	settings, err := mysqlconn.Parse(cfg.MySQL.Master.Reveal())
+	encrypted, err := system.MySQLTLS(cfg.MySQL)
+	if err != nil {
+		return err
+	}
+	settings, err := mysqlconn.Parse(cfg.MySQL.Master.Reveal(), encrypted)
 	if err != nil {
 		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
 	}
@@ -166,7 +170,8 @@ func explainMySQL(err error, database string) error {
 	case 1044, 1142: // access denied to a database, to a command
 		return fmt.Errorf("%w; the user needs all privileges on `%s`.*", err, database)
 	case 1045: // wrong user or password
-		return fmt.Errorf("%w; check the user and password in mysql.master", err)
+		return fmt.Errorf("%w; check the user and password in mysql.master, and whether the user "+
+			"needs TLS (REQUIRE SSL: mysql.ca, REQUIRE X509: mysql.certificate)", err)
 	}
 	return err
 }

@@ -292,6 +292,9 @@ type MySQL struct {
 	Master      DSN           `toml:"master" default:"" form:"dsn"`
 	Slave       DSN           `toml:"slave" default:"" form:"dsn"`
 	ReplicaWait time.Duration `toml:"replica_wait" default:"50ms" min:"1ms" max:"10s"`
+	CA          string        `toml:"ca" default:""`
+	Certificate string        `toml:"certificate" default:""`
+	Key         string        `toml:"key" default:"" holds:"a private key"`
 }
 
 // Redis is the section redis. Unread counts, group settings, push tokens, sync marks and
@@ -302,6 +305,10 @@ type Redis struct {
 	Username         string   `toml:"username" default:""`
 	Password         Secret   `toml:"password" default:""`
 	DB               int      `toml:"db" default:"0" min:"0" max:"65535"`
+	TLS              bool     `toml:"tls" default:"false"`
+	CA               string   `toml:"ca" default:""`
+	Certificate      string   `toml:"certificate" default:""`
+	Key              string   `toml:"key" default:"" holds:"a private key"`
 	Cluster          bool     `toml:"cluster" default:"false"`
 	Sentinels        []string `toml:"sentinels" default:"" form:"addrs"`
 	MasterName       string   `toml:"master_name" default:"mymaster"`

@@ -250,7 +250,7 @@ func TestReadableFile(t *testing.T) {
 		`keys.text_key = "12345678901234567890123456789013"`:      true,
 	}
 	for _, key := range []string{"http.apps_file", "push.apns_key_file", "push.apns_cert_file",
-		"push.fcm_credentials", "tls.key", "link_tls.key"} {
+		"push.fcm_credentials", "tls.key", "link_tls.key", "mysql.key"} {
 		texts[fmt.Sprintf("%s = %q", key, file)] = true
 	}
 	for text, secret := range texts {
@@ -295,6 +295,8 @@ func TestRedisTarget(t *testing.T) {
 		{url: "redis://b:2,c:3", want: RedisTarget{Addrs: []string{"b:2", "c:3"}, Cluster: true}},
 		{url: "redis://b:2?cluster=true", want: RedisTarget{Addrs: []string{"b:2"}, Cluster: true}},
 		{url: "redis://b:2/1?cluster=true", bad: "no database but 0"},
+		{url: "rediss://b:2/1", want: RedisTarget{Addrs: []string{"b:2"}, DB: 1, TLS: true}},
+		{url: "rediss:///1", bad: "write redis:///1"},
 		{url: "redis://b", bad: "no address"},
 		{url: "redis://b:2/x", bad: "not a number"},
 		{url: "redis://b:2?tls=1", bad: "only ?cluster=true"},

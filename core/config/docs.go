@@ -318,6 +318,15 @@ var commonDocs = map[string]string{
 	"mysql.replica_wait": "Longest time for which a read waits until the replica has what the " +
 		"master has committed. After it the master answers, and the replica is out of use " +
 		"until it has caught up.",
+	"mysql.ca": "File with the certificates of the CA of the database, in PEM form. With it all " +
+		"connections use TLS, and the database must have a certificate of that CA for the host " +
+		"in the data source name. Empty: the parameter tls of the data source name decides: " +
+		"tls=true verifies with the CAs of the system, tls=skip-verify does not verify, and " +
+		"tls=preferred is plain where the server has no TLS. The file is read at the start.",
+	"mysql.certificate": "File with this server's certificate in PEM form, for database users " +
+		"with REQUIRE X509. It is read again for each connection.",
+	"mysql.key": "File with the certificate's private key in PEM form. Other users of the " +
+		"machine must not be able to read it.",
 
 	"redis": "Used with store = \"mysql\".",
 	"redis.addrs": "Address of Redis. For a cluster, addresses of some of its nodes. Its " +
@@ -325,6 +334,16 @@ var commonDocs = map[string]string{
 	"redis.username": "User in the access lists of Redis. Empty: the default user.",
 	"redis.password": "Password of Redis.",
 	"redis.db":       "Number of the logical database. A cluster has only database 0.",
+	"redis.tls": "Connect with TLS, also to the Sentinels. The certificates of servers must hold " +
+		"the addresses in these settings, and those by which Sentinels or nodes of a cluster " +
+		"name each other.",
+	"redis.ca": "File with the certificates of the CA of Redis, in PEM form, for redis.tls and " +
+		"for URLs that begin with rediss://. It is read at the start. Empty: the CAs of the " +
+		"system.",
+	"redis.certificate": "File with this server's certificate in PEM form, for a Redis with " +
+		"tls-auth-clients. It is read again for each connection.",
+	"redis.key": "File with the certificate's private key in PEM form. Other users of the " +
+		"machine must not be able to read it.",
 	"redis.cluster": "Connect to a Redis Cluster. Several addresses in addrs have the same " +
 		"effect.",
 	"redis.sentinels": "Addresses of Redis Sentinels, which say where the master is; addrs is " +
@@ -339,7 +358,8 @@ var commonDocs = map[string]string{
 	"redis.unread": "Redis instance of unread counts and message ids, when it is not the " +
 		"one above. Write redis://user:password@host:6379/1, with commas between hosts, and " +
 		"?cluster=true for a cluster. The hosts are Sentinels with ?sentinel=NAME, where NAME is " +
-		"the name of the master. A URL without a host (redis:///1) changes only the database. " +
+		"the name of the master. A URL that begins with rediss:// means TLS, with the files " +
+		"above. A URL without a host (redis:///1) changes only the database. " +
 		"Empty: the instance above.",
 	"redis.group_set": "Redis instance of the push settings of groups, written as for unread. " +
 		"Empty: the instance above.",

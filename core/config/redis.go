@@ -13,7 +13,7 @@ import (
 
 // RedisURL locates one of the logical Redis instances:
 // redis://user:password@host:port,host:port/db?cluster=true, or with ?sentinel=NAME for
-// Sentinels that know the master NAME. All parts are optional.
+// Sentinels that know the master NAME. All parts are optional. rediss:// means TLS.
 // Every output shows asterisks for its password.
 type RedisURL string
 
@@ -24,6 +24,7 @@ type RedisTarget struct {
 	Password Secret
 	DB       int
 	Cluster  bool
+	TLS      bool
 	// MasterName is the name of the master if Addrs are Sentinels; otherwise it is empty.
 	// User and password of the Sentinels follow.
 	MasterName       string
@@ -35,18 +36,18 @@ type RedisTarget struct {
 // serves both.
 func (t RedisTarget) Equal(u RedisTarget) bool {
 	return slices.Equal(t.Addrs, u.Addrs) && t.Username == u.Username &&
-		t.Password == u.Password && t.DB == u.DB && t.Cluster == u.Cluster &&
+		t.Password == u.Password && t.DB == u.DB && t.Cluster == u.Cluster && t.TLS == u.TLS &&
 		t.MasterName == u.MasterName && t.SentinelUsername == u.SentinelUsername &&
 		t.SentinelPassword == u.SentinelPassword
 }
 
 // Target returns the instance that u describes. u is one of r's fields Unread, GroupSet,
 // Token, Sync and GroupMember. A URL with a host replaces all of r, its user and password
-// too. A URL without a host changes only the number of the database. Target returns no
-// error for fields that Load checked.
+// too, and says whether it has TLS. A URL without a host changes only the number of the
+// database. Target returns no error for fields that Load checked.
 func (r Redis) Target(u RedisURL) (RedisTarget, error) {
 	base := RedisTarget{Addrs: r.Addrs, Username: r.Username, Password: r.Password, DB: r.DB,
-		Cluster: r.Cluster || len(r.Addrs) > 1}
+		Cluster: r.Cluster || len(r.Addrs) > 1, TLS: r.TLS}
 	if len(r.Sentinels) > 0 {
 		base.Addrs, base.Cluster, base.MasterName = r.Sentinels, false, r.MasterName
 		base.SentinelUsername, base.SentinelPassword = r.SentinelUsername, r.SentinelPassword
@@ -68,12 +69,21 @@ func (r Redis) Target(u RedisURL) (RedisTarget, error) {
 	return t, nil
 }
 
+// scheme returns the begin of a RedisURL: redis:// or, with TLS, rediss://.
+func (u RedisURL) scheme() string {
+	if strings.HasPrefix(string(u), "rediss://") {
+		return "rediss://"
+	}
+	return "redis://"
+}
+
 // split returns the parts of a RedisURL: user:password, the hosts, and the rest from the
 // slash or the question mark. secret reports whether the URL has the first part.
 func (u RedisURL) split() (user string, secret bool, hosts, rest string, err error) {
-	s, ok := strings.CutPrefix(string(u), "redis://")
+	s, ok := strings.CutPrefix(string(u), u.scheme())
 	if !ok {
-		return "", false, "", "", errors.New("want a URL such as redis://host:6379/1")
+		return "", false, "", "", errors.New("want a URL such as redis://host:6379/1, or " +
+			"rediss://host:6379/1 with TLS")
 	}
 	// The last @: a password may hold one, a host may not.
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
@@ -91,6 +101,10 @@ func (u RedisURL) parse() (RedisTarget, error) {
 	user, secret, hosts, rest, err := u.split()
 	if err != nil {
 		return t, err
+	}
+	t.TLS = u.scheme() == "rediss://"
+	if t.TLS && hosts == "" {
+		return t, errors.New("a URL without a host changes only the database: write redis:///1")
 	}
 	if secret {
 		name, password, _ := strings.Cut(user, ":")
@@ -153,11 +167,11 @@ func (u RedisURL) String() string {
 	name, _, hasPassword := strings.Cut(user, ":")
 	switch {
 	case !secret:
-		return "redis://" + hosts + rest
+		return u.scheme() + hosts + rest
 	case hasPassword:
-		return "redis://" + name + ":" + mask + "@" + hosts + rest
+		return u.scheme() + name + ":" + mask + "@" + hosts + rest
 	}
-	return "redis://" + name + "@" + hosts + rest
+	return u.scheme() + name + "@" + hosts + rest
 }
 
 // Format keeps the password out of every verb of package fmt.

@@ -335,10 +335,38 @@ func (c *Config) keepsTickets() bool {
 		c.Login.MSFSPrior == "" && c.Login.MSFSBackup == "" && c.DBProxy.MSFS == ""
 }
 
+// databaseTLS returns the problems of files of TLS that are incomplete, or not used: the
+// connection that they should protect would be plain.
+func (c *Config) databaseTLS() []Problem {
+	var problems []Problem
+	for _, p := range [][3]string{{"mysql", c.MySQL.Certificate, c.MySQL.Key},
+		{"redis", c.Redis.Certificate, c.Redis.Key}} {
+		if key := p[0] + ".key"; (p[1] == "") != (p[2] == "") {
+			problems = append(problems, Problem{key, c.Origin(key), "needed with " + p[0] +
+				".certificate, and the other way round"})
+		}
+	}
+	r := &c.Redis
+	encrypted := r.TLS
+	for _, u := range []RedisURL{r.Unread, r.GroupSet, r.Token, r.Sync, r.GroupMember} {
+		encrypted = encrypted || u.scheme() == "rediss://"
+	}
+	for _, f := range [][2]string{{"redis.ca", r.CA}, {"redis.certificate", r.Certificate}} {
+		if f[1] != "" && !encrypted {
+			problems = append(problems, Problem{f[0], c.Origin(f[0]), "not used: set redis.tls, " +
+				"or begin a URL of an instance with rediss://"})
+		}
+	}
+	return problems
+}
+
 // CheckStore returns an *Error with the settings that the store needs and that are
 // missing. A database without store = "mysql" is a mistake that would otherwise be noticed
 // late: the embedded store works as well, and has none of the users and messages.
 func (c *Config) CheckStore() error {
+	if problems := c.databaseTLS(); len(problems) > 0 {
+		return asError(problems)
+	}
 	if c.MySQL.Master != "" && c.origin["store"] == fromDefault {
 		return asError([]Problem{{Key: "store", Origin: fromDefault, Msg: "needed with " +
 			`mysql.master: "mysql" to use that database, or "embedded" not to use it`}})

@@ -67,12 +67,12 @@ func TestMySQLLeavesNothingBehind(t *testing.T) {
 	dsn := server.NewDatabase(t)
 	redis := dbtest.Redis(t)
 	redis.Do("SET msg_id_1 7")
-	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}}, short)
+	r, err := MySQL(t.Context(), dsn, nil, store.Instance{Addrs: []string{redis.Addr()}}, short)
 	check(t, r, err, "innodb_flush_log_at_trx_commit=1")
 	clean(t, server, redis)
 	groups := short
 	groups.Groups = true
-	r, err = MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}}, groups)
+	r, err = MySQL(t.Context(), dsn, nil, store.Instance{Addrs: []string{redis.Addr()}}, groups)
 	check(t, r, err, "MariaDB")
 	clean(t, server, redis)
 }
@@ -96,8 +96,8 @@ func TestMySQLWithRedisCluster(t *testing.T) {
 	redis := dbtest.RedisCluster(t)
 	o := short
 	o.Conversations = 1 // raised to the minimum
-	r, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{redis.Addr()}, Cluster: true},
-		o)
+	r, err := MySQL(t.Context(), dsn, nil, store.Instance{Addrs: []string{redis.Addr()},
+		Cluster: true}, o)
 	check(t, r, err, "Redis")
 }
 
@@ -110,7 +110,7 @@ func TestMySQLStoresCompleteRows(t *testing.T) {
 	if err := b.o.defaults(); err != nil {
 		t.Fatal(err)
 	}
-	drop, err := b.makeDatabase(ctx, server.NewDatabase(t), "teamtalk_ceiling_test", 2)
+	drop, err := b.makeDatabase(ctx, server.NewDatabase(t), nil, "teamtalk_ceiling_test", 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,19 +183,21 @@ func TestMySQLErrorsLeaveNothingBehind(t *testing.T) {
 	defer cancel()
 	long := short
 	long.Duration = time.Hour
-	if r, err := MySQL(ctx, dsn, store.Instance{Addrs: []string{redis.Addr()}}, long); err == nil {
+	if r, err := MySQL(ctx, dsn, nil, store.Instance{Addrs: []string{redis.Addr()}},
+		long); err == nil {
 		t.Errorf("an interrupted measurement returned %+v", r)
 	}
 	clean(t, server, redis)
-	_, err := MySQL(t.Context(), dsn, store.Instance{Addrs: []string{"127.0.0.1:1"}}, short)
+	_, err := MySQL(t.Context(), dsn, nil, store.Instance{Addrs: []string{"127.0.0.1:1"}}, short)
 	if im.KindOf(err) != im.Unavailable {
 		t.Errorf("without Redis: %v", err)
 	}
 	clean(t, server, redis)
-	if _, err := MySQL(t.Context(), "what", store.Instance{}, short); im.KindOf(err) != im.Invalid {
+	if _, err := MySQL(t.Context(), "what", nil, store.Instance{},
+		short); im.KindOf(err) != im.Invalid {
 		t.Errorf("a wrong DSN: %v", err)
 	}
-	if _, err := MySQL(t.Context(), dsn, store.Instance{},
+	if _, err := MySQL(t.Context(), dsn, nil, store.Instance{},
 		Options{Size: 5000}); im.KindOf(err) != im.Invalid {
 		t.Errorf("texts that are too long: %v", err)
 	}

@@ -11,12 +11,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/schema"
 	"teamtalk/sql/store"
 	"teamtalk/sql/store/redisconn"
@@ -33,15 +34,16 @@ const dropTimeout = 30 * time.Second
 //
 // The database that dsn names is not changed. MySQL makes another one, which needs the
 // privilege, and drops it afterwards. Its keys in Redis have a prefix of their own, and
-// are removed as well.
-func MySQL(ctx context.Context, dsn string, r store.Instance, o Options) (res Result, err error) {
+// are removed as well. t is the TLS of the settings, nil without.
+func MySQL(ctx context.Context, dsn string, t *cert.Client, r store.Instance, o Options) (
+	res Result, err error) {
 	if err := o.defaults(); err != nil {
 		return res, err
 	}
 	workers, batches := []int{4, 1, 2, 8, 16}, []int{256, 64, 128}
 	name := "teamtalk_ceiling_" + strings.ReplaceAll(uuid.NewString(), "-", "")[:12]
 	b := &mysqlBed{o: o, prefix: name + ":"}
-	drop, err := b.makeDatabase(ctx, dsn, name, slices.Max(workers))
+	drop, err := b.makeDatabase(ctx, dsn, t, name, slices.Max(workers))
 	if err != nil {
 		return res, err
 	}
@@ -67,20 +69,19 @@ type mysqlBed struct {
 }
 
 // makeDatabase makes the database and its tables, and connects to it. drop drops it.
-func (b *mysqlBed) makeDatabase(ctx context.Context, dsn, name string,
+func (b *mysqlBed) makeDatabase(ctx context.Context, dsn string, t *cert.Client, name string,
 	connections int) (drop func() error, err error) {
-	cfg, err := mysql.ParseDSN(dsn)
+	cfg, err := mysqlconn.Parse(dsn, t)
 	if err != nil {
-		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
+		return nil, err
 	}
-	cfg.DBName, cfg.InterpolateParams, cfg.MultiStatements = "", true, false
-	cfg.Logger = &mysql.NopLogger{} // the driver returns all errors
+	cfg.InterpolateParams = true
 	connect := func(database string) (*sql.DB, error) {
 		c := cfg.Clone()
 		c.DBName = database
-		connector, err := mysql.NewConnector(c)
+		connector, err := mysqlconn.Connector(c)
 		if err != nil {
-			return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
+			return nil, err
 		}
 		db := sql.OpenDB(connector)
 		db.SetMaxOpenConns(connections)

@@ -22,6 +22,8 @@ type Server struct {
 	args   []string      // of a server that can be started again
 	last   atomic.Uint64 // number of the last database
 	admin  *sql.DB
+	// Certificates are those of the server, with which clients may use TLS.
+	Certificates Certificates
 }
 
 // shared is the MariaDB of this process. A start takes almost a second and 100 MB, so all
@@ -96,13 +98,21 @@ func startMariaDB() (*Server, error) {
 		os.RemoveAll(dir)
 		return nil, err
 	}
-	s, err := startOn(dir, append(dataArgs(data), "--skip-log-bin",
+	c, err := makeCertificates(dir)
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	s, err := startOn(dir, append(dataArgs(data), "--skip-log-bin", "--ssl-ca="+c.CA,
+		"--ssl-cert="+c.Server, "--ssl-key="+c.ServerKey,
 		"--innodb-flush-log-at-trx-commit=1",
 		"--innodb-buffer-pool-size=256M", "--innodb-log-file-size=128M"))
 	if err != nil {
 		os.RemoveAll(dir)
+		return nil, err
 	}
-	return s, err
+	s.Certificates = c
+	return s, nil
 }
 
 // dataArgs returns the arguments of a server that name its data folder, and the folder for

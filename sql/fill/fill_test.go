@@ -60,7 +60,7 @@ func inMySQL(t *testing.T) place {
 			}
 			return s
 		},
-		func(t *testing.T, spec Spec) (Result, error) { return MySQL(t.Context(), dsn, spec) },
+		func(t *testing.T, spec Spec) (Result, error) { return MySQL(t.Context(), dsn, nil, spec) },
 	}
 }
 
@@ -400,7 +400,7 @@ func TestFillRefusesWithAReason(t *testing.T) {
 		t.Errorf("a group that does not exist: %v", err)
 	}
 	server := dbtest.MariaDB(t)
-	_, err := MySQL(t.Context(), server.NewDatabase(t), Spec{})
+	_, err := MySQL(t.Context(), server.NewDatabase(t), nil, Spec{})
 	if im.KindOf(err) != im.Invalid || !strings.Contains(err.Error(), "migrate") {
 		t.Errorf("a database without tables: %v", err)
 	}

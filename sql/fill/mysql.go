@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/mysqlconn"
@@ -36,13 +37,14 @@ const (
 // must not run on such a database.)
 //
 // Messages are loaded with LOAD DATA LOCAL when the server allows it (local_infile), and
-// otherwise with INSERTs of 2,000 rows, which takes several times as long.
-func MySQL(ctx context.Context, dsn string, spec Spec) (res Result, err error) {
+// otherwise with INSERTs of 2,000 rows, which takes several times as long. t is the TLS of the
+// settings, nil without.
+func MySQL(ctx context.Context, dsn string, t *cert.Client, spec Spec) (res Result, err error) {
 	if err := spec.check(); err != nil {
 		return res, err
 	}
 	f := &mysqlFill{Spec: &spec}
-	if err := f.open(ctx, dsn); err != nil {
+	if err := f.open(ctx, dsn, t); err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, f.db.Close()) }()
@@ -75,8 +77,8 @@ type mysqlFill struct {
 	db *sql.DB
 }
 
-func (f *mysqlFill) open(ctx context.Context, dsn string) error {
-	cfg, err := mysqlconn.Parse(dsn)
+func (f *mysqlFill) open(ctx context.Context, dsn string, t *cert.Client) error {
+	cfg, err := mysqlconn.Parse(dsn, t)
 	if err != nil {
 		return err
 	}
@@ -84,7 +86,7 @@ func (f *mysqlFill) open(ctx context.Context, dsn string) error {
 	cfg.ReadTimeout, cfg.WriteTimeout = 0, 0 // a statement may take a minute
 	connector, err := mysqlconn.Connector(cfg)
 	if err != nil {
-		return im.WithKind(im.Invalid, "MySQL DSN", err)
+		return err
 	}
 	f.db = sql.OpenDB(connector)
 	f.db.SetMaxOpenConns(loaders)

@@ -1,18 +1,35 @@
 // Package mysqlconn opens the connections to MySQL and MariaDB of the store and of commands. It
 // gives every connection the session settings on which the statements of this project rely,
-// and refuses a server that keeps others.
+// and refuses a server that keeps others. It decides which connections use TLS.
 package mysqlconn
 
 import (
+	"context"
+	"database/sql/driver"
+	"errors"
+
 	"github.com/go-sql-driver/mysql"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/im"
 )
 
-// Parse returns the configuration of a DSN, for Connector. It has kind Invalid for a DSN that
-// is malformed or names no database. The error does not quote the DSN, which holds a
-// password.
-func Parse(dsn string) (*mysql.Config, error) {
+// Config is the configuration of connections. Parse makes it.
+type Config struct {
+	*mysql.Config
+	tls *cert.Client
+}
+
+// Clone returns a copy.
+func (c *Config) Clone() *Config { return &Config{c.Config.Clone(), c.tls} }
+
+// Parse returns the configuration of a DSN, for Connector. t is the TLS of the settings, nil
+// without. A CA of the settings makes the connections use TLS and verify the server. Otherwise
+// the parameter tls of the DSN decides. A Unix socket is not encrypted.
+//
+// Parse returns an error of kind Invalid for a DSN that is malformed, names no database, or
+// contradicts t. The error does not quote the DSN, which holds a password.
+func Parse(dsn string, t *cert.Client) (*Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
@@ -26,5 +43,58 @@ func Parse(dsn string) (*mysql.Config, error) {
 		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
 	}
 	cfg.Logger = &mysql.NopLogger{} // errors are returned, and logged by the callers
-	return cfg, nil
+	if err := encrypt(cfg, t); err != nil {
+		return nil, err
+	}
+	return &Config{cfg, t}, nil
+}
+
+// encrypt sets the TLS of connections.
+func encrypt(cfg *mysql.Config, t *cert.Client) error {
+	word := cfg.TLSConfig
+	switch {
+	case cfg.Net == "unix" && word == "":
+	case t.Verifies() && word != "" && word != "true":
+		return im.Errorf(im.Invalid, "MySQL DSN: tls=%s contradicts mysql.ca, with which servers "+
+			"are verified: leave out one of them", word)
+	case t.Verifies():
+		cfg.TLS = t.Config()
+	case t.Identifies() && cfg.TLS == nil:
+		return im.Errorf(im.Invalid, "mysql.certificate is not used without TLS: set mysql.ca, or "+
+			"tls=true in the DSN")
+	case cfg.TLS != nil:
+		t.Identify(cfg.TLS)
+	}
+	if !cfg.AllowFallbackToPlaintext {
+		return nil
+	}
+	// Without a function here, all connections share one configuration, and the driver turns
+	// TLS off in it when a server has none: no later connection would be encrypted.
+	err := cfg.Apply(mysql.BeforeConnect(func(context.Context, *mysql.Config) error { return nil }))
+	return im.WithKind(im.Invalid, "MySQL DSN", err)
+}
+
+// Connector returns a connector whose connections have the session settings that this
+// project relies on, whatever the DSN, the server or a proxy says.
+func Connector(cfg *Config) (driver.Connector, error) {
+	base, err := mysql.NewConnector(cfg.Config)
+	if err != nil {
+		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
+	}
+	explain := func(err error) error { return err }
+	if cfg.TLS != nil {
+		t := cfg.tls
+		if t == nil { // the parameter tls of the DSN
+			if t, err = cert.LoadClient("mysql", "", "", ""); err != nil {
+				return nil, err
+			}
+		}
+		explain = func(err error) error {
+			if errors.Is(err, mysql.ErrNoTLS) {
+				err = cert.ErrNoTLS
+			}
+			return t.Explain(cfg.Addr, err)
+		}
+	}
+	return connector{base, cfg.Params, explain}, nil
 }

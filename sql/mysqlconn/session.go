@@ -8,8 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // sessionSettings is the packet with which every connection begins. It runs after the
@@ -97,7 +95,8 @@ func IsSetting(err error) bool {
 // connector opens connections that have the settings of sessionSettings.
 type connector struct {
 	driver.Connector
-	params map[string]string // session settings of the DSN
+	params  map[string]string // session settings of the DSN
+	explain func(error) error // adds advice to errors of TLS
 }
 
 // Connect opens a connection, applies sessionSettings, and closes the connection if the
@@ -105,7 +104,7 @@ type connector struct {
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, c.explain(err)
 	}
 	if err := c.prepare(ctx, conn.(driver.QueryerContext)); err != nil {
 		_ = conn.Close() // the error of the statement says more
@@ -166,14 +165,4 @@ func parameter(params map[string]string, variable string) string {
 		return ""
 	}
 	return slices.Min(found)
-}
-
-// Connector returns a connector whose connections have the session settings that this
-// project relies on, whatever the DSN, the server or a proxy says.
-func Connector(cfg *mysql.Config) (driver.Connector, error) {
-	base, err := mysql.NewConnector(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return connector{base, cfg.Params}, nil
 }

@@ -49,7 +49,7 @@ func (v *variables) Next(row []driver.Value) error {
 func TestRefused(t *testing.T) {
 	for _, n := range needed {
 		s := &server{reports: [][2]string{{"wait_timeout", "1"}, {n.variable, "else"}}}
-		_, err := connector{s, nil}.Connect(t.Context())
+		_, err := connector{s, nil, nil}.Connect(t.Context())
 		if err == nil || !IsSetting(err) || !s.closed {
 			t.Fatalf("%s: error %v, closed %v", n.variable, err, s.closed)
 		}
@@ -59,7 +59,7 @@ func TestRefused(t *testing.T) {
 			}
 		}
 		s = &server{reports: [][2]string{{n.variable, n.value}}}
-		if _, err := (connector{s, nil}).Connect(t.Context()); err != nil || s.closed {
+		if _, err := (connector{s, nil, nil}).Connect(t.Context()); err != nil || s.closed {
 			t.Errorf("%s: error %v, closed %v", n.variable, err, s.closed)
 		}
 	}
@@ -78,7 +78,7 @@ func TestParameter(t *testing.T) {
 		"wait_timeout=1":                           {"sql_mode", ""},
 		"":                                         {"sql_mode", ""},
 	} {
-		cfg, err := Parse("u:p@tcp(h:1)/d?" + dsn)
+		cfg, err := Parse("u:p@tcp(h:1)/d?"+dsn, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestParameter(t *testing.T) {
 func TestParse(t *testing.T) {
 	for _, dsn := range []string{"u:geheim@tcp(h:1)/", "u:geheim", "u:geheim@tcp(h:1/d",
 		"u:geheim@tcp(h:1)/d?x=%zz"} {
-		if cfg, err := Parse(dsn); err == nil || strings.Contains(err.Error(), "geheim") {
+		if cfg, err := Parse(dsn, nil); err == nil || strings.Contains(err.Error(), "geheim") {
 			t.Errorf("%s: %v, %v", dsn, cfg, err)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
@@ -49,6 +50,10 @@ type Options struct {
 	// Slave is the DSN of a replica for reads. Empty means the master. It may name a balancer
 	// in front of several replicas if a connection stays with its replica.
 	Slave string
+
+	// TLS is the CA of MySQL and the certificate of this process, from the settings. nil means
+	// neither: then the parameter tls of the DSN decides.
+	TLS *cert.Client
 
 	Redis Redis
 
@@ -146,8 +151,9 @@ var _ im.Store = (*Store)(nil)
 // or the schema is not migrated.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
-	db := database.New(database.Options{Master: o.Master, Slave: o.Slave, Redis: o.Redis,
-		Workers: o.Workers, ReplicaWait: o.ReplicaWait, Logger: o.Logger, Metrics: o.Metrics,
+	db := database.New(database.Options{Master: o.Master, Slave: o.Slave, TLS: o.TLS,
+		Redis: o.Redis, Workers: o.Workers, ReplicaWait: o.ReplicaWait,
+		Logger: o.Logger, Metrics: o.Metrics,
 		Now: o.Now, Hooks: o.hooks})
 	s, err := newStore(db, o)
 	if err == nil {

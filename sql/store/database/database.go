@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/sql/mysqlconn"
@@ -28,6 +29,7 @@ import (
 type Options struct {
 	Master      string           // see store.Options
 	Slave       string           // see store.Options
+	TLS         *cert.Client     // see store.Options
 	Redis       redisconn.Config // the instances
 	Workers     int              // the size of each pool
 	ReplicaWait time.Duration    // see store.Options
@@ -107,7 +109,7 @@ func (s *DB) Connect(ctx context.Context) (err error) {
 		}
 		s.registered = true
 	}
-	if s.Master, err = openMySQL(s.o.Master, s.o.Workers, masterSilence); err != nil {
+	if s.Master, err = openMySQL(s.o.Master, s.o.TLS, s.o.Workers, masterSilence); err != nil {
 		return err
 	}
 	if s.Redis, err = redisconn.Open(s.o.Redis, s.o.Workers, s.Epoch, s.Log); err != nil {
@@ -153,10 +155,10 @@ func (s *DB) openReplica(ctx context.Context) error {
 	}
 	o := replica.Options{Workers: s.o.Workers, Wait: s.o.ReplicaWait, Broken: Everyone,
 		Log: s.Log, Reads: s.Metrics.replicaReads, Up: s.Metrics.replicaUp}
-	if o.Replica, err = openMySQL(s.o.Slave, s.o.Workers, replicaSilence); err != nil {
+	if o.Replica, err = openMySQL(s.o.Slave, s.o.TLS, s.o.Workers, replicaSilence); err != nil {
 		return err
 	}
-	if o.Master, err = openMySQL(s.o.Master, 1, replicaSilence); err != nil {
+	if o.Master, err = openMySQL(s.o.Master, s.o.TLS, 1, replicaSilence); err != nil {
 		o.Replica.Close()
 		return err
 	}
@@ -169,7 +171,7 @@ func (s *DB) openReplica(ctx context.Context) error {
 func (s *DB) reach(ctx context.Context) error {
 	if err := s.Master.PingContext(ctx); err != nil {
 		kind := im.Unavailable
-		if mysqlconn.IsSetting(err) {
+		if mysqlconn.IsSetting(err) || cert.IsHandshake(err) {
 			kind = im.Invalid // another try would meet it again
 		}
 		return im.WithKind(kind, "MySQL master", err)

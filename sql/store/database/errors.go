@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/im"
 	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/rediscluster"
@@ -121,7 +122,7 @@ func (s *DB) SQLError(doing string, err error) error {
 	switch {
 	case badData(err):
 		kind = im.Invalid
-	case LostConnection(err), readOnly(err), mysqlconn.IsSetting(err),
+	case LostConnection(err), readOnly(err), mysqlconn.IsSetting(err), cert.IsHandshake(err),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		kind = im.Unavailable
 	}

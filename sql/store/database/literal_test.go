@@ -46,7 +46,7 @@ func TestTextLiteral(t *testing.T) {
 func BenchmarkQuoting(b *testing.B) {
 	const rows = 256
 	server := dbtest.MariaDB(b)
-	db, err := openMySQL(server.NewDatabase(b), 1, masterSilence)
+	db, err := openMySQL(server.NewDatabase(b), nil, 1, masterSilence)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -4,7 +4,7 @@ import (
 	"database/sql"
 	"time"
 
-	"teamtalk/core/im"
+	"teamtalk/core/cert"
 	"teamtalk/sql/mysqlconn"
 )
 
@@ -21,10 +21,10 @@ import (
 const masterSilence = 30 * time.Second
 
 // openMySQL opens a pool of n connections with the settings that this package relies on,
-// for any DSN that names a database. A server that is silent for longer than silence,
-// unless the DSN names another time, counts as lost.
-func openMySQL(dsn string, n int, silence time.Duration) (*sql.DB, error) {
-	cfg, err := mysqlconn.Parse(dsn)
+// for any DSN that names a database. t is the TLS of the settings. A server that is silent
+// for longer than silence, unless the DSN names another time, counts as lost.
+func openMySQL(dsn string, t *cert.Client, n int, silence time.Duration) (*sql.DB, error) {
+	cfg, err := mysqlconn.Parse(dsn, t)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func openMySQL(dsn string, n int, silence time.Duration) (*sql.DB, error) {
 	}
 	base, err := mysqlconn.Connector(cfg)
 	if err != nil {
-		return nil, im.WithKind(im.Invalid, "MySQL DSN", err)
+		return nil, err
 	}
 	db := sql.OpenDB(connector{base, cfg.Params, &generation{}})
 	db.SetMaxOpenConns(n)

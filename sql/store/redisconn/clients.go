@@ -5,7 +5,6 @@ package redisconn
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/im"
 	"teamtalk/sql/rediscluster"
 	"teamtalk/sql/redisdial"
@@ -42,8 +42,8 @@ type Instance struct {
 	Cluster  bool
 	Username string
 	Password string
-	DB       int         // logical database; a cluster has only 0
-	TLS      *tls.Config // nil: plain TCP
+	DB       int          // logical database; a cluster has only 0
+	TLS      *cert.Client // nil: plain TCP; Sentinels have the same
 	// MasterName is the name of the master if Addrs are Sentinels; otherwise it is empty.
 	// User and password of the Sentinels follow.
 	MasterName       string
@@ -99,7 +99,7 @@ func Open(r Config, workers int, e *Epoch, log *slog.Logger) (Clients, error) {
 		if at < 0 {
 			at = len(made)
 			made = append(made, want.i)
-			in.All = append(in.All, newClient(want.i, workers, e.connected, log))
+			in.All = append(in.All, explained(want.i, newClient(want.i, workers, e.connected, log)))
 		}
 		*want.client = in.All[at]
 	}
@@ -110,7 +110,7 @@ func Open(r Config, workers int, e *Epoch, log *slog.Logger) (Clients, error) {
 // under the conditions of the store. The client connects at its first use.
 func Connect(i Instance, connections int) redis.UniversalClient {
 	quiet()
-	return newClient(i, connections, nil, slog.New(slog.DiscardHandler))
+	return explained(i, newClient(i, connections, nil, slog.New(slog.DiscardHandler)))
 }
 
 // newClient makes a client. The client never repeats a command that may have run: a count
@@ -123,7 +123,7 @@ func newClient(i Instance, workers int, onConnect func(context.Context, *redis.C
 		Username:  i.Username,
 		Password:  i.Password,
 		DB:        i.DB,
-		TLSConfig: i.TLS,
+		TLSConfig: i.TLS.Config(),
 
 		PoolSize:                 workers,
 		MaxRetries:               -1,

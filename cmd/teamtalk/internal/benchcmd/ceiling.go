@@ -129,7 +129,11 @@ func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (c
 		if err != nil {
 			return ceiling.Result{}, err
 		}
-		return ceiling.MySQL(ctx, cfg.MySQL.Master.Reveal(), instances.Unread, o)
+		encrypted, err := system.MySQLTLS(cfg.MySQL)
+		if err != nil {
+			return ceiling.Result{}, err
+		}
+		return ceiling.MySQL(ctx, cfg.MySQL.Master.Reveal(), encrypted, instances.Unread, o)
 	}
 	// Measure on the disk of the data: in its folder, or in the folder where it would be
 	// made.

@@ -155,6 +155,10 @@ func (f *benchFill) run(cmd *cobra.Command, _ []string) error {
 func (f *benchFill) fill(ctx context.Context, cfg *config.Config, text *im.TextCipher) (
 	res fill.Result, err error,
 ) {
+	encrypted, err := system.MySQLTLS(cfg.MySQL)
+	if err != nil {
+		return res, err
+	}
 	s, err := f.open(ctx, cfg)
 	if err != nil {
 		return res, err
@@ -181,7 +185,7 @@ func (f *benchFill) fill(ctx context.Context, cfg *config.Config, text *im.TextC
 	// The store on MySQL is closed before fill writes: its caches would not learn of the
 	// rows.
 	if err = errors.Join(err, s.Close()); err == nil && !isEmbedded {
-		res, err = fill.MySQL(ctx, cfg.MySQL.Master.Reveal(), spec)
+		res, err = fill.MySQL(ctx, cfg.MySQL.Master.Reveal(), encrypted, spec)
 	}
 	return res, err
 }

@@ -5,11 +5,11 @@ import (
 	"database/sql"
 	"fmt"
 
-	_ "github.com/go-sql-driver/mysql" // the driver "mysql"
-	_ "modernc.org/sqlite"             // the driver "sqlite"
+	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"teamtalk/bench/faults"
 	"teamtalk/sql/embedded"
+	"teamtalk/sql/mysqlconn"
 )
 
 // embeddedFile is the file of the embedded store in its folder.
@@ -33,7 +33,15 @@ func openMySQL(ctx context.Context, dsn string) (*tables, error) {
 			fmt.Sprintf("SELECT groupId, 0, 0, msgId, userId, content FROM IMGroupMessage_%d "+
 				"WHERE status = 0 ORDER BY groupId, msgId", n))
 	}
-	return t, t.open(ctx, "mysql", dsn)
+	cfg, err := mysqlconn.Parse(dsn, nil)
+	if err != nil {
+		return nil, err
+	}
+	connector, err := mysqlconn.Connector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.open(ctx, sql.OpenDB(connector))
 }
 
 // openEmbedded opens the tables of an embedded store, which a server may have open.
@@ -46,14 +54,16 @@ func openEmbedded(ctx context.Context, path string) (*tables, error) {
 			"SELECT id >> 32, 0, 0, id & 0xffffffff, userId, content FROM IMGroupMessage " +
 				"WHERE status = 0 ORDER BY id"},
 	}
-	return t, t.open(ctx, "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		return nil, err
+	}
+	return t, t.open(ctx, db)
 }
 
-// open opens the database.
-func (t *tables) open(ctx context.Context, driver, dsn string) (err error) {
-	if t.db, err = sql.Open(driver, dsn); err != nil {
-		return err
-	}
+// open takes the database, and checks that it answers.
+func (t *tables) open(ctx context.Context, db *sql.DB) error {
+	t.db = db
 	t.db.SetMaxIdleConns(0) // the server may be killed between two questions
 	return t.db.PingContext(ctx)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/cert"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/pool"
@@ -64,13 +65,18 @@ func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 	if err != nil {
 		return nil, err
 	}
+	encrypted, err := MySQLTLS(cfg.MySQL)
+	if err != nil {
+		return nil, err
+	}
 	slave := cfg.MySQL.Slave.Reveal()
 	if opt.Admin {
 		slave = "" // a command reads changes that any process has just made, so it reads the master
 	}
 	s, err := store.Open(ctx, store.Options{
 		Master: cfg.MySQL.Master.Reveal(), Slave: slave, ReplicaWait: cfg.MySQL.ReplicaWait,
-		Redis: instances, Workers: pool.SizesFor(cfg.Workers).SQLOpen, NoRebuild: opt.Admin,
+		TLS: encrypted, Redis: instances,
+		Workers: pool.SizesFor(cfg.Workers).SQLOpen, NoRebuild: opt.Admin,
 		Logger: opt.Log, Metrics: opt.Registerer,
 	})
 	if err != nil {
@@ -79,10 +85,26 @@ func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 	return s, nil
 }
 
+// MySQLTLS reads the files of the section mysql. The result is nil without any.
+func MySQLTLS(m config.MySQL) (*cert.Client, error) {
+	if m.CA == "" && m.Certificate == "" && m.Key == "" {
+		return nil, nil
+	}
+	return cert.LoadClient("mysql", m.CA, m.Certificate, m.Key)
+}
+
+// CheckStoreFiles returns what is wrong with the files that the sections mysql and redis name.
+func CheckStoreFiles(cfg *config.Config) error {
+	_, mysql := MySQLTLS(cfg.MySQL)
+	_, redis := RedisInstances(cfg.Redis)
+	return errors.Join(mysql, redis)
+}
+
 // RedisInstances returns the five logical Redis instances of the settings, in the store's
-// form.
+// form. It reads the files of their TLS.
 func RedisInstances(r config.Redis) (store.Redis, error) {
 	var all store.Redis
+	var encrypted *cert.Client // all instances share it
 	for _, i := range []struct {
 		url  config.RedisURL
 		dest *store.Instance
@@ -95,10 +117,18 @@ func RedisInstances(r config.Redis) (store.Redis, error) {
 		if err != nil {
 			return store.Redis{}, fmt.Errorf("redis instance %s: %w", i.url, err)
 		}
+		if t.TLS && encrypted == nil {
+			if encrypted, err = cert.LoadClient("redis", r.CA, r.Certificate, r.Key); err != nil {
+				return store.Redis{}, err
+			}
+		}
 		*i.dest = store.Instance{
 			Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(),
 			DB: t.DB, MasterName: t.MasterName, SentinelUsername: t.SentinelUsername,
 			SentinelPassword: t.SentinelPassword.Reveal(),
+		}
+		if t.TLS {
+			i.dest.TLS = encrypted
 		}
 	}
 	return all, nil
