@@ -23,6 +23,7 @@ var wallClock = map[string]string{
 	"sql/store/outbox/kept.go":        "an order, which an owner makes never go back",
 	"sql/store/sessions/sync.go":      "times in the database, with a margin",
 	"sql/store/messages/clientids.go": "times in the database, a day long",
+	"sql/store/logins/budgets.go":     "times in the database, bounded by the window",
 	"handlers/dbproxy/settle":         "times in the database, with a margin",
 }
 

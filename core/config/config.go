@@ -142,6 +142,10 @@ type DBProxy struct {
 	LoginKnown       time.Duration `toml:"login_known" default:"2160h" min:"1s" max:"17520h"`
 
 	LoginNameWindow time.Duration `toml:"login_lock_name_window" default:"24h" min:"1s" max:"240h"`
+
+	GroupCreations int `toml:"group_creations" default:"60" min:"0" max:"1000000"`
+	GroupAdds      int `toml:"group_adds" default:"20000" min:"0" max:"1000000"`
+	GroupGains     int `toml:"group_gains" default:"200" min:"0" max:"1000000"`
 }
 
 // TicketsRequired is the value of msfs.tickets with which uploads need a ticket.

@@ -193,6 +193,14 @@ var commonDocs = map[string]string{
 		"login_lock_name.",
 	"dbproxy.login_known": "Time for which a network is known after a login of a user. From " +
 		"known networks, wrong passwords elsewhere do not lock the user out.",
+	"dbproxy.group_creations": "Number of groups that a user may make at once. As many are " +
+		"regained within an hour, evenly. Requests of other systems as user 0, and the " +
+		"commands of the shell, do not count. 0: no limit.",
+	"dbproxy.group_adds": "Number of users that a user may put into groups at once. As many " +
+		"are regained within an hour, evenly. A larger request is refused. 0: no limit.",
+	"dbproxy.group_gains": "Number of groups into which a user may be put by others at once. " +
+		"As many are regained within an hour, evenly. Above it, the user is left out of the " +
+		"group, as if it did not exist. 0: no limit.",
 
 	"strangers": "Connections of clients that have not logged in, on the ports of msg, " +
 		"login and file. When a port is full, the server closes one of the address with the " +

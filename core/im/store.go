@@ -20,6 +20,7 @@ type Store interface {
 	PushStore
 	FileStore
 	LoginStore
+	BudgetStore
 
 	// Now returns the store's time, with which it stamps rows: as Updated of users,
 	// departments, groups and conversations, and as LastChat. It is not the clock of one

@@ -50,6 +50,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/sound"
+	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/handlers/dbproxy/sounds"
@@ -105,6 +106,8 @@ type Options struct {
 	Lock lockout.Limits
 	// Passwords says how passwords are checked and stored.
 	Passwords passwords.Settings
+	// Groups bounds how fast users make groups and put others into them.
+	Groups grouprules.Limits
 	// LinkTimeout is the longest time that a message server may be silent before its link
 	// is closed; 0: for ever. LinkHeartbeat is the interval of this side's heartbeats; 0:
 	// none.
@@ -161,7 +164,7 @@ func New(opt Options) *Server {
 	s := &Server{Router: r.router, opt: opt, log: opt.Log, requests: r,
 		messages: newMessages(r, opt.Store, opt.Messages, sound, opt.Registerer),
 		users:    newUsers(r, opt.Store, opt.Registerer),
-		groups:   newGroups(r, opt.Store),
+		groups:   newGroups(r, opt.Store, &opt),
 		files:    newFiles(r, opt.Store, opt.Registerer),
 		sync:     &sessionSync{runner: r, store: opt.Store},
 		sessions: map[*session.Link]struct{}{}, gone: make(chan struct{}, 1)}

@@ -20,6 +20,7 @@ import (
 	"teamtalk/core/pdu"
 	"teamtalk/core/sound"
 	"teamtalk/handlers/dbproxy"
+	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/pool"
 	"teamtalk/proto/pb"
@@ -312,6 +313,8 @@ func newServer(opt dbproxy.Options) *dbproxy.Server {
 			Window: c.DBProxy.LoginLockWindow, NetworkAttempts: c.DBProxy.LoginLockNetwork,
 			NameAttempts: c.DBProxy.LoginLockName, NameWindow: c.DBProxy.LoginNameWindow,
 			Known: c.DBProxy.LoginKnown},
+		Groups: grouprules.Limits{Creations: c.DBProxy.GroupCreations,
+			Adds: c.DBProxy.GroupAdds, Gains: c.DBProxy.GroupGains},
 		Timeout: patience, LinkTimeout: patience, LinkHeartbeat: patience,
 	}))
 }

@@ -49,8 +49,15 @@ type groupStore interface {
 	ShieldedGroups(ctx context.Context, user uint32, groups []uint32) ([]uint32, error)
 }
 
-func newGroups(r *runner, store groupStore) *groups {
-	return &groups{runner: r, store: store, rules: &grouprules.Rules{Store: store}}
+func newGroups(r *runner, store im.Store, opt *Options) *groups {
+	m := newGroupMetrics(opt.Registerer)
+	rules := &grouprules.Rules{Store: store, Limits: opt.Groups, StoreNow: r.storeTime, Now: r.now,
+		Timeout: r.timeout / 4, Log: r.log,
+		Refused: func(reason string, n int) {
+			m.refused.WithLabelValues(reason).Add(float64(n))
+		},
+		Failed: m.unavailable.Inc}
+	return &groups{runner: r, store: store, rules: rules}
 }
 
 func (gs *groups) register() {

@@ -84,3 +84,28 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 	}
 	return m
 }
+
+// groupMetrics count how groups are limited.
+type groupMetrics struct {
+	refused *prometheus.CounterVec
+	// unavailable counts the failures of the store to keep budgets.
+	unavailable prometheus.Counter
+}
+
+func newGroupMetrics(reg prometheus.Registerer) groupMetrics {
+	m := groupMetrics{
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "teamtalk_dbproxy_group_refused_total",
+			Help: "Refusals of groups and memberships, by reason: creations and adds (requests " +
+				"of users over these limits), gains (users left out because others put them into " +
+				"too many groups)."}, []string{"reason"}),
+		unavailable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "teamtalk_dbproxy_group_budgets_unavailable_total",
+			Help: "Failures of the store to keep the budgets of groups. The next 5 s groups are " +
+				"not limited."}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.refused, m.unavailable)
+	}
+	return m
+}

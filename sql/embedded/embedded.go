@@ -23,6 +23,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
+	"teamtalk/sql/embedded/budgets"
 )
 
 var _ im.Store = (*Store)(nil)
@@ -69,6 +70,7 @@ type Store struct {
 	*files
 	*push
 	*logins
+	*budgets.Budgets
 }
 
 // Open opens the store in o.Dir, creates it when the directory has none, and brings its
@@ -106,5 +108,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		files:     &files{db},
 		push:      &push{db},
 		logins:    &logins{db},
+		Budgets:   budgets.New(),
 	}, nil
 }

@@ -112,6 +112,7 @@ type Store struct {
 	*filesPart
 	*pushPart
 	*loginsPart
+	*budgetsPart
 
 	o             Options
 	db            *database.DB
@@ -141,6 +142,7 @@ type (
 	filesPart     = files.Files
 	pushPart      = push.Push
 	loginsPart    = logins.Logins
+	budgetsPart   = logins.Budgets
 )
 
 var _ im.Store = (*Store)(nil)
@@ -192,7 +194,8 @@ func newStore(db *database.DB, o Options) (*Store, error) {
 	s := &Store{o: o, db: db, ids: conversation.NewIDs(db), members: members.New(db,
 		o.GroupMembers),
 		outbox: outbox.New(db), marks: unread.NewMarks(db), filesPart: files.New(db),
-		pushPart: push.New(db), loginsPart: logins.New(db)}
+		pushPart: push.New(db), loginsPart: logins.New(db),
+		budgetsPart: logins.NewBudgets(db)}
 	if s.recipients, err = directory.NewRecipients(db, o.Users); err != nil {
 		return nil, err
 	}

@@ -108,6 +108,7 @@ func Run(t *testing.T, f Factory) {
 		{"clocks", clockTests},
 		{"push", pushTests},
 		{"logins", loginTests},
+		{"budgets", budgetTests},
 		{"files", fileTests},
 	} {
 		t.Run(group.name, func(t *testing.T) {

@@ -15,10 +15,9 @@ type Store interface {
 	CreateGroup(ctx context.Context, g im.Group) (im.Group, error)
 	ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
 		allow func(g *im.Group) error) (im.MemberChange, error)
+	Groups(ctx context.Context, ids []uint32) ([]im.Group, error)
+	im.BudgetStore
 }
-
-// Rules creates groups and changes members. Any goroutine.
-type Rules struct{ Store Store }
 
 // Create creates a group; see dbproxy.Server.CreateGroup.
 func (r *Rules) Create(ctx context.Context, g im.Group) (im.Group, error) {
@@ -29,6 +28,12 @@ func (r *Rules) Create(ctx context.Context, g im.Group) (im.Group, error) {
 		return im.Group{}, im.Errorf(im.Invalid, "group without members")
 	}
 	g.Members = Ascending(g.Members)
+	if g.Creator != 0 {
+		var err error
+		if g.Members, err = r.admit(ctx, g.Creator, g.Members, true); err != nil {
+			return im.Group{}, err
+		}
+	}
 	return r.Store.CreateGroup(ctx, g)
 }
 
@@ -39,6 +44,12 @@ func (r *Rules) Change(ctx context.Context, by, group uint32, t pb.GroupModifyTy
 		return im.MemberChange{}, im.Errorf(im.Invalid, "no members named")
 	}
 	users = Ascending(users)
+	if by != 0 && t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
+		var err error
+		if users, err = r.admitTo(ctx, by, group, users); err != nil {
+			return im.MemberChange{}, err
+		}
+	}
 	change, err := r.Store.ChangeMembers(ctx, group, t, users,
 		func(g *im.Group) error { return mayChange(by, t, users, g) })
 	if err == nil && len(change.Changed) == 0 {

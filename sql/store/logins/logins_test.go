@@ -65,3 +65,23 @@ func TestLoginMarksExpire(t *testing.T) {
 		}
 	}
 }
+
+// TestBudgetsAreShared: a budget that one process has spent is spent for others. Its key
+// expires.
+func TestBudgetsAreShared(t *testing.T) {
+	server := dbtest.Redis(t)
+	spendings := []im.Spending{{Kind: im.GroupsMade, User: 7, N: 10, Limit: 10,
+		Window: time.Hour}}
+	for _, want := range []bool{true, false} {
+		client := redisconn.Connect(redisconn.Instance{Addrs: []string{server.Addr()}}, 1)
+		defer client.Close()
+		s := NewBudgets(&database.DB{Redis: redisconn.Clients{Token: client}})
+		got, err := s.Spend(t.Context(), time.Unix(1_800_000_000, 0), spendings)
+		if err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("spent: %v, %v; want %v", got, err, want)
+		}
+	}
+	if ttl := server.Do("TTL budget_1_7"); len(ttl) != 4 {
+		t.Errorf("the budget expires in %s s", ttl)
+	}
+}
