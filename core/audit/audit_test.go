@@ -230,9 +230,9 @@ func TestMistakes(t *testing.T) {
 		want string
 	}{
 		{Options{File: folder}, "is a directory (setting audit.file)"},
-		{Options{Syslog: "10.0.0.9:514"}, "is neither local nor a URL"},
-		{Options{Syslog: "http://10.0.0.9:514"}, "is neither local nor a URL"},
-		{Options{Syslog: "udp://10.0.0.9"}, "is neither local nor a URL"},
+		{Options{Syslog: "10.0.0.9:514"}, "want local, or a URL"},
+		{Options{Syslog: "http://10.0.0.9:514"}, "want local, or a URL"},
+		{Options{Syslog: "udp://10.0.0.9"}, "want local, or a URL"},
 		{Options{File: filepath.Join(folder, "a"), Syslog: "tcp://127.0.0.1:1"}, "refused"},
 	} {
 		test.opt.Log = slog.New(slog.DiscardHandler)
@@ -253,5 +253,32 @@ func TestNilLog(t *testing.T) {
 	}
 	if err := l.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTornLine continues a file whose last line is a part of one, as a full disk leaves it.
+func TestTornLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	for _, x := range []struct{ before, want string }{
+		{"", "{\"b\":2}\n"},
+		{"{\"a\":1}\n", "{\"a\":1}\n{\"b\":2}\n"},
+		{"{\"a\":1}\n{\"a", "{\"a\":1}\n{\"a\n{\"b\":2}\n"},
+	} {
+		if err := os.WriteFile(path, []byte(x.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := openFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write([]byte("{\"b\":2}\n")); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != x.want {
+			t.Errorf("after %q the file is %q (%v), want %q", x.before, got, err, x.want)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -111,9 +112,10 @@ func (p *place) close(ctx context.Context) error {
 
 // file is a file that lines are added to.
 type file struct {
-	path string
-	mu   sync.Mutex
-	f    *os.File
+	path  string
+	mu    sync.Mutex
+	f     *os.File
+	doubt bool // the last line in the file may be a part of one
 }
 
 // openFile opens or makes a file. It is readable for its owner alone: it has addresses.
@@ -122,14 +124,37 @@ func openFile(path string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &file{path: path, f: f}, nil
+	return &file{path: path, f: f, doubt: true}, nil
 }
 
-// Write adds a line.
+// Write adds a line. A full disk can leave a part of one, also of an earlier process: the
+// next line does not continue it.
 func (f *file) Write(line []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.f.Write(line)
+	if f.doubt && endsInLine(f.path) {
+		line = append([]byte("\n"), line...)
+	}
+	n, err := f.f.Write(line)
+	f.doubt = err != nil
+	return n, err
+}
+
+// endsInLine reports whether the last byte of a file is not the end of a line. It returns
+// false for an empty file, and for what is no regular file.
+func endsInLine(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], info.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 // reopen opens the file of that name, which may be another one now.
@@ -140,7 +165,7 @@ func (f *file) reopen() error {
 	}
 	f.mu.Lock()
 	old := f.f
-	f.f = now.f
+	f.f, f.doubt = now.f, true
 	f.mu.Unlock()
 	return old.Close()
 }
@@ -166,7 +191,7 @@ func syslogAddr(where string) (network, addr string, err error) {
 	u, err := url.Parse(where)
 	if err != nil || u.Scheme != "udp" && u.Scheme != "tcp" || u.Hostname() == "" ||
 		u.Port() == "" || u.Path != "" {
-		return "", "", fmt.Errorf("%q is neither local nor a URL such as udp://10.0.0.9:514", where)
+		return "", "", errors.New("want local, or a URL such as udp://10.0.0.9:514") // may hold a password
 	}
 	return u.Scheme, u.Host, nil
 }
