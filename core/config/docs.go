@@ -271,14 +271,16 @@ var commonDocs = map[string]string{
 		"setting has no effect.",
 
 	"password": "Passwords in the store. Set alike for dbproxy, http and teamtalk user.",
-	"password.kdf": "Form in which passwords are stored. argon2id makes guessing costly for an " +
-		"attacker with a copy of the table. The first login after a start of dbproxy then takes " +
-		"13 ms of a core, see also password.workers. md5 is what C++ db_proxies can check. With " +
-		"argon2id a user's row moves from md5 at the next login of the user, and there is no way " +
-		"back: C++ db_proxies refuse the logins of these users as wrong, also after the setting " +
-		"is md5 again. dbproxy checks each row in its own form. Set argon2id when no C++ " +
-		"db_proxy is left, with MySQL after teamtalk migrate finalize, and when all servers have " +
-		"a version that knows the setting.",
+	"password.kdf": "" +
+		"Form in which passwords are stored. argon2id makes guessing costly for an attacker " +
+		"with a copy of the table. The first login after a start of dbproxy then takes 13 ms " +
+		"of a core, see also password.workers. md5 is what C++ db_proxies can check. With " +
+		"argon2id a user's row moves from md5 at the next login of the user, five minutes " +
+		"after its last change at the earliest, and there is no way back: C++ db_proxies " +
+		"refuse the logins of these users as wrong, also after the setting is md5 again. " +
+		"dbproxy checks each row in its own form. Set argon2id when no C++ db_proxy is left, " +
+		"with MySQL after teamtalk migrate finalize, and when all servers have a version that " +
+		"knows the setting.",
 	"password.memory": "Memory that argon2id takes to check one password. When memory or passes " +
 		"are raised, a row moves at the next login of its user. When they are lowered, rows " +
 		"stay until the next change of their password.",

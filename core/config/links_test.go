@@ -155,3 +155,21 @@ func TestWideNetworks(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyNetworks sets lists of networks to none, in the file and by a flag.
+func TestEmptyNetworks(t *testing.T) {
+	file := "[tls]\nplain_networks = []\n[strangers]\ntrusted_networks = []"
+	for _, x := range []struct {
+		file string
+		args []string
+	}{{file, nil}, {"", []string{"--tls.plain-networks=", "--strangers.trusted-networks="}}} {
+		c, err := load(t, x.file, nil, x.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.TLS.PlainNetworks) != 0 || len(c.Strangers.Trusted) != 0 {
+			t.Errorf("%s%q: plain %q, trusted %q", x.file, x.args, c.TLS.PlainNetworks,
+				c.Strangers.Trusted)
+		}
+	}
+}

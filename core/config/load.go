@@ -282,6 +282,14 @@ func IsSetting(f *pflag.Flag) bool {
 	return ok
 }
 
+// HoldsSecret reports whether AddFlags defined a flag whose value may be, or contain, a
+// password or a key: errors must not quote it.
+func HoldsSecret(f *pflag.Flag) bool {
+	v, ok := f.Value.(*flagValue)
+	return ok && (v.setting.Type == "secret" || slices.Contains([]string{"url", "syslog"},
+		v.setting.tag.Get("form")))
+}
+
 // flagValue keeps the value of the command line until Load. When Set returns an error,
 // pflag adds the name of the flag.
 type flagValue struct {

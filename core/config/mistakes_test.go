@@ -85,7 +85,7 @@ var mistakes = []mistake{
 	{name: "network", file: "[login]\nip2_networks = [\"10.0.0.1\"]",
 		want: []string{"no network such as 10.0.0.0/8"}},
 	{name: "url", file: "[login]\nmsfs_prior = \"files:8700\"",
-		want: []string{"is no URL such as"}},
+		want: []string{"want a URL such as"}},
 	{name: "role", file: "roles = [\"dbproxi\"]",
 		want: []string{"teamtalk.toml:1: roles: \"dbproxi\" is no role; did you mean dbproxy?"}},
 	{name: "role twice", file: "roles = [\"msg\", \"msg\"]",

@@ -66,7 +66,7 @@ func (s Setting) check(v any) error {
 }
 
 // checkEmpty refuses an empty value when the default is not empty, so that "" has no
-// hidden meaning.
+// hidden meaning. A list of networks may be empty.
 func (s Setting) checkEmpty(v any) error {
 	rv := reflect.ValueOf(v)
 	hasLen := rv.Kind() == reflect.String || rv.Kind() == reflect.Slice
@@ -76,6 +76,8 @@ func (s Setting) checkEmpty(v any) error {
 	switch s.tag.Get("form") {
 	case "listen", "internal":
 		return fmt.Errorf("empty; to close this port write %q", off)
+	case "cidr":
+		return nil // no network
 	}
 	return errors.New("must not be empty")
 }
@@ -137,7 +139,7 @@ var forms = map[string]func(string) error{
 	"url": func(s string) error {
 		u, err := url.Parse(s)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("%q is no URL such as http://files.example.com:8700/", s)
+			return errors.New("want a URL such as http://files.example.com:8700/") // may hold a password
 		}
 		return nil
 	},

@@ -47,6 +47,11 @@ func FlagError(cmd *cobra.Command, err error) error {
 	usage := &UsageError{Cmd: cmd, Err: err}
 	var wrong interface{ GetFlag() *pflag.Flag }
 	var unknown *pflag.NotExistError
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) && config.HoldsSecret(value.GetFlag()) {
+		usage.Err = fmt.Errorf("invalid argument for --%s: %w", value.GetFlag().Name,
+			value.Unwrap())
+	}
 	switch {
 	case errors.As(err, &wrong):
 		usage.Setting = wrong.GetFlag().Hidden && config.IsSetting(wrong.GetFlag())
