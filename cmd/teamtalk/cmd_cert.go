@@ -51,11 +51,11 @@ func daysOf(cmd *cobra.Command, n int) (time.Duration, error) {
 	return time.Duration(n) * 24 * time.Hour, nil
 }
 
-// write writes a pair into two new files.
-func write(pair cert.Pair, file, key string) error {
+// write writes a pair into two new files. advice tells what to do when one exists.
+func write(pair cert.Pair, file, key, advice string) error {
 	err := pair.Write(file, key)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: remove it first, or name another folder with --dir", err)
+		return fmt.Errorf("%w: %s", err, advice)
 	}
 	return err
 }
@@ -81,7 +81,9 @@ can make a server that all others trust. Files that exist are not overwritten.`,
 			if err != nil {
 				return err
 			}
-			err = write(pair, filepath.Join(dir, caFile), filepath.Join(dir, caKeyFile))
+			err = write(pair, filepath.Join(dir, caFile), filepath.Join(dir, caKeyFile),
+				"the folder has a CA. Go on with teamtalk cert server; for another CA, whose "+
+					"certificates those servers do not trust, name another folder with --dir")
 			if err != nil {
 				return err
 			}
@@ -157,11 +159,14 @@ func makeServerCert(cmd *cobra.Command, dir string, names []string, valid time.D
 	}
 	base := strings.ReplaceAll(names[0], ":", "-") // of an IPv6 address
 	file, key := base+".pem", base+"-key.pem"
-	if err := write(pair, filepath.Join(dir, file), filepath.Join(dir, key)); err != nil {
+	err = write(pair, filepath.Join(dir, file), filepath.Join(dir, key),
+		"to renew a certificate remove it first, or name another folder with --dir")
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), `made the certificate %[1]s and its key %[2]s
-next, copy both and %[3]s to the server, and add to its settings:
+	// The lines are valid in a file of settings.
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), `# made the certificate %[1]s and its key %[2]s
+# next, copy both and %[3]s to the server, and add to its settings:
 
 [link_tls]
 ca = "/etc/teamtalk/%[4]s"

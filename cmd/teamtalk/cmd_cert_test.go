@@ -28,9 +28,9 @@ func TestCertCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	command(t, "", "cert", "ca", "--dir", dir).want(t, cli.ExitFailure, "",
-		"file exists: remove it first")
+		"the folder has a CA. Go on with teamtalk cert server")
 	command(t, "", "cert", "server", "fd00::1", "--dir", dir).want(t, cli.ExitFailure, "",
-		"file exists")
+		"to renew a certificate remove it first")
 	if after, err := os.ReadFile(ca); err != nil || string(after) != string(before) {
 		t.Errorf("the CA was overwritten (%v)", err)
 	}

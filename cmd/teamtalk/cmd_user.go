@@ -218,7 +218,8 @@ func newUserPasswdCommand() *cobra.Command {
 		Use:   "passwd NAME",
 		Short: "Give a user a new password",
 		Long: `Give a user a new password. Without --password or --password-stdin the command
-generates and prints one. A client that is logged in remains so until it reconnects.`,
+generates and prints one. Clients of the user that are logged in are told so and disconnected
+within seconds.`,
 		Example: `  teamtalk user passwd alice
   printf '%s\n' "$PASSWORD" | teamtalk user passwd alice --password-stdin`,
 		Args: cli.OneName,
