@@ -112,8 +112,17 @@ func (cn *conn) frames(buf []byte) (used int, asks bool) {
 // longestSetting is the highest value of the setting link.max_frame.
 const longestSetting = 1 << 30
 
+// A handshake of TLS, read as the length of a frame, begins with the type of its record and
+// the first byte of its version (RFC 8446, section 5.1).
+const handshakeBits, handshakeBytes = 16, 0x1603
+
 // tooLong adds to the error of a frame between servers the setting to change.
 func (s *Server) tooLong(h pdu.Header, err error) error {
+	if s.opt.Links != nil && h.Length>>handshakeBits == handshakeBytes &&
+		int64(h.Length) > int64(s.opt.MaxFrame) {
+		return fmt.Errorf("the peer begins TLS, and this server has none (section link_tls): %w",
+			err)
+	}
 	if s.opt.Links == nil || int64(h.Length) <= int64(s.opt.MaxFrame) || h.Length > longestSetting {
 		return err
 	}

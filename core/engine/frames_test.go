@@ -226,7 +226,7 @@ func (endings) Frame(*session.Link, pdu.Header, []byte)         {}
 func (endings) Message(_ *session.Link, _ uint16, _ pb.Message) {}
 func (e endings) Close(_ *session.Link, err error)              { e <- err }
 
-// TestTooLongFrameBetweenServers: the error names the setting to change.
+// TestTooLongFrameBetweenServers reads the errors of links: they name the setting to change.
 func TestTooLongFrameBetweenServers(t *testing.T) {
 	ended := make(endings, 1)
 	s := start(t, Options{Links: ended, MaxFrame: 1000})
@@ -235,5 +235,11 @@ func TestTooLongFrameBetweenServers(t *testing.T) {
 	if err := <-ended; !errors.Is(err, pdu.ErrLength) ||
 		!strings.Contains(err.Error(), "1024 bytes, limit 1000; raise link.max_frame") {
 		t.Errorf("the link ended with %v", err)
+	}
+	c = dial(t, s)
+	c.send([]byte{22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3, 0, 0, 0, 0, 0})
+	if err := <-ended; !errors.Is(err, pdu.ErrLength) ||
+		!strings.Contains(err.Error(), "the peer begins TLS") {
+		t.Errorf("the link of a peer with TLS ended with %v", err)
 	}
 }
