@@ -23,8 +23,9 @@ func newMetrics(reg prometheus.Registerer, waiting func() int) *metrics {
 			Name: prefix + "derivation_seconds_total",
 			Help: "Duration of all these derivations, without their time in the queue, in " +
 				"seconds."}),
-		remembered: vec("remembered_total", "Passwords of logins that were remembered and needed "+
-			"no derivation, by result: right, wrong."),
+		remembered: vec("remembered_total", "Passwords of logins that needed no derivation, "+
+			"because they were remembered, or shared that of an equal login, by result: "+
+			"right, wrong."),
 		moves: vec("moves_total", "Rows that were to be moved to argon2id, or to higher costs, "+
 			"by result: moved, changed (the row changed meanwhile), failed (the store), dropped "+
 			"(too many waited)."),

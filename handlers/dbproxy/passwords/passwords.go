@@ -8,7 +8,8 @@
 // goroutines of its own, and bounds the wait for them: a login that would wait for too long
 // is refused as busy. Logins from networks from which their user has logged in before have
 // three of four turns, so that an attacker with many addresses delays other strangers, and
-// not the users.
+// not the users. In both classes a network with many waiting logins leaves places to
+// others, and equal logins that wait share one derivation.
 //
 // # Memory
 //
@@ -123,6 +124,9 @@ func New(opt Options) *Checker {
 		c.workers = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	c.metrics = newMetrics(opt.Registerer, c.waiting)
+	for i := range c.queues {
+		c.queues[i].open, c.queues[i].held = map[Key]*job{}, map[holder]int{}
+	}
 	if opt.Policy.UsesKDF() {
 		c.expect(opt.Policy.KDF)
 	}
@@ -158,6 +162,14 @@ const (
 	Wrong
 )
 
+// result returns the label of a verdict other than Pending in metrics.
+func (v Verdict) result() string {
+	if v == Right {
+		return "right"
+	}
+	return "wrong"
+}
+
 // Key identifies a password together with the row that it was compared with. The zero value
 // is none.
 type Key [sha256.Size]byte
@@ -191,14 +203,22 @@ func (c *Checker) Look(l *Login, earlier Answer) Verdict {
 		return quick(stored.Check(l.Sent))
 	}
 	key := c.keyOf(l, stored)
-	switch {
-	case earlier.key == key:
+	if earlier.key == key {
 		return quick(earlier.right)
+	}
+	v := c.recall(key)
+	if v != Pending {
+		c.metrics.remembered.WithLabelValues(v.result()).Inc()
+	}
+	return v
+}
+
+// recall returns what is remembered of a key.
+func (c *Checker) recall(key Key) Verdict {
+	switch {
 	case c.right.has(key):
-		c.metrics.remembered.WithLabelValues("right").Inc()
 		return Right
 	case c.wrong.has(key):
-		c.metrics.remembered.WithLabelValues("wrong").Inc()
 		return Wrong
 	}
 	return Pending
