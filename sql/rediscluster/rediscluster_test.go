@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -14,6 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"teamtalk/sql/dbtest"
 )
 
 // fakeCluster has two masters, each with half of the slots. The second one can be made
@@ -60,7 +61,7 @@ func (c *fakeCluster) serve(node int, conn net.Conn) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
 	for {
-		words, err := readCommand(in)
+		words, err := dbtest.ReadCommand(in)
 		if err != nil {
 			return
 		}
@@ -83,26 +84,6 @@ func (c *fakeCluster) serve(node int, conn net.Conn) {
 			fmt.Fprint(conn, "+OK\r\n")
 		}
 	}
-}
-
-// readCommand reads an array of strings.
-func readCommand(in *bufio.Reader) ([]string, error) {
-	var count, size int
-	if _, err := fmt.Fscanf(in, "*%d\r\n", &count); err != nil {
-		return nil, err
-	}
-	words := make([]string, count)
-	for i := range words {
-		if _, err := fmt.Fscanf(in, "$%d\r\n", &size); err != nil {
-			return nil, err
-		}
-		word := make([]byte, size+2)
-		if _, err := io.ReadFull(in, word); err != nil {
-			return nil, err
-		}
-		words[i] = string(word[:size])
-	}
-	return words, nil
 }
 
 // Keys in the slots of the first and of the second node.

@@ -3,7 +3,6 @@ package redissentinel
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"teamtalk/sql/dbtest"
 )
 
 // fake is a server that answers as a Redis master or as a Sentinel.
@@ -62,7 +63,7 @@ func (f *fake) serve(c net.Conn) {
 	defer c.Close()
 	in := bufio.NewReader(c)
 	for {
-		words, err := readCommand(in)
+		words, err := dbtest.ReadCommand(in)
 		if err != nil {
 			return
 		}
@@ -95,26 +96,6 @@ func (f *fake) serve(c net.Conn) {
 func (f *fake) address() string {
 	host, port, _ := net.SplitHostPort(f.Addr().String())
 	return fmt.Sprintf("$%d\r\n%s\r\n$%d\r\n%s\r\n", len(host), host, len(port), port)
-}
-
-// readCommand reads an array of strings.
-func readCommand(in *bufio.Reader) ([]string, error) {
-	var count, size int
-	if _, err := fmt.Fscanf(in, "*%d\r\n", &count); err != nil {
-		return nil, err
-	}
-	words := make([]string, count)
-	for i := range words {
-		if _, err := fmt.Fscanf(in, "$%d\r\n", &size); err != nil {
-			return nil, err
-		}
-		word := make([]byte, size+2)
-		if _, err := io.ReadFull(in, word); err != nil {
-			return nil, err
-		}
-		words[i] = string(word[:size])
-	}
-	return words, nil
 }
 
 // connect returns a client of the master that Sentinels name.
