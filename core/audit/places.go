@@ -191,7 +191,8 @@ func syslogAddr(where string) (network, addr string, err error) {
 	u, err := url.Parse(where)
 	if err != nil || u.Scheme != "udp" && u.Scheme != "tcp" || u.Hostname() == "" ||
 		u.Port() == "" || u.Path != "" {
-		return "", "", errors.New("want local, or a URL such as udp://10.0.0.9:514") // may hold a password
+		// A URL may hold a password, so it is not quoted.
+		return "", "", errors.New("want local, or a URL such as udp://10.0.0.9:514")
 	}
 	return u.Scheme, u.Host, nil
 }

@@ -139,7 +139,8 @@ var forms = map[string]func(string) error{
 	"url": func(s string) error {
 		u, err := url.Parse(s)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return errors.New("want a URL such as http://files.example.com:8700/") // may hold a password
+			// A URL may hold a password, so it is not quoted.
+			return errors.New("want a URL such as http://files.example.com:8700/")
 		}
 		return nil
 	},
