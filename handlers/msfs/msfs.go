@@ -159,7 +159,7 @@ func (s *Server) stored(n int64) {
 	switch near := u.Bytes >= u.Quota/10*9; {
 	case near && s.nearly.CompareAndSwap(false, true):
 		s.log.Warn("files use 90 % of the quota; uploads and sounds are refused when it is used "+
-			"up (setting msfs.quota)", "used_mib", u.Bytes>>20, "quota_mib", u.Quota>>20)
+			"up (setting msfs.quota)", "used_bytes", u.Bytes, "quota_bytes", u.Quota)
 	case u.Bytes < u.Quota/10*8: // not at 90 %, so that a few deletions cause no second warning
 		s.nearly.Store(false)
 	}

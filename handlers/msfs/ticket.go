@@ -41,6 +41,10 @@ func (s *Server) uploader(r *http.Request) (u uploader, most int64, no *refusal)
 	}
 	if token == "" {
 		s.metrics.tickets.WithLabelValues(ticketNone).Inc()
+		if s.opt.Tickets.Required {
+			s.forged.Warn(s.log, time.Now(), "upload without a ticket refused (setting "+
+				"msfs.tickets)", "addr", r.RemoteAddr)
+		}
 		return s.address(r), s.opt.MaxSize, s.unless(noTicket)
 	}
 	t, err := ticket.Parse(s.opt.Tickets.Key, token, s.opt.Now())

@@ -69,8 +69,8 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 	count := inBackground(func(ctx context.Context) {
 		n, err := folder.Count(ctx)
 		u := folder.Usage()
-		args := []any{"role", roleMSFS, "files", n, "used_mib", u.Bytes >> 20, "quota_mib",
-			u.Quota >> 20}
+		args := []any{"role", roleMSFS, "files", n, "used_bytes", u.Bytes,
+			"quota_bytes", u.Quota}
 		switch {
 		case ctx.Err() != nil: // the process ends
 		case err != nil:
