@@ -86,7 +86,8 @@ type Server struct {
 	metrics metrics
 	often   obs.Often   // for errors of the store
 	over    obs.Often   // for the bounds of an uploader
-	forged  obs.Often   // for tickets
+	forged  obs.Often   // for tickets that are not valid
+	bare    obs.Often   // for uploads without a ticket
 	nearly  atomic.Bool // the log says that the quota is nearly used up
 	scaler  *scaler
 }

@@ -42,7 +42,7 @@ func (s *Server) uploader(r *http.Request) (u uploader, most int64, no *refusal)
 	if token == "" {
 		s.metrics.tickets.WithLabelValues(ticketNone).Inc()
 		if s.opt.Tickets.Required {
-			s.forged.Warn(s.log, time.Now(), "upload without a ticket refused (setting "+
+			s.bare.Warn(s.log, time.Now(), "upload without a ticket refused (setting "+
 				"msfs.tickets)", "addr", r.RemoteAddr)
 		}
 		return s.address(r), s.opt.MaxSize, s.unless(noTicket)
