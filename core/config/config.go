@@ -212,6 +212,7 @@ type HTTP struct {
 	Route          []string `toml:"route" default:"" form:"addrs"`
 	Push           []string `toml:"push" default:"" form:"addrs"`
 	TrustedProxies []string `toml:"trusted_proxies" default:"" form:"cidr"`
+	ClientHeader   string   `toml:"client_header" default:"x-forwarded-for" oneof:"client_headers"`
 }
 
 // Push is the section push.

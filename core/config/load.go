@@ -122,7 +122,7 @@ func (c *Config) warnWide() {
 	}{
 		{"proxy.networks", c.Proxy.Networks, "may claim any address in a PROXY header"},
 		{"http.trusted_proxies", c.HTTP.TrustedProxies,
-			"may claim any address in X-Forwarded-For"},
+			"may claim any address in the header http.client_header"},
 		{"strangers.trusted_networks", c.Strangers.Trusted, "may open connections without bounds"},
 	} {
 		for _, n := range x.networks {

@@ -320,6 +320,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 		if err := srv.Err(); err != nil {
 			s.fail(err)
 		}
+	opt.ClientHeader = s.cfg.HTTP.ClientHeader
 	}()
 	return srv
 }
