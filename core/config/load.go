@@ -160,7 +160,7 @@ func (c *Config) OnLoopback() *Config {
 		"login.client_listen": &copied.Login.ClientListen,
 		"login.http_listen":   &copied.Login.HTTPListen, "msg.listen": &copied.Msg.Listen,
 		"file.listen": &copied.File.Listen, "msfs.listen": &copied.MSFS.Listen,
-		"http.listen": &copied.HTTP.Listen,
+		"http.listen": &copied.HTTP.Listen, "tls.acme.http_listen": &copied.TLS.ACME.HTTPListen,
 	} {
 		if c.Origin(key) == fromDefault && strings.HasPrefix(*addr, ":") {
 			*addr = "127.0.0.1" + *addr
