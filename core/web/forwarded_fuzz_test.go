@@ -17,6 +17,7 @@ func FuzzForwarded(f *testing.F) {
 		`by="",for=6.6.6.6`, `;for=6.6.6.6;y="`, `\\`} {
 		for i := range 5 {
 			f.Add(sent, "a.example", uint8(i))
+			f.Add(sent, `a,for=6.6.6.6;for="\`, uint8(i))
 		}
 	}
 	s := &Server{opt: Options{ClientHeader: HeaderForwarded,
