@@ -72,7 +72,11 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 	if err := p.resolve(ctx); err != nil {
 		return nil, err
 	}
-	sw, err := swarm.New(swarm.Options{Loops: p.scenario.GeneratorLoops(),
+	encrypted, err := p.scenario.ClientTLS()
+	if err != nil {
+		return nil, err
+	}
+	sw, err := swarm.New(swarm.Options{Loops: p.scenario.GeneratorLoops(), TLS: encrypted,
 		ConnectTimeout: time.Duration(p.scenario.Timeout)})
 	if err != nil {
 		return nil, err

@@ -49,6 +49,9 @@ type Scenario struct {
 	Seed     int      `toml:"seed" json:"seed"`
 	Acks     bool     `toml:"acks" json:"acks"`
 	Beat     Duration `toml:"heartbeat" json:"heartbeat"`
+	TLS      bool     `toml:"tls" json:"tls,omitempty"`
+	TLSCA    string   `toml:"tls_ca" json:"tls_ca,omitempty"`
+	TLSName  string   `toml:"tls_name" json:"tls_name,omitempty"`
 
 	Warmup   Duration `toml:"warmup" json:"warmup"`
 	Duration Duration `toml:"duration" json:"duration"`
@@ -144,6 +147,9 @@ func (s *Scenario) Validate() error {
 	}
 	if shares := s.Shares(); s.Kind == KindMixed && slices.Max(shares) <= 0 {
 		add("share_…: want one share above 0, got none")
+	}
+	if (s.TLSCA != "" || s.TLSName != "") && !s.TLS {
+		add("tls: needed with tls_ca and tls_name")
 	}
 	if len(s.IDs) > 0 && len(s.IDs) != s.Groups {
 		add("group_ids: got %d ids for %d groups", len(s.IDs), s.Groups)

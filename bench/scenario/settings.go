@@ -39,6 +39,12 @@ var definitions = []Field{
 			"redeliver (--msg.redeliver-after 0s)"},
 	{Key: "heartbeat", Default: "30s", min: "100ms", max: "1h",
 		Doc: "interval of the heartbeats of each client"},
+	{Key: "tls", Default: "false", Doc: "connect with TLS, also to the file server; each " +
+		"connection makes a whole handshake"},
+	{Key: "tls_ca", Doc: "with tls: trust the certificates in this PEM file, beside those of the " +
+		"system; each generator needs the file"},
+	{Key: "tls_name", Doc: "with tls: the name that the server's certificate must hold (default: " +
+		"the IP address of each server)"},
 
 	{Key: "warmup", Default: "2s", min: "0s", max: "1h", Kinds: timed, Doc: "time before counting"},
 	{Key: "duration", Default: "10s", min: "10ms", max: "1000h", Kinds: timed,

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"fmt"
+	"net/netip"
 
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
@@ -13,8 +14,10 @@ type Conn struct {
 	loop    *Loop
 	handler Handler
 	out     []byte // bytes to write; borrowed from the loop, nil when empty
-	in      []byte // beginning of a frame; borrowed from the loop, nil when empty
-	skip    int    // bytes of a long frame still to discard
+	in      []byte // beginning of a frame or record; borrowed from the loop, nil when empty
+	tls     *secure
+	peer    netip.Addr
+	skip    int // bytes of a long frame still to discard
 	sys     sysConn
 	state   state
 	dirty   bool // listed in loop.dirty
@@ -24,6 +27,7 @@ type state uint8
 
 const (
 	connecting state = iota
+	shaking          // the handshake of TLS is in progress
 	opened
 	closed
 )
@@ -32,7 +36,15 @@ const (
 func (c *Conn) IsOpen() bool { return c.state == opened }
 
 // Waiting returns the number of bytes that the system has not accepted yet.
-func (c *Conn) Waiting() int { return len(c.out) }
+func (c *Conn) Waiting() int {
+	if c.tls != nil {
+		return len(c.out) + len(c.tls.plain)
+	}
+	return len(c.out)
+}
+
+// live reports whether bytes may move.
+func (c *Conn) live() bool { return c.state == opened || c.state == shaking }
 
 // Write queues p, one or more frames, for the end of the loop's turn. It copies p. On a
 // connection that is not open it does nothing.
@@ -40,7 +52,8 @@ func (c *Conn) Write(p []byte) {
 	if c.state != opened {
 		return
 	}
-	c.out = append(c.outgoing(), p...)
+	out := c.outgoing()
+	*out = append(c.queue(*out), p...)
 }
 
 // Send queues the frame of m for the end of the loop's turn. It fails when m cannot be
@@ -49,21 +62,30 @@ func (c *Conn) Send(seq uint16, m pb.Message) error {
 	if c.state != opened {
 		return nil
 	}
-	b, err := pdu.Append(c.outgoing(), seq, m)
-	c.out = b
+	out := c.outgoing()
+	b, err := pdu.Append(c.queue(*out), seq, m)
+	*out = b
 	return err
 }
 
-// outgoing returns the buffer to append to, and marks the connection for the next flush.
-func (c *Conn) outgoing() []byte {
+// outgoing returns the place of the frames that wait.
+func (c *Conn) outgoing() *[]byte {
+	if c.tls != nil {
+		return &c.tls.plain
+	}
+	return &c.out
+}
+
+// queue returns b, or a new buffer, and marks the connection for the next flush.
+func (c *Conn) queue(b []byte) []byte {
 	if !c.dirty {
 		c.dirty = true
 		c.loop.dirty = append(c.loop.dirty, c)
 	}
-	if c.out == nil {
-		c.out = c.loop.borrow()
+	if b == nil {
+		b = c.loop.borrow()
 	}
-	return c.out
+	return b
 }
 
 // Close tries once to write the queued bytes, then closes the connection. It does not
@@ -72,10 +94,15 @@ func (c *Conn) Close() {
 	if c.state == closed {
 		return
 	}
+	if c.state == opened && c.tls != nil {
+		c.tls.seal()
+	}
 	if c.state == opened && len(c.out) > 0 {
 		c.lastWrite()
 	}
-	c.release()
+	if c.state != closed {
+		c.release()
+	}
 }
 
 // fail closes the connection and passes the reason to the handler.
@@ -94,6 +121,9 @@ func (c *Conn) release() {
 	}
 	c.state = closed
 	c.closeSocket()
+	if c.tls != nil {
+		c.tls.release()
+	}
 	c.loop.give(c.out)
 	c.loop.give(c.in)
 	c.out, c.in = nil, nil
@@ -130,21 +160,14 @@ func (c *Conn) tooSlow() bool {
 // take cuts frames off b, which is the rest of the last read and the bytes read after it,
 // and keeps what remains.
 func (c *Conn) take(b []byte) {
+	if c.tls != nil {
+		c.tls.take(b)
+		return
+	}
 	rest := c.cut(b)
-	if c.state != opened {
-		return
+	if c.state == opened {
+		c.in = c.loop.keep(c.in, rest)
 	}
-	if len(rest) == 0 {
-		if c.in != nil {
-			c.loop.give(c.in)
-			c.in = nil
-		}
-		return
-	}
-	if c.in == nil {
-		c.in = c.loop.borrow()
-	}
-	c.in = append(c.in[:0], rest...)
 }
 
 // cut passes the frames in b to the handler and returns the rest, which is shorter than

@@ -1,11 +1,13 @@
 package swarm
 
 import (
+	"crypto/tls"
 	"math"
 	"net/netip"
 	"sync"
 
 	"teamtalk/core/batch"
+	"teamtalk/core/tlsconn"
 )
 
 // Loop is one event loop. Loop only: all methods but Do are called on the loop.
@@ -21,6 +23,8 @@ type Loop struct {
 	failed     []failure
 	connecting queue
 	free       [][]byte // buffers that no connection uses now
+	buffers    *tlsconn.Buffers
+	configs    map[netip.Addr]*tls.Config // of servers
 
 	mu     sync.Mutex
 	posted batch.Buffer[func()]
@@ -65,7 +69,7 @@ func (l *Loop) Do(f func()) bool {
 // Dial starts to open a connection. h receives the result, never before Dial has
 // returned.
 func (l *Loop) Dial(addr netip.AddrPort, h Handler) *Conn {
-	c := &Conn{loop: l, handler: h, state: connecting, sys: noSocket}
+	c := &Conn{loop: l, handler: h, state: connecting, sys: noSocket, peer: addr.Addr()}
 	if err := l.dial(c, addr); err != nil {
 		l.failed = append(l.failed, failure{c, err})
 		return c
@@ -107,6 +111,9 @@ func (l *Loop) turn() bool {
 	}
 	for i := 0; i < len(l.dirty); i++ { // the handler of a failed connection may write to others
 		c := l.dirty[i]
+		if c.tls != nil {
+			c.tls.seal()
+		}
 		c.dirty = false
 		c.flush()
 		l.dirty[i] = nil
@@ -144,6 +151,19 @@ func (l *Loop) give(b []byte) {
 	if cap(b) > 0 && cap(b) <= longest && len(l.free) < most {
 		l.free = append(l.free, b[:0])
 	}
+}
+
+// keep replaces the contents of a buffer by rest, which may be a part of it. It returns nil for
+// an empty rest.
+func (l *Loop) keep(b, rest []byte) []byte {
+	if len(rest) == 0 {
+		l.give(b)
+		return nil
+	}
+	if b == nil {
+		b = l.borrow()
+	}
+	return append(b[:0], rest...)
 }
 
 // look reads the clock and fires the timers that are due. Schedules are kept this way

@@ -161,7 +161,7 @@ func (l *Loop) handle(e *unix.EpollEvent) {
 		c.flush()
 	}
 	if e.Events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) != 0 &&
-		c.state == opened {
+		c.live() {
 		c.read()
 	}
 }
@@ -172,7 +172,7 @@ func (c *Conn) read() {
 	got, err := unix.Read(int(c.sys.fd), l.buf[n:])
 	l.look()
 	switch {
-	case c.state != opened: // a timer closed it
+	case !c.live(): // a timer closed it
 	case got > 0:
 		c.take(l.buf[:n+got])
 	case err == nil:
@@ -184,7 +184,7 @@ func (c *Conn) read() {
 
 // flush writes the queued bytes, and asks epoll to report when the rest can be written.
 func (c *Conn) flush() {
-	if c.state != opened {
+	if !c.live() {
 		return
 	}
 	if len(c.out) > 0 {
@@ -321,5 +321,5 @@ func (c *Conn) finishConnect() {
 		c.fail(err)
 		return
 	}
-	c.connected()
+	c.established()
 }

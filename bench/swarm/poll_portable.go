@@ -124,7 +124,7 @@ func (l *Loop) dial(c *Conn, addr netip.AddrPort) error {
 			default:
 				c.sys.conn = nc
 				go c.readAll(nc)
-				c.connected()
+				c.established()
 			}
 		})
 		if !known && nc != nil {
@@ -142,10 +142,10 @@ func (c *Conn) readAll(nc net.Conn) {
 	for {
 		n, err := nc.Read(buf)
 		known := c.loop.tell(func() {
-			if n > 0 && c.state == opened {
+			if n > 0 && c.live() {
 				c.take(append(append([]byte(nil), c.in...), buf[:n]...))
 			}
-			if err != nil && c.state == opened {
+			if err != nil && c.live() {
 				c.fail(err)
 			}
 			taken <- struct{}{}
@@ -166,8 +166,8 @@ func (c *Conn) readAll(nc net.Conn) {
 
 // flush starts a goroutine that writes the queued bytes, unless a write is in flight.
 func (c *Conn) flush() {
-	if c.state != opened || len(c.out) == 0 || c.sys.writing != nil {
-		if c.state == opened {
+	if !c.live() || len(c.out) == 0 || c.sys.writing != nil {
+		if c.live() {
 			c.tooSlow()
 		}
 		return
@@ -180,7 +180,7 @@ func (c *Conn) flush() {
 		c.loop.tell(func() {
 			c.sys.writing = nil
 			c.loop.give(b)
-			if c.state != opened {
+			if !c.live() {
 				return
 			}
 			if err != nil {

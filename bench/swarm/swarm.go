@@ -13,12 +13,14 @@
 package swarm
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
 
 	"teamtalk/core/opt"
 	"teamtalk/core/pdu"
+	"teamtalk/core/tlsconn"
 )
 
 // Handler receives the events of a connection. Loop only.
@@ -48,6 +50,9 @@ type Options struct {
 	// MaxOut is the most bytes queued for a peer that does not read. With more the
 	// connection is closed. Default: 16 MiB.
 	MaxOut int
+	// TLS encrypts all connections. Without a ServerName the certificates must hold the
+	// address that is dialled. Default: no TLS.
+	TLS *tls.Config
 }
 
 func (o Options) withDefaults() Options {
@@ -58,6 +63,9 @@ func (o Options) withDefaults() Options {
 	opt.Default(&o.MaxOut, 16<<20)
 	return o
 }
+
+// maxHandshakes bounds the handshakes of TLS in progress. The generator bounds its logins itself.
+const maxHandshakes = 1 << 20
 
 // Errors with which a connection ends, besides io.EOF and those of the system.
 var (
@@ -71,12 +79,17 @@ type Swarm struct {
 	loops []*Loop
 	base  time.Time
 	nanos int64
+	tls   *tlsconn.Handshakes // nil: no TLS
 }
 
 // New starts the loops.
 func New(opt Options) (*Swarm, error) {
 	s := &Swarm{opt: opt.withDefaults(), base: time.Now()}
 	s.nanos = s.base.UnixNano()
+	if opt.TLS != nil {
+		s.tls = tlsconn.NewHandshakes(tlsconn.Options{Config: opt.TLS, Most: maxHandshakes,
+			Parallel: s.opt.Loops})
+	}
 	for i := range s.opt.Loops {
 		l := &Loop{index: i, swarm: s, done: make(chan struct{})}
 		l.buf = make([]byte, 2*(pdu.HeaderLen+s.opt.MaxBody)+64<<10)

@@ -212,6 +212,7 @@ type HTTP struct {
 	Route          []string `toml:"route" default:"" form:"addrs"`
 	Push           []string `toml:"push" default:"" form:"addrs"`
 	TrustedProxies []string `toml:"trusted_proxies" default:"" form:"cidr"`
+	ClientHeader   string   `toml:"client_header" default:"x-forwarded-for" oneof:"client_headers"`
 }
 
 // Push is the section push.
@@ -253,6 +254,21 @@ type TLS struct {
 	Key           string   `toml:"key" default:"" holds:"a private key"`
 	MinVersion    string   `toml:"min_version" default:"1.2" oneof:"1.2|1.3"`
 	PlainNetworks []string `toml:"plain_networks" default:"0.0.0.0/0,::/0" form:"cidr"`
+
+	ACME ACME `toml:"acme"`
+}
+
+// ACME is the section tls.acme.
+type ACME struct {
+	Domains     []string `toml:"domains" default:"" form:"domains"`
+	Email       string   `toml:"email" default:""`
+	DirectoryCA string   `toml:"directory_ca" default:""`
+	AgreeTOS    bool     `toml:"agree_tos" default:"false"`
+	Folder      string   `toml:"folder" default:""`
+	Challenge   string   `toml:"challenge" default:"http-01" oneof:"http-01|tls-alpn-01"`
+	HTTPListen  string   `toml:"http_listen" default:":80" form:"listen"`
+
+	Directory string `toml:"directory" form:"url" default:"https://acme-v02.api.letsencrypt.org/directory"`
 }
 
 // LinkTLS is the section link_tls.

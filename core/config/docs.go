@@ -238,13 +238,43 @@ var commonDocs = map[string]string{
 	"tls": "Encryption for clients. With a certificate, the client ports of login, msg and file " +
 		"and all HTTP ports also accept TLS: each port serves connections with TLS and without.",
 	"tls.certificate": "File with the certificate, followed by those between it and the root, " +
-		"in PEM form. SIGHUP makes the server read it again. Empty: no TLS.",
+		"in PEM form. SIGHUP makes the server read it again. Empty: no TLS, unless a CA gives " +
+		"the certificate (section tls.acme).",
 	"tls.key": "File with the certificate's private key in PEM form. Other users of the machine " +
 		"must not be able to read it.",
 	"tls.min_version": "Oldest version of TLS that clients may use.",
 	"tls.plain_networks": "Networks (CIDR) whose clients may connect without TLS. Stock clients " +
 		"have no TLS. Empty: all connections of clients need TLS. Without a certificate the " +
 		"setting has no effect.",
+
+	"tls.acme": "A certificate for the ports for clients from a CA with the ACME protocol, " +
+		"such as Let's Encrypt or a step-ca of your own, which the server orders and renews " +
+		"by itself. Meanwhile, and when the CA fails, it shows the certificate that it has. " +
+		"Processes that share the folder share the certificate: one of them orders it, and " +
+		"the others take it from the folder within a minute.",
+	"tls.acme.domains": "Names that the certificate holds, and that all lead to this " +
+		"deployment: those that clients connect to, such as msg.advertise_ip1. Names with " +
+		"other letters than ASCII have their form xn--. Empty: no certificate is ordered. Not " +
+		"together with tls.certificate.",
+	"tls.acme.email": "Mail address to which the CA may report problems.",
+	"tls.acme.directory": "URL of the CA's directory. The default is Let's Encrypt. Its " +
+		"limits for certificates are low: try your settings with its staging environment " +
+		"first, https://acme-staging-v02.api.letsencrypt.org/directory.",
+	"tls.acme.directory_ca": "File with the CA that signed the certificate of that URL, in " +
+		"PEM form, for a private CA. It is read at the start. Empty: the CAs of the system.",
+	"tls.acme.agree_tos": "Needed with domains: true says that you agree to the terms of the " +
+		"CA.",
+	"tls.acme.folder": "Folder for the key of the account, the certificate with its key, and " +
+		"the answers to the CA while it checks a name. Only the owner may enter it (mode " +
+		"0700). Processes on several machines that serve the same name need a shared one. " +
+		"Empty: the folder acme below data_dir.",
+	"tls.acme.challenge": "How the CA checks a name. http-01: it asks port 80 of the name " +
+		"over HTTP, so http_listen must be that port or get its connections. tls-alpn-01: it " +
+		"connects to port 443 of the name, so any of the ports for clients must be that port, " +
+		"as with msg.listen = \":443\", or get its connections.",
+	"tls.acme.http_listen": "Address to answer the CA's requests on, with http-01. One " +
+		"process of those that share the folder needs it, and the others have off, or a proxy " +
+		"passes the path /.well-known/acme-challenge/ on to one.",
 
 	"link_tls": "Encryption between servers. With a certificate, servers prove themselves to " +
 		"each other: the server ports of login, route, dbproxy, file and push, and the links " +

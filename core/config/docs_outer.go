@@ -156,8 +156,13 @@ var outerDocs = map[string]string{
 		"Empty: no pushes are sent for these messages, unless push runs in the same process. " +
 		"msg.push_text and keys.text_key determine the text of pushes.",
 	"http.trusted_proxies": "Networks (CIDR) of HTTP proxies in front of any HTTP port, those of " +
-		"login and msfs included. In their requests, the last address in X-Forwarded-For that " +
-		"is in none of these networks is the client's, or else that in X-Real-IP. Networks of " +
+		"login and msfs included. In their requests http.client_header names the client: the " +
+		"last address there that is in none of these networks. Networks of " +
 		"apps, registration, limits of wrong keys and the audit log use it. " +
-		"tls.plain_networks applies to the proxy. Elsewhere these headers have no effect.",
+		"tls.plain_networks applies to the proxy. Elsewhere such headers have no effect.",
+	"http.client_header": "Header in which the proxies of http.trusted_proxies name the client. " +
+		"Choose the one that they set in every request: a client can send the others, which " +
+		"proxies pass on, and they do not count. x-forwarded-for: X-Forwarded-For, and without " +
+		"it X-Real-IP. x-real-ip: X-Real-IP. forwarded: Forwarded (RFC 7239). Without a usable " +
+		"address the client is the proxy.",
 }

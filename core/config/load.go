@@ -122,7 +122,7 @@ func (c *Config) warnWide() {
 	}{
 		{"proxy.networks", c.Proxy.Networks, "may claim any address in a PROXY header"},
 		{"http.trusted_proxies", c.HTTP.TrustedProxies,
-			"may claim any address in X-Forwarded-For"},
+			"may claim any address in the header http.client_header"},
 		{"strangers.trusted_networks", c.Strangers.Trusted, "may open connections without bounds"},
 	} {
 		for _, n := range x.networks {
@@ -160,7 +160,7 @@ func (c *Config) OnLoopback() *Config {
 		"login.client_listen": &copied.Login.ClientListen,
 		"login.http_listen":   &copied.Login.HTTPListen, "msg.listen": &copied.Msg.Listen,
 		"file.listen": &copied.File.Listen, "msfs.listen": &copied.MSFS.Listen,
-		"http.listen": &copied.HTTP.Listen,
+		"http.listen": &copied.HTTP.Listen, "tls.acme.http_listen": &copied.TLS.ACME.HTTPListen,
 	} {
 		if c.Origin(key) == fromDefault && strings.HasPrefix(*addr, ":") {
 			*addr = "127.0.0.1" + *addr

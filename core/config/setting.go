@@ -89,6 +89,7 @@ var common = []string{"data_dir", "store", "roles", "log.level", "admin.listen",
 // wordLists are lists of allowed words that are too long for a line with a tag.
 var wordLists = map[string]string{
 	"device_policies": "device_class|one_client|keep_first|unlimited",
+	"client_headers":  "x-forwarded-for|x-real-ip|forwarded",
 }
 
 // allowedWords returns the words that a setting with this tag allows, separated by |; ""

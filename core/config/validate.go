@@ -182,6 +182,7 @@ var listForms = map[string]func(string) error{
 		}
 		return nil
 	},
+	"domains": checkDomain,
 	"roles": func(s string) error {
 		if slices.Contains(roles, s) {
 			return nil
@@ -203,6 +204,23 @@ func checkAddr(s string, low int) error {
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < low || n > 65535 {
 		return fmt.Errorf("%q: port %q is not a number from %d to 65535", s, port, low)
+	}
+	return nil
+}
+
+// checkDomain refuses what a CA with ACME gives no certificate for without access to the DNS.
+func checkDomain(s string) error {
+	switch {
+	case strings.HasPrefix(s, "*."):
+		return fmt.Errorf("%q: a CA checks a wildcard in the DNS only, which this server cannot; "+
+			"list the names", s)
+	case net.ParseIP(s) != nil:
+		return fmt.Errorf("%q is an address; want a name", s)
+	case len(s) > 253 || strings.Trim(s, ".") != s || strings.Contains(s, "..") ||
+		strings.ContainsFunc(s, func(r rune) bool {
+			return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || r == '-' || r == '.')
+		}):
+		return fmt.Errorf("%q is no name of a host in small letters", s)
 	}
 	return nil
 }
@@ -310,9 +328,7 @@ func (c *Config) CheckServe() error {
 			"dbproxy servers the same key, such as the output of openssl rand -hex 32",
 			c.MSFS.Tickets)
 	}
-	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
-		missing("tls.key", "needed with tls.certificate, and the other way round")
-	}
+	c.checkTLS(missing)
 	c.checkLinks(missing)
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+
@@ -324,6 +340,22 @@ func (c *Config) CheckServe() error {
 		}
 	}
 	return asError(problems)
+}
+
+// checkTLS adds the problems of the section tls.
+func (c *Config) checkTLS(wrong func(key, format string, args ...any)) {
+	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+		wrong("tls.key", "needed with tls.certificate, and the other way round")
+	}
+	switch a := &c.TLS.ACME; {
+	case len(a.Domains) == 0:
+	case c.TLS.Certificate != "":
+		wrong("tls.acme.domains", "not together with tls.certificate: the certificate comes from "+
+			"the CA or from the file")
+	case !a.AgreeTOS:
+		wrong("tls.acme.agree_tos", "needed with tls.acme.domains: true says that you agree to "+
+			"the terms of %s", a.Directory)
+	}
 }
 
 // NeedsTicketKey reports whether this process signs or checks tickets for uploads.

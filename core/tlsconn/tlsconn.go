@@ -1,11 +1,12 @@
-// Package tlsconn is the server side of TLS for connections whose bytes an event loop moves.
+// Package tlsconn is TLS for connections whose bytes an event loop moves: the side of the server,
+// and that of the client for the load generator.
 //
 // crypto/tls reads and writes a net.Conn that blocks. An event loop has one thread for many
 // connections and must not wait. So a connection has two phases:
 //
 //   - The handshake runs on a goroutine of its own. The loop passes it the bytes that arrive,
 //     and it posts what it sends to the loop. The goroutine starts when the whole ClientHello
-//     has arrived, so a silent connection costs none.
+//     has arrived, so a silent connection costs none. That of a client starts at once.
 //   - Afterwards everything runs on the loop: crypto/tls gets whole records only, and an error
 //     that is temporary when they are used up.
 //
@@ -69,7 +70,7 @@ type Refuser interface {
 	Refused(err error)
 }
 
-// Conn is the server's end of one connection. Loop only.
+// Conn is one end of a connection. Loop only.
 type Conn struct {
 	pool  *Handshakes
 	t     Transport
@@ -84,6 +85,16 @@ type Conn struct {
 
 // New returns a connection whose client has sent nothing yet.
 func New(pool *Handshakes, t Transport) *Conn { return &Conn{pool: pool, t: t} }
+
+// Client returns the client's end of a connection, whose handshake has begun. config names the
+// server. Loop only.
+func Client(pool *Handshakes, config *tls.Config, t Transport) *Conn {
+	c := New(pool, t)
+	c.tls = tls.Client((*wire)(c), config)
+	c.shake = newHandshake(c)
+	pool.begin(c.shake)
+	return c
+}
 
 // Input takes bytes that have arrived, and passes what they say to deliver. It returns how
 // many it has used: the caller presents the others again, with those that arrive later. The

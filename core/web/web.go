@@ -43,10 +43,12 @@ type Options struct {
 	PerAddress int
 	// Trusted are the networks to which PerAddress does not apply.
 	Trusted origin.Networks
-	// Forwarders are the networks of HTTP proxies, whose requests name their clients in
-	// X-Forwarded-For or X-Real-IP. Handlers see that address, and PerAddress does not apply
-	// to the connections of a proxy. Default: these headers are not read.
+	// Forwarders are the networks of HTTP proxies, whose requests name their clients in a
+	// header. Handlers see that address, and PerAddress does not apply to the connections of
+	// a proxy. Default: no such header is read.
 	Forwarders origin.Networks
+	// ClientHeader is that header, one of the constants. Default: HeaderXForwardedFor.
+	ClientHeader string
 	// Budget is shared by all ports of the process that have many connections. Default:
 	// only MaxConns bounds them.
 	Budget *budget.Budget

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"teamtalk/bench"
+	"teamtalk/core/cert/certtest"
 )
 
 // scenarios are command lines of bench, with the totals that must not be 0.
@@ -47,6 +48,30 @@ var scenarios = []struct {
 
 // wholeDay is the scenario with all kinds of traffic.
 const wholeDay = "a company's day"
+
+// TestBenchTLS measures a system that every client must reach with TLS, the file server included.
+func TestBenchTLS(t *testing.T) {
+	t.Parallel()
+	cert := certtest.Write(t, t.TempDir(), certtest.Options{})
+	sys := deployAllInOne(t, settings{users: 60, files: true, flags: []string{"--msg.rate", "0",
+		"--tls.certificate", cert.Certificate, "--tls.key", cert.Key,
+		"--tls.plain-networks", "192.0.2.0/24"}})
+	missing := []string{"sent", "delivered", "logins", "files"}
+	for _, duration := range []string{"1s", "20s"} {
+		missing = measure(t, sys.msgAddr[0], "mixed --population 20 --roaming 10 --groups 2 "+
+			"--members 8 --rate 100 --share-logins 10 --share-files 10 --generators 2 --tls "+
+			"--tls-ca "+cert.Certificate, duration, missing)
+		if len(missing) == 0 {
+			break
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("the totals %q are 0", missing)
+	}
+	if n := sys.msg[0].metric("teamtalk_tls_handshakes_total", `result="done"`); n < 30 {
+		t.Errorf("%v handshakes", n)
+	}
+}
 
 // TestBench measures a running system with every kind of scenario. All results are clean.
 // The load generator knows only addresses of message servers, so it makes no difference to

@@ -56,9 +56,11 @@ func (s *system) addresses(line func(what, where string)) {
 		line("store", s.storeName())
 	}
 	switch {
+	case s.tls != nil && s.tls.End().IsZero():
+		line("tls", "on all ports for clients, once the CA gives a certificate (tls.acme)")
 	case s.tls != nil:
 		line("tls", "on all ports for clients; the certificate ends "+
-			s.tls.files.End().Format(time.DateOnly))
+			s.tls.End().Format(time.DateOnly))
 	case reachedByOthers(s, true):
 		line("tls", "off: passwords and texts cross the network in clear text")
 		line("", selfCommand()+" serve --tls.certificate FILE --tls.key FILE encrypts them")

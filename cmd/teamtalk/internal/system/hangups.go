@@ -15,7 +15,7 @@ import (
 // TLS and the audit log.
 func openFiles(s *system) (err error) {
 	var again []func()
-	if s.tls, err = startTLS(&s.cfg.TLS, s.log, s.reg); err != nil {
+	if s.tls, err = startTLS(s.cfg, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.tls != nil {
@@ -48,7 +48,7 @@ func openFiles(s *system) (err error) {
 func watchEnds(s *system) {
 	var all []interface{ WarnEnds(now time.Time) }
 	if s.tls != nil {
-		all = append(all, s.tls.files)
+		all = append(all, s.tls)
 	}
 	if s.servers != nil {
 		all = append(all, s.servers.peers)

@@ -183,12 +183,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		Name: "teamtalk_accept_shed_total",
 		Help: "Connections closed on arrival because the process was short of file descriptors.",
 	}, func() float64 { return float64(s.budget.Shed()) }))
-	s.trusted, err = origin.ParseNetworks("strangers.trusted_networks", cfg.Strangers.Trusted)
-	if err != nil {
-		return nil, err
-	}
-	s.forwarders, err = origin.ParseNetworks("http.trusted_proxies", cfg.HTTP.TrustedProxies)
-	if err != nil {
+	if err := parseNetworks(s); err != nil {
 		return nil, err
 	}
 	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
@@ -214,9 +209,21 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	for _, p := range s.ports {
 		go s.watch(p)
 	}
+	if err := startACME(s); err != nil {
+		return nil, err
+	}
 	warnOpenLinks(s)
 	s.ready.Set("start", nil)
 	return s, nil
+}
+
+// parseNetworks reads the networks of machines that are trusted.
+func parseNetworks(s *system) (err error) {
+	s.trusted, err = origin.ParseNetworks("strangers.trusted_networks", s.cfg.Strangers.Trusted)
+	if err == nil {
+		s.forwarders, err = origin.ParseNetworks("http.trusted_proxies", s.cfg.HTTP.TrustedProxies)
+	}
+	return err
 }
 
 // starter starts a role.
@@ -313,6 +320,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
 	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
+	opt.ClientHeader = s.cfg.HTTP.ClientHeader
 	s.tls.web(&opt)
 	s.webs = append(s.webs, l.Addr())
 	srv := web.Serve(l, opt)

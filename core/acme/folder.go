@@ -1,0 +1,170 @@
+package acme
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// The files of a folder. Those of challenges begin with a prefix.
+const (
+	accountFile     = "account.pem"
+	certificateFile = "certificate.pem" // the key as well
+	lockFile        = "lock"
+	httpPrefix      = "http-"
+	alpnPrefix      = "alpn-"
+)
+
+// folder is where a Manager keeps its state: one folder for each CA.
+type folder string
+
+// openFolder makes the folder of a CA below dir. It refuses a folder that other users of the
+// machine may read, because it holds private keys.
+func openFolder(dir, directory string) (folder, error) {
+	u, err := url.Parse(directory)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, strings.ReplaceAll(u.Host, ":", "_"))
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return "", err
+	}
+	for _, p := range []string{dir, path} {
+		info, err := os.Stat(p)
+		if err != nil {
+			return "", err
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			return "", fmt.Errorf("other users may enter %s, which holds private keys (mode "+
+				"%04o): chmod 700 it", p, mode)
+		}
+	}
+	return folder(path), nil
+}
+
+// named reports whether a part of a file's name from outside cannot lead to another folder.
+func named(part string) bool {
+	return part != "" && len(part) < 256 && strings.IndexFunc(part, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
+			r == '-' || r == '_' || r == '.')
+	}) < 0
+}
+
+// path returns the path of a file.
+func (f folder) path(name string) string { return filepath.Join(string(f), name) }
+
+// state returns a text that changes when a file is replaced; "" for none.
+func (f folder) state(name string) (string, error) {
+	info, err := os.Stat(f.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint(info.ModTime(), info.Size()), nil
+}
+
+// write replaces a file. A reader sees the old contents or the new ones.
+func (f folder) write(name string, data []byte) error {
+	next, err := os.CreateTemp(string(f), "new-")
+	if err != nil {
+		return err
+	}
+	_, err = next.Write(data)
+	if err = errors.Join(err, next.Sync(), next.Close()); err == nil {
+		err = os.Rename(next.Name(), f.path(name))
+	}
+	if err != nil {
+		_ = os.Remove(next.Name()) // the first error is the cause
+	}
+	return err
+}
+
+// remove removes the files whose names begin with one of the prefixes.
+func (f folder) remove(prefixes ...string) {
+	for _, p := range prefixes {
+		names, _ := filepath.Glob(f.path(p) + "*") // the pattern is valid
+		for _, n := range names {
+			_ = os.Remove(n) // it has no effect on later orders
+		}
+	}
+}
+
+// pair reads a certificate and its key from one file.
+func (f folder) pair(name string) (*tls.Certificate, error) {
+	data, err := os.ReadFile(f.path(name))
+	if err != nil {
+		return nil, err
+	}
+	c, err := tls.X509KeyPair(data, data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path(name), err)
+	}
+	return &c, nil
+}
+
+// writePair writes a certificate and its key.
+func (f folder) writePair(name string, key crypto.PrivateKey, chain [][]byte) error {
+	text, err := keyText(key)
+	if err != nil {
+		return err
+	}
+	for _, der := range chain {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return f.write(name, text)
+}
+
+// keyText returns a private key in PEM form.
+func keyText(key crypto.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+}
+
+// account returns the key of the account. It makes one when there is none.
+func (f folder) account() (crypto.Signer, error) {
+	data, err := os.ReadFile(f.path(accountFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err := newKey()
+		if err != nil {
+			return nil, err
+		}
+		text, err := keyText(key)
+		if err != nil {
+			return nil, err
+		}
+		return key, f.write(accountFile, text)
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no key in PEM form: remove it to get a new account",
+			f.path(accountFile))
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.path(accountFile), err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("%s holds a key that cannot sign", f.path(accountFile))
+	}
+	return signer, nil
+}
+
+// newKey makes a private key.
+func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
