@@ -23,7 +23,7 @@ func TestOfferOnce(t *testing.T) {
 	s.PushFrame(alice, notify("x", online))
 	s.PushFrame(alice, notify("x", online))
 	s.PushFrame(alice, notify("kept", pb.TransferFileType_FILE_TYPE_OFFLINE))
-	s.PushFrame(alice, notify("kept", pb.TransferFileType_FILE_TYPE_OFFLINE)) // it is there now
+	s.PushFrame(alice, notify("kept", pb.TransferFileType_FILE_TYPE_OFFLINE))
 	s.PushFrame(alice, notify("y", online))
 	var tasks []string
 	for _, o := range waitFor[FileOffered](a, 4) {

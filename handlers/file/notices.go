@@ -87,6 +87,7 @@ func (s *Server) RunNotices(ctx context.Context) {
 	if s.opt.Routes == nil {
 		return
 	}
+	n := notices{s}
 	t := time.NewTicker(noticeEvery / 2)
 	defer t.Stop()
 	for {
@@ -94,14 +95,17 @@ func (s *Server) RunNotices(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			s.repeatNotices()
+			n.repeat()
 		}
 	}
 }
 
-// repeatNotices sends the notifies that are due.
-func (s *Server) repeatNotices() {
-	for _, m := range s.dueNotices() {
+// notices is the part of a Server that repeats notifies.
+type notices struct{ *Server }
+
+// repeat sends the notifies that are due.
+func (s notices) repeat() {
+	for _, m := range s.due() {
 		result := "sent"
 		if !s.opt.Routes.send(m) {
 			result = "no_route"
@@ -110,9 +114,9 @@ func (s *Server) repeatNotices() {
 	}
 }
 
-// dueNotices returns the notifies that are due, and forgets the transfers whose receiver is
+// due returns the notifies that are due, and forgets the transfers whose receiver is
 // not awaited any more.
-func (s *Server) dueNotices() (due []*pb.IMFileNotify) {
+func (s notices) due() (due []*pb.IMFileNotify) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.opt.Now()
@@ -140,11 +144,11 @@ func (s *Server) dueNotices() (due []*pb.IMFileNotify) {
 }
 
 // notice returns the notify of a transfer of some age. The caller holds s.mu.
-func (s *Server) notice(t *task, age time.Duration) *pb.IMFileNotify {
+func (s notices) notice(t *task, age time.Duration) *pb.IMFileNotify {
 	return pb.IMFileNotify_builder{FromUserId: proto.Uint32(t.info.From),
 		ToUserId: proto.Uint32(t.info.To), FileName: proto.String(t.info.Name),
 		FileSize: proto.Uint32(t.info.Size), TaskId: proto.String(t.info.ID),
-		IpAddrList:   s.addressList(),
+		IpAddrList:   addressList(s.addresses),
 		TransMode:    pb.TransferFileType_FILE_TYPE_ONLINE.Enum(),
 		OfflineReady: proto.Uint32(0), Age: proto.Uint32(uint32(age.Milliseconds()))}.Build()
 }

@@ -51,13 +51,13 @@ func (h *servers) handleServerIPReq(ses *session.Link, seq uint16,
 	if m.GetConfirms() {
 		rsp.SetConfirms(true)
 	}
-	rsp.SetIpAddrList(h.s.addressList())
+	rsp.SetIpAddrList(addressList(h.s.addresses))
 	return ses.Send(seq, rsp)
 }
 
-// addressList returns where clients reach this server. The caller holds s.mu.
-func (s *Server) addressList() (list []*pb.IpAddr) {
-	for _, a := range s.addresses {
+// addressList returns addresses in the form of the protocol.
+func addressList(addresses []Address) (list []*pb.IpAddr) {
+	for _, a := range addresses {
 		list = append(list, pb.IpAddr_builder{Ip: proto.String(a.IP),
 			Port: proto.Uint32(a.Port)}.Build())
 	}

@@ -26,7 +26,7 @@ const (
 	maxTold  = 1 << 14
 )
 
-// told is which sessions were told of which transfers.
+// told records for each transfer the sessions that were told of it.
 type told struct {
 	repeated *prometheus.CounterVec
 
