@@ -190,7 +190,9 @@ func (c *Client) connect(ctx context.Context) (*tcp.Conn, error) {
 	conn := tcp.NewConn(nc, tcp.Options{OnFrame: c.onFrame, Heartbeat: c.opts.Heartbeat,
 		Logger: c.opts.Logger})
 	login := func(res *pb.IMLoginRes) { c.attach(conn, res) }
-	if err := conn.LoginThen(ctx, c.opts.Credentials, login); err != nil {
+	credentials := c.opts.Credentials
+	credentials.FileRepeats = true // see fileNotify
+	if err := conn.LoginThen(ctx, credentials, login); err != nil {
 		_ = conn.Close()
 		<-conn.Done()
 		return nil, err

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"slices"
+
 	"teamtalk/core/client/tcp"
 	"teamtalk/core/client/transfer"
 	"teamtalk/core/im"
@@ -115,12 +117,25 @@ func (c *Client) kick(conn *tcp.Conn, m *pb.IMKickUser) {
 	_ = conn.Close()
 }
 
-// fileNotify reports a file for this user. The caller holds c.mu.
+// maxOffers is how many files that are passed on directly are remembered.
+const maxOffers = 256
+
+// fileNotify reports a file for this user. The notify of a file that is passed on directly
+// may come again, when the server does not know that it arrived. The caller holds c.mu.
 func (c *Client) fileNotify(m *pb.IMFileNotify) {
 	f, ready := transfer.Notified(m)
 	if f.To != c.self.ID || f.Task == "" {
 		c.ignored.Add(1)
 		return
+	}
+	if f.Online {
+		if slices.Contains(c.offers, f.Task) {
+			return
+		}
+		if len(c.offers) >= maxOffers {
+			c.offers = slices.Delete(c.offers, 0, 1)
+		}
+		c.offers = append(c.offers, f.Task)
 	}
 	c.emit(FileOffered{File: f, Ready: ready})
 }

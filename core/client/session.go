@@ -33,6 +33,7 @@ type session struct {
 	baseline bool // the first Ready was reported: conversations not in inbox.convs are new
 	err      error
 	closing  bool
+	offers   []string // the last files that are passed on directly, by task
 
 	queue []Event
 	space *sync.Cond // the queue was emptied

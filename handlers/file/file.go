@@ -96,6 +96,9 @@ type Options struct {
 	// Online answers which users are logged in. nil: logins are not checked with it, and
 	// a task's id and user suffice.
 	Online Peer
+	// Routes is the handler of the links to the route servers, over which RunNotices sends.
+	// nil: RunNotices does nothing.
+	Routes *Routes
 	// List is a db_proxy, or several, with whose list RunCompare compares the spool. nil:
 	// RunCompare does nothing.
 	List Peer
@@ -174,6 +177,9 @@ type Server struct {
 	relays    int              // sum of open
 	// senders are the keys of tasks between two clients, by the sender's id.
 	senders map[string]string
+	// fresh are the tasks between two clients whose receiver may not know of them. There are
+	// at most as many as were made in noticeEnd.
+	fresh []*task
 }
 
 // New returns a file server. SetAddresses must be called before the first message server

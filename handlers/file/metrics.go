@@ -7,7 +7,7 @@ type metrics struct {
 	relayed, uploaded, fetched   prometheus.Counter
 	failures, unasked, unproven  prometheus.Counter
 	violations                   prometheus.Counter
-	compared, repairs            *prometheus.CounterVec
+	compared, repairs, notices   *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
@@ -41,13 +41,16 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 			"file missing from the list was added), forgotten (a row without a file was "+
 			"deleted), removed (a file that its receiver had removed from the list was "+
 			"deleted), refused (a file cannot be listed).", "what"),
+		notices: vec("notices_repeated_total", "Notifies of files repeated because their "+
+			"receiver had not logged in to the transfer, by result: sent, no_route (no route "+
+			"server that passes them on took it).", "result"),
 	}
 	bytes := vec("bytes_total", "Bytes of files moved, by way: relayed, uploaded, fetched.", "way")
 	m.relayed, m.uploaded, m.fetched = bytes.WithLabelValues("relayed"),
 		bytes.WithLabelValues("uploaded"), bytes.WithLabelValues("fetched")
 	if reg != nil {
 		reg.MustRegister(m.made, m.refused, m.logins, m.ended, bytes, m.failures, m.unasked,
-			m.unproven, m.violations, m.compared, m.repairs)
+			m.unproven, m.violations, m.compared, m.repairs, m.notices)
 		registerGauges(reg, prefix, s)
 	}
 	return m

@@ -7,7 +7,6 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
-	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
@@ -207,23 +206,3 @@ func parseSegment(b []byte) (seg segment, err error) {
 	}
 	return seg, nil
 }
-
-// RouteLink is the handler for links to route servers. It tells them not to send presence
-// here, and ignores all messages.
-type RouteLink struct{}
-
-// Open sends the role of this server.
-func (RouteLink) Open(ses *session.Link) error {
-	role := &pb.IMRoleSet{}
-	role.SetMaster(0)
-	return ses.Send(0, role)
-}
-
-// Frame ignores frames that are sent to all servers.
-func (RouteLink) Frame(*session.Link, pdu.Header, []byte) {}
-
-// Message ignores messages that are sent to all servers.
-func (RouteLink) Message(*session.Link, uint16, pb.Message) {}
-
-// Close does nothing: the link itself fails its calls.
-func (RouteLink) Close(*session.Link, error) {}

@@ -51,13 +51,17 @@ func (h *servers) handleServerIPReq(ses *session.Link, seq uint16,
 	if m.GetConfirms() {
 		rsp.SetConfirms(true)
 	}
-	var list []*pb.IpAddr
-	for _, a := range h.s.addresses {
+	rsp.SetIpAddrList(addressList(h.s.addresses))
+	return ses.Send(seq, rsp)
+}
+
+// addressList returns addresses in the form of the protocol.
+func addressList(addresses []Address) (list []*pb.IpAddr) {
+	for _, a := range addresses {
 		list = append(list, pb.IpAddr_builder{Ip: proto.String(a.IP),
 			Port: proto.Uint32(a.Port)}.Build())
 	}
-	rsp.SetIpAddrList(list)
-	return ses.Send(seq, rsp)
+	return list
 }
 
 // handleTransferReq creates a task. For an offline file the answer is sent after the

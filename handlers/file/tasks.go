@@ -19,7 +19,8 @@ type task struct {
 	relay bool // between two clients
 
 	// The fields below are guarded by Server.mu.
-	idle time.Time // when the last client disconnected
+	idle   time.Time // when the last client disconnected
+	notice time.Time // when the receiver is notified again, see RunNotices
 	// untold is how the transfer ended, for the side that was not logged in; else nil.
 	untold  *pb.IMFileState
 	awaited end // the side that was not logged in
@@ -74,7 +75,12 @@ func (s *Server) addRelay(info spool.Info) error {
 		return im.Errorf(im.Busy, "user %d has %d transfers open, the limit is reached", info.From,
 			s.open[info.From])
 	}
-	s.tasks[info.ID] = &task{info: info, relay: true, idle: s.opt.Now()}
+	now := s.opt.Now()
+	t := &task{info: info, relay: true, idle: now, notice: now.Add(noticeEvery)}
+	s.tasks[info.ID] = t
+	if s.opt.Routes != nil {
+		s.fresh = append(s.fresh, t)
+	}
 	if info.SenderID != "" {
 		s.senders[info.SenderID] = info.ID
 	}

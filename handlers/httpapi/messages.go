@@ -129,22 +129,13 @@ type kickUserRequest struct {
 
 // kickUser closes all connections of a user. The clients show that the user logged in
 // elsewhere, because the protocol has no other reason. The connections to a message server
-// without a link to the route server are closed when it has one again, see Routes.
-func (s *Server) kickUser(_ context.Context, app *app, q *kickUserRequest, _ *answer) error {
+// without a link to the route server are closed when it has one again, see Routes.kick.
+func (s *Server) kickUser(ctx context.Context, app *app, q *kickUserRequest, _ *answer) error {
 	if q.User == 0 {
 		return fail(codeBad, "user_id is missing")
 	}
 	if err := app.mayReach(q.User); err != nil {
 		return err
 	}
-	for _, class := range []pb.ClientType{pb.ClientType_CLIENT_TYPE_WINDOWS,
-		pb.ClientType_CLIENT_TYPE_IOS} {
-		// Without an age it also ends a login that the route server hears of a moment later:
-		// the client has its answer before.
-		s.opt.Routes.keepKick(q.User, class)
-		if err := s.opt.Route.Send(uint64(q.User), 0, kickOf(q.User, class)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.opt.Routes.kick(ctx, s.opt.Route, q.User)
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -15,11 +16,8 @@ import (
 // to it at that moment, or it is lost with the route server. So the latest ones are kept, and
 // sent again when a link to a route server of ours is open again, and when the route server
 // says for how long a message server had no link. Each says how old it is then, so that a
-// kick ends no later login. Message servers recognise texts that they have.
-//
-// A client is told that it is logged in when its message server has queued the news for the
-// route server. A kick that overtakes the news finds no client. So each kick is sent once
-// more, a second later.
+// kick ends no later login. Message servers recognise texts that they have. A call that
+// kicks waits for a route server, see kicks.go.
 
 const (
 	// kickKept and textKept are how long kicks and texts are kept. A text that is not
@@ -31,8 +29,6 @@ const (
 	maxTexts     = 1 << 14
 	maxTextBytes = 8 << 20
 	textCost     = 256 // bytes counted for a text besides its content
-	// onceMore is when a kick is sent for the second time.
-	onceMore = time.Second
 	// brokenLasts is for how long the link of a message server may have been broken before
 	// it was lost.
 	brokenLasts = 35 * time.Second
@@ -47,7 +43,8 @@ type Routes struct {
 
 	mu           sync.Mutex
 	kicks, texts kept
-	links        map[*session.Link]struct{} // to route servers of ours
+	links        []*routeLink // in the order in which they opened
+	number       uint32       // of the last kick
 }
 
 // kept is a list of messages, oldest first. With Routes.mu held.
@@ -65,11 +62,12 @@ type forwarded struct {
 	again func(age time.Duration) pb.Message
 	size  int
 	at    time.Time
+	kick  *sentKick // nil: a text
 }
 
 // NewRoutes returns a Routes. now is the clock, and reg, unless nil, gets the metrics.
 func NewRoutes(now func() time.Time, reg prometheus.Registerer) *Routes {
-	r := &Routes{now: now, links: map[*session.Link]struct{}{},
+	r := &Routes{now: now,
 		resent: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "teamtalk_http_resent_total",
 			Help: "Texts and kicks of calls sent again, because a message server or this one had " +
@@ -114,25 +112,6 @@ func (k *kept) forget() {
 	}
 }
 
-// keepKick keeps a kick, and sends it once more.
-func (r *Routes) keepKick(user uint32, class pb.ClientType) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f := forwarded{at: r.now(), again: func(age time.Duration) pb.Message {
-		m := kickOf(user, class)
-		m.SetAge(uint32(age.Milliseconds())) // the login may be as old
-		return m
-	}}
-	r.kicks.add(f)
-	time.AfterFunc(onceMore, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		for link := range r.links { // a failed Send ends the link
-			_ = link.Send(0, f.again(r.now().Sub(f.at)))
-		}
-	})
-}
-
 // keepText keeps a text.
 func (r *Routes) keepText(m *pb.MsgData) {
 	r.mu.Lock()
@@ -150,6 +129,9 @@ func (r *Routes) keepText(m *pb.MsgData) {
 // Open sends the role of this server to a route server. It takes no presence. A route
 // server of ours answers with its features.
 func (r *Routes) Open(s *session.Link) error {
+	r.mu.Lock()
+	r.links = append(r.links, &routeLink{Link: s, opened: r.now()})
+	r.mu.Unlock()
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
 	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RESENT))
@@ -158,30 +140,48 @@ func (r *Routes) Open(s *session.Link) error {
 
 // Frame takes frames of route servers, see Message.
 func (r *Routes) Frame(s *session.Link, h pdu.Header, body []byte) {
-	if h.Command != pb.CmdRoleSet {
+	var m pb.Message
+	switch h.Command {
+	case pb.CmdRoleSet:
+		m = &pb.IMRoleSet{}
+	case pb.CmdServerKickUser:
+		m = &pb.IMServerKickUser{}
+	default:
 		return
 	}
-	m := &pb.IMRoleSet{}
 	if m.ParseBody(body) == nil { // others send none that does not decode
 		r.Message(s, h.Seq, m)
 	}
 }
 
-// Message takes the answer of a route server to Open, and what it says of a message server
-// that had no link: what that one may have missed is sent again. Other messages are for
-// message servers, and are ignored.
+// Message takes the answer of a route server to Open, what it confirms, and what it says of
+// a message server that had no link: what that one may have missed is sent again. Other
+// messages are for message servers, and are ignored.
 func (r *Routes) Message(s *session.Link, _ uint16, m pb.Message) {
-	role, ok := m.(*pb.IMRoleSet)
-	if !ok || role.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) == 0 {
-		return
+	switch m := m.(type) {
+	case *pb.IMServerKickUser:
+		r.confirmed(m)
+	case *pb.IMRoleSet:
+		if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0 {
+			r.sendAgain(s, m)
+		}
 	}
+}
+
+// sendAgain sends what the message servers of a route server may have missed.
+func (r *Routes) sendAgain(s *session.Link, role *pb.IMRoleSet) {
 	missed := kickKept // the link may be new: everything may be missing
 	if role.HasMissed() {
 		missed = time.Duration(role.GetMissed()) * time.Millisecond
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.links[s] = struct{}{}
+	link := r.link(s)
+	if link == nil {
+		return
+	}
+	link.ours = true
+	link.confirms = role.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_KICKS) != 0
 	now := r.now()
 	for _, k := range []*kept{&r.kicks, &r.texts} {
 		k.prune(now)
@@ -190,7 +190,7 @@ func (r *Routes) Message(s *session.Link, _ uint16, m pb.Message) {
 			if old > missed+brokenLasts {
 				continue
 			}
-			if s.Send(0, f.again(old)) != nil {
+			if link.send(f, old) != nil {
 				return // the link ends, and the next one gets them
 			}
 			r.resent.Inc()
@@ -202,14 +202,5 @@ func (r *Routes) Message(s *session.Link, _ uint16, m pb.Message) {
 func (r *Routes) Close(s *session.Link, _ error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.links, s)
-}
-
-// kickOf returns a kick of all connections of a user of a device class.
-func kickOf(user uint32, class pb.ClientType) *pb.IMServerKickUser {
-	m := &pb.IMServerKickUser{}
-	m.SetUserId(user)
-	m.SetClientType(class)
-	m.SetReason(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))
-	return m
+	r.links = slices.DeleteFunc(r.links, func(l *routeLink) bool { return l.Link == s })
 }

@@ -93,6 +93,16 @@ func openRoutes(t *testing.T) (*Routes, *session.Link, *routeEnd) {
 	return r, link, end
 }
 
+// keepKick keeps a kick that a route server got.
+func keepKick(t *testing.T, r *Routes, user uint32) {
+	t.Helper()
+	_, err := r.sendKick(&routePeer{}, &sentKick{user: user,
+		class: pb.ClientType_CLIENT_TYPE_IOS, done: make(chan struct{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestResend: what a message server may have missed is sent again, with its age, and all of
 // it on a new link. Nothing is sent to a C++ route server, whose message servers would take
 // each text for a new one.
@@ -101,10 +111,10 @@ func TestResend(t *testing.T) { synctest.Test(t, testResend) }
 func testResend(t *testing.T) {
 	r, link, end := openRoutes(t)
 	r.keepText(&pb.MsgData{Data: []byte("old")})
-	r.keepKick(7, pb.ClientType_CLIENT_TYPE_IOS)
+	keepKick(t, r, 7)
 	time.Sleep(36 * time.Second)
 	r.keepText(&pb.MsgData{Data: []byte("new")})
-	r.keepKick(8, pb.ClientType_CLIENT_TYPE_IOS)
+	keepKick(t, r, 8)
 	time.Sleep(1500 * time.Microsecond)
 
 	r.Message(link, 0, roleOf(resends, time.Millisecond))
@@ -122,32 +132,9 @@ func testResend(t *testing.T) {
 	end.wantSent(t, "[]")
 	time.Sleep(10 * time.Minute)
 	synctest.Wait()
-	end.wantSent(t, "[kick 8 1000]") // see TestKickOnceMore
+	end.wantSent(t, "[]")
 	r.Message(link, 0, roleOf(resends, 0))
 	end.wantSent(t, "[]")
-}
-
-// TestKickOnceMore: a kick is sent again a second later, to each route server of ours, for a
-// client whose login it has overtaken.
-func TestKickOnceMore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := NewRoutes(time.Now, nil)
-		ours, cpp, gone := &routeEnd{}, &routeEnd{}, &routeEnd{}
-		var links []*session.Link
-		for _, end := range []*routeEnd{ours, cpp, gone} {
-			links = append(links, session.NewLink(session.NextID(), "route", end))
-		}
-		r.Message(links[0], 0, roleOf(resends, 0))
-		r.Message(links[1], 0, roleOf(0, 0))
-		r.Message(links[2], 0, roleOf(resends, 0))
-		r.Close(links[2], nil)
-		r.keepKick(7, pb.ClientType_CLIENT_TYPE_IOS)
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		ours.wantSent(t, "[kick 7 1000]")
-		cpp.wantSent(t, "[]")
-		gone.wantSent(t, "[]")
-	})
 }
 
 // TestResendBounds: the oldest texts and kicks are forgotten and counted.
@@ -156,7 +143,7 @@ func TestResendBounds(t *testing.T) { synctest.Test(t, testResendBounds) }
 func testResendBounds(t *testing.T) {
 	r, link, end := openRoutes(t)
 	for range maxKicks + 2 {
-		r.keepKick(7, pb.ClientType_CLIENT_TYPE_IOS)
+		keepKick(t, r, 7)
 	}
 	for range maxTextBytes/(1<<20) + 1 {
 		r.keepText(&pb.MsgData{Data: make([]byte, 1<<20)})

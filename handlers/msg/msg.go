@@ -147,6 +147,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		return err
 	}
 	h.transfer = transfer.New(transfer.Options{Client: transferOf, Online: h.online,
+		Repeats: func(s *session.Client) bool { return admissionOf(s).FileRepeats() },
 		Queries: h.passing, Others: h.peers, Now: opt.Now, Log: h.log, LinkLog: opt.Log,
 		Registerer: opt.Registerer})
 	h.admission, err = admission.New(admission.Options{Policy: opt.Policy, Proxies: opt.Proxies,

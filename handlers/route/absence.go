@@ -36,6 +36,7 @@ func (r *Server) tellMissed(sv *server) {
 	}
 	now, missed := r.opt.Now(), time.Duration(sv.missed)*time.Millisecond
 	sv.missed = 0
+	r.sendKicks(sv, missed)
 	r.mu.Lock()
 	other := r.absent(now, now.Add(-missed-brokenLasts))
 	r.absences = append(r.absences, absence{now.Add(-missed), now})

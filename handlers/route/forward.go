@@ -21,7 +21,7 @@ func (r *Server) handleForwards() {
 			m.GetToUserId()}
 	})
 	forward(r, func(m *pb.IMMsgDataReadNotify) []uint32 { return []uint32{m.GetUserId()} })
-	forward(r, func(m *pb.IMFileNotify) []uint32 { return []uint32{m.GetToUserId()} })
+	router.Handle(r.Router, router.Public, r.handleFileNotify)
 	forward(r, func(m *pb.IMRemoveSessionNotify) []uint32 { return []uint32{m.GetUserId()} })
 	// Every message server caches the members of groups, also of groups without a member
 	// online on it. So all of them receive changes of members.
@@ -79,6 +79,18 @@ func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error
 	return nil
 }
 
+// handleFileNotify forwards a notify of a file to the servers that hold the receiver. One
+// that is repeated goes only to those that recognise it: the others would show the file
+// twice.
+func (r *Server) handleFileNotify(s *session.Link, seq uint16, m *pb.IMFileNotify) error {
+	to := r.holders(of(s).node, m.GetToUserId())
+	if m.HasAge() {
+		to = slices.DeleteFunc(slices.Clone(to), func(sv *server) bool { return !sv.files.Load() })
+	}
+	r.forwardTo(to, seq, m)
+	return nil
+}
+
 // handleMsgDataAck forwards the receiver's ack to the message servers that hold the
 // sender. Acks of group messages are not forwarded: senders do not wait for them.
 func (r *Server) handleMsgDataAck(s *session.Link, seq uint16, m *pb.IMMsgDataAck) error {
@@ -92,9 +104,13 @@ func (r *Server) handleMsgDataAck(s *session.Link, seq uint16, m *pb.IMMsgDataAc
 }
 
 // handleServerKickUser forwards a kick to the other message servers that hold the user,
-// and records the login that sent it. The login of a kick that is sent late is known.
+// and records the login that sent it. The login of a kick that is sent late is known. One
+// with a number has no login, see handleNumberedKick.
 func (r *Server) handleServerKickUser(s *session.Link, seq uint16,
 	m *pb.IMServerKickUser) error {
+	if m.HasNumber() {
+		return r.handleNumberedKick(s, seq, m)
+	}
 	sv, user := of(s), m.GetUserId()
 	st := r.stripe(user)
 	st.mu.Lock()

@@ -24,7 +24,9 @@ func (r *Server) handlePresence() {
 // features are the features of this server.
 const features = uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 	pb.ServerFeature_SERVER_FEATURE_REPEATS |
-	pb.ServerFeature_SERVER_FEATURE_RESENT)
+	pb.ServerFeature_SERVER_FEATURE_RESENT |
+	pb.ServerFeature_SERVER_FEATURE_KICKS |
+	pb.ServerFeature_SERVER_FEATURE_FILES)
 
 // handleRoleSet records whether the message server takes presence from this route server.
 // A message server of ours sends its features and receives this server's. A C++ message
@@ -36,6 +38,7 @@ func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 	}
 	of(s).repeats.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_REPEATS) != 0)
 	of(s).resent.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0)
+	of(s).files.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_FILES) != 0)
 	of(s).missed = m.GetMissed()
 	return s.Send(0, pb.IMRoleSet_builder{
 		Master:   proto.Uint32(m.GetMaster()),

@@ -312,7 +312,8 @@ func TestFeatures(t *testing.T) {
 	}
 	const receipts, all = pb.ServerFeature_SERVER_FEATURE_RECEIPTS,
 		pb.ServerFeature_SERVER_FEATURE_RECEIPTS | pb.ServerFeature_SERVER_FEATURE_REPEATS |
-			pb.ServerFeature_SERVER_FEATURE_RESENT
+			pb.ServerFeature_SERVER_FEATURE_RESENT | pb.ServerFeature_SERVER_FEATURE_KICKS |
+			pb.ServerFeature_SERVER_FEATURE_FILES
 	ours.send(0, hello(all))
 	older.send(0, hello(receipts))
 	other.send(0, pb.IMRoleSet_builder{Master: proto.Uint32(1)}.Build())

@@ -74,6 +74,7 @@ type Server struct {
 	mu       sync.Mutex                // held to replace servers
 	servers  atomic.Pointer[[]*server] // copy on write
 	absences []absence                 // with mu held
+	kicks    kicks                     // with mu held
 }
 
 // server is one link: of a message server, or of another server that only sends.
@@ -86,6 +87,8 @@ type server struct {
 	resent atomic.Bool
 	// repeats is set when the message server takes repeated messages.
 	repeats atomic.Bool
+	// files is set when the message server recognises repeated notifies of files.
+	files atomic.Bool
 
 	// The fields below are used only in the session's own calls, which run one at a time.
 	users    map[uint32]int       // clients by user
@@ -184,6 +187,7 @@ type metrics struct {
 	drops    prometheus.Counter
 	notifies prometheus.Counter
 	unknown  prometheus.Counter
+	kicks    prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, r *Server) metrics {
@@ -204,9 +208,13 @@ func newMetrics(reg prometheus.Registerer, r *Server) metrics {
 		notifies: counter("notifies_total", "Presence notifies sent to message servers."),
 		unknown: counter("unknown_clients_total",
 			"Reports of disconnected clients that were not known to be connected."),
+		kicks: counter("kicks_not_kept_total",
+			"Kicks of the HTTP API that are no longer sent to message servers that connect, "+
+				"because too many followed them."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.forwards, m.nobody, m.drops, m.notifies, m.unknown,
+			m.kicks,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_route_servers",
 				Help: "Servers connected."},
 				func() float64 { return float64(len(*r.servers.Load())) }))

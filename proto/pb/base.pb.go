@@ -335,16 +335,24 @@ const (
 	ServerFeature_SERVER_FEATURE_REFUSALS ServerFeature = 16
 	// The caller of a db_proxy puts an answer together from IMAnswerPart.
 	ServerFeature_SERVER_FEATURE_PARTS ServerFeature = 32
+	// The route server keeps an IMServerKickUser with a number, sends it to all message
+	// servers, also to those that connect later, and confirms it.
+	ServerFeature_SERVER_FEATURE_KICKS ServerFeature = 64
+	// The message server recognises an IMFileNotify that it has passed on before. The route
+	// server forwards an IMFileNotify with age only to such message servers.
+	ServerFeature_SERVER_FEATURE_FILES ServerFeature = 128
 )
 
 // Enum value maps for ServerFeature.
 var (
 	ServerFeature_name = map[int32]string{
-		1:  "SERVER_FEATURE_RECEIPTS",
-		2:  "SERVER_FEATURE_REPEATS",
-		4:  "SERVER_FEATURE_RESENT",
-		16: "SERVER_FEATURE_REFUSALS",
-		32: "SERVER_FEATURE_PARTS",
+		1:   "SERVER_FEATURE_RECEIPTS",
+		2:   "SERVER_FEATURE_REPEATS",
+		4:   "SERVER_FEATURE_RESENT",
+		16:  "SERVER_FEATURE_REFUSALS",
+		32:  "SERVER_FEATURE_PARTS",
+		64:  "SERVER_FEATURE_KICKS",
+		128: "SERVER_FEATURE_FILES",
 	}
 	ServerFeature_value = map[string]int32{
 		"SERVER_FEATURE_RECEIPTS": 1,
@@ -352,6 +360,8 @@ var (
 		"SERVER_FEATURE_RESENT":   4,
 		"SERVER_FEATURE_REFUSALS": 16,
 		"SERVER_FEATURE_PARTS":    32,
+		"SERVER_FEATURE_KICKS":    64,
+		"SERVER_FEATURE_FILES":    128,
 	}
 )
 
@@ -4922,13 +4932,15 @@ const file_base_proto_rawDesc = "" +
 	"\x11USER_STATUS_LEAVE\x10\x03*:\n" +
 	"\vDeviceScope\x12\x14\n" +
 	"\x10DEVICE_SCOPE_ANY\x10\x01\x12\x15\n" +
-	"\x11DEVICE_SCOPE_ACKS\x10\x02*\x9a\x01\n" +
+	"\x11DEVICE_SCOPE_ACKS\x10\x02*\xcf\x01\n" +
 	"\rServerFeature\x12\x1b\n" +
 	"\x17SERVER_FEATURE_RECEIPTS\x10\x01\x12\x1a\n" +
 	"\x16SERVER_FEATURE_REPEATS\x10\x02\x12\x19\n" +
 	"\x15SERVER_FEATURE_RESENT\x10\x04\x12\x1b\n" +
 	"\x17SERVER_FEATURE_REFUSALS\x10\x10\x12\x18\n" +
-	"\x14SERVER_FEATURE_PARTS\x10 *>\n" +
+	"\x14SERVER_FEATURE_PARTS\x10 \x12\x18\n" +
+	"\x14SERVER_FEATURE_KICKS\x10@\x12\x19\n" +
+	"\x14SERVER_FEATURE_FILES\x10\x80\x01*>\n" +
 	"\vSessionType\x12\x17\n" +
 	"\x13SESSION_TYPE_SINGLE\x10\x01\x12\x16\n" +
 	"\x12SESSION_TYPE_GROUP\x10\x02*q\n" +

@@ -1282,6 +1282,7 @@ type IMFileNotify struct {
 	xxx_hidden_IpAddrList   *[]*IpAddr             `protobuf:"bytes,6,rep,name=ip_addr_list,json=ipAddrList"`
 	xxx_hidden_TransMode    TransferFileType       `protobuf:"varint,7,req,name=trans_mode,json=transMode,enum=teamtalk.TransferFileType"`
 	xxx_hidden_OfflineReady uint32                 `protobuf:"varint,8,req,name=offline_ready,json=offlineReady"`
+	xxx_hidden_Age          uint32                 `protobuf:"varint,100,opt,name=age"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -1379,29 +1380,36 @@ func (x *IMFileNotify) GetOfflineReady() uint32 {
 	return 0
 }
 
+func (x *IMFileNotify) GetAge() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Age
+	}
+	return 0
+}
+
 func (x *IMFileNotify) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 9)
 }
 
 func (x *IMFileNotify) SetToUserId(v uint32) {
 	x.xxx_hidden_ToUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 9)
 }
 
 func (x *IMFileNotify) SetFileName(v string) {
 	x.xxx_hidden_FileName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 9)
 }
 
 func (x *IMFileNotify) SetFileSize(v uint32) {
 	x.xxx_hidden_FileSize = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 9)
 }
 
 func (x *IMFileNotify) SetTaskId(v string) {
 	x.xxx_hidden_TaskId = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 9)
 }
 
 func (x *IMFileNotify) SetIpAddrList(v []*IpAddr) {
@@ -1410,12 +1418,17 @@ func (x *IMFileNotify) SetIpAddrList(v []*IpAddr) {
 
 func (x *IMFileNotify) SetTransMode(v TransferFileType) {
 	x.xxx_hidden_TransMode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 9)
 }
 
 func (x *IMFileNotify) SetOfflineReady(v uint32) {
 	x.xxx_hidden_OfflineReady = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 9)
+}
+
+func (x *IMFileNotify) SetAge(v uint32) {
+	x.xxx_hidden_Age = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 9)
 }
 
 func (x *IMFileNotify) HasFromUserId() bool {
@@ -1467,6 +1480,13 @@ func (x *IMFileNotify) HasOfflineReady() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
+func (x *IMFileNotify) HasAge() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 8)
+}
+
 func (x *IMFileNotify) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -1502,6 +1522,11 @@ func (x *IMFileNotify) ClearOfflineReady() {
 	x.xxx_hidden_OfflineReady = 0
 }
 
+func (x *IMFileNotify) ClearAge() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 8)
+	x.xxx_hidden_Age = 0
+}
+
 type IMFileNotify_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1513,6 +1538,9 @@ type IMFileNotify_builder struct {
 	IpAddrList   []*IpAddr
 	TransMode    *TransferFileType
 	OfflineReady *uint32
+	// Extension, only between servers with SERVER_FEATURE_FILES: the file server repeats the
+	// notify of a transfer that it made so many milliseconds ago. It may have been lost.
+	Age *uint32
 }
 
 func (b0 IMFileNotify_builder) Build() *IMFileNotify {
@@ -1520,33 +1548,37 @@ func (b0 IMFileNotify_builder) Build() *IMFileNotify {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 9)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 9)
 		x.xxx_hidden_ToUserId = *b.ToUserId
 	}
 	if b.FileName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 9)
 		x.xxx_hidden_FileName = b.FileName
 	}
 	if b.FileSize != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 9)
 		x.xxx_hidden_FileSize = *b.FileSize
 	}
 	if b.TaskId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 9)
 		x.xxx_hidden_TaskId = b.TaskId
 	}
 	x.xxx_hidden_IpAddrList = &b.IpAddrList
 	if b.TransMode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 9)
 		x.xxx_hidden_TransMode = *b.TransMode
 	}
 	if b.OfflineReady != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 9)
 		x.xxx_hidden_OfflineReady = *b.OfflineReady
+	}
+	if b.Age != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 9)
+		x.xxx_hidden_Age = *b.Age
 	}
 	return m0
 }
@@ -2484,7 +2516,7 @@ const file_file_proto_rawDesc = "" +
 	"\fip_addr_list\x18\x06 \x03(\v2\x10.teamtalk.IpAddrR\n" +
 	"ipAddrList\x129\n" +
 	"\n" +
-	"trans_mode\x18\a \x02(\x0e2\x1a.teamtalk.TransferFileTypeR\ttransMode\"\xb5\x02\n" +
+	"trans_mode\x18\a \x02(\x0e2\x1a.teamtalk.TransferFileTypeR\ttransMode\"\xc7\x02\n" +
 	"\fIMFileNotify\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\x1c\n" +
@@ -2497,7 +2529,8 @@ const file_file_proto_rawDesc = "" +
 	"ipAddrList\x129\n" +
 	"\n" +
 	"trans_mode\x18\a \x02(\x0e2\x1a.teamtalk.TransferFileTypeR\ttransMode\x12#\n" +
-	"\roffline_ready\x18\b \x02(\rR\fofflineReady\"O\n" +
+	"\roffline_ready\x18\b \x02(\rR\fofflineReady\x12\x10\n" +
+	"\x03age\x18d \x01(\rR\x03age\"O\n" +
 	"\x13IMFileHasOfflineReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +

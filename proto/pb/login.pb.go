@@ -253,6 +253,7 @@ type IMLoginReq struct {
 	xxx_hidden_ClientType    ClientType             `protobuf:"varint,4,req,name=client_type,json=clientType,enum=teamtalk.ClientType"`
 	xxx_hidden_ClientVersion *string                `protobuf:"bytes,5,opt,name=client_version,json=clientVersion"`
 	xxx_hidden_UploadTickets bool                   `protobuf:"varint,100,opt,name=upload_tickets,json=uploadTickets"`
+	xxx_hidden_FileRepeats   bool                   `protobuf:"varint,101,opt,name=file_repeats,json=fileRepeats"`
 	XXX_raceDetectHookData   protoimpl.RaceDetectHookData
 	XXX_presence             [1]uint32
 	unknownFields            protoimpl.UnknownFields
@@ -339,34 +340,46 @@ func (x *IMLoginReq) GetUploadTickets() bool {
 	return false
 }
 
+func (x *IMLoginReq) GetFileRepeats() bool {
+	if x != nil {
+		return x.xxx_hidden_FileRepeats
+	}
+	return false
+}
+
 func (x *IMLoginReq) SetUserName(v string) {
 	x.xxx_hidden_UserName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
 }
 
 func (x *IMLoginReq) SetPassword(v string) {
 	x.xxx_hidden_Password = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *IMLoginReq) SetOnlineStatus(v UserStatType) {
 	x.xxx_hidden_OnlineStatus = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
 func (x *IMLoginReq) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 7)
 }
 
 func (x *IMLoginReq) SetClientVersion(v string) {
 	x.xxx_hidden_ClientVersion = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 7)
 }
 
 func (x *IMLoginReq) SetUploadTickets(v bool) {
 	x.xxx_hidden_UploadTickets = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+}
+
+func (x *IMLoginReq) SetFileRepeats(v bool) {
+	x.xxx_hidden_FileRepeats = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
 }
 
 func (x *IMLoginReq) HasUserName() bool {
@@ -411,6 +424,13 @@ func (x *IMLoginReq) HasUploadTickets() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
+func (x *IMLoginReq) HasFileRepeats() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
 func (x *IMLoginReq) ClearUserName() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserName = nil
@@ -441,6 +461,11 @@ func (x *IMLoginReq) ClearUploadTickets() {
 	x.xxx_hidden_UploadTickets = false
 }
 
+func (x *IMLoginReq) ClearFileRepeats() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_FileRepeats = false
+}
+
 type IMLoginReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -451,6 +476,8 @@ type IMLoginReq_builder struct {
 	ClientVersion *string
 	// Extension: the client knows IMUploadTicketReq.
 	UploadTickets *bool
+	// Extension: the client recognises an IMFileNotify that it has received before.
+	FileRepeats *bool
 }
 
 func (b0 IMLoginReq_builder) Build() *IMLoginReq {
@@ -458,28 +485,32 @@ func (b0 IMLoginReq_builder) Build() *IMLoginReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
 		x.xxx_hidden_UserName = b.UserName
 	}
 	if b.Password != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_Password = b.Password
 	}
 	if b.OnlineStatus != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_OnlineStatus = *b.OnlineStatus
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 7)
 		x.xxx_hidden_ClientType = *b.ClientType
 	}
 	if b.ClientVersion != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 7)
 		x.xxx_hidden_ClientVersion = b.ClientVersion
 	}
 	if b.UploadTickets != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
 		x.xxx_hidden_UploadTickets = *b.UploadTickets
+	}
+	if b.FileRepeats != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_FileRepeats = *b.FileRepeats
 	}
 	return m0
 }
@@ -2073,7 +2104,7 @@ const file_login_proto_rawDesc = "" +
 	"resultCode\x12\x19\n" +
 	"\bprior_ip\x18\x02 \x01(\tR\apriorIp\x12\x1b\n" +
 	"\tbackip_ip\x18\x03 \x01(\tR\bbackipIp\x12\x12\n" +
-	"\x04port\x18\x04 \x01(\rR\x04port\"\x87\x02\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\"\xaa\x02\n" +
 	"\n" +
 	"IMLoginReq\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1a\n" +
@@ -2082,7 +2113,8 @@ const file_login_proto_rawDesc = "" +
 	"\vclient_type\x18\x04 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
 	"clientType\x12%\n" +
 	"\x0eclient_version\x18\x05 \x01(\tR\rclientVersion\x12%\n" +
-	"\x0eupload_tickets\x18d \x01(\bR\ruploadTickets\"\x9e\x02\n" +
+	"\x0eupload_tickets\x18d \x01(\bR\ruploadTickets\x12!\n" +
+	"\ffile_repeats\x18e \x01(\bR\vfileRepeats\"\x9e\x02\n" +
 	"\n" +
 	"IMLoginRes\x12\x1f\n" +
 	"\vserver_time\x18\x01 \x02(\rR\n" +

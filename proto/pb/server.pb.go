@@ -1647,6 +1647,7 @@ type IMServerKickUser struct {
 	xxx_hidden_ClientType  ClientType             `protobuf:"varint,2,req,name=client_type,json=clientType,enum=teamtalk.ClientType"`
 	xxx_hidden_Reason      uint32                 `protobuf:"varint,3,req,name=reason"`
 	xxx_hidden_Age         uint32                 `protobuf:"varint,100,opt,name=age"`
+	xxx_hidden_Number      uint32                 `protobuf:"varint,101,opt,name=number"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1708,24 +1709,36 @@ func (x *IMServerKickUser) GetAge() uint32 {
 	return 0
 }
 
+func (x *IMServerKickUser) GetNumber() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Number
+	}
+	return 0
+}
+
 func (x *IMServerKickUser) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
 }
 
 func (x *IMServerKickUser) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
 }
 
 func (x *IMServerKickUser) SetReason(v uint32) {
 	x.xxx_hidden_Reason = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
 }
 
 func (x *IMServerKickUser) SetAge(v uint32) {
 	x.xxx_hidden_Age = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMServerKickUser) SetNumber(v uint32) {
+	x.xxx_hidden_Number = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *IMServerKickUser) HasUserId() bool {
@@ -1756,6 +1769,13 @@ func (x *IMServerKickUser) HasAge() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *IMServerKickUser) HasNumber() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *IMServerKickUser) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1776,6 +1796,11 @@ func (x *IMServerKickUser) ClearAge() {
 	x.xxx_hidden_Age = 0
 }
 
+func (x *IMServerKickUser) ClearNumber() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Number = 0
+}
+
 type IMServerKickUser_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1785,6 +1810,10 @@ type IMServerKickUser_builder struct {
 	// Extension: how long ago the login was that ends the others, in milliseconds. Newer
 	// logins stay. Without it, none does.
 	Age *uint32
+	// Extension, only to a route server with SERVER_FEATURE_KICKS: the route server answers
+	// with the same message when the kick can no longer be lost with its sender. What it
+	// forwards has no number.
+	Number *uint32
 }
 
 func (b0 IMServerKickUser_builder) Build() *IMServerKickUser {
@@ -1792,20 +1821,24 @@ func (b0 IMServerKickUser_builder) Build() *IMServerKickUser {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
 		x.xxx_hidden_ClientType = *b.ClientType
 	}
 	if b.Reason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_Reason = *b.Reason
 	}
 	if b.Age != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
 		x.xxx_hidden_Age = *b.Age
+	}
+	if b.Number != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_Number = *b.Number
 	}
 	return m0
 }
@@ -4816,13 +4849,14 @@ const file_server_proto_rawDesc = "" +
 	"\x0fIMUserCntUpdate\x12\x1f\n" +
 	"\vuser_action\x18\x01 \x02(\rR\n" +
 	"userAction\x12\x17\n" +
-	"\auser_id\x18\x02 \x02(\rR\x06userId\"\x8c\x01\n" +
+	"\auser_id\x18\x02 \x02(\rR\x06userId\"\xa4\x01\n" +
 	"\x10IMServerKickUser\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x125\n" +
 	"\vclient_type\x18\x02 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
 	"clientType\x12\x16\n" +
 	"\x06reason\x18\x03 \x02(\rR\x06reason\x12\x10\n" +
-	"\x03age\x18d \x01(\rR\x03age\"Y\n" +
+	"\x03age\x18d \x01(\rR\x03age\x12\x16\n" +
+	"\x06number\x18e \x01(\rR\x06number\"Y\n" +
 	"\x1bIMServerPCLoginStatusNotify\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12!\n" +
 	"\flogin_status\x18\x02 \x02(\rR\vloginStatus\"|\n" +

@@ -54,6 +54,8 @@ type Credentials struct {
 	// History then return the first part of a long list.
 	ClientType pb.ClientType
 	Version    string // of the program, for the server's log; "" is "teamtalk/1"
+	// FileRepeats says that the client recognises an IMFileNotify that it has received before.
+	FileRepeats bool
 }
 
 // loginReq returns the request for a login.
@@ -64,11 +66,15 @@ func (cr Credentials) loginReq() *pb.IMLoginReq {
 	if cr.Version == "" {
 		cr.Version = "teamtalk/1"
 	}
-	return pb.IMLoginReq_builder{
+	req := pb.IMLoginReq_builder{
 		UserName: new(cr.User), Password: new(im.ClientPassword(cr.Password)),
 		OnlineStatus: pb.UserStatType_USER_STATUS_ONLINE.Enum(), ClientType: cr.ClientType.Enum(),
 		ClientVersion: new(cr.Version), UploadTickets: new(true),
 	}.Build()
+	if cr.FileRepeats {
+		req.SetFileRepeats(true)
+	}
+	return req
 }
 
 // Login logs in. An error with a *LoginError in its chain is a refusal: Denied for name

@@ -156,7 +156,13 @@ type Client struct {
 	refusedAt  time.Time     // when a refusal that waits is answered; zero: there is none
 	refused    pb.ResultType // the last refusal in the audit log; 0: there is none
 	leaves     bool          // it asked for the end of its session
+	// fileRepeats says that it recognises a notify of a file that it got before.
+	fileRepeats atomic.Bool
 }
+
+// FileRepeats reports whether the client recognises a notify of a file that it has received
+// before. Any goroutine.
+func (c *Client) FileRepeats() bool { return c.fileRepeats.Load() }
 
 // LoggedIn reports whether the client is logged in. Loop only.
 func (c *Client) LoggedIn() bool { return c.login == loggedIn }

@@ -104,6 +104,7 @@ func (h *Handler) admitInTurn(s *session.Client, seq uint16, m *pb.IMLoginReq,
 // servers and answers the client. Loop only.
 func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.IMValidateRsp) {
 	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
+	h.opt.Client(s).fileRepeats.Store(m.GetFileRepeats())
 	if !h.enter(s, user, client) {
 		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
 		return

@@ -78,7 +78,8 @@ func (l *routeEnd) Open(s *session.Link) error {
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
 	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
-		pb.ServerFeature_SERVER_FEATURE_REPEATS | pb.ServerFeature_SERVER_FEATURE_RESENT))
+		pb.ServerFeature_SERVER_FEATURE_REPEATS | pb.ServerFeature_SERVER_FEATURE_RESENT |
+		pb.ServerFeature_SERVER_FEATURE_FILES))
 	now := p.opt.Now()
 	if len(p.routes) == 0 {
 		role.SetMaster(1)

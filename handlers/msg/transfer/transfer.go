@@ -45,6 +45,10 @@ type Options struct {
 	// Client returns what this package keeps for a session.
 	Client func(*session.Client) *Client
 
+	// Repeats reports whether a client recognises a notify that it has received before.
+	// Any goroutine.
+	Repeats func(*session.Client) bool
+
 	Online  *session.Registry
 	Queries *passing.Handler
 	Others  Others
@@ -63,6 +67,7 @@ type Handler struct {
 	route   Peer
 	files   servers
 	handed  handedTasks
+	told    told
 	made    *prometheus.CounterVec
 	refused *prometheus.CounterVec
 	often   obs.Often
@@ -80,8 +85,12 @@ func New(opt Options) *Handler {
 		refused: vec("files_refused_total",
 			"Requests about files that were refused or not passed on, by reason; unconfirmed: no "+
 				"file server has the file that a client reported as uploaded.", "reason")}
+	h.told.repeated = vec("file_notifies_repeated_total",
+		"Repeated notifies of files that are passed on directly, by result for each PC client of "+
+			"the receiver: delivered (it had not got it), known, later (it logged in later, and "+
+			"could show the file twice).", "result")
 	if opt.Registerer != nil {
-		opt.Registerer.MustRegister(h.made, h.refused)
+		opt.Registerer.MustRegister(h.made, h.refused, h.told.repeated)
 	}
 	return h
 }
@@ -277,18 +286,10 @@ func (h *Handler) tell(n *pb.IMFileNotify) {
 }
 
 // HandleRouted tells the receiver's PC clients here of a file from another message
-// server. That may be one of the first implementation, which does not clean names.
+// server. That may be one of the first implementation, which does not clean names. A notify
+// that a file server repeats goes to clients that did not get it.
 func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.IMFileNotify) error {
 	m.SetFileName(im.CleanFileName(m.GetFileName()))
 	h.tellPCs(m, m.GetToUserId())
 	return nil
-}
-
-// tellPCs sends m to the PC clients that a user has here. Any goroutine.
-func (h *Handler) tellPCs(m pb.Message, user uint32) {
-	for _, o := range h.opt.Online.Of(user) {
-		if !o.ClientType.IsMobile() {
-			_ = o.Push(0, m) // a full mailbox closes the session
-		}
-	}
 }

@@ -79,8 +79,9 @@ func (s *system) fileOnline(opt *file.Options) error {
 	if cfg.CheckOnline == "off" || here == nil && len(cfg.Route) == 0 {
 		return nil
 	}
+	opt.Routes = &file.Routes{}
 	routes, err := s.group(peers{name: "route", here: here, addrs: cfg.Route,
-		handler: file.RouteLink{}})
+		handler: opt.Routes})
 	if err != nil {
 		return err
 	}
@@ -123,6 +124,8 @@ func (s *system) serveFiles() error {
 	}
 	sweep := inBackground(func(ctx context.Context) { s.file.RunSweep(ctx, time.Minute) })
 	s.stops.push(finishFiles, "spool sweep", plainly(sweep.stop))
+	notices := inBackground(s.file.RunNotices)
+	s.stops.push(finishFiles, "file notifies", plainly(notices.stop))
 	if cfg.Compare > 0 {
 		compare := inBackground(func(ctx context.Context) { s.file.RunCompare(ctx, cfg.Compare) })
 		s.stops.push(endComparison, "file comparison", plainly(compare.stop))
