@@ -41,8 +41,8 @@ var largeFunctions, largeFiles []large
 var largePackages = []large{
 	{"bench", 5200, "one load generator: all its loads share the loop of a worker"},
 	{"bench/report", 3400, "one result in all its forms: terminal, live view, page, comparison"},
-	{"sql/embedded", 3250, "an im.Store on one database file: its parts share the writer"},
-	{"sql/storetest", 6700, "the contract of im.Store, a file for each part of the stores"},
+	{"sql/embedded", 3320, "an im.Store on one database file: its parts share the writer"},
+	{"sql/storetest", 6850, "the contract of im.Store, a file for each part of the stores"},
 }
 
 // sizes holds the measured sizes, by name.

@@ -150,7 +150,7 @@ func createGroup(ctx context.Context, s im.Store, out io.Writer, g im.Group, cre
 		g.Creator = users[0].ID
 	}
 	g.Members = admin.UserIDs(users)
-	if g, err = s.CreateGroup(ctx, g); err != nil {
+	if g, err = s.CreateGroup(ctx, g, 0); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "created the group %s (id %d) of %s\n", cli.Printable(g.Name), g.ID,
@@ -388,7 +388,8 @@ func changeMembers(ctx context.Context, s im.Store, out io.Writer, t pb.GroupMod
 	if err != nil {
 		return err
 	}
-	change, err := s.ChangeMembers(ctx, g.ID, t, admin.UserIDs(users), nil)
+	change, err := s.ChangeMembers(ctx, im.MemberEdit{Group: g.ID, Type: t,
+		Users: admin.UserIDs(users)})
 	if err != nil {
 		return err
 	}

@@ -146,6 +146,9 @@ type DBProxy struct {
 	GroupCreations int `toml:"group_creations" default:"60" min:"0" max:"1000000"`
 	GroupAdds      int `toml:"group_adds" default:"20000" min:"0" max:"1000000"`
 	GroupGains     int `toml:"group_gains" default:"200" min:"0" max:"1000000"`
+
+	GroupMemberships int           `toml:"group_memberships" default:"2000" min:"0" max:"1000000"`
+	GroupLeft        time.Duration `toml:"group_left" default:"720h" min:"0s" max:"87600h"`
 }
 
 // TicketsRequired is the value of msfs.tickets with which uploads need a ticket.

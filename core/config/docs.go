@@ -199,8 +199,16 @@ var commonDocs = map[string]string{
 	"dbproxy.group_adds": "Number of users that a user may put into groups at once. As many " +
 		"are regained within an hour, evenly. A larger request is refused. 0: no limit.",
 	"dbproxy.group_gains": "Number of groups into which a user may be put by others at once. " +
-		"As many are regained within an hour, evenly. Above it, the user is left out of the " +
-		"group, as if it did not exist. 0: no limit.",
+		"As many are regained within an hour, evenly. One other user has a quarter of it. " +
+		"Above it, the user is left out of the group, as if it did not exist. 0: no limit.",
+	"dbproxy.group_memberships": "Number of groups in which a user may be because others put " +
+		"it there. One other user has a quarter of it. Above it, the user is left out of " +
+		"further groups until it leaves some. Groups of other systems and of the shell, and " +
+		"memberships from before this setting or from a C++ db_proxy, do not count. " +
+		"0: no limit.",
+	"dbproxy.group_left": "Time for which a user that left a group by itself is not added " +
+		"to it by its members. The user may return by itself, and other systems as user 0 and " +
+		"the shell may add it. 0: members may add it at once.",
 
 	"strangers": "Connections of clients that have not logged in, on the ports of msg, " +
 		"login and file. When a port is full, the server closes one of the address with the " +

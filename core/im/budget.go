@@ -16,6 +16,8 @@ const (
 	MembersAdded
 	// GroupsGained bounds the memberships that a user gains from others.
 	GroupsGained
+	// GroupsGainedFrom bounds the memberships that a user gains from user By.
+	GroupsGainedFrom
 )
 
 // Spending takes from a budget of a user. A budget that was not used for Window holds Limit;
@@ -23,8 +25,9 @@ const (
 type Spending struct {
 	Kind   BudgetKind
 	User   uint32
-	N      int // how much is taken, at least 1
-	Limit  int // at least 1
+	By     uint32 // another user, for kinds with a budget for each pair; otherwise 0
+	N      int    // how much is taken, at least 1
+	Limit  int    // at least 1
 	Window time.Duration
 }
 

@@ -30,6 +30,24 @@ const MaxGroupMembers = 10_000
 // GroupVersion identifies a state of a group.
 type GroupVersion struct{ ID, Version uint32 }
 
+// MemberEdit is a change of members that is asked for; see GroupStore.ChangeMembers.
+type MemberEdit struct {
+	Group uint32
+	Type  pb.GroupModifyType
+	Users []uint32 // to add or to remove
+	// By is the user that changes the members; 0: an administrator or another system. A user
+	// that removes itself has left. Users that By adds have their membership from By.
+	By uint32
+	// LeftSince, in unix seconds, is when a user must have left, at the earliest, for Allow
+	// to hear of it; 0: Allow hears of none.
+	LeftSince uint32
+	// Allow returns those of Users whose membership may change, or the reason why none may.
+	// It gets the group, and in increasing order those of Users that are not members because
+	// they left the group by themselves at or after LeftSince. Only for an addition there may
+	// be any. nil allows everything.
+	Allow func(g *Group, left []uint32) ([]uint32, error)
+}
+
 // MemberChange is the result of a change of members.
 type MemberChange struct {
 	// Version is the group's version after the change. It is the old one when no user was

@@ -195,17 +195,17 @@ type MessageStore interface {
 type GroupStore interface {
 	// CreateGroup creates a group with g's Name, Avatar, Creator, Type and Members, and
 	// returns it as it is stored. Repeated members are stored once. Users that do not
-	// exist or have departed are left out. Invalid as CheckGroup says, and when no member
-	// remains or there are more than MaxGroupMembers.
-	CreateGroup(ctx context.Context, g Group) (Group, error)
+	// exist or have departed are left out. The other members have their membership from
+	// user by; 0: from an administrator or another system. Invalid as CheckGroup says, and
+	// when no member remains or there are more than MaxGroupMembers.
+	CreateGroup(ctx context.Context, g Group, by uint32) (Group, error)
 	// ChangeMembers adds users to a group or removes them.
 	//
-	// It calls allow first. Allow gets the group while no other call can change it; it
+	// It calls e.Allow first. Allow gets the group while no other call can change it; it
 	// must not call the store nor wait. Its error ends the call without a change, also
-	// when there would be nothing to change. A nil allow permits everything. NotFound
-	// when the group does not exist, Invalid when t is neither adding nor removing: in
-	// these two cases allow is not called. Invalid also when the group would get too many
-	// members.
+	// when there would be nothing to change. NotFound when the group does not exist,
+	// Invalid when e.Type is neither adding nor removing: in these two cases Allow is not
+	// called. Invalid also when the group would get too many members.
 	//
 	// Users that do not exist or have departed are not added. Users that are members
 	// already, or that are to be removed and are not members, are ignored. When no user
@@ -214,8 +214,16 @@ type GroupStore interface {
 	//
 	// When it returns, every AppendMessages and every read of this store, and of other
 	// processes on the same databases, uses the new members.
-	ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
-		allow func(g *Group) error) (MemberChange, error)
+	ChangeMembers(ctx context.Context, e MemberEdit) (MemberChange, error)
+	// LeftGroup returns those of users, in increasing order, that are not in the group
+	// because they left it by themselves at or after since, in unix seconds; none with
+	// since 0. A user that was removed by another has not left. A removal by a server of the
+	// first implementation is not known as leaving.
+	LeftGroup(ctx context.Context, group uint32, users []uint32, since uint32) ([]uint32, error)
+	// GivenMemberships returns those of users, in increasing order, that have at least n
+	// memberships from user by; by 0: from any user. Memberships that a server of the first
+	// implementation has added are not from any user. n must be at least 1.
+	GivenMemberships(ctx context.Context, users []uint32, by uint32, n int) ([]uint32, error)
 	// SetGroupName changes a group's name: NotFound when there is no such group, Invalid
 	// as CheckGroupName says. The version increases.
 	SetGroupName(ctx context.Context, group uint32, name string) error

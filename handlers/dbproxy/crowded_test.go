@@ -19,7 +19,7 @@ func (h *house) crowd(n, size int) {
 	h.t.Helper()
 	for range n {
 		g, err := h.store.CreateGroup(h.t.Context(), im.Group{Name: "g", Creator: 2,
-			Type: temporary, Members: []uint32{1, 2}})
+			Type: temporary, Members: []uint32{1, 2}}, 0)
 		if err != nil {
 			h.t.Fatal(err)
 		}

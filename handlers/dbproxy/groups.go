@@ -3,6 +3,7 @@ package dbproxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -70,8 +71,13 @@ func (gs *groups) register() {
 		refuse: func(m *pb.IMGroupCreateReq, _ error) pb.Message { return groupNotCreated(m) }})
 	handle(r, work[*pb.IMGroupChangeMemberReq]{user: userOf[*pb.IMGroupChangeMemberReq],
 		run: gs.changeMembers,
-		refuse: func(m *pb.IMGroupChangeMemberReq, _ error) pb.Message {
-			return membersChanged(m, resultRefused, im.MemberChange{})
+		refuse: func(m *pb.IMGroupChangeMemberReq, err error) pb.Message {
+			var change im.MemberChange
+			if r, ok := errors.AsType[*grouprules.Refusal](err); ok &&
+				m.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
+				change.Current = r.Current
+			}
+			return membersChanged(m, resultRefused, change)
 		}})
 	handle(r, work[*pb.IMGroupShieldReq]{user: userOf[*pb.IMGroupShieldReq], run: gs.shieldGroup,
 		refuse: func(m *pb.IMGroupShieldReq, _ error) pb.Message {

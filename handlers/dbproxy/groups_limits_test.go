@@ -110,3 +110,160 @@ func TestGroupsWithoutBudgets(t *testing.T) {
 		t.Errorf("%v failures are counted, want 1", n)
 	}
 }
+
+// wantAdded adds users to a group, as user by, and checks the code and those that were added.
+func (p *peer) wantAdded(by, group uint32, users []uint32, code uint32, added ...uint32) {
+	p.t.Helper()
+	rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(by, group, add, users...))
+	if rsp.GetResultCode() != code || !slices.Equal(rsp.GetChgUserIdList(), added) {
+		p.t.Errorf("%d adds %v: %v, want code %d, added %v", by, users, rsp, code, added)
+	}
+}
+
+// wantRemoved removes a user from a group, as user by.
+func (p *peer) wantRemoved(by, group, user uint32) {
+	p.t.Helper()
+	rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(by, group, del, user))
+	if rsp.GetResultCode() != 0 {
+		p.t.Fatalf("%d removes %d: %v", by, user, rsp)
+	}
+}
+
+// TestLeftIsNotAddedAgain: a user that left by itself is not added by others, returns by
+// itself, and is added by another system or when the time has passed. One that was removed is
+// added, and does not return by itself.
+func TestLeftIsNotAddedAgain(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	h := open(t, options{db: dbproxy.Options{Registerer: reg,
+		Groups: grouprules.Limits{Left: 24 * time.Hour}}})
+	p := h.dial()
+	group := makeGroup(p, 1, temporary, 1, 2, 3)
+	p.wantRemoved(2, group, 2)
+	p.wantAdded(1, group, []uint32{2}, 1) // the creator
+	p.wantAdded(3, group, []uint32{2}, 1)
+	p.wantAdded(3, group, []uint32{2, 3}, 1)
+	p.wantAdded(3, group, []uint32{2, 4}, 0, 4)
+	if n := counted(t, reg, "teamtalk_dbproxy_group_refused_total"); n != 4 {
+		t.Errorf("%v refusals are counted, want 4", n)
+	}
+	p.wantAdded(2, group, []uint32{2, 5}, 1) // only itself
+	p.wantAdded(2, group, []uint32{2}, 0, 2)
+
+	p.wantRemoved(1, group, 2)
+	p.wantAdded(2, group, []uint32{2}, 1)
+	p.wantAdded(1, group, []uint32{2}, 0, 2)
+
+	p.wantRemoved(2, group, 2)
+	p.wantAdded(0, group, []uint32{2}, 0, 2)
+	p.wantRemoved(2, group, 2)
+	h.clock.Add(25 * time.Hour)
+	p.wantAdded(1, group, []uint32{2}, 0, 2)
+	p.wantAdded(9, group, []uint32{9}, 1) // was never a member
+}
+
+// TestLeftSpendsNothing: attempts to add a user that left do not spend its budget.
+func TestLeftSpendsNothing(t *testing.T) {
+	h := open(t, options{db: dbproxy.Options{
+		Groups: grouprules.Limits{Left: time.Hour, Gains: 4, Memberships: 100}}})
+	p := h.dial()
+	group := makeGroup(p, 1, temporary, 1)
+	other := makeGroup(p, 3, temporary, 3)
+	p.wantAdded(1, group, []uint32{2}, 0, 2)
+	p.wantRemoved(2, group, 2)
+	for range 5 {
+		p.wantAdded(1, group, []uint32{2}, 1)
+	}
+	p.wantAdded(3, other, []uint32{2}, 0, 2)
+	// Leaving and returning in a loop has a bound as well.
+	p.wantAdded(2, group, []uint32{2}, 0, 2)
+	p.wantRemoved(2, group, 2)
+	p.wantAdded(2, group, []uint32{2}, 1)
+}
+
+// TestGroupsGainedFromOne: a user that adds and removes another in a loop, or puts it into
+// many groups, leaves most of its budget to others.
+func TestGroupsGainedFromOne(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	h := open(t, options{db: dbproxy.Options{Registerer: reg,
+		Groups: grouprules.Limits{Gains: 8}}})
+	p := h.dial()
+	group := makeGroup(p, 1, temporary, 1, 3)
+	for range 2 {
+		p.wantAdded(1, group, []uint32{2}, 0, 2)
+		p.wantRemoved(1, group, 2)
+	}
+	for range 5 {
+		p.wantAdded(1, group, []uint32{2}, 1)
+	}
+	for by := uint32(3); by < 6; by++ {
+		makeGroup(p, by, temporary, by, 2)
+		makeGroup(p, by, temporary, by, 2)
+	}
+	if n := counted(t, reg, "teamtalk_dbproxy_group_refused_total"); n != 5 {
+		t.Errorf("%v refusals are counted, want 5", n)
+	}
+	rsp := ask[*pb.IMGroupCreateRsp](p, 1, createReq(6, temporary, "g", 2, 6))
+	if rsp.GetResultCode() != 1 {
+		t.Errorf("2 gains a ninth membership: %v", rsp)
+	}
+}
+
+// TestMembershipsAreBounded: others put a user into a number of groups and not into more,
+// whatever time they take, and one of them into a quarter. The user's own groups, and those of
+// other systems, do not count. It makes room when it leaves a group.
+func TestMembershipsAreBounded(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	h := open(t, options{db: dbproxy.Options{Registerer: reg,
+		Groups: grouprules.Limits{Gains: 100, Memberships: 8}}})
+	p := h.dial()
+	wantMade := func(by uint32, want ...uint32) {
+		t.Helper()
+		rsp := ask[*pb.IMGroupCreateRsp](p, 1, createReq(by, temporary, "g", by, 2, 9))
+		if rsp.GetResultCode() != 0 || !slices.Equal(rsp.GetUserIdList(), want) {
+			t.Errorf("%d makes a group: %v, want members %v", by, rsp, want)
+		}
+	}
+	for range 5 {
+		makeGroup(p, 2, temporary, 2) // its own
+		makeGroup(p, 0, temporary, 2)
+	}
+	var last uint32
+	for by := uint32(3); by < 7; by++ {
+		makeGroup(p, by, temporary, by, 2)
+		last = makeGroup(p, by, temporary, by, 2)
+		h.clock.Add(24 * time.Hour)
+		if by == 3 {
+			wantMade(by, 3, 9)
+			h.clock.Add(24 * time.Hour)
+		}
+	}
+	wantMade(7, 7, 9)
+	p.wantAdded(6, last, []uint32{8}, 0, 8)
+	if n := counted(t, reg, "teamtalk_dbproxy_group_refused_total"); n != 2 {
+		t.Errorf("%v refusals are counted, want 2", n)
+	}
+	makeGroup(p, 0, temporary, 2) // another system is not limited
+	p.wantRemoved(2, last, 2)
+	wantMade(7, 2, 7, 9)
+	wantMade(8, 8, 9)
+}
+
+// TestRefusedAdditionsNameTheMembers: the answer to a member whose addition is refused has
+// the current members, and that to others has none.
+func TestRefusedAdditionsNameTheMembers(t *testing.T) {
+	h := open(t, options{db: dbproxy.Options{Groups: grouprules.Limits{Left: time.Hour,
+		Adds: 1}}})
+	p := h.dial()
+	group := makeGroup(p, 1, temporary, 1, 2)
+	p.wantRemoved(2, group, 2)
+	for what, test := range map[string]struct {
+		by, user uint32
+		members  []uint32
+	}{"left": {1, 2, []uint32{1}}, "budget": {1, 3, []uint32{1}}, "stranger": {4, 3, nil}} {
+		rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(test.by, group, add, test.user))
+		if rsp.GetResultCode() != 1 || !slices.Equal(rsp.GetCurUserIdList(), test.members) ||
+			len(rsp.GetChgUserIdList()) > 0 {
+			t.Errorf("%s: %v, want members %v", what, rsp, test.members)
+		}
+	}
+}

@@ -97,8 +97,10 @@ func newGroupMetrics(reg prometheus.Registerer) groupMetrics {
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "teamtalk_dbproxy_group_refused_total",
 			Help: "Refusals of groups and memberships, by reason: creations and adds (requests " +
-				"of users over these limits), gains (users left out because others put them into " +
-				"too many groups)."}, []string{"reason"}),
+				"of users over these limits), and of users that were left out: left (left the " +
+				"group by themselves), gains (others put them into too many groups within an " +
+				"hour), memberships (… into too many groups), gains_share and memberships_share " +
+				"(the same for one other user)."}, []string{"reason"}),
 		unavailable: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "teamtalk_dbproxy_group_budgets_unavailable_total",
 			Help: "Failures of the store to keep the budgets of groups. The next 5 s groups are " +

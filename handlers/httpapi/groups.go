@@ -23,7 +23,8 @@ type createGroupResult struct {
 	Group uint32 `json:"group_id"`
 }
 
-// createGroup creates a group. Clients learn of it from the next list that they request,
+// createGroup creates a group. A req_user_id other than 0 has the rights and limits of that
+// user. Clients learn of it from the next list that they request,
 // as in the first implementation.
 func (s *Server) createGroup(ctx context.Context, app *app, q *createGroupRequest,
 	r *createGroupResult) error {

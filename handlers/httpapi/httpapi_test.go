@@ -35,7 +35,7 @@ func (p dbPeer) answer(req pb.Attachment) pb.Message {
 	case *pb.IMGroupCreateReq:
 		rsp := &pb.IMGroupCreateRsp{}
 		g, err := p.store.CreateGroup(ctx, im.Group{Name: m.GetGroupName(), Type: m.GetGroupType(),
-			Creator: m.GetUserId(), Members: m.GetMemberIdList()})
+			Creator: m.GetUserId(), Members: m.GetMemberIdList()}, m.GetUserId())
 		if err != nil {
 			rsp.SetResultCode(1)
 			return rsp
@@ -44,13 +44,14 @@ func (p dbPeer) answer(req pb.Attachment) pb.Message {
 		return rsp
 	case *pb.IMGroupChangeMemberReq:
 		rsp := &pb.IMGroupChangeMemberRsp{}
-		change, err := p.store.ChangeMembers(ctx, m.GetGroupId(), m.GetChangeType(),
-			m.GetMemberIdList(), func(g *im.Group) error {
+		change, err := p.store.ChangeMembers(ctx, im.MemberEdit{Group: m.GetGroupId(),
+			Type: m.GetChangeType(), Users: m.GetMemberIdList(), By: m.GetUserId(),
+			Allow: func(g *im.Group, _ []uint32) ([]uint32, error) {
 				if by := m.GetUserId(); by != 0 && by != g.Creator {
-					return im.Errorf(im.Denied, "not the creator")
+					return nil, im.Errorf(im.Denied, "not the creator")
 				}
-				return nil
-			})
+				return m.GetMemberIdList(), nil
+			}})
 		if err != nil {
 			rsp.SetResultCode(1)
 			return rsp
@@ -290,7 +291,7 @@ func TestSendMessage(t *testing.T) {
 		}
 	})
 	g, err := r.store.CreateGroup(t.Context(), im.Group{Name: "g",
-		Type: pb.GroupType_GROUP_TYPE_TMP, Members: u[:2]})
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: u[:2]}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func benchmarkAppendGroup(b *testing.B, groups, members, size int) {
 	ids := make([]uint32, groups)
 	for i := range ids {
 		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g",
-			Type: pb.GroupType_GROUP_TYPE_TMP, Members: users[:members]})
+			Type: pb.GroupType_GROUP_TYPE_TMP, Members: users[:members]}, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func BenchmarkUnreadTotals(b *testing.B) {
 	}
 	for range 20 {
 		g, err := s.CreateGroup(context.Background(), im.Group{Name: "g",
-			Type: pb.GroupType_GROUP_TYPE_TMP, Members: users})
+			Type: pb.GroupType_GROUP_TYPE_TMP, Members: users}, 0)
 		if err != nil {
 			b.Fatal(err)
 		}

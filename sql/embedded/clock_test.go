@@ -22,7 +22,7 @@ func TestClockSetBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	g, err := s.CreateGroup(t.Context(), im.Group{Name: "g", Creator: u[0],
-		Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u})
+		Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

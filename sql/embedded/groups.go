@@ -36,14 +36,15 @@ func scanGroup(row scanner) (g im.Group, lastMsgID uint32, err error) {
 }
 
 // CreateGroup creates a group; see im.GroupStore.
-func (s *groups) CreateGroup(ctx context.Context, g im.Group) (made im.Group, err error) {
+func (s *groups) CreateGroup(ctx context.Context, g im.Group, by uint32) (made im.Group,
+	err error) {
 	var refused error
 	err = s.call("create group", func() error {
 		if err := im.CheckGroup(&g); err != nil {
 			return err
 		}
 		err := s.transact(ctx, func(w *writer) (err error) {
-			made, refused, err = w.createGroup(g, uint32(s.time().Unix()))
+			made, refused, err = w.createGroup(g, by, uint32(s.time().Unix()))
 			return err
 		})
 		return errors.Join(err, refused)
@@ -54,9 +55,9 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group) (made im.Group, er
 	return made, nil
 }
 
-// createGroup inserts g. The reason for a rejection is returned in refused, so that the
-// transaction and the caches remain.
-func (w *writer) createGroup(g im.Group, now uint32) (made im.Group, refused, err error) {
+// createGroup inserts g for user by. The reason for a rejection is returned in refused, so
+// that the transaction and the caches remain.
+func (w *writer) createGroup(g im.Group, by, now uint32) (made im.Group, refused, err error) {
 	if g.Members, err = w.present(g.Members); err != nil {
 		return im.Group{}, nil, err
 	}
@@ -76,7 +77,7 @@ func (w *writer) createGroup(g im.Group, now uint32) (made im.Group, refused, er
 		return im.Group{}, nil, err
 	}
 	g.ID, g.Version, g.Created, g.Updated, g.LastChat = uint32(id), 1, now, now, 0
-	return g, nil, w.join(g.ID, 0, g.Members, now)
+	return g, nil, w.join(g.ID, 0, g.Members, by, now)
 }
 
 // present returns those of the users that exist and have not departed, once each, in
@@ -88,45 +89,61 @@ func (w *writer) present(users []uint32) (present []uint32, err error) {
 	if err != nil {
 		return nil, err
 	}
+	return collect(rows)
+}
+
+// collect returns the ids in rows.
+func collect(rows *sql.Rows) (ids []uint32, err error) {
 	defer rows.Close()
 	for rows.Next() {
 		var id uint32
 		if err := rows.Scan(&id); err != nil {
 			return nil, err
 		}
-		present = append(present, id)
+		ids = append(ids, id)
 	}
-	return present, rows.Err()
+	return ids, rows.Err()
 }
 
-// join adds members to a group. They see the messages after last.
-func (w *writer) join(group, last uint32, users []uint32, now uint32) error {
-	return w.exec(`insert into IMGroupMember (groupId, userId, joinMsgId, readMsgId, created)
-		select ?1, value, ?2, ?2, ?3 from json_each(?4)`, group, last, now, jsonArray(users))
+// join adds members to a group, for user by. They see the messages after last.
+func (w *writer) join(group, last uint32, users []uint32, by, now uint32) error {
+	list := jsonArray(users)
+	if err := w.exec("delete from IMGroupDeparture where groupId = ? and userId in (select "+
+		"value from json_each(?))", group, list); err != nil {
+		return err
+	}
+	return w.exec(`insert into IMGroupMember (groupId, userId, joinMsgId, readMsgId, created,
+		addedBy) select ?1, value, ?2, ?2, ?3, case value when ?5 then 0 else ?5 end
+		from json_each(?4)`, group, last, now, list, by)
 }
 
-// leave removes members from a group.
-func (w *writer) leave(group uint32, users []uint32) error {
+// leave removes members from a group. User by is noted as one that left.
+func (w *writer) leave(group uint32, users []uint32, by, now uint32) error {
 	for _, u := range users {
 		w.members.Remove(memberKey{group, u})
+	}
+	if slices.Contains(users, by) {
+		if err := w.exec("insert into IMGroupDeparture (groupId, userId, leftAt) "+
+			"values (?, ?, ?)", group, by, now); err != nil {
+			return err
+		}
 	}
 	return w.exec("delete from IMGroupMember "+
 		"where groupId = ? and userId in (select value from json_each(?))", group, jsonArray(users))
 }
 
-// ChangeMembers adds users to a group or removes them; see im.GroupStore. allow runs in
+// ChangeMembers adds users to a group or removes them; see im.GroupStore. e.Allow runs in
 // the writer's transaction.
-func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType,
-	users []uint32,
-	allow func(g *im.Group) error) (change im.MemberChange, err error) {
+func (s *groups) ChangeMembers(ctx context.Context, e im.MemberEdit) (change im.MemberChange,
+	err error) {
 	var refused error
 	err = s.call("change members", func() error {
-		if t != pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD &&
-			t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
-			return im.Errorf(im.Invalid, "unknown change %d of members", t)
+		if e.Type != pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD &&
+			e.Type != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
+			return im.Errorf(im.Invalid, "unknown change %d of members", e.Type)
 		}
 		err := s.transact(ctx, func(w *writer) (err error) {
-			change, refused, err = w.changeMembers(group, t, users, allow, uint32(s.time().Unix()))
+			change, refused, err = w.changeMembers(e, uint32(s.time().Unix()))
 			return err
 		})
 		return errors.Join(err, refused)
@@ -140,26 +157,31 @@ func (s *groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 // changeMembers changes the members of a group. The reason for a rejection is returned in
 // refused, so that the transaction and the caches remain: requests that are not allowed
 // must not slow down other users.
-func (w *writer) changeMembers(group uint32, t pb.GroupModifyType, users []uint32,
-	allow func(g *im.Group) error, now uint32) (
-	change im.MemberChange, refused, err error) {
+func (w *writer) changeMembers(e im.MemberEdit, now uint32) (change im.MemberChange,
+	refused, err error) {
 	g, last, err := scanGroup(w.conn.QueryRowContext(context.Background(),
-		"select "+groupColumns+" from IMGroup g where g.id = ?", group))
+		"select "+groupColumns+" from IMGroup g where g.id = ?", e.Group))
 	if errors.Is(err, sql.ErrNoRows) {
-		return change, noGroup(group), nil
+		return change, noGroup(e.Group), nil
 	}
 	if err != nil {
 		return change, nil, err
 	}
-	if allow != nil {
+	adding := e.Type == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
+	if e.Allow != nil {
+		var left []uint32
+		if adding {
+			if left, err = w.left(e); err != nil {
+				return change, nil, err
+			}
+		}
 		shown := g
 		shown.Members = slices.Clone(g.Members)
-		if refused := allow(&shown); refused != nil {
+		if e.Users, refused = e.Allow(&shown, left); refused != nil {
 			return change, refused, nil
 		}
 	}
-	adding := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
-	changed := differ(g.Members, users, adding)
+	changed := differ(g.Members, e.Users, adding)
 	if adding && len(changed) > 0 {
 		if changed, err = w.present(changed); err != nil {
 			return change, nil, err
@@ -173,24 +195,37 @@ func (w *writer) changeMembers(group uint32, t pb.GroupModifyType, users []uint3
 			return change, refused, nil
 		}
 	}
-	current, err := w.setMembers(&g, last, changed, adding, now)
+	current, err := w.setMembers(&g, last, changed, e, now)
 	return im.MemberChange{Version: g.Version + 1, Current: current, Changed: changed}, nil, err
+}
+
+// left returns those of e's users that left the group by themselves.
+func (w *writer) left(e im.MemberEdit) (left []uint32, err error) {
+	if e.LeftSince == 0 {
+		return nil, nil
+	}
+	rows, err := w.conn.QueryContext(context.Background(), leftGroup, e.Group,
+		jsonArray(e.Users), e.LeftSince)
+	if err != nil {
+		return nil, err
+	}
+	return collect(rows)
 }
 
 // setMembers adds the changed users to g, whose newest message is last, or removes them.
 // It returns the members after the change.
-func (w *writer) setMembers(g *im.Group, last uint32, changed []uint32, adding bool,
+func (w *writer) setMembers(g *im.Group, last uint32, changed []uint32, e im.MemberEdit,
 	now uint32) (current []uint32, err error) {
-	if adding {
+	if e.Type == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
 		current = slices.Concat(g.Members, changed)
 		slices.Sort(current)
-		err = w.join(g.ID, last, changed, now)
+		err = w.join(g.ID, last, changed, e.By, now)
 	} else {
 		current = slices.DeleteFunc(g.Members, func(u uint32) bool {
 			_, gone := slices.BinarySearch(changed, u)
 			return gone
 		})
-		err = w.leave(g.ID, changed)
+		err = w.leave(g.ID, changed, e.By, now)
 	}
 	if err == nil {
 		_, err = w.changeGroup(g.ID, now, "")
@@ -285,6 +320,34 @@ func (s *groups) versionRows(ctx context.Context, op string, stmt *sql.Stmt,
 		return nil, err
 	}
 	return versions, nil
+}
+
+// idRows runs a read of ids.
+func (s *groups) idRows(ctx context.Context, op string, stmt *sql.Stmt,
+	args ...any) (ids []uint32, err error) {
+	err = s.rows(ctx, op, stmt, func(row scanner) error {
+		var id uint32
+		err := row.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}, args...)
+	return ids, err
+}
+
+// LeftGroup returns those of users that left a group by themselves; see im.GroupStore.
+func (s *groups) LeftGroup(ctx context.Context, group uint32, users []uint32,
+	since uint32) ([]uint32, error) {
+	return s.idRows(ctx, "left group", s.read.leftGroup, group, jsonArray(users), since)
+}
+
+// GivenMemberships returns those of users with many memberships from others; see
+// im.GroupStore.
+func (s *groups) GivenMemberships(ctx context.Context, users []uint32, by uint32,
+	n int) ([]uint32, error) {
+	if n < 1 {
+		return nil, im.Errorf(im.Invalid, "at least %d memberships", n)
+	}
+	return s.idRows(ctx, "given memberships", s.read.givenMemberships, jsonArray(users), by, n)
 }
 
 // GroupVersions returns the versions of groups; see im.GroupStore.

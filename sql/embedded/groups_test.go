@@ -30,7 +30,7 @@ func groupMessage(from, group uint32, body string) *im.Message {
 func newGroup(t *testing.T, s *Store, members ...uint32) uint32 {
 	t.Helper()
 	g, err := s.CreateGroup(context.Background(), im.Group{Name: "g",
-		Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: members}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,8 @@ func newGroup(t *testing.T, s *Store, members ...uint32) uint32 {
 // changeMembers changes a group's members.
 func changeMembers(t *testing.T, s *Store, group uint32, how pb.GroupModifyType, users ...uint32) {
 	t.Helper()
-	if _, err := s.ChangeMembers(context.Background(), group, how, users, nil); err != nil {
+	if _, err := s.ChangeMembers(context.Background(), im.MemberEdit{Group: group,
+		Type: how, Users: users}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -110,7 +111,8 @@ func TestGroupAbandoned(t *testing.T) {
 			return s.appendAll(w, []pending{{m: groupMessage(u[0], g, "taken back")}})
 		},
 		"join and append": func(w *writer) error {
-			if _, _, err := w.changeMembers(g, adding, u, nil, 1); err != nil {
+			if _, _, err := w.changeMembers(im.MemberEdit{Group: g, Type: adding,
+				Users: u}, 1); err != nil {
 				return err
 			}
 			todo := []pending{{m: groupMessage(u[2], g, "taken back")}}
@@ -121,7 +123,7 @@ func TestGroupAbandoned(t *testing.T) {
 			return err
 		},
 		"leave": func(w *writer) error {
-			_, _, err := w.changeMembers(g, taking, u, nil, 1)
+			_, _, err := w.changeMembers(im.MemberEdit{Group: g, Type: taking, Users: u}, 1)
 			return err
 		},
 	} {
@@ -157,15 +159,17 @@ func TestRefusalsKeepCaches(t *testing.T) {
 	no := im.Errorf(im.Denied, "no")
 	for name, call := range map[string]func() error{
 		"denied": func() error {
-			_, err := s.ChangeMembers(ctx, g, adding, u, func(*im.Group) error { return no })
+			_, err := s.ChangeMembers(ctx, im.MemberEdit{Group: g, Type: adding, Users: u,
+				Allow: func(*im.Group, []uint32) ([]uint32, error) { return nil, no }})
 			return err
 		},
 		"no such group": func() error {
-			_, err := s.ChangeMembers(ctx, g+1, adding, u, nil)
+			_, err := s.ChangeMembers(ctx, im.MemberEdit{Group: g + 1, Type: adding, Users: u})
 			return err
 		},
 		"nobody": func() error {
-			_, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: 1, Members: []uint32{99}})
+			_, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: 1,
+				Members: []uint32{99}}, 0)
 			return err
 		},
 		"no group's name": func() error { return s.SetGroupName(ctx, g+1, "x") },
@@ -173,7 +177,7 @@ func TestRefusalsKeepCaches(t *testing.T) {
 			return s.RemoveSession(ctx, u[2], g, pb.SessionType_SESSION_TYPE_GROUP)
 		},
 		"nothing to do": func() error {
-			_, err := s.ChangeMembers(ctx, g, adding, u[:2], nil)
+			_, err := s.ChangeMembers(ctx, im.MemberEdit{Group: g, Type: adding, Users: u[:2]})
 			return errors.Join(err, no)
 		},
 	} {

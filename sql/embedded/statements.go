@@ -148,7 +148,7 @@ func jsonArray(ids []uint32) string {
 type groupStatements struct {
 	groups, listGroups, groupVersions, groupsOf    *sql.Stmt
 	groupHistory, groupMessagesByID, groupLatestID *sql.Stmt
-	hasGroupUnread                                 *sql.Stmt
+	hasGroupUnread, leftGroup, givenMemberships    *sql.Stmt
 }
 
 func (st *groupStatements) queries() []query {
@@ -175,8 +175,19 @@ func (st *groupStatements) queries() []query {
 		{&st.hasGroupUnread, `select g.lastMsgId - m.readMsgId from IMGroupMember m join IMGroup g
 			on g.id = m.groupId
 			where m.groupId = ?1 and m.userId = ?2`},
+		{&st.leftGroup, leftGroup},
+		{&st.givenMemberships, `with crowded as materialized (select userId from IMGroupMember
+			where userId in (select value from json_each(?1)) group by userId
+			having count(*) >= ?3)
+			select userId from IMGroupMember where userId in (select userId from crowded)
+			and case ?2 when 0 then addedBy <> 0 else addedBy = ?2 end
+			group by userId having count(*) >= ?3 order by userId`},
 	}
 }
+
+// leftGroup reads those of users ?2 that left group ?1 at or after ?3; none for ?3 = 0.
+const leftGroup = "select userId from IMGroupDeparture where groupId = ?1 and userId in " +
+	"(select value from json_each(?2)) and leftAt >= ?3 and ?3 > 0 order by userId"
 
 // visible is the limit of the messages that a member may see: the part of
 // IMGroupMessage.id above the message id, plus the newest message before joining. It is

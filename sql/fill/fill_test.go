@@ -151,7 +151,7 @@ func prepare(t *testing.T, s im.Store) Spec {
 		GroupMessages: groupMessages, Texts: texts}
 	for range 2 {
 		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Type: pb.GroupType_GROUP_TYPE_TMP,
-			Members: users[:5]})
+			Members: users[:5]}, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,7 +71,7 @@ func TestNewDatabaseIsFinalized(t *testing.T) {
 		t.Errorf("status of an empty database: %+v", s)
 	}
 	migrate(t, db)
-	if s := status(t, db); s.Version != 11 || s.Latest != 11 ||
+	if s := status(t, db); s.Version != 12 || s.Latest != 12 ||
 		len(s.Pending) > 0 || !s.Finalized || len(s.Missing) > 0 {
 		t.Errorf("status after Migrate: %+v", s)
 	}

@@ -38,7 +38,7 @@ func groupTexts(from, group uint32, n int) []*im.Message {
 func newGroup(t testing.TB, s *Store, members ...uint32) uint32 {
 	t.Helper()
 	g, err := s.CreateGroup(context.Background(), im.Group{Name: "group", Creator: members[0],
-		Type: pb.GroupType_GROUP_TYPE_TMP, Members: members})
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: members}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,8 @@ func change(t testing.TB, s *Store, group uint32, how pb.GroupModifyType,
 
 	t.Helper()
 
-	c, err := s.ChangeMembers(context.Background(), group, how, users, nil)
+	c, err := s.ChangeMembers(context.Background(), im.MemberEdit{Group: group, Type: how,
+		Users: users})
 
 	if err != nil {
 
@@ -223,8 +224,8 @@ func TestMembersChangedTogether(t *testing.T) {
 				if n%2 == 1 {
 					how = del
 				}
-				if _, err := s.ChangeMembers(context.Background(), g, how, []uint32{u[1+(n*3+i)%11],
-					u[1+(n*7)%11]}, nil); err != nil {
+				if _, err := s.ChangeMembers(context.Background(), im.MemberEdit{Group: g,
+					Type: how, Users: []uint32{u[1+(n*3+i)%11], u[1+(n*7)%11]}}); err != nil {
 					t.Error(err)
 				}
 				m := groupText(u[0], g, "between")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"teamtalk/core/im"
 	"teamtalk/sql/store/groups"
 )
 
@@ -119,7 +120,8 @@ func TestMirrorKeepsOrder(t *testing.T) {
 	s.db.Hooks.Mirror = func() error {
 		s.db.Hooks.Mirror = nil
 		go func() {
-			_, err := other.ChangeMembers(context.Background(), g, del, u[1:], nil)
+			_, err := other.ChangeMembers(context.Background(), im.MemberEdit{Group: g, Type: del,
+				Users: u[1:]})
 			done <- err
 		}()
 		for len(done) == 0 && e.number(t, "SELECT COUNT(*) FROM information_schema.INNODB_TRX "+

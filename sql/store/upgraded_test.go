@@ -107,7 +107,8 @@ func TestMembersFromBeforeAnUpgrade(t *testing.T) {
 	refused := 0
 	for i := range rounds {
 		how := []pb.GroupModifyType{add, del}[i%2]
-		if _, err := s.ChangeMembers(t.Context(), 7, how, []uint32{4}, nil); err != nil {
+		if _, err := s.ChangeMembers(t.Context(), im.MemberEdit{Group: 7, Type: how,
+			Users: []uint32{4}}); err != nil {
 			t.Fatal(err)
 		}
 		m := groupText(4, 7, fmt.Sprint(i)) // a member in every second round
@@ -126,4 +127,49 @@ func TestMembersFromBeforeAnUpgrade(t *testing.T) {
 	change(t, s, 7, add, 4)
 	s.AppendMessages(t.Context(), []*im.Message{groupText(3, 7, "last")})
 	e.wantMembers(t, s, "[1 2 3 4]")
+}
+
+// TestConsentBesideCpp: a C++ server adds a user that left, and removes it. It writes neither
+// column of ours, and what it leaves in them does not count.
+func TestConsentBesideCpp(t *testing.T) {
+	e := newEnv(t)
+	s := e.store(t)
+	u := users(t, s, 2)
+	g, err := s.CreateGroup(t.Context(), im.Group{Name: "g", Creator: u[0],
+		Type: pb.GroupType_GROUP_TYPE_TMP, Members: u}, u[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(what string, left, given bool) {
+		t.Helper()
+		l, err := s.LeftGroup(t.Context(), g.ID, u[1:], 1)
+		if err != nil || (len(l) == 1) != left {
+			t.Errorf("%s: left %v, %v; want %v", what, l, err, left)
+		}
+		n, err := s.GivenMemberships(t.Context(), u[1:], u[0], 1)
+		if err != nil || (len(n) == 1) != given {
+			t.Errorf("%s: given %v, %v; want %v", what, n, err, given)
+		}
+	}
+	change := func(how pb.GroupModifyType, by uint32) {
+		t.Helper()
+		if _, err := s.ChangeMembers(t.Context(), im.MemberEdit{Group: g.ID, Type: how,
+			Users: u[1:], By: by}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("added by a member", false, true)
+	// The C++ server's INSERT and UPDATE name their columns, so the clock is all that
+	// differs: its times are those of this second or later.
+	e.exec(t, "UPDATE IMGroupMember SET updated=updated+5 WHERE userId="+fmt.Sprint(u[1]))
+	want("added again by C++", false, false)
+	change(del, u[1])
+	want("left", true, false)
+	e.exec(t, "UPDATE IMGroupMember SET status=0, updated=updated+5 WHERE userId="+
+		fmt.Sprint(u[1]))
+	want("added by C++ nevertheless", false, false)
+	e.exec(t, "UPDATE IMGroupMember SET status=1 WHERE userId="+fmt.Sprint(u[1]))
+	want("removed by C++", false, false)
+	change(add, u[0])
+	want("added by a member again", false, true)
 }

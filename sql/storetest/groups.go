@@ -41,7 +41,7 @@ func (f groupFixture) group(members ...uint32) im.Group {
 
 func (f groupFixture) createGroup(g im.Group) im.Group {
 	f.Helper()
-	got, err := f.s.CreateGroup(f.ctx, g)
+	got, err := f.s.CreateGroup(f.ctx, g, 0)
 	f.check("CreateGroup", err)
 	return got
 }
@@ -160,7 +160,7 @@ func groupsInvalid(f *fixture) {
 	} {
 		g := ok
 		spoil(&g)
-		_, err := f.s.CreateGroup(f.ctx, g)
+		_, err := f.s.CreateGroup(f.ctx, g, 0)
 		f.wantKind(name, err, im.Invalid)
 	}
 	if got := f.listGroups(0, 100); len(got) != 0 {
@@ -183,7 +183,7 @@ func groupLongestFields(f *fixture) {
 func groupMostMembers(f *fixture) {
 	u := f.users(im.MaxGroupMembers + 1)
 	all := im.Group{Name: "everybody", Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u}
-	_, err := f.s.CreateGroup(f.ctx, all)
+	_, err := f.s.CreateGroup(f.ctx, all, 0)
 	f.wantKind("one too many", err, im.Invalid)
 	// The largest number of members, without duplicates and users that do not exist.
 	all.Members = append(slices.Clone(u[1:]), u[1], u[2], math.MaxUint32)
@@ -192,7 +192,7 @@ func groupMostMembers(f *fixture) {
 		f.Fatalf("%d members, want %d", len(g.Members), im.MaxGroupMembers)
 	}
 	f.wantGroup(g)
-	_, err = f.s.ChangeMembers(f.ctx, g.ID, add, u[:1], nil)
+	_, err = f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: add, Users: u[:1]})
 	f.wantKind("adding one too many", err, im.Invalid)
 	f.wantGroup(g)
 	if c := f.change(g.ID, add, u[1], u[2]); c.Version != 1 || len(c.Changed) != 0 {
@@ -438,9 +438,9 @@ func groupsCancelled(f *fixture) {
 func groupCalls(ctx context.Context, f *fixture, g im.Group,
 	u []uint32) map[string]func() error {
 	return map[string]func() error{
-		"CreateGroup": func() error { _, err := f.s.CreateGroup(ctx, g); return err },
+		"CreateGroup": func() error { _, err := f.s.CreateGroup(ctx, g, 0); return err },
 		"ChangeMembers": func() error {
-			_, err := f.s.ChangeMembers(ctx, g.ID, add, u[2:], nil)
+			_, err := f.s.ChangeMembers(ctx, im.MemberEdit{Group: g.ID, Type: add, Users: u[2:]})
 			return err
 		},
 		"SetGroupName": func() error { return f.s.SetGroupName(ctx, g.ID, "x") },

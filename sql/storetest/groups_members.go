@@ -33,7 +33,7 @@ const (
 // change changes a group's members.
 func (f groupFixture) change(group uint32, t pb.GroupModifyType, users ...uint32) im.MemberChange {
 	f.Helper()
-	c, err := f.s.ChangeMembers(f.ctx, group, t, users, nil)
+	c, err := f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: group, Type: t, Users: users})
 	f.check("ChangeMembers", err)
 	return c
 }
@@ -114,10 +114,11 @@ func membersAllowed(f *fixture) {
 	f.wantTime("last chat", g.LastChat, m)
 	for _, t := range []pb.GroupModifyType{add, del} {
 		var saw im.Group
-		_, err := f.s.ChangeMembers(f.ctx, g.ID, t, u[1:], func(g *im.Group) error {
-			saw = *g
-			return errNotAllowed
-		})
+		_, err := f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: t, Users: u[1:],
+			Allow: func(g *im.Group, _ []uint32) ([]uint32, error) {
+				saw = *g
+				return nil, errNotAllowed
+			}})
 		f.wantNotAllowed(t.String(), err)
 		if !sameGroup(saw, g) {
 			f.Errorf("%v: allow saw\n     %+v\nwant %+v", t, saw, g)
@@ -126,15 +127,15 @@ func membersAllowed(f *fixture) {
 	}
 	// allow is called even when nothing would change. Otherwise the call would reveal the
 	// members.
-	_, err := f.s.ChangeMembers(f.ctx, g.ID, add, u[:1], func(*im.Group) error {
-		return errNotAllowed
-	})
+	_, err := f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: add, Users: u[:1],
+		Allow: func(*im.Group, []uint32) ([]uint32, error) { return nil, errNotAllowed }})
 	f.wantNotAllowed("nothing to do", err)
-	c, err := f.s.ChangeMembers(f.ctx, g.ID, add, u[3:], func(g *im.Group) error {
-		clear(g.Members) // the callback may change its copy of the group
-		g.Name, g.Version = "spoilt", 99
-		return nil
-	})
+	c, err := f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: add, Users: u[3:],
+		Allow: func(g *im.Group, _ []uint32) ([]uint32, error) {
+			clear(g.Members) // the callback may change its copy of the group
+			g.Name, g.Version = "spoilt", 99
+			return u[3:], nil
+		}})
 	f.check("ChangeMembers", err)
 	f.wantChange("allowed", c, 2, u, u[3:])
 	if got := f.readGroup(g.ID); got.Name != g.Name || got.Version != 2 {
@@ -146,13 +147,15 @@ func membersInvalid(f *fixture) {
 	u := f.users(2)
 	g := f.group(u[0])
 	asked := false
-	allow := func(*im.Group) error { asked = true; return nil }
+	allow := func(*im.Group, []uint32) ([]uint32, error) { asked = true; return u, nil }
 	for _, id := range []uint32{0, g.ID + 1000, math.MaxUint32} {
-		_, err := f.s.ChangeMembers(f.ctx, id, add, u, allow)
+		_, err := f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: id, Type: add, Users: u,
+			Allow: allow})
 		f.wantKind("no such group", err, im.NotFound)
 	}
 	for _, t := range []pb.GroupModifyType{0, 3} {
-		_, err := f.s.ChangeMembers(f.ctx, g.ID, t, u, allow)
+		_, err := f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: t, Users: u,
+			Allow: allow})
 		f.wantKind("neither adding nor taking out", err, im.Invalid)
 	}
 	if asked {
@@ -280,7 +283,7 @@ func membersAtOnceIn(f *fixture, other im.Store) {
 		if round%2 == 1 {
 			t, member = add, true
 		}
-		c, err := here.ChangeMembers(f.ctx, g.ID, t, u[1:2], nil)
+		c, err := here.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: t, Users: u[1:2]})
 		f.check("ChangeMembers", err)
 		if version++; c.Version != version {
 			f.Fatalf("round %d: version %d, want %d", round, c.Version, version)
@@ -341,7 +344,7 @@ func membersTogetherIn(f *fixture, other im.Store) {
 					t = del
 				}
 				users := []uint32{u[1+(n*(i+1))%7], u[1+(n*5+i)%7]}
-				c, err := s.ChangeMembers(f.ctx, g.ID, t, users, nil)
+				c, err := s.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: t, Users: users})
 				if err != nil {
 					f.Errorf("store %d, change %d: %v", i, n, err)
 					return
@@ -400,7 +403,8 @@ func messagesWhileMembersChange(f *fixture) {
 			if n%2 == 1 {
 				t = add
 			}
-			c, err := f.s.ChangeMembers(f.ctx, g.ID, t, u[1:2], nil)
+			c, err := f.s.ChangeMembers(f.ctx, im.MemberEdit{Group: g.ID, Type: t,
+				Users: u[1:2]})
 			if err != nil {
 				f.Errorf("change %d: %v", n, err)
 				return

@@ -101,6 +101,7 @@ func Run(t *testing.T, f Factory) {
 		{"faults", faultTests},
 		{"groups", groupTests},
 		{"members", memberTests},
+		{"consent", consentTests},
 		{"group messages", groupMessageTests},
 		{"group history", groupHistoryTests},
 		{"group unread", groupUnreadTests},

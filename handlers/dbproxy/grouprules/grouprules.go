@@ -12,12 +12,25 @@ import (
 
 // Store is the part of im.GroupStore that Rules needs.
 type Store interface {
-	CreateGroup(ctx context.Context, g im.Group) (im.Group, error)
-	ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType, users []uint32,
-		allow func(g *im.Group) error) (im.MemberChange, error)
+	CreateGroup(ctx context.Context, g im.Group, by uint32) (im.Group, error)
+	ChangeMembers(ctx context.Context, e im.MemberEdit) (im.MemberChange, error)
 	Groups(ctx context.Context, ids []uint32) ([]im.Group, error)
+	LeftGroup(ctx context.Context, group uint32, users []uint32, since uint32) ([]uint32, error)
+	GivenMemberships(ctx context.Context, users []uint32, by uint32, n int) ([]uint32, error)
 	im.BudgetStore
 }
+
+// Refusal is the reason why the rules let a member add nobody to its group.
+type Refusal struct {
+	Err     error
+	Current []uint32 // the members
+}
+
+// Error returns the text of Err.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap returns Err.
+func (r *Refusal) Unwrap() error { return r.Err }
 
 // Create creates a group; see dbproxy.Server.CreateGroup.
 func (r *Rules) Create(ctx context.Context, g im.Group) (im.Group, error) {
@@ -34,52 +47,89 @@ func (r *Rules) Create(ctx context.Context, g im.Group) (im.Group, error) {
 			return im.Group{}, err
 		}
 	}
-	return r.Store.CreateGroup(ctx, g)
+	return r.Store.CreateGroup(ctx, g, g.Creator)
 }
 
-// Change changes the members of a group; see dbproxy.Server.ChangeMembers.
+// Change changes the members of a group; see dbproxy.Server.ChangeMembers. The error is a
+// Refusal when by is a member, and the rules left out the users that it wanted to add.
 func (r *Rules) Change(ctx context.Context, by, group uint32, t pb.GroupModifyType,
 	users []uint32) (im.MemberChange, error) {
 	if len(users) == 0 {
 		return im.MemberChange{}, im.Errorf(im.Invalid, "no members named")
 	}
-	users = Ascending(users)
+	e := im.MemberEdit{Group: group, Type: t, Users: Ascending(users), By: by}
 	if by != 0 && t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
+		e.LeftSince = r.leftSince()
 		var err error
-		if users, err = r.admitTo(ctx, by, group, users); err != nil {
+		if e.Users, err = r.admitTo(ctx, e); err != nil {
 			return im.MemberChange{}, err
 		}
 	}
-	change, err := r.Store.ChangeMembers(ctx, group, t, users,
-		func(g *im.Group) error { return mayChange(by, t, users, g) })
-	if err == nil && len(change.Changed) == 0 {
-		// All users to add are members already, or no user to remove is a member.
-		err = im.Errorf(im.Invalid, "no member of group %d to change", group)
+	allowed := 0
+	e.Allow = func(g *im.Group, left []uint32) (may []uint32, err error) {
+		may, err = permit(e, g, left)
+		allowed = len(may)
+		return may, err
+	}
+	change, err := r.Store.ChangeMembers(ctx, e)
+	if err != nil || len(change.Changed) > 0 {
+		return change, err
+	}
+	// All users to add are members already, or no user to remove is a member.
+	err = im.Errorf(im.Invalid, "no member of group %d to change", group)
+	if allowed < len(users) {
+		err = &Refusal{err, change.Current}
 	}
 	return change, err
 }
 
-// mayChange returns the reason why user by may not make this change to g's members; nil
-// when it may. Every member of a temporary group may add users and may leave. Other
-// changes are reserved for the creator, if it is a member. User 0 is another system,
-// which may make every change.
-func mayChange(by uint32, t pb.GroupModifyType, users []uint32, g *im.Group) error {
+// permit returns those of e's users whose membership of g may change; left are those that
+// left g by themselves.
+func permit(e im.MemberEdit, g *im.Group, left []uint32) ([]uint32, error) {
+	if err := mayChange(e, g, left); err != nil {
+		return nil, err
+	}
+	if len(left) == 0 || slices.Equal(left, []uint32{e.By}) {
+		return e.Users, nil
+	}
+	stay := without(e.Users, left)
+	if len(stay) == 0 {
+		return nil, &Refusal{im.Errorf(im.Denied,
+			"user %d left group %d by itself, and may return by itself", left[0], g.ID), g.Members}
+	}
+	return stay, nil
+}
+
+// mayChange returns the reason why e's user may not make this change to g's members; nil
+// when it may. Every member of a temporary group may add users and may leave. Other changes
+// are reserved for the creator, if it is a member. A user that left by itself may return.
+// User 0 is another system, which may make every change.
+func mayChange(e im.MemberEdit, g *im.Group, left []uint32) error {
+	by, adding := e.By, e.Type == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
 	if by == 0 {
 		return nil
 	}
+	alone := len(e.Users) == 1 && e.Users[0] == by
 	if _, in := slices.BinarySearch(g.Members, by); !in {
+		if adding && alone && slices.Equal(left, e.Users) {
+			return nil
+		}
 		return im.Errorf(im.Denied, "user %d is not in group %d", by, g.ID)
 	}
 	temporary := g.Type == pb.GroupType_GROUP_TYPE_TMP
-	switch {
-	case by == g.Creator:
-		return nil
-	case temporary && t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD:
-		return nil
-	case temporary && len(users) == 1 && users[0] == by: // not ADD: by leaves the group
+	if by == g.Creator || temporary && (adding || alone) { // alone and not adding: by leaves
 		return nil
 	}
-	return im.Errorf(im.Denied, "user %d may not change the members of group %d", by, g.ID)
+	return &Refusal{im.Errorf(im.Denied, "user %d may not change the members of group %d", by,
+		g.ID), g.Members}
+}
+
+// without returns those of users that are not in out, which is in ascending order.
+func without(users, out []uint32) []uint32 {
+	return slices.DeleteFunc(slices.Clone(users), func(u uint32) bool {
+		_, is := slices.BinarySearch(out, u)
+		return is
+	})
 }
 
 // Ascending returns ids in ascending order without duplicates, in a new slice.

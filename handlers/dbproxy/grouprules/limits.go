@@ -2,29 +2,42 @@ package grouprules
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
-	"teamtalk/proto/pb"
 )
 
 // Limits bound how fast users make groups and put others into them: a number at once, and
-// as many again within an hour. 0: no limit. User 0 is not limited.
+// as many again within an hour. They also bound how many memberships others give to a user,
+// and protect users that left a group. 0: no limit. User 0 is not limited.
 type Limits struct {
 	Creations int // groups that a user makes
 	Adds      int // memberships that a user gives to others
 	Gains     int // memberships that a user gains from others
+	// Memberships is the number of groups in which a user is because others put it there.
+	Memberships int
+	// Left is how long a user that left a group by itself is not added to it by others.
+	Left time.Duration
 }
+
+// share divides Gains and Memberships: one user may give another a quarter of them. So one
+// attacker does not keep colleagues from adding its victim, not even by adding and removing
+// it in a loop.
+const share = 4
 
 // Reasons of refusals, for metrics.
 const (
-	reasonCreations = "creations"
-	reasonAdds      = "adds"
-	reasonGains     = "gains"
+	reasonCreations       = "creations"
+	reasonAdds            = "adds"
+	reasonGains           = "gains"
+	reasonGainsShare      = "gains_share"
+	reasonMemberships     = "memberships"
+	reasonMembershipShare = "memberships_share"
+	reasonLeft            = "left"
 )
 
 // Rules creates groups and changes members. Any goroutine. Without Limits only Store is
@@ -51,29 +64,47 @@ type Rules struct {
 // would wait for Timeout.
 const storePause = 5 * time.Second
 
-// admitTo returns those of users that user by may put into a group now. The permission is
-// checked first, so that nobody spends a user's budget without changing a group.
-// ChangeMembers checks it again.
-func (r *Rules) admitTo(ctx context.Context, by, group uint32, users []uint32) ([]uint32, error) {
-	if r.Limits.Adds <= 0 && r.Limits.Gains <= 0 {
-		return users, nil
+// leftSince returns since when a user must have left for others not to add it, in unix
+// seconds; 0: users that left are not protected.
+func (r *Rules) leftSince() uint32 {
+	if r.Limits.Left <= 0 {
+		return 0
 	}
-	groups, err := r.Store.Groups(ctx, []uint32{group})
+	return uint32(max(r.StoreNow().Add(-r.Limits.Left).Unix(), 1))
+}
+
+// admitTo returns those of e's users that its user may put into the group now. The
+// permission is checked first, so that nobody spends a user's budget without changing a
+// group. ChangeMembers checks it again.
+func (r *Rules) admitTo(ctx context.Context, e im.MemberEdit) ([]uint32, error) {
+	if r.Limits == (Limits{}) {
+		return e.Users, nil
+	}
+	groups, err := r.Store.Groups(ctx, []uint32{e.Group})
 	if err != nil || len(groups) == 0 { // ChangeMembers says that there is no group
-		return users, err
+		return e.Users, err
 	}
 	g := &groups[0]
-	if err := mayChange(by, pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD, users, g); err != nil {
+	fresh := without(e.Users, g.Members)
+	left, err := r.Store.LeftGroup(ctx, e.Group, fresh, e.LeftSince)
+	if err != nil {
 		return nil, err
 	}
-	fresh := slices.DeleteFunc(slices.Clone(users), func(u uint32) bool {
-		_, in := slices.BinarySearch(g.Members, u)
-		return in
-	})
-	if len(fresh) == 0 {
+	users, err := permit(e, g, left)
+	if out := len(e.Users) - len(users); out > 0 && (err == nil || errors.As(err, new(*Refusal))) {
+		r.leaveOut(reasonLeft, e.By, left)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if fresh = without(users, g.Members); len(fresh) == 0 {
 		return users, nil
 	}
-	return r.admit(ctx, by, fresh, false)
+	users, err = r.admit(ctx, e.By, fresh, false)
+	if im.KindOf(err) == im.Denied {
+		err = &Refusal{err, g.Members}
+	}
+	return users, err
 }
 
 // admit takes from the budgets, and returns those of users that may become members. A user
@@ -82,13 +113,13 @@ func (r *Rules) admitTo(ctx context.Context, by, group uint32, users []uint32) (
 // Denied when the request is refused, also when nobody but user by remains.
 func (r *Rules) admit(ctx context.Context, by uint32, users []uint32,
 	creating bool) ([]uint32, error) {
-	others := slices.DeleteFunc(slices.Clone(users), func(u uint32) bool { return u == by })
+	others := without(users, []uint32{by})
 	var own []im.Spending
 	if creating && r.Limits.Creations > 0 {
-		own = append(own, spending(im.GroupsMade, by, 1, r.Limits.Creations))
+		own = append(own, spending(im.GroupsMade, by, 0, 1, r.Limits.Creations))
 	}
 	if len(others) > 0 && r.Limits.Adds > 0 {
-		own = append(own, spending(im.MembersAdded, by, len(others), r.Limits.Adds))
+		own = append(own, spending(im.MembersAdded, by, 0, len(others), r.Limits.Adds))
 	}
 	for i, enough := range r.spend(ctx, own) {
 		if enough {
@@ -102,43 +133,94 @@ func (r *Rules) admit(ctx context.Context, by uint32, users []uint32,
 		return nil, im.Errorf(im.Denied,
 			"user %d puts too many users into groups within an hour", by)
 	}
-	return r.admitGains(ctx, by, users, others)
+	if !creating && len(others) == 0 {
+		others = users // by returns to a group, which its own share bounds
+	}
+	return r.admitOthers(ctx, by, users, others)
 }
 
-// admitGains returns users without those of others whose budget of gains is empty.
-func (r *Rules) admitGains(ctx context.Context, by uint32, users,
+// admitOthers returns users without those of others that may gain no membership from by now.
+func (r *Rules) admitOthers(ctx context.Context, by uint32, users,
 	others []uint32) ([]uint32, error) {
-	if r.Limits.Gains <= 0 {
-		return users, nil
-	}
-	gains := make([]im.Spending, len(others))
-	for i, u := range others {
-		gains[i] = spending(im.GroupsGained, u, 1, r.Limits.Gains)
-	}
-	var full []uint32
-	for i, enough := range r.spend(ctx, gains) {
-		if !enough {
-			full = append(full, others[i])
+	may := others
+	for _, check := range []struct {
+		reason string
+		full   func(ctx context.Context, by uint32, users []uint32) ([]uint32, error)
+	}{{reasonMemberships, r.crowded}, {reasonMembershipShare, r.crowdedBy},
+		{reasonGainsShare, r.gainedShare}, {reasonGains, r.gained}} {
+		full, err := check.full(ctx, by, may)
+		if err != nil {
+			return nil, err
+		}
+		if len(full) == 0 {
+			continue
+		}
+		r.leaveOut(check.reason, by, full)
+		if may = without(may, full); len(may) == 0 {
+			return nil, im.Errorf(im.Denied, "user %d was put into too many groups by others "+
+				"(limit of %s)", full[0], check.reason)
 		}
 	}
-	if len(full) == 0 {
-		return users, nil
-	}
-	r.Refused(reasonGains, len(full))
-	if len(full) == len(others) {
-		return nil, im.Errorf(im.Denied,
-			"user %d was put into too many groups by others within an hour", full[0])
-	}
-	r.left.Warn(r.Log, r.Now(), "users left out of a group: others put them into too many",
-		"role", "dbproxy", "by", by, "user", full[0], "users", len(full))
-	return slices.DeleteFunc(slices.Clone(users), func(u uint32) bool {
-		_, is := slices.BinarySearch(full, u)
-		return is
-	}), nil
+	return without(users, without(others, may)), nil
 }
 
-func spending(k im.BudgetKind, user uint32, n, limit int) im.Spending {
-	return im.Spending{Kind: k, User: user, N: n, Limit: limit, Window: time.Hour}
+// leaveOut counts and logs users that by may not add.
+func (r *Rules) leaveOut(reason string, by uint32, users []uint32) {
+	r.Refused(reason, len(users))
+	r.left.Warn(r.Log, r.Now(), "users left out of a group", "role", "dbproxy", "reason", reason,
+		"by", by, "user", users[0], "users", len(users))
+}
+
+// crowded returns those of users that are in too many groups because others put them there.
+func (r *Rules) crowded(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
+	users = without(users, []uint32{by})
+	if r.Limits.Memberships <= 0 || len(users) == 0 {
+		return nil, nil
+	}
+	return r.Store.GivenMemberships(ctx, users, 0, r.Limits.Memberships)
+}
+
+// crowdedBy returns those of users that are in too many groups because by put them there.
+func (r *Rules) crowdedBy(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
+	users = without(users, []uint32{by})
+	if r.Limits.Memberships <= 0 || len(users) == 0 {
+		return nil, nil
+	}
+	return r.Store.GivenMemberships(ctx, users, by, max(r.Limits.Memberships/share, 1))
+}
+
+// gainedShare returns those of users whose memberships from by are too many within an hour.
+func (r *Rules) gainedShare(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
+	return r.emptied(ctx, im.GroupsGainedFrom, by, users, max(r.Limits.Gains/share, 1)), nil
+}
+
+// gained returns those of users whose memberships from others are too many within an hour.
+func (r *Rules) gained(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
+	return r.emptied(ctx, im.GroupsGained, 0, without(users, []uint32{by}), r.Limits.Gains), nil
+}
+
+// emptied takes one from the budget of each user, and returns the users whose budget was
+// empty.
+func (r *Rules) emptied(ctx context.Context, k im.BudgetKind, by uint32, users []uint32,
+	limit int) []uint32 {
+	if r.Limits.Gains <= 0 {
+		return nil
+	}
+	gains := make([]im.Spending, len(users))
+	for i, u := range users {
+		gains[i] = spending(k, u, by, 1, limit)
+	}
+	var empty []uint32
+	for i, enough := range r.spend(ctx, gains) {
+		if !enough {
+			empty = append(empty, users[i])
+		}
+	}
+	return empty
+}
+
+func spending(k im.BudgetKind, user, by uint32, n, limit int) im.Spending {
+	return im.Spending{Kind: k, User: user, By: by, N: n, Limit: limit, Window: time.Hour}
 }
 
 // spend returns for each spending whether the budget held enough. It returns nil when the

@@ -14,16 +14,18 @@ import (
 // Budgets is an im.BudgetStore. Any goroutine.
 type Budgets struct {
 	mu sync.Mutex
-	// full is when each budget is full again.
-	full *simplelru.LRU[key, time.Time]
+	// full and pairs are when each budget is full again. Budgets of pairs of users are apart:
+	// there are many, and they must not evict the others.
+	full, pairs *simplelru.LRU[key, time.Time]
 }
 
 type key struct {
-	kind im.BudgetKind
-	user uint32
+	kind     im.BudgetKind
+	user, by uint32
 }
 
-// maxBudgets bounds the budgets in memory. Above it, the one used least recently is full.
+// maxBudgets bounds the budgets in memory, of users and of pairs. Above it, the one used least
+// recently is full.
 const maxBudgets = 1 << 17
 
 // New returns full budgets.
@@ -31,6 +33,7 @@ func New() *Budgets {
 	b := &Budgets{}
 	// The only error is a size that is not positive.
 	b.full, _ = simplelru.NewLRU[key, time.Time](maxBudgets, nil)
+	b.pairs, _ = simplelru.NewLRU[key, time.Time](maxBudgets, nil)
 	return b
 }
 
@@ -44,8 +47,11 @@ func (b *Budgets) Spend(ctx context.Context, at time.Time,
 	defer b.mu.Unlock()
 	enough := make([]bool, len(spendings))
 	for i, s := range spendings {
-		of := key{s.Kind, s.User}
-		full, _ := b.full.Get(of)
+		of, budgets := key{s.Kind, s.User, s.By}, b.full
+		if s.By != 0 {
+			budgets = b.pairs
+		}
+		full, _ := budgets.Get(of)
 		if full.Before(at) {
 			full = at
 		}
@@ -54,7 +60,7 @@ func (b *Budgets) Spend(ctx context.Context, at time.Time,
 		}
 		full = full.Add(s.Window / time.Duration(s.Limit) * time.Duration(s.N))
 		if enough[i] = !full.After(at.Add(s.Window)); enough[i] {
-			b.full.Add(of, full)
+			budgets.Add(of, full)
 		}
 	}
 	return enough, nil

@@ -15,13 +15,12 @@ import (
 )
 
 // ChangeMembers adds users to a group or removes them; see im.GroupStore.
-func (s *Groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModifyType,
-	users []uint32, allow func(g *im.Group) error) (im.MemberChange, error) {
-	adding := t == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
-	if !adding && t != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
-		return im.MemberChange{}, im.Errorf(im.Invalid, "unknown change %d of members", t)
+func (s *Groups) ChangeMembers(ctx context.Context, e im.MemberEdit) (im.MemberChange, error) {
+	adding := e.Type == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
+	if !adding && e.Type != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
+		return im.MemberChange{}, im.Errorf(im.Invalid, "unknown change %d of members", e.Type)
 	}
-	asked := database.Distinct(users)
+	group := e.Group
 	var result im.MemberChange
 	var refused error
 	owed, err := s.change(ctx, func(tx *sql.Tx) (outbox.Dues, error) {
@@ -30,14 +29,13 @@ func (s *Groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 			return outbox.Dues{}, err
 		}
 		result = im.MemberChange{Version: g.Version, Current: g.Members}
-		if allow != nil {
-			shown := g
-			shown.Members = slices.Clone(g.Members)
-			if refused = allow(&shown); refused != nil {
-				return outbox.Dues{}, errUnchanged
-			}
+		now := e
+		if now.Users, refused, err = allowed(ctx, tx, e, g); err != nil {
+			return outbox.Dues{}, err
+		} else if refused != nil {
+			return outbox.Dues{}, errUnchanged
 		}
-		return s.changeMembers(ctx, tx, g, adding, asked, &result)
+		return s.changeMembers(ctx, tx, g, now, &result)
 	})
 	switch {
 	case refused != nil:
@@ -61,11 +59,29 @@ func (s *Groups) ChangeMembers(ctx context.Context, group uint32, t pb.GroupModi
 	return result, nil
 }
 
+// allowed returns the users that e may change in group g, or why it may change none.
+func allowed(ctx context.Context, tx *sql.Tx, e im.MemberEdit, g im.Group) (users []uint32,
+	refused, err error) {
+	if e.Allow == nil {
+		return e.Users, nil, nil
+	}
+	var left []uint32
+	if e.Type == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
+		if left, err = members.Left(ctx, tx, g.ID, e.Users, e.LeftSince); err != nil {
+			return nil, nil, err
+		}
+	}
+	g.Members = slices.Clone(g.Members)
+	users, refused = e.Allow(&g, left)
+	return users, refused, nil
+}
+
 // changeMembers writes a change of the members of g and stores its outcome in result.
-func (s *Groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, adding bool,
-	asked []uint32, result *im.MemberChange) (outbox.Dues, error) {
+func (s *Groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, e im.MemberEdit,
+	result *im.MemberChange) (outbox.Dues, error) {
+	adding := e.Type == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
 	in := members.Members{Users: g.Members}
-	changed := slices.DeleteFunc(slices.Clone(asked), func(u uint32) bool {
+	changed := slices.DeleteFunc(database.Distinct(e.Users), func(u uint32) bool {
 		return in.Has(u) == adding
 	})
 	var err error
@@ -83,12 +99,12 @@ func (s *Groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addi
 		current = append(slices.Clone(g.Members), changed...)
 		slices.Sort(current)
 		if err = im.CheckGroupSize(len(current)); err == nil {
-			err = s.addMembers(ctx, tx, g.ID, changed, now)
+			err = s.addMembers(ctx, tx, g.ID, changed, e.By, now)
 		}
 	} else {
 		out := members.Members{Users: changed}
 		current = slices.DeleteFunc(slices.Clone(g.Members), out.Has)
-		err = s.removeMembers(ctx, tx, g.ID, changed, now)
+		err = s.removeMembers(ctx, tx, g.ID, changed, e.By, now)
 	}
 	if err != nil {
 		return outbox.Dues{}, err
@@ -104,9 +120,10 @@ func (s *Groups) changeMembers(ctx context.Context, tx *sql.Tx, g im.Group, addi
 		Users:  changed}}}, nil
 }
 
-// addMembers adds users. It reuses the rows of former members and inserts the others.
+// addMembers adds users, for user by. It reuses the rows of former members and inserts the
+// others.
 func (s *Groups) addMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
-	now uint32) error {
+	by, now uint32) error {
 	of := conversation.Thread{Group: true, ID: group}
 	highest, err := s.ids.Highest(ctx, tx, []conversation.Thread{of})
 	if err != nil {
@@ -131,20 +148,21 @@ func (s *Groups) addMembers(ctx context.Context, tx *sql.Tx, group uint32, users
 	slices.Sort(rows)
 	err = database.InChunks(rows, 1000, func(part []uint32) error {
 		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember "+
-			"SET status=0, created=%d, updated=%[1]d, joinedAt=%[1]d, joinMsgId=%d "+
-			"WHERE id IN (%s)", j.At, j.After, database.Join(part)))
+			"SET status=0, created=%d, updated=%[1]d, joinedAt=%[1]d, joinMsgId=%d, leftAt=0, "+
+			"addedBy=IF(userId=%[3]d, 0, %[3]d) WHERE id IN (%[4]s)", j.At, j.After, by,
+			database.Join(part)))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return insertMembers(ctx, tx, group, fresh, j)
+	return insertMembers(ctx, tx, group, fresh, by, j)
 }
 
-// removeMembers marks members as removed, and removes the group from their lists of
-// conversations: C++ servers list every conversation that has a row.
+// removeMembers marks members as removed, user by as one that left, and removes the group
+// from their lists of conversations: C++ servers list every conversation that has a row.
 func (s *Groups) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
-	now uint32) error {
+	by, now uint32) error {
 	var rows []uint32
 	err := memberRows(ctx, tx, group, users, func(id, _, status uint32) {
 		if status == 0 {
@@ -156,8 +174,8 @@ func (s *Groups) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, us
 	}
 	slices.Sort(rows)
 	err = database.InChunks(rows, 1000, func(part []uint32) error {
-		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d "+
-			"WHERE id IN (%s)", now, database.Join(part)))
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d, "+
+			"leftAt=IF(userId=%d, %[1]d, 0) WHERE id IN (%[3]s)", now, by, database.Join(part)))
 		return err
 	})
 	if err != nil {

@@ -48,7 +48,7 @@ func groupFields(g *im.Group) []any {
 }
 
 // CreateGroup creates a group; see im.GroupStore.
-func (s *Groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) {
+func (s *Groups) CreateGroup(ctx context.Context, g im.Group, by uint32) (im.Group, error) {
 	if err := im.CheckGroup(&g); err != nil {
 		return im.Group{}, err
 	}
@@ -69,7 +69,7 @@ func (s *Groups) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 		if g.ID, err = insertGroup(ctx, tx, g); err != nil {
 			return outbox.Dues{}, err
 		}
-		if err := insertMembers(ctx, tx, g.ID, g.Members,
+		if err := insertMembers(ctx, tx, g.ID, g.Members, by,
 			members.Joining{At: g.Created}); err != nil {
 			return outbox.Dues{}, err
 		}
@@ -111,17 +111,22 @@ func insertGroup(ctx context.Context, tx *sql.Tx, g im.Group) (uint32, error) {
 	return uint32(id), err
 }
 
-// insertMembers inserts the rows of users that were never members of the group.
-func insertMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32,
+// insertMembers inserts the rows of users that were never members of the group, and that user
+// by adds.
+func insertMembers(ctx context.Context, tx *sql.Tx, group uint32, users []uint32, by uint32,
 	j members.Joining) error {
 	return database.InChunks(users, 1000, func(part []uint32) error {
 		b := []byte("INSERT INTO IMGroupMember " +
-			"(groupId,userId,status,created,updated,joinedAt,joinMsgId) VALUES ")
+			"(groupId,userId,status,created,updated,joinedAt,joinMsgId,addedBy) VALUES ")
 		for i, u := range part {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = fmt.Appendf(b, "(%d,%d,0,%d,%[3]d,%[3]d,%d)", group, u, j.At, j.After)
+			from := by
+			if u == by {
+				from = 0
+			}
+			b = fmt.Appendf(b, "(%d,%d,0,%d,%[3]d,%[3]d,%d,%d)", group, u, j.At, j.After, from)
 		}
 		_, err := tx.ExecContext(ctx, string(b))
 		return err
@@ -274,6 +279,27 @@ func readGroups(ctx context.Context, db database.Querier, where string) ([]im.Gr
 		list = append(list, g)
 	}
 	return list, rows.Err()
+}
+
+// LeftGroup returns those of users that left a group by themselves; see im.GroupStore.
+func (s *Groups) LeftGroup(ctx context.Context, group uint32, users []uint32,
+	since uint32) ([]uint32, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.db.SQLError("read departures from a group", err)
+	}
+	left, err := members.Left(ctx, s.db.Master, group, users, since)
+	return left, s.db.SQLError("read departures from a group", err)
+}
+
+// GivenMemberships returns those of users with many memberships from others; see
+// im.GroupStore.
+func (s *Groups) GivenMemberships(ctx context.Context, users []uint32, by uint32,
+	n int) ([]uint32, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.db.SQLError("count memberships", err)
+	}
+	many, err := members.Given(ctx, s.db.Master, users, by, n)
+	return many, s.db.SQLError("count memberships", err)
 }
 
 // GroupVersions returns the versions of groups; see im.GroupStore.

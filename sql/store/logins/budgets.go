@@ -30,6 +30,14 @@ if full > at + window then return 0 end
 redis.call('SET', KEYS[1], string.format('%.0f', full), 'PX', math.ceil((full - at) / 1000))
 return 1`)
 
+// budgetKey returns the key of the budget from which s takes.
+func budgetKey(s im.Spending) string {
+	if s.By != 0 {
+		return fmt.Sprintf("budget_%d_%d_%d", s.Kind, s.User, s.By)
+	}
+	return fmt.Sprintf("budget_%d_%d", s.Kind, s.User)
+}
+
 // spendChunk is the number of budgets in one pipeline.
 const spendChunk = 1000
 
@@ -45,7 +53,7 @@ func (b *Budgets) Spend(ctx context.Context, at time.Time,
 		for i, s := range part {
 			cost := s.Window / time.Duration(s.Limit) * time.Duration(s.N)
 			runs[i] = &redisconn.Run{Script: spend,
-				Keys: []string{fmt.Sprintf("budget_%d_%d", s.Kind, s.User)},
+				Keys: []string{budgetKey(s)},
 				Args: []any{at.UnixMicro(), cost.Microseconds(), s.Window.Microseconds()}}
 		}
 		redisconn.RunAll(ctx, b.db.Redis.Token, runs)

@@ -293,7 +293,7 @@ func (f *benchFill) makeGroups(ctx context.Context, s im.GroupStore, users []uin
 			g, err = s.CreateGroup(ctx, im.Group{
 				Name: name, Creator: members[0], Type: pb.GroupType_GROUP_TYPE_NORMAL,
 				Members: members,
-			})
+			}, 0)
 			if err != nil {
 				return nil, err
 			}

@@ -71,14 +71,15 @@ func (g *group) always(user uint32, since, end time.Duration) bool {
 }
 
 // ChangeMembers adds users to a group or removes them.
-func (st *store) ChangeMembers(_ context.Context, id uint32, t pb.GroupModifyType,
-	list []uint32, allow func(g *im.Group) error) (im.MemberChange, error) {
+func (st *store) ChangeMembers(_ context.Context, e im.MemberEdit) (im.MemberChange, error) {
 	var change im.MemberChange
 	var refused error
-	err := st.do(fmt.Sprintf("members %d %v %v", id, t, list), func() {
+	id, t := e.Group, e.Type
+	err := st.do(fmt.Sprintf("members %d %v %v", id, t, e.Users), func() {
 		g := st.db.groups[id]
 		copied := g.Group
-		if refused = allow(&copied); refused != nil {
+		list, err := e.Allow(&copied, nil)
+		if refused = err; refused != nil {
 			return
 		}
 		members := slices.Clone(g.Members)
