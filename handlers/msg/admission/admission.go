@@ -2,7 +2,8 @@
 //
 // A login passes through login.go, which asks a db_proxy whether name and password are
 // right, and admit.go, which takes the answer, registers the session and answers the
-// client. refuse.go answers and delays refused logins, held.go keeps logins that wait.
+// client. refuse.go answers and delays refused logins, held.go keeps logins that wait,
+// and pace.go bounds how many of them are checked again.
 // kick.go ends sessions, fight.go slows clients that kick each other, credentials.go ends
 // the sessions of users that may not log in any more, logout.go takes logouts. audit.go
 // records all of it.
@@ -11,7 +12,6 @@ package admission
 import (
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -124,9 +124,7 @@ type Handler struct {
 	refusals    *refusals
 	fights      *fights
 	credentials credentials
-	// unchecked says that db_proxy could not check the last login: it has no store. Loops
-	// probe with one of the logins that wait until it can.
-	unchecked atomic.Bool
+	pace        pace
 
 	often struct{ login, token, credentials obs.Often }
 }
@@ -155,6 +153,7 @@ type Client struct {
 	checked    time.Time
 	refusedAt  time.Time     // when a refusal that waits is answered; zero: there is none
 	refused    pb.ResultType // the last refusal in the audit log; 0: there is none
+	busy       bool          // db_proxy was too busy to check the login
 	leaves     bool          // it asked for the end of its session
 }
 

@@ -18,7 +18,8 @@ import (
 // A refused login costs its client time: some of the official clients log in again at
 // once after a refusal, 15 to 200 times a second. The answer to the first refusal is sent
 // at once, those to the next ones from the same address and with the same name after 1,
-// 2, 3, 4, 5, 5, … seconds.
+// 2, 3, 4, 5, 5, … seconds. One that db_proxy was too busy to check waits for five seconds at
+// the first time too, because it is likely to be checked meanwhile.
 
 // textFailed is the text beside the results that say that a server is missing. It is that
 // of the first implementation; clients show it.
@@ -107,6 +108,9 @@ func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code p
 	h.auditRefused(s, m, code, text)
 	if c.refusedAt.IsZero() {
 		delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
+		if c.busy {
+			delay = maxRefusedDelay * time.Second
+		}
 		c.refusedAt = now.Add(delay)
 		if delay > 0 {
 			h.metrics.loginsHeld.WithLabelValues("refused").Inc()
