@@ -48,9 +48,8 @@ func (k *desk) validate(req pb.Message) (pb.Message, error) {
 func (k *desk) late(pb.Message) time.Duration { return k.wait }
 
 // TestStormOfBusyLogins lets many clients log in at a db_proxy that can check 50 logins a
-// second. All get in as fast as it can check them. It refuses one login more for each that it
-// checks, and one for each connection. Few connections are refused: a client that waits is
-// likely to get in.
+// second. All get in as fast as it can check them. It refuses the first login of each client,
+// and about one for each that it checks, however often the clients connect again.
 func TestStormOfBusyLogins(t *testing.T) {
 	const users = 1500
 	inWorld(t, Options{}, func(w *world) {
@@ -89,7 +88,7 @@ func TestStormOfBusyLogins(t *testing.T) {
 		if most := users*k.each + time.Second; took > most {
 			t.Errorf("all are in after %v, want %v at most", took, most)
 		}
-		if most := 2*users + connections; k.busy > most {
+		if most := 5 * users / 2; k.busy > most {
 			t.Errorf("%d logins were refused as busy, want %d at most", k.busy, most)
 		}
 		if most := users * 5; connections > most {

@@ -28,6 +28,13 @@ func (p *pace) checked(ok bool) {
 	}
 }
 
+// slow reports whether db_proxy checks logins more slowly than they arrive, or not at all.
+func (p *pace) slow() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limited
+}
+
 // take returns how many of the waiting logins of a loop may try in this tick. While db_proxy
 // checks none, that is one if probe is true. A loop gets half of those that may try, so that
 // the other loops find some.

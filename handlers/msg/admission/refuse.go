@@ -91,6 +91,15 @@ func (r *refusals) refused(addr netip.Addr, name string, now time.Time) time.Dur
 	return delay
 }
 
+// remembers reports whether a login of an address and name was refused a short time ago.
+func (r *refusals) remembers(addr netip.Addr, name string, now time.Time) bool {
+	sh, pair := r.find(addr, name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	last, ok := sh.pairs.Get(pair)
+	return ok && now.Sub(last.answered) < refusedMemory
+}
+
 // admitted forgets the refused logins of an address and name.
 func (r *refusals) admitted(addr netip.Addr, name string) {
 	sh, pair := r.find(addr, name)
