@@ -104,6 +104,8 @@ type Options struct {
 	Others        Others
 	Audience      Audience
 	Conversations Conversations
+	// Admitted is called when a client has logged in. Loop only.
+	Admitted func(*session.Client)
 
 	Audit      *audit.Log // nil: none
 	Now        func() time.Time
@@ -159,6 +161,9 @@ type Client struct {
 
 // LoggedIn reports whether the client is logged in. Loop only.
 func (c *Client) LoggedIn() bool { return c.login == loggedIn }
+
+// Waits reports whether the client has sent a login that is not decided. Loop only.
+func (c *Client) Waits() bool { return c.login == validating }
 
 type loginState uint8
 

@@ -136,6 +136,7 @@ func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.I
 	h.metrics.logins.WithLabelValues("ok").Inc()
 	h.auditLogin(s, m)
 	h.log.Debug("client logged in", "conn", s.ID(), "user", user)
+	h.opt.Admitted(s)
 }
 
 // enter registers the session and kicks those that its login replaces. It returns false

@@ -38,7 +38,7 @@ type heldLogin struct {
 }
 
 // heldLogins is the logins that wait on a loop. The client of such a login is connected
-// and not logged in: it is served as before its login. Loop only.
+// and not logged in: it is served as before its login, and its texts are kept. Loop only.
 type heldLogins struct {
 	byDue   heldHeap
 	of      map[*session.Client]*heldLogin
