@@ -333,9 +333,10 @@ var commonDocs = map[string]string{
 		"in the data source name. Empty: the parameter tls of the data source name decides: " +
 		"tls=true verifies with the CAs of the system, tls=skip-verify does not verify, and " +
 		"tls=preferred is plain where the server, or a machine in between, says that it has no " +
-		"TLS, and gives a warning. The file is read at the start. A certificate that the database " +
-		"renews from the same CA needs no restart. To change the CA, put the old and the new one " +
-		"in the file, restart the servers, and then give the database its certificate.",
+		"TLS, and gives a warning. The file is read at the start. A certificate that the " +
+		"database renews from the same CA needs no restart. To change the CA, put the old and " +
+		"the new one in the file, restart the servers, and then give the database its " +
+		"certificate.",
 	"mysql.certificate": "File with this server's certificate in PEM form, for database users " +
 		"with REQUIRE X509. It is read again for each connection.",
 	"mysql.key": "File with the certificate's private key in PEM form. Other users of the " +
