@@ -44,6 +44,9 @@ names the columns: name, and any of password, nick, domain, gender (m or f), pho
 and department. The command generates missing passwords and prints them, as CSV with the columns
 name and password.
 
+With password.kdf argon2id each password of a file takes 13 ms of a core, on all cores at a time:
+20,000 users take two minutes on two cores.
+
 With --count, add that many users with numbered names and the same password, for load tests.
 
 The domain is the name in pinyin, by which clients search. It is the name by default.`,

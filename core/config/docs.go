@@ -370,7 +370,11 @@ var commonDocs = map[string]string{
 		"connections use TLS, and the database must have a certificate of that CA for the host " +
 		"in the data source name. Empty: the parameter tls of the data source name decides: " +
 		"tls=true verifies with the CAs of the system, tls=skip-verify does not verify, and " +
-		"tls=preferred is plain where the server has no TLS. The file is read at the start.",
+		"tls=preferred is plain where the server, or a machine in between, says that it has no " +
+		"TLS, and gives a warning. The file is read at the start. A certificate that the " +
+		"database renews from the same CA needs no restart. To change the CA, put the old and " +
+		"the new one in the file, restart the servers, and then give the database its " +
+		"certificate.",
 	"mysql.certificate": "File with this server's certificate in PEM form, for database users " +
 		"with REQUIRE X509. It is read again for each connection.",
 	"mysql.key": "File with the certificate's private key in PEM form. Other users of the " +
@@ -384,10 +388,12 @@ var commonDocs = map[string]string{
 	"redis.db":       "Number of the logical database. A cluster has only database 0.",
 	"redis.tls": "Connect with TLS, also to the Sentinels. The certificates of servers must hold " +
 		"the addresses in these settings, and those by which Sentinels or nodes of a cluster " +
-		"name each other.",
+		"name each other. A cluster needs tls-cluster yes, and cluster-announce-ip with an " +
+		"address in the certificate. Sentinels and replicas need tls-replication yes, and the " +
+		"Sentinels the port with TLS in sentinel monitor.",
 	"redis.ca": "File with the certificates of the CA of Redis, in PEM form, for redis.tls and " +
-		"for URLs that begin with rediss://. It is read at the start. Empty: the CAs of the " +
-		"system.",
+		"for URLs that begin with rediss://. It is read at the start, and changed as mysql.ca. " +
+		"Empty: the CAs of the system.",
 	"redis.certificate": "File with this server's certificate in PEM form, for a Redis with " +
 		"tls-auth-clients. It is read again for each connection.",
 	"redis.key": "File with the certificate's private key in PEM form. Other users of the " +

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -109,7 +110,28 @@ func Load(src Sources) (*Config, error) {
 	}
 	c.warnReadableFiles()
 	c.warnWide()
+	c.warnPlaintext()
 	return c, nil
+}
+
+// warnPlaintext adds a warning for each data source name that allows connections without TLS
+// beside those with TLS.
+func (c *Config) warnPlaintext() {
+	for key, dsn := range map[string]DSN{"mysql.master": c.MySQL.Master,
+		"mysql.slave": c.MySQL.Slave} {
+		text := dsn.Reveal()
+		_, query, _ := strings.Cut(text[strings.LastIndexByte(text, '/')+1:], "?")
+		for parameter := range strings.SplitSeq(query, "&") {
+			name, value, _ := strings.Cut(parameter, "=")
+			fallback, _ := strconv.ParseBool(value)
+			if name == "tls" && strings.EqualFold(value, "preferred") ||
+				name == "allowFallbackToPlaintext" && fallback {
+				c.warnings = append(c.warnings, fmt.Sprintf("%s: with %s a connection is plain "+
+					"when the server, or a machine in between, says that it has no TLS: name the "+
+					"CA in mysql.ca, and leave the parameter out", key, parameter))
+			}
+		}
+	}
 }
 
 // warnWide adds a warning for each network of trusted machines that holds a large part of the

@@ -149,3 +149,28 @@ func TestPasswordChangesDuringCheck(t *testing.T) {
 		t.Errorf("the new password: result %d", got)
 	}
 }
+
+// TestSetBackToMD5: with the policy md5, a row in argon2id stays as it is, and its user logs in.
+func TestSetBackToMD5(t *testing.T) {
+	h := open(t, options{db: dbproxy.Options{LinkHeartbeat: time.Hour}})
+	form := cheap.Store(im.ClientPassword("pw"))
+	if err := h.store.SetPassword(t.Context(), 1, form.Hash, form.Salt); err != nil {
+		t.Fatal(err)
+	}
+	h.clock.Add(10 * time.Minute)
+	p := h.dial()
+	for _, c := range []struct {
+		name, sent string
+		want       uint32
+	}{{"u00001", "wrong", 1}, {"u00001", "pw", 0}, {"u00002", "pw", 0}, {"nobody", "pw", 1}} {
+		if got := p.login(t, c.name, c.sent); got != c.want {
+			t.Errorf("%s with %s: result %d, want %d", c.name, c.sent, got, c.want)
+		}
+	}
+	for name, want := range map[string]bool{"u00001": true, "u00002": false} {
+		a, err := h.store.AccountByName(t.Context(), name)
+		if err != nil || a.Stored().IsKDF() != want || want && a.Stored() != form {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
+}

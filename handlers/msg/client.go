@@ -25,6 +25,7 @@ type client struct {
 	transfer     transfer.Client
 	presence     presence.Client
 	junk         rate.Bucket // for frames without effect
+	early        *early      // texts before the login; nil: none
 }
 
 func clientOf(s *session.Client) *client { return s.Data.(*client) }
@@ -44,6 +45,7 @@ type loopState struct {
 	admission    admission.Loop
 	passing      passing.Loop
 	presence     presence.Loop
+	early        int       // bytes of the texts that wait for a login
 	checked      time.Time // the last time that Tick did what it does once a second
 }
 

@@ -55,7 +55,9 @@ func (h *Server) Frame(s *session.Client, head pdu.Header, body []byte) {
 	if kind, cost := junk(s, head.Command); cost > 0 && !h.spend(s, kind, cost) {
 		return
 	}
-	h.Router.Frame(s, head, body)
+	if !h.keepEarly(s, head, body) {
+		h.Router.Frame(s, head, body)
+	}
 }
 
 // junk returns the cost of a frame that may have no effect, 0 for another one.

@@ -223,7 +223,8 @@ func (d *device) entries() (n int) {
 }
 
 // TestWaitingLogin: a client that waits for its turn is served as before its login, is
-// not closed by the login deadline, and is forgotten when it goes.
+// not closed by the login deadline, and is forgotten when it goes. Its text is stored after
+// its login.
 func TestWaitingLogin(t *testing.T) {
 	inWorld(t, Options{LoginDeadline: 2 * time.Second}, func(w *world) {
 		for _, gone := range []bool{true, false} {
@@ -250,7 +251,7 @@ func TestWaitingLogin(t *testing.T) {
 				time.Sleep(fightMemory)
 				continue
 			}
-			d.want(pb.CmdLoginRes)
+			d.want(pb.CmdLoginRes, pb.CmdMsgDataAck)
 			synctest.Wait()
 			if n := d.entries(); !first.isOver() || n != 0 {
 				t.Errorf("first one over %v, %d entries", first.isOver(), n)

@@ -78,6 +78,7 @@ type Server struct {
 	pushes       *pusher.Pusher
 	transfer     *transfer.Handler
 	floods       *floods
+	early        *prometheus.CounterVec
 
 	mu    sync.Mutex
 	loops []*session.Loop
@@ -93,8 +94,8 @@ func New(opt Options) (*Server, error) {
 	h := &Server{
 		Router: router.New[*session.Client](router.Options{
 			Role: "msg", Log: opt.Log, Registerer: opt.Registerer, MaxBody: maxBody}),
-		floods: newFloods(opt.Registerer),
-		opt:    opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
+		floods: newFloods(opt.Registerer), early: newEarlyMetric(opt.Registerer),
+		opt: opt, log: opt.Log.With("role", "msg"), online: session.NewRegistry(),
 		connected: make(chan struct{}),
 	}
 	h.missing = missing.New(opt.Registerer)
@@ -154,7 +155,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		PCTimeout: opt.PCTimeout, MobileTimeout: opt.MobileTimeout,
 		UploadTickets: len(opt.TicketKey) > 0,
 		Client:        admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
-		Audience: h.presence, Conversations: h.conversation,
+		Audience: h.presence, Conversations: h.conversation, Admitted: h.admitted,
 		Now: opt.Now, Audit: opt.Audit, Log: h.log, Registerer: opt.Registerer})
 	return err
 }
@@ -237,6 +238,7 @@ func (h *Server) Sent(s *session.Client, tag session.Tag, frame []byte) {
 // Close forgets a connection, and tells the other servers when a user was logged in on
 // it.
 func (h *Server) Close(s *session.Client, err error) {
+	h.dropEarly(s)
 	if h.admission.Closed(s) {
 		h.log.Debug("client gone", "conn", s.ID(), "user", s.User, "err", err)
 	}

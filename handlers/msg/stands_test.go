@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -32,7 +33,9 @@ type dbStand struct {
 	asked    []pb.Message
 	clients  map[string]uint32 // client_msg_id → id
 	// also answers what it knows an answer to, before all others. With mu held.
-	also   func(req pb.Message) (pb.Message, error)
+	also func(req pb.Message) (pb.Message, error)
+	// late returns how long an answer for a loop takes. With mu held, after also.
+	late   func(req pb.Message) time.Duration
 	groups map[uint32]*dbGroup
 	// repeats: the history says that db_proxy recognises repeats.
 	repeats bool
@@ -90,6 +93,10 @@ func (db *dbStand) Call(l *session.Loop, key uint64, _ uint16, req pb.Attachment
 	}
 	if db.hold {
 		db.held = append(db.held, reply)
+		return
+	}
+	if db.late != nil && l != nil {
+		time.AfterFunc(db.late(req), reply)
 		return
 	}
 	reply()

@@ -22,6 +22,7 @@ type RedisServer struct {
 	tb      testing.TB
 	dir     string
 	port    int
+	tls     int // port with TLS; 0: none
 	cluster bool
 	options []string // further options of the program
 	watch   string   // of a Sentinel: its configuration
@@ -142,6 +143,14 @@ func (r *RedisServer) start() error {
 
 // Addr returns the server's TCP address. There is no password.
 func (r *RedisServer) Addr() string { return fmt.Sprintf("127.0.0.1:%d", r.port) }
+
+// peer returns the port at which other servers reach this one.
+func (r *RedisServer) peer() int {
+	if r.tls != 0 {
+		return r.tls
+	}
+	return r.port
+}
 
 // Stop kills the server (SIGKILL). Data that was not saved is lost. It does nothing when
 // the server is stopped.

@@ -88,12 +88,12 @@ func (s *RedisSentinel) Failover() {
 		return strings.Contains(replication(to), "role:master")
 	})
 	s.Await("the former master to be a replica", func() bool {
-		_, err := from.do(fmt.Sprintf("REPLICAOF 127.0.0.1 %d", to.port))
+		_, err := from.do(fmt.Sprintf("REPLICAOF 127.0.0.1 %d", to.peer()))
 		return err == nil
 	})
 	s.Await("the Sentinel to name the new master", func() bool {
 		info, _ := s.Sentinel.do("INFO sentinel")
-		return strings.Contains(info, to.Addr())
+		return strings.Contains(info, fmt.Sprintf("127.0.0.1:%d", to.peer()))
 	})
 	s.Servers[0], s.Servers[1] = to, from
 }
@@ -111,6 +111,6 @@ func (s *RedisSentinel) Promote() {
 	})
 	s.Await("the Sentinel to name the new master", func() bool {
 		info, _ := s.Sentinel.do("INFO sentinel")
-		return strings.Contains(info, to.Addr())
+		return strings.Contains(info, fmt.Sprintf("127.0.0.1:%d", to.peer()))
 	})
 }

@@ -15,14 +15,45 @@ import (
 )
 
 // Certificates are the files of a private CA, of a server at 127.0.0.1, and of a client.
-type Certificates struct{ CA, Server, ServerKey, Client, ClientKey string }
+type Certificates struct {
+	CA, Server, ServerKey, Client, ClientKey string
+	issuer                                   *cert.Authority
+}
+
+// NewCertificates makes a CA and certificates.
+func NewCertificates(tb testing.TB) Certificates {
+	tb.Helper()
+	c, err := makeCertificates(tb.TempDir())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+// Renew replaces the certificate of the server with another one of the same CA.
+func (c Certificates) Renew(tb testing.TB) {
+	tb.Helper()
+	pair, err := c.issuer.Issue([]string{"127.0.0.1"}, time.Hour)
+	if err == nil {
+		err = pair.Write(c.Server+".new", c.ServerKey+".new")
+	}
+	for _, name := range []string{c.Server, c.ServerKey} {
+		if err == nil {
+			err = os.Rename(name+".new", name)
+		}
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
 
 // makeCertificates makes a CA and certificates in a folder.
 func makeCertificates(dir string) (Certificates, error) {
 	at := func(name string) string { return filepath.Join(dir, name) }
-	c := Certificates{at("ca.pem"), at("server.pem"), at("server.key"), at("client.pem"),
-		at("client.key")}
+	c := Certificates{CA: at("ca.pem"), Server: at("server.pem"), ServerKey: at("server.key"),
+		Client: at("client.pem"), ClientKey: at("client.key")}
 	ca, pair, err := cert.NewAuthority("test", time.Hour)
+	c.issuer = ca
 	if err == nil {
 		err = os.WriteFile(c.CA, pair.Certificate, 0o600)
 	}
@@ -39,8 +70,9 @@ func makeCertificates(dir string) (Certificates, error) {
 }
 
 // RedisTLS starts a Redis server, or a Redis Cluster of one node, with a further port for TLS,
-// on which clients must have a certificate.
-func RedisTLS(tb testing.TB, c Certificates, cluster bool) (r *RedisServer, addr string) {
+// on which clients must have a certificate. options are further options of the program.
+func RedisTLS(tb testing.TB, c Certificates, cluster bool,
+	options ...string) (r *RedisServer, addr string) {
 	tb.Helper()
 	port, release, err := porttest.Hold(0)
 	if err != nil {
@@ -49,10 +81,11 @@ func RedisTLS(tb testing.TB, c Certificates, cluster bool) (r *RedisServer, addr
 	tb.Cleanup(release)
 	number := strconv.Itoa(port)
 	addr = net.JoinHostPort("127.0.0.1", number)
-	r = newRedis(tb, cluster, "--tls-port", number, "--tls-cert-file", c.Server, "--tls-key-file",
-		c.ServerKey, "--tls-ca-cert-file", c.CA, "--tls-auth-clients", "yes",
+	r = newRedis(tb, cluster, append(options, "--tls-port", number, "--tls-cert-file", c.Server,
+		"--tls-key-file", c.ServerKey, "--tls-ca-cert-file", c.CA, "--tls-auth-clients", "yes",
 		// A certificate is for an address.
-		"--tls-cluster", "yes", "--cluster-announce-ip", "127.0.0.1")
+		"--tls-cluster", "yes", "--cluster-announce-ip", "127.0.0.1")...)
+	r.tls = port
 	if cluster {
 		r.Do("CLUSTER ADDSLOTSRANGE 0 16383")
 		for deadline := time.Now().Add(startTimeout); !strings.Contains(r.Do("CLUSTER INFO"),
@@ -69,6 +102,14 @@ func RedisTLS(tb testing.TB, c Certificates, cluster bool) (r *RedisServer, addr
 // SentinelTLS starts a Sentinel with TLS that watches a master at addr, which has TLS.
 func SentinelTLS(tb testing.TB, c Certificates, addr string) string {
 	tb.Helper()
+	_, addr = startSentinelTLS(tb, c, addr)
+	return addr
+}
+
+// startSentinelTLS is SentinelTLS. It returns the server as well. The Sentinel replaces no
+// master that dies.
+func startSentinelTLS(tb testing.TB, c Certificates, addr string) (*RedisServer, string) {
+	tb.Helper()
 	port, release, err := porttest.Hold(0)
 	if err != nil {
 		tb.Fatal(err)
@@ -79,9 +120,25 @@ func SentinelTLS(tb testing.TB, c Certificates, addr string) string {
 		tb.Fatal(err)
 	}
 	_, master, _ := net.SplitHostPort(addr)
-	s := &RedisServer{tb: tb, dir: dir, watch: fmt.Sprintf("sentinel monitor %s 127.0.0.1 %s 1\n",
-		SentinelMaster, master) + fmt.Sprintf("tls-port %d\ntls-replication yes\ntls-cert-file "+
-		"%s\ntls-key-file %s\ntls-ca-cert-file %s\n", port, c.Server, c.ServerKey, c.CA)}
+	s := &RedisServer{tb: tb, dir: dir, watch: fmt.Sprintf("sentinel monitor %s 127.0.0.1 %s 1\n"+
+		"sentinel down-after-milliseconds %[1]s 3600000\n", SentinelMaster, master) +
+		fmt.Sprintf("tls-port %d\ntls-replication yes\ntls-cert-file "+
+			"%s\ntls-key-file %s\ntls-ca-cert-file %s\n", port, c.Server, c.ServerKey, c.CA)}
 	s.begin()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return s, net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
+// RedisSentinelTLS is RedisSentinelOf with TLS between all of them. It returns the address of
+// the Sentinel for clients with TLS.
+func RedisSentinelTLS(tb testing.TB, c Certificates) (*RedisSentinel, string) {
+	tb.Helper()
+	s := &RedisSentinel{tb: tb}
+	master, addr := RedisTLS(tb, c, false, "--repl-diskless-sync-delay", "0",
+		"--tls-replication", "yes")
+	replica, _ := RedisTLS(tb, c, false, "--repl-diskless-sync-delay", "0",
+		"--tls-replication", "yes", "--replicaof", "127.0.0.1", strconv.Itoa(master.tls))
+	s.Servers = []*RedisServer{master, replica}
+	s.Await("the replica to follow", s.follows)
+	s.Sentinel, addr = startSentinelTLS(tb, c, addr)
+	return s, addr
 }

@@ -57,6 +57,9 @@ func encrypt(cfg *mysql.Config, t *cert.Client) error {
 	case t.Verifies() && word != "" && word != "true":
 		return im.Errorf(im.Invalid, "MySQL DSN: tls=%s contradicts mysql.ca, with which servers "+
 			"are verified: leave out one of them", word)
+	case t.Verifies() && cfg.AllowFallbackToPlaintext:
+		return im.Errorf(im.Invalid, "MySQL DSN: allowFallbackToPlaintext contradicts mysql.ca, "+
+			"with which all connections use TLS: leave out one of them")
 	case t.Verifies():
 		cfg.TLS = t.Config()
 	case t.Identifies() && cfg.TLS == nil:

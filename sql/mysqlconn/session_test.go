@@ -6,6 +6,9 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"teamtalk/core/cert"
+	"teamtalk/core/cert/certtest"
 )
 
 // server is a connection to a server, or a proxy, that reports variables whatever was set.
@@ -94,6 +97,27 @@ func TestParse(t *testing.T) {
 		"u:geheim@tcp(h:1)/d?x=%zz"} {
 		if cfg, err := Parse(dsn, nil); err == nil || strings.Contains(err.Error(), "geheim") {
 			t.Errorf("%s: %v, %v", dsn, cfg, err)
+		}
+	}
+}
+
+// TestNoSilentPlaintext: with a CA of the settings no parameter of a DSN allows a connection
+// without TLS.
+func TestNoSilentPlaintext(t *testing.T) {
+	ca, err := cert.LoadClient("mysql", certtest.Write(t, t.TempDir(),
+		certtest.Options{}).Certificate, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for parameter, refused := range map[string]bool{"": false, "tls=true": false,
+		"tls=preferred": true, "tls=false": true, "allowFallbackToPlaintext=true": true,
+		"tls=true&allowFallbackToPlaintext=true": true, "allowFallbackToPlaintext=false": false} {
+		cfg, err := Parse("u:p@tcp(h:1)/d?"+parameter, ca)
+		switch {
+		case refused && (err == nil || !strings.Contains(err.Error(), "contradicts mysql.ca")):
+			t.Errorf("%q: %v", parameter, err)
+		case !refused && (err != nil || cfg.TLS == nil || cfg.AllowFallbackToPlaintext):
+			t.Errorf("%q: %v, %+v", parameter, err, cfg)
 		}
 	}
 }

@@ -1,12 +1,17 @@
 package store
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/cert"
 	"teamtalk/core/cert/certtest"
@@ -157,4 +162,112 @@ func TestRedisTLS(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestSentinelFailoverTLS lets a Sentinel make the replica the master, and back, with TLS
+// between all of them. The client follows.
+func TestSentinelFailoverTLS(t *testing.T) {
+	t.Parallel()
+	c := dbtest.NewCertificates(t)
+	r, sentinel := dbtest.RedisSentinelTLS(t, c)
+	client := redisconn.Connect(Instance{Addrs: []string{sentinel},
+		MasterName: dbtest.SentinelMaster, TLS: loadClient(t, "redis", c.CA, c.Client,
+			c.ClientKey)}, 2)
+	defer client.Close()
+	for n := range 3 {
+		// A connection to the former master may refuse a write.
+		r.Await("the client to follow", func() bool {
+			return client.Incr(t.Context(), "n").Err() == nil
+		})
+		if got, err := client.Get(t.Context(), "n").Int(); err != nil || got != n+1 {
+			t.Fatalf("after %d failovers: %d, %v", n, got, err)
+		}
+		if n < 2 {
+			r.Failover()
+		}
+	}
+}
+
+// TestRenewedCertificates renews the certificates of the databases. Another one of the same CA
+// is used at the next connection. One of another CA is refused until the store is opened with
+// it, and a file may hold both.
+func TestRenewedCertificates(t *testing.T) {
+	t.Parallel()
+	c, next := dbtest.NewCertificates(t), dbtest.NewCertificates(t)
+	server, addr := dbtest.RedisTLS(t, c, false)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	putTogether(t, ca, c.CA)
+	connect := func() redis.UniversalClient {
+		client := redisconn.Connect(Instance{Addrs: []string{addr},
+			TLS: loadClient(t, "redis", ca, c.Client, c.ClientKey)}, 1)
+		t.Cleanup(func() { client.Close() })
+		return client
+	}
+	serve := func(s dbtest.Certificates) {
+		t.Helper()
+		server.Do("CONFIG SET tls-cert-file " + s.Server + " tls-key-file " + s.ServerKey)
+		server.Do("CLIENT KILL TYPE normal SKIPME yes")
+	}
+	// A connection that was killed fails at its next command.
+	ping := func(client redis.UniversalClient) (err error) {
+		for range 2 {
+			if err = client.Ping(t.Context()).Err(); err == nil || cert.IsHandshake(err) {
+				break
+			}
+		}
+		return err
+	}
+	client := connect()
+	if err := ping(client); err != nil {
+		t.Fatal(err)
+	}
+	before := serial(t, addr, c)
+	c.Renew(t)
+	serve(c)
+	if err := ping(client); err != nil {
+		t.Errorf("another certificate of the CA: %v", err)
+	}
+	if after := serial(t, addr, c); after == before {
+		t.Errorf("the server still has certificate %s", before)
+	}
+	putTogether(t, ca, c.CA, next.CA)
+	both := connect()
+	if err := ping(both); err != nil {
+		t.Errorf("two CAs: %v", err)
+	}
+	serve(next)
+	if err := ping(client); err == nil || !strings.Contains(err.Error(), "setting redis.ca") {
+		t.Errorf("opened before the CA was in the file: %v", err)
+	}
+	if err := ping(both); err != nil {
+		t.Errorf("opened with both CAs: %v", err)
+	}
+}
+
+// putTogether writes the contents of files to a file.
+func putTogether(t *testing.T, to string, from ...string) {
+	t.Helper()
+	var all []byte
+	for _, name := range from {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text...)
+	}
+	if err := os.WriteFile(to, all, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serial returns the serial number of a server's certificate.
+func serial(t *testing.T, addr string, c dbtest.Certificates) string {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, loadClient(t, "redis", c.CA, c.Client,
+		c.ClientKey).Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 }

@@ -18,6 +18,7 @@ type settings struct {
 	small bool     // also a small file server in a separate deployment
 	csv   string   // file of the users, instead of users
 	flags []string // of every server
+	adds  []string // of the command that adds the users
 	// second: a separate deployment has a second dbproxy.
 	second bool
 	// twice: a separate deployment has a second route server and a second login server.
@@ -169,7 +170,7 @@ func (d *deployment) addUsers(s settings) {
 		mustRun(d.t, append([]string{"user", "add", "--csv", s.csv}, d.store...)...)
 	case s.users > 0:
 		mustRun(d.t, append([]string{"user", "add", "--count", fmt.Sprint(s.users),
-			"--format", "u%05d", "--password", "pw"}, d.store...)...)
+			"--format", "u%05d", "--password", "pw"}, append(s.adds, d.store...)...)...)
 	}
 }
 

@@ -40,10 +40,7 @@ func TestPersonaDay(t *testing.T) {
 			redeliverAfter.String(), "--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		d := newDay(t, sys)
-		for _, part := range []struct {
-			name string
-			run  func(d *day)
-		}{
+		d.live([]part{
 			{"contacts", (*day).contacts}, {"texts", (*day).singleTexts},
 			{"open chats", (*day).openChats}, {"group", (*day).groupTexts},
 			{"own copies", (*day).ownCopies}, {"sounds", (*day).sounds},
@@ -51,14 +48,7 @@ func TestPersonaDay(t *testing.T) {
 			{"read", (*day).readAll}, {"acks", (*day).acks},
 			{"outages", (*day).outages}, {"kicks", (*day).kicks},
 			{"relogin", (*day).relogin},
-		} {
-			began := time.Now()
-			part.run(d)
-			t.Logf("%s: %.1f s", part.name, time.Since(began).Seconds())
-			if t.Failed() {
-				t.Logf("failed in %q", part.name)
-			}
-		}
+		})
 		d.moderate()
 	})
 }
@@ -336,46 +326,56 @@ func (d *day) messageServers() []*server {
 // outages kills each server in turn while users write, and starts it again.
 func (d *day) outages() {
 	d.t.Helper()
-	for _, m := range d.sys.msg {
-		m.extra = []string{"--msg.ack-wait", "2s", // as configured by default
-			"--msg.redeliver-after", "10s"}
-	}
+	d.fastOutages()
 	for _, s := range d.sys.servers {
-		began := time.Now()
-		cut := d.connectionsTo(s)
-		s.kill()
-		for i, l := range d.left {
-			d.sendText(l, user(d.right[i]))
-			d.sendText(d.right[i], user(l))
-		}
-		s.start()
-		for _, o := range d.sys.servers {
-			o.awaitReady()
-		}
-		ready := time.Now()
-		until(d.t, "all clients to notice the end of "+s.name, func() bool {
-			for c, before := range cut {
-				if s := c.Stats(); s.Connections == before && c.State() != persona.Stopped {
-					return false
-				}
-			}
-			return true
-		})
-		logIn(d.t, d.all()...)
-		d.lost(s.name, ready)
-		d.checkOnce("outage of " + s.name)
-		d.checked()
-		// These texts use other conversations: where a message was not stored, the server
-		// waits until its sender repeats it, as Windows does.
-		for i, l := range d.left {
-			r := d.right[(i+1)%len(d.right)]
-			d.sendText(l, user(r))
-			d.sendText(d.second[i], user(r))
-			d.sendText(r, user(l))
-		}
-		d.quiet("after the outage of " + s.name)
-		d.t.Logf("outage of %s: %.1f s", s.name, time.Since(began).Seconds())
+		d.outage(s)
 	}
+}
+
+// fastOutages lets the message servers wait for acks as by default when they start again.
+func (d *day) fastOutages() {
+	for _, m := range d.sys.msg {
+		m.extra = []string{"--msg.ack-wait", "2s", "--msg.redeliver-after", "10s"}
+	}
+}
+
+// outage kills a server while users write, and starts it again.
+func (d *day) outage(s *server) {
+	d.t.Helper()
+	began := time.Now()
+	cut := d.connectionsTo(s)
+	s.kill()
+	for i, l := range d.left {
+		d.sendText(l, user(d.right[i]))
+		d.sendText(d.right[i], user(l))
+	}
+	s.start()
+	for _, o := range d.sys.servers {
+		o.awaitReady()
+	}
+	ready := time.Now()
+	until(d.t, "all clients to notice the end of "+s.name, func() bool {
+		for c, before := range cut {
+			if s := c.Stats(); s.Connections == before && c.State() != persona.Stopped {
+				return false
+			}
+		}
+		return true
+	})
+	logIn(d.t, d.all()...)
+	d.lost(s.name, ready)
+	d.checkOnce("outage of " + s.name)
+	d.checked()
+	// These texts use other conversations: where a message was not stored, the server
+	// waits until its sender repeats it, as Windows does.
+	for i, l := range d.left {
+		r := d.right[(i+1)%len(d.right)]
+		d.sendText(l, user(r))
+		d.sendText(d.second[i], user(r))
+		d.sendText(r, user(l))
+	}
+	d.quiet("after the outage of " + s.name)
+	d.t.Logf("outage of %s: %.1f s", s.name, time.Since(began).Seconds())
 }
 
 // connectionsTo returns the clients connected to a server, with the number of connections

@@ -2,7 +2,8 @@
 //
 // A login passes through login.go, which asks a db_proxy whether name and password are
 // right, and admit.go, which takes the answer, registers the session and answers the
-// client. refuse.go answers and delays refused logins, held.go keeps logins that wait.
+// client. refuse.go answers and delays refused logins, held.go keeps logins that wait,
+// and pace.go bounds how many of them are checked again.
 // kick.go ends sessions, fight.go slows clients that kick each other, credentials.go ends
 // the sessions of users that may not log in any more, logout.go takes logouts. audit.go
 // records all of it.
@@ -11,7 +12,6 @@ package admission
 import (
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,6 +104,8 @@ type Options struct {
 	Others        Others
 	Audience      Audience
 	Conversations Conversations
+	// Admitted is called when a client has logged in. Loop only.
+	Admitted func(*session.Client)
 
 	Audit      *audit.Log // nil: none
 	Now        func() time.Time
@@ -124,9 +126,7 @@ type Handler struct {
 	refusals    *refusals
 	fights      *fights
 	credentials credentials
-	// unchecked says that db_proxy could not check the last login: it has no store. Loops
-	// probe with one of the logins that wait until it can.
-	unchecked atomic.Bool
+	pace        pace
 
 	often struct{ login, token, credentials obs.Often }
 }
@@ -155,6 +155,7 @@ type Client struct {
 	checked    time.Time
 	refusedAt  time.Time     // when a refusal that waits is answered; zero: there is none
 	refused    pb.ResultType // the last refusal in the audit log; 0: there is none
+	busy       bool          // db_proxy was too busy to check the login
 	leaves     bool          // it asked for the end of its session
 	// fileRepeats says that it recognises a notify of a file that it got before.
 	fileRepeats atomic.Bool
@@ -166,6 +167,9 @@ func (c *Client) FileRepeats() bool { return c.fileRepeats.Load() }
 
 // LoggedIn reports whether the client is logged in. Loop only.
 func (c *Client) LoggedIn() bool { return c.login == loggedIn }
+
+// Waits reports whether the client has sent a login that is not decided. Loop only.
+func (c *Client) Waits() bool { return c.login == validating }
 
 type loginState uint8
 

@@ -29,11 +29,12 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 	if err == nil && (code == validateFailed || code == 0 && v.GetUserInfo() == nil) {
 		err = im.Errorf(im.Unavailable, "db_proxy could not check it: %s", v.GetResultString())
 	}
-	h.unchecked.Store(err != nil)
+	h.pace.checked(err == nil)
 	if err != nil {
 		// The password may be right. A client forgets a password that the server calls
 		// wrong, so the answer must not say so.
 		h.often.login.Warn(h.log, h.opt.Now(), "login not checked", "conn", s.ID(), "err", err)
+		h.opt.Client(s).busy = im.KindOf(err) == im.Busy
 		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
 		return
 	}
@@ -136,6 +137,7 @@ func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.I
 	h.metrics.logins.WithLabelValues("ok").Inc()
 	h.auditLogin(s, m)
 	h.log.Debug("client logged in", "conn", s.ID(), "user", user)
+	h.opt.Admitted(s)
 }
 
 // enter registers the session and kicks those that its login replaces. It returns false

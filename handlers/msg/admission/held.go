@@ -3,6 +3,7 @@ package admission
 import (
 	"container/heap"
 	"net/netip"
+	"slices"
 	"time"
 
 	"teamtalk/core/session"
@@ -16,7 +17,7 @@ const (
 	maxHeld     = 16384
 	maxHeldFrom = maxHeld / 2
 	// maxResumed is how many logins a loop resumes in a tick once the servers that they
-	// need are connected again.
+	// need are connected again, see also pace.
 	maxResumed = 512
 	// probePause is the pause between the logins with which a loop probes whether db_proxy
 	// can check logins again.
@@ -37,7 +38,7 @@ type heldLogin struct {
 }
 
 // heldLogins is the logins that wait on a loop. The client of such a login is connected
-// and not logged in: it is served as before its login. Loop only.
+// and not logged in: it is served as before its login, and its texts are kept. Loop only.
 type heldLogins struct {
 	byDue   heldHeap
 	of      map[*session.Client]*heldLogin
@@ -157,20 +158,27 @@ func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	if q.resumes == 0 || h.missing() != pb.ResultType_REFUSE_REASON_NONE {
 		return
 	}
-	most := maxResumed
-	if h.unchecked.Load() {
-		if now.Sub(q.probed) < probePause {
-			return
-		}
-		most, q.probed = 1, now
+	probe := now.Sub(q.probed) >= probePause
+	most := h.pace.take(q.resumes, probe)
+	if most == 0 {
+		return
 	}
-	var back []*heldLogin
-	for _, w := range q.byDue {
-		if w.again != nil && len(back) < most {
-			back = append(back, w)
-		}
+	if probe {
+		q.probed = now
 	}
-	for _, w := range back {
+	for _, w := range q.longest(most) {
 		h.endWait(q, w, w.again)
 	}
+}
+
+// longest returns up to n logins with again, those whose wait ends first.
+func (q *heldLogins) longest(n int) []*heldLogin {
+	list := make([]*heldLogin, 0, q.resumes)
+	for _, w := range q.byDue {
+		if w.again != nil {
+			list = append(list, w)
+		}
+	}
+	slices.SortFunc(list, func(a, b *heldLogin) int { return a.due.Compare(b.due) })
+	return list[:min(n, len(list))]
 }

@@ -38,8 +38,21 @@ func (h *Handler) HandleLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) e
 		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textWrong)
 		return nil
 	}
+	if h.standsInLine(s, m) {
+		c.busy = true
+		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
+		return nil
+	}
 	h.checkLogin(s, seq, m)
 	return nil
+}
+
+// standsInLine reports whether a login waits before db_proxy is asked about it: others wait
+// for a db_proxy that is too busy, and this client was refused a short time ago. Without it
+// each client of a storm would ask whenever it connects again. Loop only.
+func (h *Handler) standsInLine(s *session.Client, m *pb.IMLoginReq) bool {
+	return h.opt.Loop(s.Loop()).held.resumes > 0 && h.pace.slow() &&
+		h.refusals.remembers(clientAddr(s), m.GetUserName(), s.Loop().Now())
 }
 
 // checkLogin asks db_proxy whether name and password are right, unless a server is

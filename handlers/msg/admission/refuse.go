@@ -18,7 +18,8 @@ import (
 // A refused login costs its client time: some of the official clients log in again at
 // once after a refusal, 15 to 200 times a second. The answer to the first refusal is sent
 // at once, those to the next ones from the same address and with the same name after 1,
-// 2, 3, 4, 5, 5, … seconds.
+// 2, 3, 4, 5, 5, … seconds. One that db_proxy was too busy to check waits for five seconds at
+// the first time too, because it is likely to be checked meanwhile.
 
 // textFailed is the text beside the results that say that a server is missing. It is that
 // of the first implementation; clients show it.
@@ -90,6 +91,15 @@ func (r *refusals) refused(addr netip.Addr, name string, now time.Time) time.Dur
 	return delay
 }
 
+// remembers reports whether a login of an address and name was refused a short time ago.
+func (r *refusals) remembers(addr netip.Addr, name string, now time.Time) bool {
+	sh, pair := r.find(addr, name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	last, ok := sh.pairs.Get(pair)
+	return ok && now.Sub(last.answered) < refusedMemory
+}
+
 // admitted forgets the refused logins of an address and name.
 func (r *refusals) admitted(addr netip.Addr, name string) {
 	sh, pair := r.find(addr, name)
@@ -107,6 +117,9 @@ func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code p
 	h.auditRefused(s, m, code, text)
 	if c.refusedAt.IsZero() {
 		delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
+		if c.busy {
+			delay = maxRefusedDelay * time.Second
+		}
 		c.refusedAt = now.Add(delay)
 		if delay > 0 {
 			h.metrics.loginsHeld.WithLabelValues("refused").Inc()

@@ -16,6 +16,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/pool"
 	"teamtalk/sql/embedded"
+	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/store"
 )
 
@@ -93,9 +94,15 @@ func MySQLTLS(m config.MySQL) (*cert.Client, error) {
 	return cert.LoadClient("mysql", m.CA, m.Certificate, m.Key)
 }
 
-// CheckStoreFiles returns what is wrong with the files that the sections mysql and redis name.
+// CheckStoreFiles returns what is wrong with the files that the sections mysql and redis name,
+// and with the data source names.
 func CheckStoreFiles(cfg *config.Config) error {
-	_, mysql := MySQLTLS(cfg.MySQL)
+	encrypted, mysql := MySQLTLS(cfg.MySQL)
+	for _, dsn := range []config.DSN{cfg.MySQL.Master, cfg.MySQL.Slave} {
+		if mysql == nil && dsn.Reveal() != "" {
+			_, mysql = mysqlconn.Parse(dsn.Reveal(), encrypted)
+		}
+	}
 	_, redis := RedisInstances(cfg.Redis)
 	return errors.Join(mysql, redis)
 }
