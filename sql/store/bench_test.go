@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -163,6 +164,40 @@ func BenchmarkGroupHistory(b *testing.B) {
 		list, err := s.GroupHistory(b.Context(), u[1], g, 0, 20)
 		if err != nil || len(list) != 20 {
 			b.Fatalf("%d messages, %v", len(list), err)
+		}
+	}
+}
+
+// BenchmarkGroupPages reads 1,000 groups of 12 members by pages, changed since the last time,
+// as a db_proxy does for a client that has none of its groups.
+//
+//	go test ./sql/store -run '^$' -bench GroupPages
+func BenchmarkGroupPages(b *testing.B) {
+	e := newEnv(b)
+	s := e.store(b)
+	u := users(b, s, 12)
+	ids := make([]uint32, 1000)
+	for i := range ids {
+		ids[i] = newGroup(b, s, u...)
+	}
+	for _, changed := range []bool{true, false} {
+		for _, page := range []int{50, 250, 1000} {
+			b.Run(fmt.Sprintf("changed=%v/page=%d", changed, page), func(b *testing.B) {
+				for b.Loop() {
+					if changed {
+						b.StopTimer()
+						if _, err := e.db.Exec("UPDATE IMGroup SET version=version+1"); err != nil {
+							b.Fatal(err)
+						}
+						b.StartTimer()
+					}
+					for part := range slices.Chunk(ids, page) {
+						if list, err := s.Groups(b.Context(), part); err != nil || len(list) != page {
+							b.Fatalf("%d groups, %v", len(list), err)
+						}
+					}
+				}
+			})
 		}
 	}
 }
