@@ -28,6 +28,14 @@ func history(i int) pb.Message {
 		MsgCnt: proto.Uint32(10)}.Build()
 }
 
+// standStill lets db_proxy and the route server answer nothing until letGo.
+func (w *world) standStill() {
+	w.db.mu.Lock()
+	w.db.hold = true
+	w.db.mu.Unlock()
+	w.route.hold = true
+}
+
 // TestLongQueriesAreBounded: while db_proxy stands still, the long queries of one connection,
 // and of all, have a bound in bytes. Another client asks 200 questions at once, and
 // about all users, and everything is answered. Nothing stays counted.
@@ -38,10 +46,7 @@ func TestLongQueriesAreBounded(t *testing.T) {
 			hostile = append(hostile, w.user(0, 1, win))
 		}
 		honest := w.user(1, 2, win)
-		w.db.mu.Lock()
-		w.db.hold = true
-		w.db.mu.Unlock()
-		w.route.hold = true
+		w.standStill()
 		bytes := func() float64 { return w.counted("queries_long_bytes") }
 		failed := func(kind string) float64 { return w.counted("queries_failed_total", kind) }
 

@@ -66,8 +66,9 @@ type turn struct {
 // Enter counts a query of the client of s, and calls send, which must send one request, as
 // soon as it is its turn. The requests of a connection keep their order. m is what the query
 // keeps in memory until its end, nil when it is short. send, or what it starts, must call Done
-// of what it is given, once, on the loop. When send is called after a wait, s is not closed. The error says that too
-// many queries wait, or too long ones; send is not called then. Loop only.
+// of what it is given, once, on the loop. When send is called after a wait, s is not closed.
+// The error says that too many queries wait, or too long ones; send is not called then. Loop
+// only.
 func (h *Handler) Enter(s *session.Client, cost float64, m proto.Message,
 	send func(entered)) error {
 	c := h.opt.Client(s)
