@@ -3,6 +3,7 @@ package dbproxy_test
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,4 +147,49 @@ func TestGroupListsAreBounded(t *testing.T) {
 			normal.GetLatestUpdateTime())
 	}
 	wantCuts(t, reg, 2)
+}
+
+// countingGroups is a store whose groups have some members, and counts the queries for them.
+type countingGroups struct {
+	im.Store
+	members []uint32
+	queries *atomic.Int64
+}
+
+func (s countingGroups) Groups(_ context.Context, ids []uint32) ([]im.Group, error) {
+	s.queries.Add(1)
+	groups := make([]im.Group, len(ids))
+	for i, id := range ids {
+		groups[i] = im.Group{ID: id, Name: "g", Version: 1, Type: temporary, Members: s.members}
+	}
+	return groups, nil
+}
+
+// TestGroupsAreReadByPages: 1,000 small groups are read with few queries. Large groups end the
+// reading, also those of other users, which the answer does not contain.
+func TestGroupsAreReadByPages(t *testing.T) {
+	large := make([]uint32, im.MaxGroupMembers)
+	for i := range large {
+		large[i] = uint32(i + 2)
+	}
+	for _, c := range []struct {
+		what           string
+		members        []uint32
+		groups, atMost int
+	}{{"small", []uint32{1, 2}, 1000, 7}, {"large, of others", large, 0, 2}} {
+		var queries atomic.Int64
+		p := open(t, options{stored: func(s im.Store) im.Store {
+			return countingGroups{s, c.members, &queries}
+		}}).dial()
+		var asked []*pb.GroupVersionInfo
+		for id := range uint32(1000) {
+			asked = append(asked, pb.GroupVersionInfo_builder{GroupId: new(id + 1),
+				Version: new(uint32(0))}.Build())
+		}
+		infos := ask[*pb.IMGroupInfoListRsp](p, 1, pb.IMGroupInfoListReq_builder{
+			UserId: new(uint32(1)), GroupVersionList: asked}.Build()).GetGroupInfoList()
+		if len(infos) != c.groups || queries.Load() > int64(c.atMost) {
+			t.Errorf("%s: %d groups with %d queries", c.what, len(infos), queries.Load())
+		}
+	}
 }

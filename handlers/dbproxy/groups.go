@@ -22,10 +22,15 @@ const (
 	// normalGroupLimit is the largest number of groups in the answer to
 	// IMNormalGroupListReq. Only administrators create such groups.
 	normalGroupLimit = 30_000
-	// infoMembers is the number of members above which an answer contains no further group:
-	// 5 MB. Groups are read by infoPage, each with up to im.MaxGroupMembers members.
+	// infoMembers is the number of members, read for a request, above which its answer contains
+	// no further group: 5 MB. Those of groups that the requester may not read count, too:
+	// everybody can guess the ids of the largest groups.
 	infoMembers = 1_000_000
+	// Groups are read by infoPage, each with up to im.MaxGroupMembers members. While groups are
+	// small, each page is twice as long as the one before, up to maxInfoPage: 1,000 groups
+	// that are in the cache of the store take half of the time.
 	infoPage    = 50
+	maxInfoPage = 200
 )
 
 // Values of result_code in answers that have only two.
@@ -155,18 +160,23 @@ func (gs *groups) groupInfos(ctx context.Context, m *pb.IMGroupInfoListReq) (pb.
 func (gs *groups) readGroups(ctx context.Context, user uint32, ids []uint32) ([]im.Group, error) {
 	var list []im.Group
 	members := 0
-	for part := range slices.Chunk(ids, infoPage) {
+	for page := infoPage; len(ids) > 0; {
 		if members >= infoMembers {
 			gs.metrics.listsCut.WithLabelValues("group_infos").Inc()
 			break
 		}
-		groups, err := gs.store.Groups(ctx, part)
+		n := min(page, len(ids))
+		groups, err := gs.store.Groups(ctx, ids[:n])
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range readable(user, groups) {
+		ids = ids[n:]
+		for _, g := range groups {
 			members += len(g.Members)
-			list = append(list, g)
+		}
+		list = append(list, readable(user, groups)...)
+		if page = infoPage; members < infoMembers/10 {
+			page = min(2*n, maxInfoPage)
 		}
 	}
 	return list, nil

@@ -71,8 +71,6 @@ func junk(s *session.Client, cmd pb.Command) (kind string, cost float64) {
 		return "ack", 1
 	case pb.CmdHeartBeat:
 		return "heartbeat", 1
-	case pb.CmdMsgDataReadAck:
-		return "read_ack", 1
 	case pb.CmdClientTimeReq:
 		return "time", 1
 	case pb.CmdLoginReq:
@@ -113,6 +111,10 @@ func (h *Server) spend(s *session.Client, kind string, cost float64) bool {
 	s.Close(errFlood)
 	return false
 }
+
+// noEffect counts a read ack that another one replaces, or that replaces another. Those of
+// different conversations do not count: they have a bound of their own. Loop only.
+func (h *Server) noEffect(s *session.Client) { h.spend(s, "read_ack", 1) }
 
 // delivered counts a delivery, which the client acknowledges. Loop only.
 func delivered(s *session.Client) {

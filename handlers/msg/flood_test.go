@@ -67,3 +67,37 @@ func TestFailuresDoNotFloodTheLog(t *testing.T) {
 		t.Errorf("%d lines for 100 failures within a second, want 1", n)
 	}
 }
+
+// TestLongMessagesCostMore: of the longest sounds a connection sends one at once, and fewer
+// than two a second. As many sounds of a minute are stored as texts.
+func TestLongMessagesCostMore(t *testing.T) {
+	sound := func(size, i int) *pb.MsgData {
+		data := make([]byte, size)
+		data[3], data[10], data[11] = 1, byte(i), byte(i>>8)
+		m := text(2, string(data))
+		m.Type = pb.MsgType_MSG_TYPE_SINGLE_AUDIO
+		return m
+	}
+	for size, want := range map[int]int{60 << 10: 20, 1 << 20: 1} {
+		inWorld(t, Options{Rate: 20, RateBurst: 20}, func(w *world) {
+			d := w.user(0, 1, win)
+			stored := func() int {
+				for i := range 40 {
+					d.send(uint16(i+2), sound(size, i))
+				}
+				_, texts, _ := w.ahead()
+				return texts
+			}
+			if n := stored(); n != want {
+				t.Errorf("%d of 40 sounds of %d bytes were taken", n, size)
+			}
+		})
+	}
+	inWorld(t, Options{Rate: 1, RateBurst: 1}, func(w *world) {
+		d := w.user(0, 1, win)
+		d.send(2, sound(1<<20, 0))
+		if _, n, _ := w.ahead(); n != 1 {
+			t.Error("with a burst of 1 no long message passes")
+		}
+	})
+}

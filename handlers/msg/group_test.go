@@ -69,6 +69,7 @@ func TestAudio(t *testing.T) {
 		alice, bob := w.user(0, 1, win), w.user(1, 2, win)
 		for i, typ := range []pb.MsgType{pb.MsgType_MSG_TYPE_SINGLE_AUDIO,
 			pb.MsgType_MSG_TYPE_GROUP_AUDIO} {
+			time.Sleep(time.Second) // one of the longest is sent at once
 			m := text(2, "")
 			m.Type = typ
 			if typ.IsGroup() {

@@ -143,7 +143,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Client: conversationOf, Loop: conversationLoop, Loops: h.allLoops,
 		Online: h.online, Fanout: fanout,
 		Others: h.peers, Groups: h.groups, Pushes: h.pushes,
-		Contacts: h.presence, Missing: h.missing, Since: h.since,
+		Contacts: h.presence, Missing: h.missing, NoEffect: h.noEffect, Since: h.since,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
 	}

@@ -19,8 +19,13 @@ const (
 
 	audioHead     = 4 // conversation
 	lookBack      = 50
-	maxHeldReads  = 128
-	readBurst     = 40.0
+	maxHeldReads  = 4096
+	freeReads     = 128
+	maxAllReads   = 1 << 18
+	readRate      = 50.0
+	readBurst     = 100.0
+	flushRate     = 1000
+	flushBurst    = 8192
 	maxRemembered = 8
 	rememberFor   = 15 * time.Second
 
@@ -34,7 +39,7 @@ const (
 	maxWaiting      = 1024
 	maxWaitingBytes = 64 << 20
 
-	maxQueries   = 128 // passing
+	maxQueries   = 256 // passing
 	maxAsked     = 16
 	profileBurst = 10
 	maxStats     = 50_000

@@ -239,32 +239,132 @@ func TestReadAcksAreRated(t *testing.T) {
 		}
 
 		time.Sleep(time.Minute)
-		for id := uint32(1001); id <= 1050; id++ {
+		for id := uint32(1001); id <= 1150; id++ {
 			pc.reads(2, id, inSingle)
 		}
 		pc.reads(2, 1, inSingle) // a late one
 		w.readsSent()
+		pc.send(8, history(0))
+		if got := w.readsSent(); len(got) > 0 {
+			t.Errorf("before a question for something else %s", got)
+		}
 		pc.send(9, pb.IMUnreadMsgCntReq_builder{UserId: new(uint32(1))}.Build())
-		if got := fmt.Sprint(w.readsSent()); got != "[2:1050]" {
+		if got := fmt.Sprint(w.readsSent()); got != "[2:1150]" {
 			t.Errorf("before a question %s", got)
 		}
 
-		for peer := range uint32(maxHeldReads + 10) {
+		for peer := range uint32(2000) {
 			pc.reads(peer+10, 1, inSingle)
 		}
 		w.readsSent()
-		if n := w.counted("read_acks_total", "dropped"); n == 0 {
-			t.Error("the read acks that wait are not bounded")
-		}
 		pc.on(pc.Close)
-		if got := w.readsSent(); len(got) != maxHeldReads {
+		if got := w.readsSent(); len(got) != 2000 {
 			t.Errorf("%d at the end", len(got))
 		}
-		w.user(0, 2, win).on(func() {
-			if kept(t, &stateOf(w.loops[0].Loop).conversation, "reads") != 0 {
-				t.Error("read acks of a connection that is gone are kept")
+		wantNoReads(w)
+	})
+}
+
+// wantNoReads checks that no read acks are kept.
+func wantNoReads(w *world) {
+	w.t.Helper()
+	w.user(0, 99, win).on(func() {
+		part := conversationLoop(w.loops[0].Loop)
+		if n := kept(w.t, part, "reads"); n != 0 {
+			w.t.Errorf("read acks of %d connections are kept", n)
+		}
+	})
+	if n := kept(w.t, w.h.conversation.Reads, "held"); n != 0 {
+		w.t.Errorf("%d read acks stay counted", n)
+	}
+}
+
+// TestAllConversationsAreRead: a user marks 3,000 conversations and groups as read, twice in
+// a row. All of them are passed on, no faster than the rate, the connection stays, and the
+// client's next question does not wait for them.
+func TestAllConversationsAreRead(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		pc := w.user(0, 1, win)
+		const n = 3000
+		for id := uint32(5); id <= 6; id++ {
+			for i := range uint32(n / 2) {
+				pc.reads(i+2, id, inSingle)
+				pc.reads(i+2, id, inGroup)
 			}
-		})
+		}
+		asked := len(w.db.asked)
+		pc.send(7, history(0))
+		if len(w.db.asked) != asked+1 {
+			t.Error("the next question waits")
+		}
+		newest := map[string]bool{}
+		take := func() (count int) {
+			for _, r := range w.readsSent() {
+				newest[r], count = true, count+1
+			}
+			return count
+		}
+		take()
+		time.Sleep(10 * time.Second)
+		if sent := take(); sent > 10*readRate+10 {
+			t.Errorf("%d read acks in 10 s", sent)
+		}
+		time.Sleep(n / readRate * time.Second)
+		take()
+		for i := range n / 2 {
+			if !newest[fmt.Sprint(i+2, ":6")] {
+				t.Fatalf("conversation %d was not read", i+2)
+			}
+		}
+		if pc.isClosed() {
+			t.Error("the connection was closed")
+		}
+		if n := w.counted("read_acks_total", "dropped"); n != 0 {
+			t.Errorf("%v were dropped", n)
+		}
+		wantNoReads(w)
+	})
+}
+
+// TestReadAcksOfInventedConversations: the read acks of a client that names ever new
+// conversations are bounded, and so are those of many clients. What waits when they leave
+// reaches db_proxy no faster than the loop's rate, and nothing stays.
+func TestReadAcksOfInventedConversations(t *testing.T) {
+	inWorld(t, Options{Policy: Unlimited}, func(w *world) {
+		var clients []*device
+		for len(clients) < 70 {
+			pc := w.user(0, 1, win)
+			clients = append(clients, pc)
+			pc.on(func() {
+				for peer := uint32(1); peer <= maxHeldReads+1000; peer++ {
+					m := pb.IMMsgDataReadAck_builder{UserId: &peer, SessionId: &peer,
+						MsgId: &peer, SessionType: inSingle.Enum()}.Build()
+					_ = w.h.conversation.Reads.HandleReadAck(pc.s, 1, m)
+				}
+			})
+		}
+		if n := w.counted("read_acks_total", "dropped"); n < 900 {
+			t.Errorf("%v dropped because of their connection", n)
+		}
+		if w.counted("read_acks_total", "full") == 0 {
+			t.Error("none dropped because of all connections")
+		}
+		if n := kept(t, w.h.conversation.Reads, "held"); n > maxAllReads {
+			t.Errorf("%d wait", n)
+		}
+		w.readsSent()
+		for _, pc := range clients {
+			pc.on(pc.Close)
+		}
+		if n := len(w.readsSent()); n > flushBurst+len(clients)*freeReads {
+			t.Errorf("%d were passed on at once", n)
+		}
+		time.Sleep(time.Second)
+		if n := len(w.readsSent()); n > 1.2*flushRate {
+			t.Errorf("%d were passed on in a second", n)
+		}
+		time.Sleep(maxAllReads / flushRate * time.Second)
+		wantNoReads(w)
 	})
 }
 

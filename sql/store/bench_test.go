@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -164,5 +165,46 @@ func BenchmarkGroupHistory(b *testing.B) {
 		if err != nil || len(list) != 20 {
 			b.Fatalf("%d messages, %v", len(list), err)
 		}
+	}
+}
+
+// BenchmarkGroupPages reads 1,000 groups of 12 members by pages, changed since the last time,
+// as a db_proxy does for a client that has none of its groups.
+//
+//	go test ./sql/store -run '^$' -bench GroupPages
+func BenchmarkGroupPages(b *testing.B) {
+	e := newEnv(b)
+	s := e.store(b)
+	u := users(b, s, 12)
+	ids := make([]uint32, 1000)
+	for i := range ids {
+		ids[i] = newGroup(b, s, u...)
+	}
+	for _, changed := range []bool{true, false} {
+		for _, page := range []int{50, 250, 1000} {
+			b.Run(fmt.Sprintf("changed=%v/page=%d", changed, page), func(b *testing.B) {
+				for b.Loop() {
+					if changed {
+						b.StopTimer()
+						touchGroups(b, e)
+						b.StartTimer()
+					}
+					for part := range slices.Chunk(ids, page) {
+						list, err := s.Groups(b.Context(), part)
+						if err != nil || len(list) != page {
+							b.Fatalf("%d groups, %v", len(list), err)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// touchGroups gives all groups a new version.
+func touchGroups(b *testing.B, e *env) {
+	b.Helper()
+	if _, err := e.db.Exec("UPDATE IMGroup SET version=version+1"); err != nil {
+		b.Fatal(err)
 	}
 }

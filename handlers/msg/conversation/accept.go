@@ -42,7 +42,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 		return false, nil // the answer to the first one is on its way
 	}
 	f := h.newAttempt(s, seq, m, now)
-	if h.opt.Rate > 0 && !c.bucket.Take(now, h.opt.Rate, h.opt.RateBurst) {
+	if h.opt.Rate > 0 && !c.bucket.TakeN(now, h.costOf(m), h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
 		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
@@ -185,4 +185,14 @@ func (f *attempt) refuse(why pb.MsgRefusal) {
 	ack := newAck(f.from.User, f.target, 0)
 	ack.SetRefusal(why)
 	_ = f.from.Send(f.seq, ack)
+}
+
+// messageBytes is how many bytes of a message cost as much as a short message. A sound of the
+// field, of a minute, has less. Without this, twenty sounds of 1 MiB a second of each of some
+// connections fill db_proxy's queue, and the messages of others are not stored.
+const messageBytes = 64 << 10
+
+// costOf returns what a message costs of its connection's rate.
+func (h *Handler) costOf(m *pb.MsgData) float64 {
+	return min(max(1, float64(len(m.Data))/messageBytes), max(1, h.opt.RateBurst))
 }

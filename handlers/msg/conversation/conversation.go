@@ -150,6 +150,8 @@ type Options struct {
 	Pushes   Pushes
 	Contacts Contacts
 	Missing  turns.Finder
+	// NoEffect is told of a frame of s that changed nothing. Loop only.
+	NoEffect func(s *session.Client)
 	// Since returns a session id. Sessions with that id or a higher one connected less
 	// than age ago, others before that.
 	Since func(age time.Duration) uint64
@@ -240,7 +242,7 @@ type Loop struct {
 	outboxes outbox.Loop
 	rings    ringPool
 	acked    ackCounts
-	reads    map[*session.Client][]heldRead // read acks beyond the rate
+	readLoop
 }
 
 // Tick sends the acks that waited long enough and the read acks whose turn it is. Loop

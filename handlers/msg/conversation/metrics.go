@@ -58,8 +58,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		reads: vec("read_acks_total",
 			"Read acks of clients, by result: told (the user's other devices), known (the "+
 				"mark does not move), corrected (told, as the mark was that of no message), "+
-				"merged (into a later one), dropped (too many conversations at once), failed "+
-				"(no db_proxy took it).", "result"),
+				"merged (into a later one), dropped (too many conversations at once), full "+
+				"(those of all clients), failed (no db_proxy took it).", "result"),
 	}
 	m.acksSingle, m.acksOwn = m.acks.WithLabelValues("single"), m.acks.WithLabelValues("own")
 	m.acksGroup, m.acksRead = m.acks.WithLabelValues("group"), m.acks.WithLabelValues("read")

@@ -1,33 +1,15 @@
 package conversation
 
 import (
-	"time"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
-	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
-
-const (
-	// readRate is how many read acks a second of one connection are passed on, readBurst
-	// how many at once. A client sends one for each conversation that it opens, and for
-	// each message while one is on the screen. Beyond the rate only the last of each
-	// conversation counts.
-	readRate  = 20.0
-	readBurst = 40.0
-	// maxHeldReads is how many conversations' read acks one connection may have waiting.
-	maxHeldReads = 128
-)
-
-// heldRead is a read ack that waits for its turn.
-type heldRead struct {
-	seq uint16
-	m   *pb.IMMsgDataReadAck
-}
 
 // Reads handles read acks.
 type Reads struct {
@@ -38,6 +20,7 @@ type Reads struct {
 	often  obs.Often
 	// received takes the messages that a client has read as received.
 	received func(*session.Client, *pb.IMMsgDataReadAck)
+	held     atomic.Int64 // read acks beyond freeReads of each connection
 }
 
 // HandleReadAck clears the unread count and tells the user's other devices. A client has
@@ -45,87 +28,23 @@ type Reads struct {
 func (h *Reads) HandleReadAck(s *session.Client, seq uint16, m *pb.IMMsgDataReadAck) error {
 	m.SetUserId(s.User)
 	h.received(s, m)
-	st := h.opt.Loop(s.Loop())
-	if len(st.reads[s]) > 0 ||
-		!h.opt.Client(s).reads.Take(s.Loop().Now(), readRate, readBurst) {
-		return h.holdRead(st, s, heldRead{seq, m})
+	st, r := h.opt.Loop(s.Loop()), heldRead{keyOf(m), m.GetMsgId(), seq}
+	if st.reads[s] != nil || !h.opt.Client(s).reads.Take(s.Loop().Now(), readRate, readBurst) {
+		return h.holdRead(st, s, r)
 	}
-	return h.passRead(s, seq, m)
-}
-
-// holdRead keeps a read ack until its turn. It replaces an earlier one of the
-// conversation.
-func (h *Reads) holdRead(st *Loop, s *session.Client, r heldRead) error {
-	held := st.reads[s]
-	for i, o := range held {
-		if keyOf(o.m) == keyOf(r.m) {
-			h.metric.WithLabelValues("merged").Inc()
-			if r.m.GetMsgId() > o.m.GetMsgId() {
-				held[i] = r
-			}
-			return nil
-		}
-	}
-	if len(held) >= maxHeldReads {
-		h.metric.WithLabelValues("dropped").Inc()
-		return im.Errorf(im.Denied, "read ack dropped: those of %d conversations wait", len(held))
-	}
-	if st.reads == nil {
-		st.reads = map[*session.Client][]heldRead{}
-	}
-	st.reads[s] = append(held, r)
-	return nil
-}
-
-// passReads passes on the read acks whose turn it is.
-func (h *Reads) passReads(st *Loop, now time.Time) {
-	for s, held := range st.reads {
-		b := &h.opt.Client(s).reads
-		for len(held) > 0 && b.Take(now, readRate, readBurst) {
-			h.passHeld(s, held[0])
-			held = held[1:]
-		}
-		st.keepReads(s, held)
-	}
-}
-
-// FlushReads passes on all read acks of s that wait, so that a query after them finds the
-// unread counts cleared. It returns their number. Loop only.
-func (h *Reads) FlushReads(s *session.Client) int {
-	st := h.opt.Loop(s.Loop())
-	if len(st.reads) == 0 {
-		return 0
-	}
-	held := st.reads[s]
-	for _, r := range held {
-		h.passHeld(s, r)
-	}
-	st.keepReads(s, nil)
-	return len(held)
-}
-
-func (st *Loop) keepReads(s *session.Client, held []heldRead) {
-	if len(held) > 0 {
-		st.reads[s] = held
-		return
-	}
-	if delete(st.reads, s); len(st.reads) == 0 {
-		st.reads = nil
-	}
-}
-
-func (h *Reads) passHeld(s *session.Client, r heldRead) {
-	if err := h.passRead(s, r.seq, r.m); err != nil {
-		h.often.Warn(h.opt.Log, h.opt.Now(), "read ack not passed on",
-			"conn", s.ID(), "user", s.User, "err", err)
-	}
+	return h.passRead(s, r)
 }
 
 // passRead gives a read ack to db_proxy, and tells the user's other devices when it moves
 // the mark forward. Clients that answer a notify with a read ack would otherwise answer
 // each other without end.
-func (h *Reads) passRead(s *session.Client, seq uint16, m *pb.IMMsgDataReadAck) error {
-	key, id := keyOf(m), m.GetMsgId() // m is db_proxy's once it is sent
+func (h *Reads) passRead(s *session.Client, r heldRead) error {
+	key, id := r.key, r.id
+	m := &pb.IMMsgDataReadAck{} // db_proxy's once it is sent
+	m.SetUserId(key.user)
+	m.SetSessionId(key.session)
+	m.SetMsgId(id)
+	m.SetSessionType(key.kind)
 	n := &pb.IMMsgDataReadNotify{}
 	n.SetUserId(key.user)
 	n.SetSessionId(key.session)
@@ -134,7 +53,7 @@ func (h *Reads) passRead(s *session.Client, seq uint16, m *pb.IMMsgDataReadAck) 
 	// Under the key of the user's queries, so that a query for unread messages that
 	// follows finds them cleared. The messages that it says were read are stored and
 	// counted: they were delivered.
-	if err := h.store.Send(uint64(s.User), seq, m); err != nil {
+	if err := h.store.Send(uint64(key.user), r.seq, m); err != nil {
 		h.metric.WithLabelValues("failed").Inc()
 		return err
 	}

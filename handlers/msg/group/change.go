@@ -28,9 +28,9 @@ func (gs *Groups) HandleChange(s *session.Client, seq uint16, m *pb.IMGroupChang
 	m.ClearAttachData()
 	// The answer is not taken on the client's loop: a message stored after the change is
 	// delivered after it, see Groups.
-	return gs.opt.Queries.EnterChange(s, func() {
+	return gs.opt.Queries.EnterChange(s, m, func(done func()) {
 		gs.store.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
-			s.Loop().Post(func() { gs.opt.Queries.Done(s) })
+			s.Loop().Post(done)
 			gs.answered(s, seq, rsp, err)
 		})
 	})

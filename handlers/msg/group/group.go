@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/missing"
@@ -60,11 +62,9 @@ type Finder interface {
 
 // Queries bounds the queries of a connection that wait for their answers.
 type Queries interface {
-	// EnterChange calls send, which sends a request, when it is its turn. The error says
-	// that too many wait. Loop only.
-	EnterChange(s *session.Client, send func()) error
-	// Done ends a query whose send was called. Loop only.
-	Done(s *session.Client)
+	// EnterChange calls send, which sends m, when it is its turn. done, which send is given,
+	// ends the query on the loop. The error says that too many wait. Loop only.
+	EnterChange(s *session.Client, m proto.Message, send func(done func())) error
 }
 
 // Options sets up Groups. All fields but Registerer must be set.

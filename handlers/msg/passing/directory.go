@@ -54,13 +54,13 @@ type directory struct {
 
 // asker is a client that waits for a directory.
 type asker struct {
-	s   *session.Client
+	entered
 	seq uint16
 	cmd pb.Command
 }
 
 func (d *directory) query(s *session.Client, seq uint16, cmd pb.Command) error {
-	return d.h.Enter(s, queryCost, func() { d.add(asker{s, seq, cmd}) })
+	return d.h.Enter(s, queryCost, nil, func(q entered) { d.add(asker{q, seq, cmd}) })
 }
 
 // add lets a client wait for the next answer.
@@ -107,7 +107,7 @@ func (d *directory) serve(served []asker, rsp pb.Message, err error) {
 			answer = e.ForUser(a.s.User)
 		}
 		a.s.Loop().PostResult(func(rsp pb.Message, err error) {
-			d.h.passed(a.s, a.seq, a.cmd, d.want, rsp, err, func() { d.add(a) })
+			d.h.passed(a.entered, a.seq, a.cmd, d.want, rsp, err, func() { d.add(a) })
 		}, answer, err)
 	}
 }

@@ -25,10 +25,12 @@ import (
 // to carry them out twice changes nothing.
 
 // Bounds of the queries that are held in this process. A query counts with its bytes and
-// holdOverhead. Those of one connection are bounded by maxQueries.
+// holdOverhead. Those of one connection are bounded by maxQueries. Short queries have
+// heldForShort bytes that long ones cannot fill.
 const (
 	maxHeld      = 65_536
 	maxHeldBytes = 32 << 20
+	heldForShort = 8 << 20
 	holdOverhead = 512
 )
 
@@ -88,7 +90,11 @@ func newHolding(reg prometheus.Registerer) *holding {
 // add counts a held question of a size. It returns false when too many are held.
 func (x *holding) add(size int64) bool {
 	count, bytes := x.count.Add(1), x.bytes.Add(size)
-	if count > maxHeld || bytes > maxHeldBytes {
+	limit := int64(maxHeldBytes)
+	if size > shortQuery+holdOverhead {
+		limit -= heldForShort
+	}
+	if count > maxHeld || bytes > limit {
 		x.remove(size)
 		return false
 	}

@@ -75,8 +75,8 @@ type Options struct {
 	// does not fit its frame. AndroidCut counts what does not fit, by outcome.
 	SoundTooLong []byte
 	AndroidCut   *prometheus.CounterVec
-	// QueriesFailed counts queries without an answer, by kind, or as too_long,
-	// hold_expired, hold_full or client_gone.
+	// QueriesFailed counts queries without an answer, by kind, or as too_many, too_large,
+	// room_full, too_long, hold_expired, hold_full or client_gone.
 	QueriesFailed *prometheus.CounterVec
 
 	Now        func() time.Time
@@ -94,6 +94,7 @@ type Handler struct {
 	holding    *holding
 	askedAgain prometheus.Counter
 	changes    profileRates
+	long       *longQueries
 	often      obs.Often
 }
 
@@ -102,7 +103,7 @@ func New(opt Options) *Handler {
 	h := &Handler{opt: opt, log: opt.Log, p2pDropped: prometheus.NewCounterVec(
 		prometheus.CounterOpts{Name: "teamtalk_msg_p2p_dropped_total",
 			Help: "P2P commands from clients not passed on, by reason."}, []string{"reason"}),
-		holding: newHolding(opt.Registerer),
+		holding: newHolding(opt.Registerer), long: newLongQueries(opt),
 		askedAgain: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "teamtalk_msg_queries_repeated_total",
 			Help: "Queries asked again because their client had not read the answers before."})}
@@ -123,6 +124,7 @@ type Client struct {
 	asked   int32 // of those, the ones in flight
 	held    int32 // of these, those that no server has
 	stats   int   // users asked about in them
+	long    int   // bytes of the long ones
 	turns   []turn
 	budget  rate.Bucket // for requests
 	p2p     rate.Bucket

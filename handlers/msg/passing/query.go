@@ -78,20 +78,20 @@ func Ask[R any, PR interface {
 }](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR)) error {
 	m.SetUserId(s.User)
 	m.ClearAttachData()
-	return h.Enter(s, costOf(m), func() {
+	return h.Enter(s, costOf(m), m, func(q entered) {
 		peer.Call(s.Loop(), uint64(s.User), seq, m, func(rsp pb.Message, err error) {
+			defer q.Done() // after the answer, which is sent before those of later requests
 			end(h, s, seq, m.Command(), rsp, err, then)
 		})
 	})
 }
 
-// end ends a request whose send Enter called: then takes the answer. Loop only.
+// end ends a request: then takes the answer. Loop only.
 func end[R any, PR interface {
 	*R
 	pb.Attachment
 }](h *Handler, s *session.Client, seq uint16, cmd pb.Command, rsp pb.Message, err error,
 	then func(PR)) {
-	defer h.Done(s) // after the answer, which is sent before those of later requests
 	answer, err := link.Answer[PR](rsp, err)
 	if err != nil {
 		h.failed(s, seq, cmd, err)
@@ -108,8 +108,9 @@ func Query[R any, PR interface {
 	pb.Attachment
 }](h *Handler, s *session.Client, seq uint16, peer Peer, m request, then func(PR),
 	over func()) error {
-	return h.Enter(s, costOf(m), func() {
+	return h.Enter(s, costOf(m), m, func(q entered) {
 		h.ask(h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
+			defer q.Done()
 			if over != nil {
 				over()
 			}
@@ -143,36 +144,41 @@ func (h *Handler) question(s *session.Client, seq uint16, peer Peer, m request,
 // kind want. Like Query, it sends the request again.
 func (h *Handler) pass(s *session.Client, seq uint16, peer Peer, m request,
 	want pb.Command) error {
-	var again func()
-	send := func() {
+	if _, unread := m.(*pb.IMUnreadMsgCntReq); unread {
+		// The answer shows the counts cleared. Read acks have a rate of their own, which
+		// queries must not exceed for them.
+		h.opt.Client(s).budget.Spend(readCost * float64(h.opt.Reads.FlushReads(s)))
+	}
+	var send func(entered)
+	send = func(e entered) {
 		q := h.question(s, seq, peer, m, func(rsp pb.Message, err error) {
-			h.passed(s, seq, m.Command(), want, rsp, err, again)
+			h.passed(e, seq, m.Command(), want, rsp, err, func() {
+				m = proto.Clone(m).(request) // the other server may read the first one
+				send(e)
+			})
 		})
 		q.encoded = true
 		h.ask(q)
 	}
-	again = func() {
-		m = proto.Clone(m).(request) // the other server may read the first one
-		send()
-	}
-	return h.Enter(s, costOf(m), send)
+	return h.Enter(s, costOf(m), m, send)
 }
 
 // passed ends a query, with the answer or without. again asks again for an answer that the
 // client has no room for now. Loop only.
-func (h *Handler) passed(s *session.Client, seq uint16, cmd, want pb.Command, rsp pb.Message,
+func (h *Handler) passed(q entered, seq uint16, cmd, want pb.Command, rsp pb.Message,
 	err error, again func()) {
+	s := q.s
 	answer, ok := rsp.(pb.Attachment)
 	if err == nil && (!ok || answer.Command() != want) {
 		err = im.Errorf(im.Malformed, "another answer than %s", want)
 	}
 	if err == nil && !s.IsClosed() {
 		if _, ok := fits(s, answer); !ok {
-			h.askAgain(s, again)
+			q.askAgain(again)
 			return
 		}
 	}
-	defer h.Done(s)
+	defer q.Done()
 	if err == nil {
 		if e, ok := rsp.(*pb.Encoded); ok {
 			h.opt.Client(s).budget.Spend(float64(len(e.Shared())) * byteCost)

@@ -21,8 +21,8 @@ import (
 const (
 	// maxQueries is how many queries of one connection may wait, in flight or for their
 	// turn. A client that shows its first screen asks about each of its 100 latest
-	// conversations at once.
-	maxQueries = 128
+	// conversations at once, and some ask about 200. maxLong bounds their bytes.
+	maxQueries = 256
 	// maxAsked is how many of them may be in flight. db_proxy carries out the requests of
 	// one user one after the other, so more would only hide the latency of a slower link.
 	maxAsked = 16
@@ -44,6 +44,7 @@ const (
 	changeCost = 5.0              // a change is a transaction of the store
 	statCost   = 1.0 / 200        // for each user in a status query
 	byteCost   = 1.0 / (64 << 10) // for each byte of a long answer
+	readCost   = 0.1              // for each read ack that a query passes on
 )
 
 // Loop is what the package keeps for each loop. The zero value is ready. Loop only.
@@ -58,34 +59,43 @@ type turn struct {
 	cost   float64
 	answer int  // length of the answer; 0: a request
 	before bool // before those that were not sent yet
+	long   int  // bytes that a request counts in Handler.long
 	run    func()
 }
 
 // Enter counts a query of the client of s, and calls send, which must send one request, as
-// soon as it is its turn. The requests of a connection keep their order. Done must be
-// called for each send that was called. When send is called after a wait, s is not closed.
-// The error says that too many queries wait; send is not called then. Loop only.
-func (h *Handler) Enter(s *session.Client, cost float64, send func()) error {
+// soon as it is its turn. The requests of a connection keep their order. m is what the query
+// keeps in memory until its end, nil when it is short. send, or what it starts, must call Done
+// of what it is given, once, on the loop. When send is called after a wait, s is not closed.
+// The error says that too many queries wait, or too long ones; send is not called then. Loop
+// only.
+func (h *Handler) Enter(s *session.Client, cost float64, m proto.Message,
+	send func(entered)) error {
 	c := h.opt.Client(s)
 	if c.queries >= maxQueries {
 		h.opt.QueriesFailed.WithLabelValues("too_many").Inc()
 		return im.Errorf(im.Denied, "query dropped: %d are waiting for their answers", c.queries)
 	}
+	long := memoryOf(m)
+	if err := h.long.take(c, long); err != nil {
+		h.often.Warn(h.log, h.opt.Now(), "query not passed on", "conn", s.ID(), "user", s.User,
+			"err", err)
+		return err
+	}
 	c.queries++
-	// Read acks have a rate of their own, which queries must not exceed for them.
-	c.budget.Spend(float64(h.opt.Reads.FlushReads(s)))
+	run := func() { send(entered{h, s, long}) }
 	if len(c.turns) == 0 && c.mayAsk(s, cost) {
 		c.asked++
-		send()
+		run()
 		return nil
 	}
-	h.wait(s, turn{cost: cost, run: send})
+	h.wait(s, turn{cost: cost, run: run, long: long})
 	return nil
 }
 
-// EnterChange is Enter for a request that changes the store.
-func (h *Handler) EnterChange(s *session.Client, send func()) error {
-	return h.Enter(s, changeCost, send)
+// EnterChange is Enter for a request that changes the store. send is given Done.
+func (h *Handler) EnterChange(s *session.Client, m proto.Message, send func(done func())) error {
+	return h.Enter(s, changeCost, m, func(q entered) { send(q.Done) })
 }
 
 // mayAsk reports whether the next request of s may be sent now, and takes its cost.
@@ -94,12 +104,20 @@ func (c *Client) mayAsk(s *session.Client, cost float64) bool {
 		c.budget.TakeN(s.Loop().Now(), cost, budgetRate, budgetBurst)
 }
 
+// entered is a query that was sent.
+type entered struct {
+	h    *Handler
+	s    *session.Client
+	long int // bytes that it counts in Handler.long
+}
+
 // Done ends a query. Loop only.
-func (h *Handler) Done(s *session.Client) {
-	c := h.opt.Client(s)
+func (q entered) Done() {
+	c := q.h.opt.Client(q.s)
 	c.queries--
 	c.asked--
-	h.proceed(s, c)
+	q.h.long.put(c, q.long)
+	q.h.proceed(q.s, c)
 }
 
 // wait enters a turn behind those before it.
@@ -132,6 +150,9 @@ func (h *Handler) proceed(s *session.Client, c *Client) {
 			c.asked++
 		}
 		t.run()
+	}
+	for _, t := range c.turns {
+		h.long.put(c, t.long)
 	}
 	c.turns = nil
 	if st := h.opt.Loop(s.Loop()); st.waiting != nil {
@@ -171,10 +192,10 @@ func fits(s *session.Client, m pb.Message) (n int, ok bool) {
 // askAgain puts a request whose answer does not fit before the others: the answer is
 // dropped, and asked for when the client has read those before it. A client may ask for
 // hundreds of megabytes at once, and keeping them would cost the memory of all.
-func (h *Handler) askAgain(s *session.Client, send func()) {
-	h.opt.Client(s).asked--
-	h.askedAgain.Inc()
-	h.wait(s, turn{cost: queryCost, before: true, run: send})
+func (q entered) askAgain(send func()) {
+	q.h.opt.Client(q.s).asked--
+	q.h.askedAgain.Inc()
+	q.h.wait(q.s, turn{cost: queryCost, before: true, run: send, long: q.long})
 }
 
 // Answer sends an answer, when the client has read those before it. Loop only.

@@ -150,6 +150,7 @@ type transfer struct {
 	mode pb.TransferFileType
 	// left are the file servers to try.
 	left []*Link
+	done func() // ends the query
 }
 
 // handleFile asks for a transfer. It is always answered: a refusal has a result code.
@@ -168,7 +169,7 @@ func (h *Handler) handleFile(s *session.Client, seq uint16, m *pb.IMFileReq) err
 	if t.left = h.files.inTurn(); len(t.left) == 0 {
 		return t.refuse("down", fileRefused)
 	}
-	if err := h.queries.EnterChange(s, t.findPeer); err != nil {
+	if err := h.queries.EnterChange(s, m, t.findPeer); err != nil {
 		return t.refuse("too_many", fileRefused)
 	}
 	return nil
@@ -176,7 +177,8 @@ func (h *Handler) handleFile(s *session.Client, seq uint16, m *pb.IMFileReq) err
 
 // findPeer finds out whether the receiver has a PC online. If not, a file that was to be
 // passed on at once is kept instead.
-func (t *transfer) findPeer() {
+func (t *transfer) findPeer(done func()) {
+	t.done = done
 	to := t.m.GetToUserId()
 	if t.mode == pb.TransferFileType_FILE_TYPE_OFFLINE ||
 		to != t.s.User && t.h.opt.Online.HasPC(to) {
@@ -220,7 +222,7 @@ func (t *transfer) ask() {
 			t.h.often.Warn(t.h.opt.Log, t.h.opt.Now(), "transfer not made",
 				"conn", t.s.ID(), "user", t.s.User, "err", err)
 		case m.GetResultCode() == fileOK && im.ValidTaskID(m.GetTaskId()):
-			t.h.queries.Done(t.s)
+			t.done()
 			t.made(l, m)
 			return
 		case m.GetResultCode() != fileOK:
@@ -230,7 +232,7 @@ func (t *transfer) ask() {
 			t.ask()
 			return
 		}
-		t.h.queries.Done(t.s)
+		t.done()
 		_ = t.refuse("server", code) // counted, and logged above or by the file server
 	})
 }
