@@ -22,6 +22,11 @@ Each setting can be given in a file (msg.listen: section [msg], key listen), in 
 (TEAMTALK_MSG_LISTEN) and as a flag (--msg.listen). A flag overrides the environment, the
 environment overrides the file, and the file overrides the default.
 
+A size is a whole number and one of the units B, KiB, MiB, GiB, TiB, kB, MB, GB and TB. Without a
+unit it counts bytes. A duration is a row of numbers, each with one of the units h, m, s, ms, us and
+ns, such as 1h30m. It needs a unit, except 0. In the environment and in flags a list is written as
+a,b, and an empty one as []. An empty variable counts as not set.
+
 With --effective, print the values in use and the source of each, without passwords.`,
 		Example: `  teamtalk config > teamtalk.toml
   teamtalk config --effective --config teamtalk.toml
