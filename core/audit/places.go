@@ -177,6 +177,19 @@ func (f *file) Close() error {
 	return f.f.Close()
 }
 
+// TrySyslog connects to the syslog of this machine and returns the error, if a value of
+// Options.Syslog names that one. It connects to no other machine.
+func TrySyslog(where string) error {
+	if network, _, err := syslogAddr(where); err != nil || network != "" {
+		return err
+	}
+	w, err := dialSyslog(where)
+	if err != nil {
+		return err
+	}
+	return w.Close()
+}
+
 // CheckSyslog returns the fault of a value of Options.Syslog.
 func CheckSyslog(where string) error {
 	_, _, err := syslogAddr(where)
