@@ -9,10 +9,6 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// validateFailed is the result of an IMValidateRsp that says that name and password could
-// not be checked.
-const validateFailed = 2
-
 // textElsewhere is the text of a login refused by KeepFirst.
 const textElsewhere = "already logged in on another device"
 
@@ -34,11 +30,11 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 		// The password may be right. A client forgets a password that the server calls
 		// wrong, so the answer must not say so.
 		h.often.login.Warn(h.log, h.opt.Now(), "login not checked", "conn", s.ID(), "err", err)
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
+		h.refuse(s, seq, m, without(pb.ResultType_REFUSE_REASON_NO_DB_SERVER))
 		return
 	}
 	if code != 0 {
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, v.GetResultString())
+		h.refuse(s, seq, m, deniedBy(v))
 		return
 	}
 	h.note(s, key, v)
@@ -48,7 +44,7 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 	}
 	h.ifNotElsewhere(s, v.GetUserInfo().GetUserId(), m.GetClientType(), func(free bool) {
 		if !free {
-			h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
+			h.refuse(s, seq, m, elsewhere)
 			return
 		}
 		h.admit(s, seq, m, v)
@@ -105,7 +101,7 @@ func (h *Handler) admitInTurn(s *session.Client, seq uint16, m *pb.IMLoginReq,
 func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.IMValidateRsp) {
 	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
 	if !h.enter(s, user, client) {
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
+		h.refuse(s, seq, m, elsewhere)
 		return
 	}
 	h.opt.Audience.Join(s)

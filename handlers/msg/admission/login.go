@@ -35,7 +35,7 @@ func (h *Handler) HandleLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) e
 		return nil
 	}
 	if len(m.GetUserName()) > maxLoginName || len(m.GetPassword()) > maxLoginPassword {
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textWrong)
+		h.refuse(s, seq, m, wrongPassword)
 		return nil
 	}
 	h.checkLogin(s, seq, m)
@@ -46,7 +46,7 @@ func (h *Handler) HandleLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) e
 // missing without which no client can log in. checked takes the answer. Loop only.
 func (h *Handler) checkLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) {
 	if code := h.missing(); code != pb.ResultType_REFUSE_REASON_NONE {
-		h.refuse(s, seq, m, code, textFailed)
+		h.refuse(s, seq, m, without(code))
 		return
 	}
 	req := &pb.IMValidateReq{}
