@@ -61,8 +61,8 @@ func newConfigCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the settings, and the files that they name",
-		Long: `Check that the settings are valid, and complete for the roles that they name, and that
-these roles could start: the command reads the certificates, the file of systems and the
+		Long: `Check that the settings are valid, and complete for the roles that they name, and
+that these roles could start: the command reads the certificates, the file of systems and the
 credentials for push services, and looks whether the audit log and the folders could be written.
 Run it on the server, as the account that runs the server.
 

@@ -39,6 +39,15 @@ func Folder(dir string) error {
 	}
 }
 
+// NewFolder is Folder for a folder that is made alone, without those above it.
+func NewFolder(dir string) error {
+	err := existing(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return existing(filepath.Dir(dir))
+	}
+	return err
+}
+
 // existing returns why this process could not make files in a folder that must exist.
 func existing(dir string) error {
 	info, err := os.Stat(dir)

@@ -28,6 +28,9 @@ func TestAccess(t *testing.T) {
 		{"folder as a file", File(dir), "is a directory"},
 		{"folder", Folder(dir), ""},
 		{"new folders", Folder(in("a", "b", "c")), ""},
+		{"new folder", NewFolder(in("a")), ""},
+		{"folder in a missing one", NewFolder(in("a", "b")), "no such file"},
+		{"file as a new folder", NewFolder(file), "is not a directory"},
 		{"file as a folder", Folder(file), "is not a directory"},
 		{"folder below a file", Folder(in("file", "a", "b")), "not a directory"},
 	} {

@@ -38,7 +38,7 @@ const (
 
 // results are the results above, and those of logins and kicks that carry the name of a value of
 // the protocol: a missing server, and the reason of a kick.
-var results = []string{OK, ConnectionEnded, WrongPassword, Locked, Elsewhere, UnknownClient, Refused,
-	BadRequest, WrongKey, Denied, NotFound, Closed, TooMany, Failed,
+var results = []string{OK, ConnectionEnded, WrongPassword, Locked, Elsewhere, UnknownClient,
+	Refused, BadRequest, WrongKey, Denied, NotFound, Closed, TooMany, Failed,
 	"no_db_server", "no_login_server", "no_route_server",
 	"duplicate_user", "mobile_kick", "disabled", "password"}

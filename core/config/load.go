@@ -183,8 +183,8 @@ func (c *Config) OnLoopback() *Config {
 }
 
 // Warnings returns warnings for the operator: about variables in the environment that
-// resemble a setting but are none, about empty ones of lists, about a file with passwords that every user of the
-// machine can read, and about networks of proxies that hold clients.
+// resemble a setting but are none, about empty ones of lists, about a file with passwords
+// that every user of the machine can read, and about networks of proxies that hold clients.
 func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 
 // warnReadable adds a warning when file holds passwords and every user of the machine can
@@ -259,8 +259,8 @@ func (c *Config) readEnv(env []string) []Problem {
 // may have meant to empty it. s is the variable's setting, a zero one if there is none.
 func (c *Config) warnEmpty(s Setting) {
 	if s.Type == "list" && s.field(c).Len() > 0 {
-		c.warnings = append(c.warnings, fmt.Sprintf("environment variable %s is empty and counts "+
-			"as not set: %s remains %s; write %s to empty it", s.Env(), s.Key, s.text(c), emptyList))
+		c.warnings = append(c.warnings, fmt.Sprintf("environment variable %s is empty and "+
+			"counts as not set: %s remains %s; write %s to empty it", s.Env(), s.Key, s.text(c), emptyList))
 	}
 }
 

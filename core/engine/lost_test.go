@@ -38,7 +38,7 @@ func TestLoopThatEnds(t *testing.T) {
 	select {
 	case <-s.Done():
 	case <-time.After(patience):
-		t.Fatal("the engine goes on without its loop")
+		t.Fatal("the engine remains without its loop")
 	}
 	if err := s.Err(); !errors.Is(err, errLoop) {
 		t.Errorf("the engine ended with %v", err)

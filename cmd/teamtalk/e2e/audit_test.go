@@ -38,8 +38,9 @@ func audited(t *testing.T, path string, n int) (list []string, ok bool) {
 		if e.Time == "" || (e.From == "") != (e.Kind == audit.Command) {
 			t.Errorf("line without time or address: %s", line)
 		}
-		list = append(list, strings.Join(strings.Fields(strings.Join([]string{e.Kind, e.By,
-			fmt.Sprint(e.User), e.Name, e.Client, e.What}, " ")), " ")+": "+strings.TrimSpace(e.Result+" "+e.Detail))
+		about := strings.Join([]string{e.Kind, e.By, fmt.Sprint(e.User), e.Name, e.Client, e.What}, " ")
+		list = append(list, strings.Join(strings.Fields(about), " ")+": "+
+			strings.TrimSpace(e.Result+" "+e.Detail))
 	}
 	return list, len(list) >= n
 }

@@ -158,7 +158,11 @@ func (c *checker) store(registers bool) {
 		return
 	}
 	if c.cfg.Store != "mysql" {
-		c.need("data_dir", access.Folder(c.cfg.DataDir), roles...)
+		can := access.NewFolder
+		if m := c.cfg.MSFS; c.cfg.Runs(roleMSFS) && m.S3Endpoint == "" && m.Dir == "" {
+			can = access.Folder // msfs starts first, and makes data_dir
+		}
+		c.need("data_dir", can(c.cfg.DataDir), roles...)
 		return
 	}
 	encrypted, err := MySQLTLS(c.cfg.MySQL)

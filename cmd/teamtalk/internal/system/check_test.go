@@ -56,15 +56,28 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := filesIn(t, f.dir)
-	for _, x := range []struct {
-		name string
-		set  map[string]string
-		want []string // lines of the error; each begins so. none: no error
-	}{
+	for _, x := range checkTests(f, none, below, apps) {
+		t.Run(x.name, func(t *testing.T) { x.run(t, f, before) })
+	}
+}
+
+// checkTest is a test of Check.
+type checkTest struct {
+	name string
+	set  map[string]string
+	want []string // lines of the error; each begins so. nil: no error
+}
+
+// checkTests returns the tests. none is a file that is missing, below a folder in a file.
+func checkTests(f checkFiles, none, below, apps string) []checkTest {
+	return []checkTest{
 		{"right files", map[string]string{"roles": "route,dbproxy", "tls.certificate": f.server,
 			"tls.key": f.serverKey, "link_tls.ca": f.ca, "link_tls.certificate": f.server,
 			"link_tls.key": f.serverKey, "audit.file": filepath.Join(f.dir, "audit.log"),
-			"data_dir": filepath.Join(f.dir, "a", "b")}, nil},
+			"data_dir": filepath.Join(f.dir, "a")}, nil},
+		{"no folder for a store", map[string]string{"roles": "dbproxy",
+			"data_dir": filepath.Join(none, "a")},
+			[]string{"data_dir: stat " + none + ": no such file or directory (needed by dbproxy)"}},
 		{"client TLS", map[string]string{"roles": "route", "tls.certificate": none,
 			"tls.key": none},
 			[]string{"tls.certificate: certificate " + none + " with key " + none + ": "}},
@@ -84,7 +97,8 @@ func TestCheck(t *testing.T) {
 			[]string{"msfs.dir: ", "file.dir: ", "data_dir: "}},
 		{"pushes", map[string]string{"roles": "push", "push.apns_topic": "x",
 			"push.apns_key_file": none, "push.fcm_credentials": f.text},
-			[]string{"push.apns_key_file: read APNs key " + none, "push.fcm_credentials: read FCM"}},
+			[]string{"push.apns_key_file: read APNs key " + none,
+				"push.fcm_credentials: read FCM"}},
 		{"database", map[string]string{"roles": "dbproxy", "store": "mysql",
 			"mysql.master": "u:p@tcp(127.0.0.1:1)/d", "mysql.ca": none, "redis.tls": "true",
 			"redis.ca": none},
@@ -96,27 +110,28 @@ func TestCheck(t *testing.T) {
 			"http.apps_file": none, "msfs.dir": below, "data_dir": below}, nil},
 		{"settings and files", map[string]string{"roles": "http", "http.apps_file": none},
 			[]string{"http.dbproxy: needed", "http.route: needed", "http.apps_file: read apps"}},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			opt := testOptions(t, x.set)
-			var log bytes.Buffer
-			err := Check(opt.Config, slog.New(slog.NewTextHandler(&log, nil)))
-			checkLines(t, err, x.want)
-			if log.Len() > 0 {
-				t.Errorf("logged %s", &log)
-			}
-			if after := filesIn(t, f.dir); after != before {
-				t.Errorf("left %s\nof %s", after, before)
-			}
-			if x.want == nil {
-				return
-			}
-			s, err := start(t.Context(), opt)
-			if err == nil {
-				_ = s.Stop(t.Context())
-				t.Error("it starts")
-			}
-		})
+	}
+}
+
+// run checks the settings, and starts those that the check refuses.
+func (x checkTest) run(t *testing.T, f checkFiles, before string) {
+	opt := testOptions(t, x.set)
+	var log bytes.Buffer
+	err := Check(opt.Config, slog.New(slog.NewTextHandler(&log, nil)))
+	checkLines(t, err, x.want)
+	if log.Len() > 0 {
+		t.Errorf("logged %s", &log)
+	}
+	if after := filesIn(t, f.dir); after != before {
+		t.Errorf("left %s\nof %s", after, before)
+	}
+	if x.want == nil {
+		return
+	}
+	s, err := start(t.Context(), opt)
+	if err == nil {
+		_ = s.Stop(t.Context())
+		t.Error("it starts")
 	}
 }
 

@@ -54,7 +54,8 @@ func (s *system) fileOptions() file.Options {
 func (s *system) openSpool() (*spool.Spool, error) {
 	cfg := &s.cfg.File
 	store, err := spool.Open(spool.Options{
-		Dir: folderOr(s.cfg, cfg.Dir, "files"), MinFree: int64(cfg.MinFree), Quota: int64(cfg.Quota),
+		Dir:     folderOr(s.cfg, cfg.Dir, "files"),
+		MinFree: int64(cfg.MinFree), Quota: int64(cfg.Quota),
 		MaxFiles: cfg.MaxTasks, MaxUserFiles: cfg.MaxUserTasks,
 		KeepUnfinished: cfg.KeepUnfinished, KeepWaiting: cfg.KeepWaiting,
 		KeepFetched: cfg.KeepFetched, Log: s.log,
