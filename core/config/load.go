@@ -260,7 +260,8 @@ func (c *Config) readEnv(env []string) []Problem {
 func (c *Config) warnEmpty(s Setting) {
 	if s.Type == "list" && s.field(c).Len() > 0 {
 		c.warnings = append(c.warnings, fmt.Sprintf("environment variable %s is empty and "+
-			"counts as not set: %s remains %s; write %s to empty it", s.Env(), s.Key, s.text(c), emptyList))
+			"counts as not set: %s remains %s; write %s to empty it", s.Env(), s.Key,
+			s.text(c), emptyList))
 	}
 }
 

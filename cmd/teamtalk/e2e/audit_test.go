@@ -38,7 +38,8 @@ func audited(t *testing.T, path string, n int) (list []string, ok bool) {
 		if e.Time == "" || (e.From == "") != (e.Kind == audit.Command) {
 			t.Errorf("line without time or address: %s", line)
 		}
-		about := strings.Join([]string{e.Kind, e.By, fmt.Sprint(e.User), e.Name, e.Client, e.What}, " ")
+		about := strings.Join([]string{e.Kind, e.By, fmt.Sprint(e.User), e.Name, e.Client,
+			e.What}, " ")
 		list = append(list, strings.Join(strings.Fields(about), " ")+": "+
 			strings.TrimSpace(e.Result+" "+e.Detail))
 	}
