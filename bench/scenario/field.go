@@ -183,6 +183,10 @@ func splitList(text string) []string {
 // Parse parses the content of a TOML file. The error names each invalid setting.
 func Parse(data []byte) (Scenario, error) {
 	var tree map[string]any
+	data, err := config.PlainText(data)
+	if err != nil {
+		return Scenario{}, err
+	}
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		var bad *toml.DecodeError
 		if errors.As(err, &bad) {
@@ -256,7 +260,8 @@ func (f Field) fromTOML(value any) (string, error) {
 	}
 	switch f.Type() {
 	case "duration":
-		return "", errors.New(`want a duration in quotes, such as "10s"`)
+		return "", fmt.Errorf(`want a duration in quotes, such as "10s", not %v: %s`, value,
+			config.DurationForm)
 	case "list":
 		return "", errors.New(`want a list such as ["a", "b"]`)
 	}

@@ -100,7 +100,8 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil {
-		return errors.New(`want a duration such as "10s", "2m" or "500ms"`)
+		return fmt.Errorf(`want a duration such as "10s" or "1h30m", not %q: %s`, b,
+			config.DurationForm)
 	}
 	*d = Duration(v)
 	return nil

@@ -35,7 +35,7 @@ func (a commandAudit) end(cmd *cobra.Command, err error) error {
 	e := audit.Event{Kind: audit.Command, By: "shell " + account(), What: commandText(cmd),
 		Result: audit.OK}
 	if err != nil {
-		e.Result = err.Error()
+		e.Result, e.Detail = audit.Failed, err.Error()
 	}
 	a.log.Record(e)
 	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)

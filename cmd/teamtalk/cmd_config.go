@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
 	"teamtalk/core/config"
+	"teamtalk/core/obs"
 )
 
 // newConfigCommand returns the command "config".
@@ -21,6 +23,11 @@ func newConfigCommand() *cobra.Command {
 Each setting can be given in a file (msg.listen: section [msg], key listen), in the environment
 (TEAMTALK_MSG_LISTEN) and as a flag (--msg.listen). A flag overrides the environment, the
 environment overrides the file, and the file overrides the default.
+
+A size is a whole number and one of the units B, KiB, MiB, GiB, TiB, kB, MB, GB and TB. Without a
+unit it counts bytes. A duration is a row of numbers, each with one of the units h, m, s, ms, us and
+ns, such as 1h30m. It needs a unit, except 0. In the environment and in flags a list is written as
+a,b, and an empty one as []. An empty variable counts as not set.
 
 With --effective, print the values in use and the source of each, without passwords.`,
 		Example: `  teamtalk config > teamtalk.toml
@@ -50,27 +57,29 @@ With --effective, print the values in use and the source of each, without passwo
 
 // newConfigCheckCommand returns the command "config check".
 func newConfigCheckCommand() *cobra.Command {
-	return &cobra.Command{
+	var noFiles bool
+	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check the settings",
-		Long: `Check that the settings are valid, and complete for the roles that they name. The
-command reads the certificates for MySQL and Redis. It opens no port and no connection. Its exit
-code is 2 when a setting is wrong or missing.`,
+		Short: "Check the settings, and the files that they name",
+		Long: `Check that the settings are valid, and complete for the roles that they name, and
+that these roles could start: the command reads the certificates, the file of systems and the
+credentials for push services, and looks whether the audit log and the folders could be written.
+Run it on the server, as the account that runs the server.
+
+The command changes no file, opens no port, and connects to no other machine: it does not ask the
+database, and does not notice that a port is taken. It works while the server runs. Its exit code is
+2 when something is wrong or missing.`,
 		Example: `  teamtalk config check --config teamtalk.toml
-  teamtalk config check --config cluster.toml --roles msg`,
+  teamtalk config check --config cluster.toml --roles msg
+  teamtalk config check --config cluster.toml --no-files`,
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := cli.LoadConfig(cmd)
 			if err != nil {
 				return err
 			}
-			if err := cfg.CheckServe(); err != nil {
+			if err := checkConfig(cfg, noFiles, cmd.ErrOrStderr()); err != nil {
 				return err
-			}
-			if cfg.Store == "mysql" && cfg.Runs("dbproxy") {
-				if err := system.CheckStoreFiles(cfg); err != nil {
-					return cli.Usagef(cmd, "%v", err)
-				}
 			}
 			set := 0
 			for _, s := range config.Settings() {
@@ -83,4 +92,20 @@ code is 2 when a setting is wrong or missing.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&noFiles, "no-files", false,
+		"check the settings alone, for another machine")
+	return cmd
+}
+
+// checkConfig checks the settings, and the files that they name unless noFiles is set. It writes
+// warnings to errOut.
+func checkConfig(cfg *config.Config, noFiles bool, errOut io.Writer) error {
+	if noFiles {
+		return cfg.CheckServe()
+	}
+	log, err := obs.NewLogger(errOut, obs.LogOptions{Level: "warn", Format: cfg.Log.Format})
+	if err != nil {
+		return err
+	}
+	return system.Check(cfg, log)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/spf13/cobra"
@@ -193,6 +194,7 @@ func migrate(ctx context.Context, out io.Writer, db *sql.DB, dryRun bool) error 
 		fmt.Fprintln(out, "nothing was changed")
 		return nil
 	}
+	began := time.Now()
 	if err := schema.Migrate(ctx, db, schema.Options{Progress: progress(out)}); err != nil {
 		return err
 	}
@@ -200,6 +202,8 @@ func migrate(ctx context.Context, out io.Writer, db *sql.DB, dryRun bool) error 
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(out, "schema updated from version %d to %d in %v\n", before.Version, after.Version,
+		time.Since(began).Round(time.Millisecond))
 	writeStatus(out, after)
 	return nil
 }

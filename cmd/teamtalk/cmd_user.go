@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -53,8 +54,11 @@ func withStore(cmd *cobra.Command, mustExist bool,
 		return err
 	}
 	defer func() { err = log.end(cmd, err) }()
-	s, err := system.OpenStore(cmd.Context(), cfg,
-		system.StoreOptions{Admin: true, MustExist: mustExist})
+	opt := system.StoreOptions{Admin: true, MustExist: mustExist}
+	if cfg.Store == "embedded" { // a command may update its schema, which it logs
+		opt.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	}
+	s, err := system.OpenStore(cmd.Context(), cfg, opt)
 	if err != nil {
 		return err
 	}

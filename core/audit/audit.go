@@ -3,7 +3,7 @@
 // of messages, no passwords and no keys.
 //
 // An event is a line of JSON, in a file, in syslog, or in both. Servers hand events to a
-// queue, so that a slow disk delays no login.
+// queue, so that a slow disk delays no login. EVENTS.md describes them for operators.
 package audit
 
 import (
@@ -38,9 +38,6 @@ const (
 	Command = "command"
 )
 
-// OK is the Result of what was done.
-const OK = "ok"
-
 // Event is something that was done, or tried. Fields without a value are left out.
 type Event struct {
 	Kind string `json:"event"`
@@ -59,8 +56,11 @@ type Event struct {
 	Conn uint64 `json:"conn,omitempty"`
 	// What names the call or command, and its subjects.
 	What string `json:"what,omitempty"`
-	// Result is OK, or the reason why it was not done.
+	// Result is OK, or the reason why it was not done: one of the constants of this package,
+	// which are codes for programs.
 	Result string `json:"result"`
+	// Detail says more than Result, in English, for people.
+	Detail string `json:"detail,omitempty"`
 }
 
 // maxText is the length of the longest text in an event, in bytes. The rest is cut off:
@@ -177,7 +177,7 @@ func (l *Log) Record(e Event) {
 // encode returns the line of an event.
 func (l *Log) encode(e Event) []byte {
 	for _, s := range []*string{&e.By, &e.Name, &e.From, &e.Client, &e.Version, &e.What,
-		&e.Result} {
+		&e.Result, &e.Detail} {
 		*s = cut(*s)
 	}
 	var b bytes.Buffer

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,6 +182,8 @@ func TestFailing(t *testing.T) {
 	g := guided{make(chan struct{}), make(chan error)}
 	short := l.opt
 	short.Queue = 2
+	var log bytes.Buffer
+	short.Log = slog.New(slog.NewTextHandler(&log, nil))
 	p := newPlace("guided", g, &short, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "lost"}, []string{"place", "reason"}))
 	l.places = append(l.places, p)
@@ -215,6 +218,16 @@ func TestFailing(t *testing.T) {
 	fails("")
 	g.end <- nil
 	end(t, l)
+	var back []string
+	for line := range strings.Lines(log.String()) {
+		if _, text, ok := strings.Cut(line, "written again"); ok {
+			back = append(back, strings.Join(strings.Fields(text), " "))
+		}
+	}
+	want := []string{`" place=guided lost=1`, `" place=guided lost=1`}
+	if d := cmp.Diff(want, back); d != "" {
+		t.Errorf("the log of lines written again: %s\n%s", d, &log)
+	}
 }
 
 // newStuck returns a place whose writes wait for the reader.
@@ -279,6 +292,20 @@ func TestTornLine(t *testing.T) {
 		}
 		if got, err := os.ReadFile(path); err != nil || string(got) != x.want {
 			t.Errorf("after %q the file is %q (%v), want %q", x.before, got, err, x.want)
+		}
+	}
+}
+
+// TestEventsPage: the page for operators lists each kind of event and each result.
+func TestEventsPage(t *testing.T) {
+	page, err := os.ReadFile("EVENTS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range append([]string{Login, LoginRefused, Logout, Kick, Register, Call,
+		Command}, results...) {
+		if !strings.Contains(string(page), "`"+code+"`") {
+			t.Errorf("EVENTS.md lacks %s", code)
 		}
 	}
 }

@@ -32,6 +32,7 @@ type place struct {
 
 	full, failed obs.Often
 	fault        atomic.Pointer[error] // why lines are lost now; nil: they are written
+	missing      atomic.Int64          // lines lost since they were written last
 }
 
 func newPlace(name string, w io.WriteCloser, o *Options, lost *prometheus.CounterVec) *place {
@@ -64,13 +65,23 @@ func (p *place) run() {
 			p.failed.Warn(p.log, p.now(), "audit log: line lost", "err", err)
 			p.fail(err)
 		} else if len(p.lines) <= cap(p.lines)/2 { // a queue that stays full loses lines
-			p.fault.Store(nil)
+			p.recover()
 		}
 	}
 }
 
+// recover forgets why lines were lost, and logs that they are written again.
+func (p *place) recover() {
+	if p.fault.Load() == nil {
+		return
+	}
+	p.fault.Store(nil)
+	p.log.Info("audit log: lines are written again", "lost", p.missing.Swap(0))
+}
+
 // fail stores why a line was lost.
 func (p *place) fail(err error) {
+	p.missing.Add(1)
 	err = fmt.Errorf("%s: %w", p.name, err)
 	p.fault.Store(&err)
 }
@@ -175,6 +186,19 @@ func (f *file) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.f.Close()
+}
+
+// TrySyslog connects to the syslog of this machine and returns the error, if a value of
+// Options.Syslog names that one. It connects to no other machine.
+func TrySyslog(where string) error {
+	if network, _, err := syslogAddr(where); err != nil || network != "" {
+		return err
+	}
+	w, err := dialSyslog(where)
+	if err != nil {
+		return err
+	}
+	return w.Close()
 }
 
 // CheckSyslog returns the fault of a value of Options.Syslog.

@@ -4,6 +4,7 @@ package cert
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -47,13 +48,29 @@ func Load(o Options) (*Files, error) {
 }
 
 // Reload reads the files again. After an error the certificate that was read before stays.
-// Connections that are open keep theirs. The log says whether a certificate ends soon.
+// Connections that are open keep theirs. The log says whether a certificate ends soon, and whether
+// it is that of a CA.
 func (f *Files) Reload() error {
 	err := f.read()
 	if err == nil {
 		f.WarnEnds(time.Now())
+		// A certificate that signs itself may be one of a CA without that usage.
+		if leaf := f.current.Load().Leaf; leaf.KeyUsage&x509.KeyUsageCertSign != 0 {
+			f.warnAuthority(leaf)
+		}
 	}
 	return err
+}
+
+// warnAuthority logs a warning when a certificate is that of a CA. A server needs one of its own:
+// with the key of the CA, everybody that copies it from a server can make more servers.
+func (f *Files) warnAuthority(leaf *x509.Certificate) {
+	if leaf.IsCA {
+		f.opt.Log.Warn("the certificate of this server is that of a CA, and its key can sign "+
+			"certificates that others trust: keep that key off the servers, and make a "+
+			"certificate for this one: teamtalk cert server NAME", "file", f.opt.Certificate,
+			"name", leaf.Subject.CommonName)
+	}
 }
 
 // read reads the files.

@@ -49,7 +49,7 @@ func LoadPeers(ca string, o Options) (*Peers, error) {
 }
 
 // Reload reads the files again. After an error, what was read before stays. The log says whether
-// a certificate ends soon.
+// a certificate ends soon, and whether the own one is that of a CA.
 func (p *Peers) Reload() error {
 	before := p.files.current.Load()
 	if err := p.files.read(); err != nil {
@@ -60,6 +60,7 @@ func (p *Peers) Reload() error {
 		return err
 	}
 	p.WarnEnds(time.Now())
+	p.files.warnAuthority(p.files.current.Load().Leaf)
 	return nil
 }
 

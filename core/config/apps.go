@@ -50,11 +50,14 @@ func LoadApps(file string) (*Apps, error) {
 
 func parseApps(file string, data []byte) (*Apps, error) {
 	a := &Apps{}
+	data, err := PlainText(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
 	d := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
 	if err := d.Decode(a); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	var err error
 	for i := range a.App {
 		app := &a.App[i]
 		if app.Nets, err = parseNetworks(app.Networks); err != nil {

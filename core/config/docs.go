@@ -335,7 +335,8 @@ var commonDocs = map[string]string{
 
 	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
 		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +
-		"holds no contents of messages, and no passwords. While lines are lost, because a disk " +
+		"holds no contents of messages, and no passwords. The page core/audit/EVENTS.md " +
+		"describes the lines. While lines are lost, because a disk " +
 		"is full for example, /readyz calls the audit log degraded, and teamtalk_audit_failing " +
 		"is 1.",
 	"audit.file": "File to which lines are added. Several processes of one machine may write to " +

@@ -156,20 +156,36 @@ func TestWideNetworks(t *testing.T) {
 	}
 }
 
-// TestEmptyNetworks sets lists of networks to none, in the file and by a flag.
+// TestEmptyNetworks sets lists of networks to none, in each source. An empty variable does not
+// set them, and a warning says so.
 func TestEmptyNetworks(t *testing.T) {
 	file := "[tls]\nplain_networks = []\n[strangers]\ntrusted_networks = []"
 	for _, x := range []struct {
-		file string
-		args []string
-	}{{file, nil}, {"", []string{"--tls.plain-networks=", "--strangers.trusted-networks="}}} {
-		c, err := load(t, x.file, nil, x.args...)
+		file      string
+		env, args []string
+	}{
+		{file, nil, nil},
+		{"", nil, []string{"--tls.plain-networks=", "--strangers.trusted-networks="}},
+		{"", nil, []string{"--tls.plain-networks=[]", "--strangers.trusted-networks=[]"}},
+		{"", []string{"TEAMTALK_TLS_PLAIN_NETWORKS=[]", "TEAMTALK_STRANGERS_TRUSTED_NETWORKS=[]"},
+			nil},
+	} {
+		c, err := load(t, x.file, x.env, x.args...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(c.TLS.PlainNetworks) != 0 || len(c.Strangers.Trusted) != 0 {
-			t.Errorf("%s%q: plain %q, trusted %q", x.file, x.args, c.TLS.PlainNetworks,
+			t.Errorf("%s%q%q: plain %q, trusted %q", x.file, x.env, x.args, c.TLS.PlainNetworks,
 				c.Strangers.Trusted)
 		}
+	}
+	c, err := load(t, "", []string{"TEAMTALK_TLS_PLAIN_NETWORKS=", "TEAMTALK_PROXY_NETWORKS="})
+	if err != nil || len(c.TLS.PlainNetworks) != 2 {
+		t.Errorf("an empty variable: %v, plain %q", err, c.TLS.PlainNetworks)
+	}
+	want := []string{"environment variable TEAMTALK_TLS_PLAIN_NETWORKS is empty and counts as " +
+		"not set: tls.plain_networks remains 0.0.0.0/0,::/0; write [] to empty it"}
+	if !slices.Equal(c.Warnings(), want) {
+		t.Errorf("warnings %q, want %q", c.Warnings(), want)
 	}
 }

@@ -62,7 +62,8 @@ type Sources struct {
 	// File is the path of a TOML file, which must exist.
 	File string
 	// Env is the environment as os.Environ returns it. A variable with an empty value
-	// counts as not set.
+	// counts as not set: tools that start containers pass such variables for values that
+	// they do not have. "[]" empties a list.
 	Env []string
 	// Flags are parsed flags that AddFlags defined. Only those given on the command line
 	// count.
@@ -204,8 +205,8 @@ func (c *Config) OnLoopback() *Config {
 }
 
 // Warnings returns warnings for the operator: about variables in the environment that
-// resemble a setting but are none, about a file with passwords that every user of the
-// machine can read, and about networks of proxies that hold clients.
+// resemble a setting but are none, about empty ones of lists, about a file with passwords
+// that every user of the machine can read, and about networks of proxies that hold clients.
 func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 
 // warnReadable adds a warning when file holds passwords and every user of the machine can
@@ -249,10 +250,14 @@ func (c *Config) readEnv(env []string) []Problem {
 	var problems []Problem
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
-		if !strings.HasPrefix(name, EnvPrefix) || value == "" {
+		if !strings.HasPrefix(name, EnvPrefix) {
 			continue
 		}
 		s, ok := known[name]
+		if value == "" {
+			c.warnEmpty(s)
+			continue
+		}
 		if !ok {
 			// Container platforms set variables of their own that begin with the name of
 			// a service, so this is no error.
@@ -270,6 +275,16 @@ func (c *Config) readEnv(env []string) []Problem {
 		c.origin[s.Key] = origin
 	}
 	return problems
+}
+
+// warnEmpty adds a warning about an empty variable of a list that is not empty: an operator
+// may have meant to empty it. s is the variable's setting, a zero one if there is none.
+func (c *Config) warnEmpty(s Setting) {
+	if s.Type == "list" && s.field(c).Len() > 0 {
+		c.warnings = append(c.warnings, fmt.Sprintf("environment variable %s is empty and "+
+			"counts as not set: %s remains %s; write %s to empty it", s.Env(), s.Key,
+			s.text(c), emptyList))
+	}
 }
 
 // AddFlags defines a flag for every setting. Help texts list the settings in show; with

@@ -149,7 +149,8 @@ func (s Setting) parse(text string) (any, error) {
 	case time.Duration:
 		d, err := time.ParseDuration(text)
 		if err != nil {
-			return nil, errors.New(`want a duration such as "15s", "2m" or "500ms"`)
+			return nil, fmt.Errorf(`want a duration such as "15s" or "1h30m", not %q: %s`, text,
+				DurationForm)
 		}
 		return d, nil
 	case Size:
@@ -178,10 +179,17 @@ func (s Setting) parse(text string) (any, error) {
 	return reflect.ValueOf(text).Convert(t).Interface(), nil // the string types
 }
 
+// emptyList is the spelling of an empty list, as in the file. In the environment an empty
+// text counts as not set.
+const emptyList = "[]"
+
 // splitList parses a list separated by commas. It drops blanks around the entries, and
 // empty entries.
 func splitList(text string) []string {
 	var list []string
+	if strings.TrimSpace(text) == emptyList {
+		return nil
+	}
 	for _, e := range strings.Split(text, ",") {
 		if e = strings.TrimSpace(e); e != "" {
 			list = append(list, e)
@@ -206,6 +214,11 @@ func (s Setting) setTOML(c *Config, value any) error {
 		switch want.(type) {
 		case int, float64, Size:
 			return s.set(c, strconv.FormatInt(v, 10))
+		case time.Duration:
+			if v == 0 { // needs no unit, as in the environment
+				return s.set(c, "0")
+			}
+			return fmt.Errorf("want %s, not %d: %s", s.example(), v, DurationForm)
 		}
 	case float64:
 		if _, ok := want.(float64); ok {
@@ -247,7 +260,7 @@ func (s Setting) example() string {
 	case "duration":
 		return `a duration in quotes, such as "15s"`
 	case "size":
-		return `a size such as "1MiB", or a number of bytes`
+		return `a size in quotes, such as "1MiB", or a number of bytes`
 	case "list":
 		return `a list such as ["a", "b"]`
 	case "number":

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,10 @@ import (
 // readTOML stores the file's settings in c. Origins contain the file's name.
 func (c *Config) readTOML(name string, data []byte) []Problem {
 	var tree map[string]any
+	data, err := PlainText(data)
+	if err != nil {
+		return []Problem{{Origin: Origin(name + ":1"), Msg: err.Error()}}
+	}
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		var bad *toml.DecodeError
 		if errors.As(err, &bad) {
@@ -40,6 +45,18 @@ func (c *Config) readTOML(name string, data []byte) []Problem {
 		problems[i] = p.Problem
 	}
 	return problems
+}
+
+// byteOrderMark is what some editors write before the text of a file in UTF-8.
+const byteOrderMark = "\ufeff"
+
+// PlainText returns the content of a file of TOML without the mark that editors on Windows
+// write at its begin. It returns an error for UTF-16, since TOML allows only UTF-8.
+func PlainText(data []byte) ([]byte, error) {
+	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
+		return nil, errors.New("the file is in UTF-16: save it in UTF-8")
+	}
+	return bytes.TrimPrefix(data, []byte(byteOrderMark)), nil
 }
 
 // fileReader walks the tables of a file.

@@ -289,7 +289,8 @@ func (c *Config) AllInOne() bool {
 
 // CheckServe returns an *Error with the settings that c.Roles need and that are missing:
 // the addresses of peers in other processes, the certificates for links to other machines,
-// and the database. Commands need none of them, so Load does not check them.
+// and the database; and with ports that have the same address. Commands need none of them, so
+// Load does not check them.
 func (c *Config) CheckServe() error {
 	var problems []Problem
 	missing := func(key, format string, args ...any) {
@@ -330,6 +331,7 @@ func (c *Config) CheckServe() error {
 	}
 	c.checkTLS(missing)
 	c.checkLinks(missing)
+	c.checkPorts(missing)
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+
 			"without route, so say where route is")

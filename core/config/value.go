@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,14 +16,24 @@ const mask = "********"
 // Size is a number of bytes, written as "64KiB", "1MiB", "2GB" or a plain number.
 type Size int64
 
-// units are the units of sizes. String uses the first three, the binary ones.
+// units are the units of sizes. String uses the binary ones.
 var units = []struct {
 	name string
 	n    int64
 }{
-	{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
-	{"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
+	{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10},
+	{"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1},
 }
+
+// binaryUnits is the number of binary units at the begin of units.
+const binaryUnits = 4
+
+// SizeForm and DurationForm say what sizes and durations are, for errors and help texts.
+const (
+	SizeForm = "a whole number and one of the units B, KiB, MiB, GiB, TiB, kB, MB, GB and TB; " +
+		"without a unit it counts bytes"
+	DurationForm = "numbers, each with one of the units h, m, s, ms, us and ns"
+)
 
 // ParseSize parses a size. It refuses "K", "M" and "G" alone, because some readers take
 // them as powers of 1,000 and others as powers of 1,024.
@@ -39,14 +48,14 @@ func ParseSize(s string) (Size, error) {
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/factor {
-		return 0, errors.New(`want a size such as "64KiB" or "1MiB"`)
+		return 0, fmt.Errorf(`want a size such as "64KiB", not %q: %s`, s, SizeForm)
 	}
 	return Size(n * factor), nil
 }
 
 // String returns the size as a whole number of the largest binary unit that divides it.
 func (s Size) String() string {
-	for _, u := range units[:3] {
+	for _, u := range units[:binaryUnits] {
 		if s != 0 && int64(s)%u.n == 0 {
 			return strconv.FormatInt(int64(s)/u.n, 10) + u.name
 		}

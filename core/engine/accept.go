@@ -19,7 +19,9 @@ func (s *Server) run() {
 	for {
 		c, err := s.opt.Budget.Accept(s.listener)
 		if err != nil {
-			if !s.stopping.Load() || !errors.Is(err, net.ErrClosed) {
+			if lost := s.lost.Load(); lost != nil {
+				s.failure = *lost
+			} else if !s.stopping.Load() || !errors.Is(err, net.ErrClosed) {
 				s.failure = fmt.Errorf("accept: %w", err)
 			}
 			break
@@ -30,8 +32,12 @@ func (s *Server) run() {
 		s.arrive(c, proxyproto.Header{})
 	}
 	s.proxied.Close()
-	// A gnet.Client that has stopped does not answer, so it stops last.
-	s.enrolling.Wait()
+	// A gnet.Client that has stopped does not answer, so it stops last. Nor does a loop that has
+	// ended by itself: the process ends then, and waits for nothing.
+	if s.lost.Load() == nil {
+		s.enrolling.Wait()
+	}
+	s.ending.Store(true)
 	if err := s.engine.Stop(); err != nil && s.failure == nil {
 		s.failure = err
 	}

@@ -60,7 +60,7 @@ func StartEcho(opt EchoOptions) (*Echo, error) {
 	// The options of Start, without its ticker, since there are no deadlines.
 	options := []gnet.Option{
 		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections),
-		gnet.WithReadBufferCap(opt.ReadBuffer), gnet.WithLogger(logger{opt.Log}),
+		gnet.WithReadBufferCap(opt.ReadBuffer), gnet.WithLogger(logger{log: opt.Log}),
 	}
 	if opt.Loops > 0 {
 		options = append(options, gnet.WithNumEventLoop(opt.Loops))

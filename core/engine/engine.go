@@ -95,8 +95,10 @@ type Server struct {
 	enrolling sync.WaitGroup // connections on their way to a loop
 	refusing  atomic.Bool
 	stopping  atomic.Bool
-	done      chan struct{} // closed when the engine has ended
-	failure   error         // why the engine ended without Close; valid after done
+	done      chan struct{}         // closed when the engine has ended
+	failure   error                 // why the engine ended without Close; valid after done
+	ending    atomic.Bool           // run ends the loops
+	lost      atomic.Pointer[error] // the loop that ended by itself; nil: none
 
 	mu    sync.Mutex
 	loops map[gnet.EventLoop]*loop
@@ -113,6 +115,7 @@ type loop struct {
 
 var (
 	errClosed   = errors.New("engine: connection closed")
+	errLoop     = errors.New("engine: an event loop ended by itself")
 	errHandlers = errors.New("engine: Options need a handler of clients or one of links")
 )
 
@@ -184,7 +187,7 @@ func arrivals(reg prometheus.Registerer, name string) (refused, displaced *prome
 func (s *Server) startLoops() error {
 	options := []gnet.Option{
 		gnet.WithReadBufferCap(s.opt.ReadBuffer),
-		gnet.WithTicker(true), gnet.WithLogger(logger{s.log}),
+		gnet.WithTicker(true), gnet.WithLogger(logger{s.log, s.loopEnded}),
 	}
 	if s.opt.Loops > 0 {
 		options = append(options, gnet.WithNumEventLoop(s.opt.Loops))
@@ -197,6 +200,18 @@ func (s *Server) startLoops() error {
 	}
 	s.engine = engine
 	return engine.Start()
+}
+
+// loopEnded ends the engine when a loop ends by itself: gnet would give that loop new
+// connections, which nobody would serve. Any goroutine.
+func (s *Server) loopEnded(message string) {
+	if s.ending.Load() {
+		return
+	}
+	err := fmt.Errorf("%w: %s", errLoop, message)
+	if s.lost.CompareAndSwap(nil, &err) {
+		_ = s.listener.Close() // ends run, which reports err
+	}
 }
 
 // Addr returns the listener's address, with the port that the system chose for port 0.

@@ -9,7 +9,7 @@ import (
 
 func TestLoggerKeepsErrorsAndHidesWarnings(t *testing.T) {
 	var out bytes.Buffer
-	l := logger{slog.New(slog.NewTextHandler(&out, nil))}
+	l := logger{log: slog.New(slog.NewTextHandler(&out, nil))}
 	l.Warnf("received event[fd=%d] of a stale connection", 7)
 	l.Infof("chatter")
 	if out.Len() > 0 {

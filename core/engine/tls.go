@@ -65,11 +65,30 @@ func (cn *conn) prove() {
 	}
 }
 
+// remedies say what to change when a peer of a link is refused, by the reason of tlsconn.Reason.
+var remedies = map[string]string{
+	"plaintext": "give that server certificates too (section link_tls), or allow links without " +
+		"TLS with link_tls.cpp_plaintext",
+	"no certificate": "give that server one: teamtalk cert server NAME (section link_tls)",
+	"certificate of another CA": "make its certificate with the CA of this server, or put " +
+		"both CAs into link_tls.ca",
+	"expired certificate": "give that server a new one: teamtalk cert server NAME",
+	"wrong certificate": "give that server one for the usages server and client: " +
+		"teamtalk cert server NAME",
+	"failed handshake": "that server may refuse the certificate of this one: both need " +
+		"certificates of the same CA (link_tls.ca)",
+}
+
 // noteUnproven counts and logs the peer of a link that has not proved that it is a server
 // of this deployment.
 func (s *Server) noteUnproven(cn *conn, err error) {
 	if s.opt.Links != nil {
-		s.noteRefused(tlsconn.Reason(err), fmt.Errorf("%s: %w", cn.s.RemoteAddr(), err))
+		why := tlsconn.Reason(err)
+		err = fmt.Errorf("%s: %w", cn.s.RemoteAddr(), err)
+		if remedy := remedies[why]; remedy != "" {
+			err = fmt.Errorf("%w: %s", err, remedy)
+		}
+		s.noteRefused(why, err)
 	}
 }
 

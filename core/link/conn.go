@@ -43,6 +43,7 @@ type conn struct {
 	err       error              // the reason of the end; nil when the peer closed
 	wake      chan struct{}      // holds one token when the writer has work
 	malformed int                // in a row; used by the reader only
+	heard     bool               // the peer has sent something; used by the reader only
 
 	parts map[uint32]*assembly // of answers, by call; used by the reader only
 }
@@ -251,6 +252,7 @@ func (c *conn) check(now time.Time) {
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.nc.Read(p)
 	if n > 0 {
+		c.heard = true
 		c.lastIn.Store(mono.Of(time.Now()))
 		c.r.metrics.inBytes.Add(float64(n))
 	}

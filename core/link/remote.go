@@ -290,6 +290,9 @@ func (r *Remote) serve(nc net.Conn) {
 		writer.Go(c.writeLoop)
 		c.fail(c.readLoop())
 		writer.Wait()
+		if _, tls := nc.(encrypted); !c.heard && !tls && r.ctx.Err() == nil {
+			r.often.Warn(r.o.Log, time.Now(), "link refused", "err", errNothing)
+		}
 		r.metrics.up.Dec()
 		r.metrics.dropouts.Inc()
 	}

@@ -15,8 +15,8 @@ func (s *Server) auditCall(r *http.Request, by *app, call string, subjects func(
 	if s.opt.Audit == nil {
 		return
 	}
-	e := audit.Event{Kind: audit.Call, From: remote(r).String(), What: call + subjects(),
-		Result: outcome(err)}
+	e := audit.Event{Kind: audit.Call, From: remote(r).String(), What: call + subjects()}
+	e.Result, e.Detail = outcome(err)
 	if by != nil {
 		e.By = "app " + by.Name
 	}
@@ -25,20 +25,29 @@ func (s *Server) auditCall(r *http.Request, by *app, call string, subjects func(
 
 // auditRegister records a registration. user is 0 when no user was added.
 func (s *Server) auditRegister(r *http.Request, name string, user uint32, err error) {
-	s.opt.Audit.Record(audit.Event{Kind: audit.Register, User: user, Name: name,
-		From: remote(r).String(), Result: outcome(err)})
+	e := audit.Event{Kind: audit.Register, User: user, Name: name, From: remote(r).String()}
+	e.Result, e.Detail = outcome(err)
+	s.opt.Audit.Record(e)
 }
 
-// outcome returns the result of a call, in the words of its answer.
-func outcome(err error) string {
-	var f *failure
-	switch {
-	case err == nil:
-		return audit.OK
-	case errors.As(err, &f):
-		return f.text
+// auditResults are the results of the audit log for the values of error_code.
+var auditResults = map[int]string{codeBad: audit.BadRequest, codeKey: audit.WrongKey,
+	codeDenied: audit.Denied, codeUnknown: audit.NotFound, codeClosed: audit.Closed,
+	codeTooMany: audit.TooMany}
+
+// outcome returns the result of a call, and the words of its answer.
+func outcome(err error) (result, detail string) {
+	if err == nil {
+		return audit.OK, ""
 	}
-	return "failed: " + err.Error()
+	detail = err.Error()
+	if f := (*failure)(nil); errors.As(err, &f) {
+		detail = f.text
+		if result = auditResults[f.code]; result != "" {
+			return result, detail
+		}
+	}
+	return audit.Failed, detail
 }
 
 // listed is how many users of a call the audit log names.

@@ -147,6 +147,16 @@ func New(opt Options) (*Server, error) {
 	return s, nil
 }
 
+// Check returns what New refuses in the apps and in the settings of the registration, which may
+// be nil.
+func Check(list []App, register *Register) error {
+	if _, err := newApps(list); err != nil || register == nil {
+		return err
+	}
+	trial := *register
+	return trial.defaults()
+}
+
 // ServeHTTP handles calls.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 

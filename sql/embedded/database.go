@@ -49,7 +49,8 @@ func (s *database) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if !o.Admin {
-		if s.lock, err = lockDir(o.Dir); err != nil {
+		const remedy = "stop it, or choose another directory (setting data_dir)"
+		if s.lock, err = lockDir(o.Dir, remedy); err != nil {
 			return err
 		}
 	}

@@ -50,7 +50,8 @@ type Options struct {
 	// Now is the clock of the host, which gives Updated and the expiry of client_msg_ids.
 	// The store does not follow it back for less than two hours. nil means mono.Now.
 	Now func() time.Time
-	// Log receives the messages that the database rejected. nil means no logs.
+	// Log receives the messages that the database rejected, and updates of the schema. nil means
+	// no logs.
 	Log *slog.Logger
 	// Metrics registers the metrics teamtalk_store_* until Close. nil means that they are
 	// not registered.

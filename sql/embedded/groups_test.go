@@ -1,11 +1,14 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -255,8 +258,9 @@ func TestUpgrade(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
+	var log bytes.Buffer
 	for range 2 {
-		s := open(t, Options{Dir: dir})
+		s := open(t, Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		got, err := s.History(context.Background(), 2, 1, 0, 10)
 		if err != nil || len(got) != 1 || string(got[0].Data) != "old" {
 			t.Errorf("got %+v, %v", got, err)
@@ -276,5 +280,10 @@ func TestUpgrade(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	want := fmt.Sprintf("from=1 to=%d duration=", len(steps))
+	if strings.Count(log.String(), "schema of the embedded store updated") != 1 ||
+		!strings.Contains(log.String(), want) {
+		t.Errorf("the log lacks one line with %q: %s", want, &log)
 	}
 }

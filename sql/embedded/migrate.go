@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"path"
+	"time"
 
 	"teamtalk/core/im"
 )
@@ -64,16 +65,22 @@ func (s *database) migrate(ctx context.Context, admin bool) error {
 		return nil
 	}
 	if admin {
-		lock, err := lockDir(s.dir)
+		lock, err := lockDir(s.dir, "stop it, or use the program of its version")
 		if err != nil {
-			return fmt.Errorf("the schema is of another version: %w", err)
+			return fmt.Errorf("the schema has version %d, of an older program, and is updated "+
+				"to %d while no server uses it: %w", version, len(steps), err)
 		}
 		defer lock.Close()
 	}
+	began := time.Now()
 	for _, m := range steps {
 		if err := s.transact(ctx, func(w *writer) error { return w.apply(m) }); err != nil {
 			return fmt.Errorf("migration %s: %w", m.name, describe(err))
 		}
+	}
+	if version > 0 { // otherwise the store is new
+		s.log.Info("schema of the embedded store updated; older programs refuse it from now on",
+			"dir", s.dir, "from", version, "to", len(steps), "duration", time.Since(began))
 	}
 	return nil
 }

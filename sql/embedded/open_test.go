@@ -41,7 +41,7 @@ func TestOneServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := open(t, Options{Dir: dir})
 	_, err := Open(context.Background(), Options{Dir: dir})
-	wantError(t, err, dir, fmt.Sprintf("(process %d)", os.Getpid()), "in use")
+	wantError(t, err, dir, fmt.Sprintf("(process %d)", os.Getpid()), "in use", "data_dir")
 	if im.KindOf(err) != im.Unavailable {
 		t.Errorf("kind %v", im.KindOf(err))
 	}
@@ -91,7 +91,7 @@ func TestAdminOfAnotherVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(context.Background(), Options{Dir: dir, Admin: true})
-	wantError(t, err, "another version", "process")
+	wantError(t, err, "has version 0", "in use", "process", "use the program of its version")
 }
 
 // TestClosed requires that after Close the database is one file, and that this file is

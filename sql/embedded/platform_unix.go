@@ -19,8 +19,8 @@ import (
 const lockName = "teamtalk.lock"
 
 // lockDir makes this process the only server of the directory, until the result is closed
-// or the process ends in any way.
-func lockDir(dir string) (io.Closer, error) {
+// or the process ends in any way. When a server has it, the error ends with the remedy.
+func lockDir(dir, remedy string) (io.Closer, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -35,8 +35,8 @@ func lockDir(dir string) (io.Closer, error) {
 		owner := lockOwner(f)
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, im.Errorf(im.Unavailable, "%s is in use by another server%s; stop it, "+
-				"or give this one a directory of its own", dir, owner)
+			return nil, im.Errorf(im.Unavailable, "%s is in use by another server%s; %s", dir,
+				owner, remedy)
 		}
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}

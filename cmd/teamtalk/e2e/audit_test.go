@@ -38,8 +38,10 @@ func audited(t *testing.T, path string, n int) (list []string, ok bool) {
 		if e.Time == "" || (e.From == "") != (e.Kind == audit.Command) {
 			t.Errorf("line without time or address: %s", line)
 		}
-		list = append(list, strings.Join(strings.Fields(strings.Join([]string{e.Kind, e.By,
-			fmt.Sprint(e.User), e.Name, e.Client, e.What}, " ")), " ")+": "+e.Result)
+		about := strings.Join([]string{e.Kind, e.By, fmt.Sprint(e.User), e.Name, e.Client,
+			e.What}, " ")
+		list = append(list, strings.Join(strings.Fields(about), " ")+": "+
+			strings.TrimSpace(e.Result+" "+e.Detail))
 	}
 	return list, len(list) >= n
 }
@@ -91,13 +93,13 @@ func TestAuditLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitAudit(t, log,
-		"login_refused 0 u00002 android: db_validate_failed",
+		"login_refused 0 u00002 android: wrong_password",
 		"login 1 u00001 android: ok",
 		"kick 1 android: duplicate_user",
 		"login 1 u00001 android: ok",
 		"logout 1 android: ok",
 		"call app test 0 SendMessage as=1 user=2: ok",
-		"call 0 KickUser user=2: app_key is wrong",
+		"call 0 KickUser user=2: wrong_key app_key is wrong",
 		"register 3 carol: ok",
 		"command shell "+me.Username+" 0 user set u00002 --audit.file --data-dir --sign: ok",
 	)

@@ -9,10 +9,6 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// validateFailed is the result of an IMValidateRsp that says that name and password could
-// not be checked.
-const validateFailed = 2
-
 // textElsewhere is the text of a login refused by KeepFirst.
 const textElsewhere = "already logged in on another device"
 
@@ -35,11 +31,11 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 		// wrong, so the answer must not say so.
 		h.often.login.Warn(h.log, h.opt.Now(), "login not checked", "conn", s.ID(), "err", err)
 		h.opt.Client(s).busy = im.KindOf(err) == im.Busy
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
+		h.refuse(s, seq, m, without(pb.ResultType_REFUSE_REASON_NO_DB_SERVER))
 		return
 	}
 	if code != 0 {
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, v.GetResultString())
+		h.refuse(s, seq, m, deniedBy(v))
 		return
 	}
 	h.note(s, key, v)
@@ -49,7 +45,7 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 	}
 	h.ifNotElsewhere(s, v.GetUserInfo().GetUserId(), m.GetClientType(), func(free bool) {
 		if !free {
-			h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
+			h.refuse(s, seq, m, elsewhere)
 			return
 		}
 		h.admit(s, seq, m, v)
@@ -107,7 +103,7 @@ func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.I
 	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
 	h.opt.Client(s).fileRepeats.Store(m.GetFileRepeats())
 	if !h.enter(s, user, client) {
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textElsewhere)
+		h.refuse(s, seq, m, elsewhere)
 		return
 	}
 	h.opt.Audience.Join(s)

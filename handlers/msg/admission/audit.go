@@ -17,20 +17,16 @@ func (h *Handler) auditLogin(s *session.Client, m *pb.IMLoginReq) {
 
 // auditRefused records a login that is refused, before its answer, which may wait: a client
 // that guesses passwords need not stay for it. A login that is checked again for the same
-// reason is recorded once. The text says more than the code, where it is not that of every
-// wrong password.
-func (h *Handler) auditRefused(s *session.Client, m *pb.IMLoginReq, code pb.ResultType,
-	text string) {
+// reason is recorded once.
+func (h *Handler) auditRefused(s *session.Client, m *pb.IMLoginReq, d denial) {
 	c := h.opt.Client(s)
-	if h.opt.Audit == nil || c.refused == code {
+	if h.opt.Audit == nil || c.refused == d.code {
 		return
 	}
-	c.refused = code
-	why := resultName(code)
-	if text != textWrong && text != textFailed {
-		why += ": " + text
-	}
-	h.opt.Audit.Record(loginEvent(s, m, audit.LoginRefused, why))
+	c.refused = d.code
+	e := loginEvent(s, m, audit.LoginRefused, d.result)
+	e.Detail = d.detail
+	h.opt.Audit.Record(e)
 }
 
 func loginEvent(s *session.Client, m *pb.IMLoginReq, kind, result string) audit.Event {
@@ -52,7 +48,7 @@ func (h *Handler) auditEnd(s *session.Client) {
 	if h.opt.Audit == nil {
 		return
 	}
-	why := "connection ended"
+	why := audit.ConnectionEnded
 	if h.opt.Client(s).leaves {
 		why = audit.OK
 	}
@@ -68,7 +64,7 @@ func sessionEvent(s *session.Client, kind, result string) audit.Event {
 func from(s *session.Client) string { return s.RemoteAddr().Addr().Unmap().String() }
 
 // clientName and resultName return the names of a type of client and of a result without
-// what all of them have in front, such as android and db_validate_failed.
+// what all of them have in front, such as android and no_db_server.
 func clientName(c pb.ClientType) string {
 	return strings.ToLower(strings.TrimPrefix(c.String(), "CLIENT_TYPE_"))
 }

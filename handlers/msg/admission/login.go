@@ -35,12 +35,12 @@ func (h *Handler) HandleLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) e
 		return nil
 	}
 	if len(m.GetUserName()) > maxLoginName || len(m.GetPassword()) > maxLoginPassword {
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, textWrong)
+		h.refuse(s, seq, m, wrongPassword)
 		return nil
 	}
 	if h.standsInLine(s, m) {
 		c.busy = true
-		h.refuse(s, seq, m, pb.ResultType_REFUSE_REASON_NO_DB_SERVER, textFailed)
+		h.refuse(s, seq, m, without(pb.ResultType_REFUSE_REASON_NO_DB_SERVER))
 		return nil
 	}
 	h.checkLogin(s, seq, m)
@@ -59,7 +59,7 @@ func (h *Handler) standsInLine(s *session.Client, m *pb.IMLoginReq) bool {
 // missing without which no client can log in. checked takes the answer. Loop only.
 func (h *Handler) checkLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) {
 	if code := h.missing(); code != pb.ResultType_REFUSE_REASON_NONE {
-		h.refuse(s, seq, m, code, textFailed)
+		h.refuse(s, seq, m, without(code))
 		return
 	}
 	req := &pb.IMValidateReq{}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"teamtalk/core/audit"
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -24,6 +25,48 @@ import (
 // textFailed is the text beside the results that say that a server is missing. It is that
 // of the first implementation; clients show it.
 const textFailed = "服务端异常"
+
+// denial says why a login is refused.
+type denial struct {
+	code           pb.ResultType
+	text           string // for the client, which shows it to its user
+	result, detail string // for the audit log
+}
+
+// The denials that need no more than their reason.
+var (
+	wrongPassword = denial{code: pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text: textWrong,
+		result: audit.WrongPassword}
+	elsewhere = denial{code: pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text: textElsewhere,
+		result: audit.Elsewhere}
+)
+
+// without returns the denial of a login while a server is missing.
+func without(code pb.ResultType) denial {
+	return denial{code: code, text: textFailed, result: resultName(code)}
+}
+
+// The results of an IMValidateRsp, also of a C++ db_proxy.
+const (
+	validateWrong  = 1
+	validateFailed = 2 // name and password could not be checked
+	validateLocked = 6
+)
+
+// deniedBy returns the denial that db_proxy answered.
+func deniedBy(v *pb.IMValidateRsp) denial {
+	d := denial{code: pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text: v.GetResultString()}
+	switch v.GetResultCode() {
+	case validateWrong:
+		d.result = audit.WrongPassword
+	case validateLocked:
+		d.result = audit.Locked
+	default:
+		d.result = audit.Refused
+		d.detail = fmt.Sprintf("result code %d of db_proxy", v.GetResultCode())
+	}
+	return d
+}
 
 const (
 	// maxRefusedDelay is the longest delay of an answer, in seconds.
@@ -111,10 +154,9 @@ func (r *refusals) admitted(addr netip.Addr, name string) {
 // refuse answers a refused login and closes, now or after the delay of the client's
 // address and name. A login that waits because a server is missing, or because db_proxy
 // could not check it, is checked again as soon as that is over. Loop only.
-func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code pb.ResultType,
-	text string) {
+func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, d denial) {
 	c, now := h.opt.Client(s), s.Loop().Now()
-	h.auditRefused(s, m, code, text)
+	h.auditRefused(s, m, d)
 	if c.refusedAt.IsZero() {
 		delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
 		if c.busy {
@@ -126,12 +168,11 @@ func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code p
 		}
 	}
 	if !now.Before(c.refusedAt) {
-		h.answerRefused(s, seq, code, text)
+		h.answerRefused(s, seq, d)
 		return
 	}
-	w := &heldLogin{due: c.refusedAt,
-		then: func(bool) { h.answerRefused(s, seq, code, text) }}
-	if code != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
+	w := &heldLogin{due: c.refusedAt, then: func(bool) { h.answerRefused(s, seq, d) }}
+	if d.code != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
 		w.again = func() { h.checkLogin(s, seq, m) }
 	}
 	h.hold(s, w)
@@ -140,20 +181,23 @@ func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, code p
 // refuseClientType answers a login of a client of a type that the protocol does not know.
 // It is not delayed: no server is asked for it.
 func (h *Handler) refuseClientType(s *session.Client, seq uint16, m *pb.IMLoginReq) {
-	text := fmt.Sprintf("不支持的客户端类型 %d (unknown client_type)", int32(m.GetClientType()))
-	h.auditRefused(s, m, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text)
-	h.answerRefused(s, seq, pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text)
+	number := int32(m.GetClientType())
+	d := denial{code: pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED,
+		text:   fmt.Sprintf("不支持的客户端类型 %d (unknown client_type)", number),
+		result: audit.UnknownClient, detail: fmt.Sprintf("client_type %d", number)}
+	h.auditRefused(s, m, d)
+	h.answerRefused(s, seq, d)
 }
 
 // answerRefused answers a refused login and closes. Loop only.
-func (h *Handler) answerRefused(s *session.Client, seq uint16, code pb.ResultType, text string) {
-	h.metrics.logins.WithLabelValues(code.String()).Inc()
+func (h *Handler) answerRefused(s *session.Client, seq uint16, d denial) {
+	h.metrics.logins.WithLabelValues(d.code.String()).Inc()
 	rsp := &pb.IMLoginRes{}
 	rsp.SetServerTime(h.unix())
-	rsp.SetResultCode(code)
-	rsp.SetResultString(text)
+	rsp.SetResultCode(d.code)
+	rsp.SetResultString(d.text)
 	if err := s.Send(seq, rsp); err != nil {
 		h.log.Error("login answer", "conn", s.ID(), "err", err)
 	}
-	s.Close(im.Errorf(im.Denied, "login refused: %s", code))
+	s.Close(im.Errorf(im.Denied, "login refused: %s", d.code))
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"time"
 
 	"teamtalk/core/config"
@@ -54,12 +53,9 @@ func (s *system) fileOptions() file.Options {
 // openSpool opens the folder of the files.
 func (s *system) openSpool() (*spool.Spool, error) {
 	cfg := &s.cfg.File
-	dir := cfg.Dir
-	if dir == "" {
-		dir = filepath.Join(s.cfg.DataDir, "files")
-	}
 	store, err := spool.Open(spool.Options{
-		Dir: dir, MinFree: int64(cfg.MinFree), Quota: int64(cfg.Quota),
+		Dir:     folderOr(s.cfg, cfg.Dir, "files"),
+		MinFree: int64(cfg.MinFree), Quota: int64(cfg.Quota),
 		MaxFiles: cfg.MaxTasks, MaxUserFiles: cfg.MaxUserTasks,
 		KeepUnfinished: cfg.KeepUnfinished, KeepWaiting: cfg.KeepWaiting,
 		KeepFetched: cfg.KeepFetched, Log: s.log,

@@ -72,15 +72,8 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting http.apps_file)", err)
 	}
-	for _, a := range file.App {
-		opt.Apps = append(opt.Apps, httpapi.App{
-			Name: a.Name, Key: string(a.Key), Calls: a.Calls, As: a.As, Users: a.Users,
-			Groups:   a.Groups,
-			Networks: a.Nets, Rate: a.Rate, Burst: a.Burst,
-		})
-	}
-	r := &file.Register
-	if !r.Open && len(r.Invites) == 0 {
+	opt.Apps, opt.Register = callers(file)
+	if opt.Register == nil {
 		return nil
 	}
 	store, err := s.accountStore(ctx)
@@ -91,11 +84,26 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if err != nil {
 		return err
 	}
-	opt.Register = &httpapi.Register{
-		Accounts: accounts{store, s.db}, Passwords: policy, Open: r.Open, Invites: r.Invites,
-		Networks: r.Nets, PerHour: r.PerHour, Depart: r.Depart,
-	}
+	opt.Register.Accounts, opt.Register.Passwords = accounts{store, s.db}, policy
 	return nil
+}
+
+// callers returns the systems of an apps file, and its settings of the registration without the
+// place of the accounts; nil: users cannot register.
+func callers(file *config.Apps) (apps []httpapi.App, register *httpapi.Register) {
+	for _, a := range file.App {
+		apps = append(apps, httpapi.App{
+			Name: a.Name, Key: string(a.Key), Calls: a.Calls, As: a.As, Users: a.Users,
+			Groups:   a.Groups,
+			Networks: a.Nets, Rate: a.Rate, Burst: a.Burst,
+		})
+	}
+	r := &file.Register
+	if !r.Open && len(r.Invites) == 0 {
+		return apps, nil
+	}
+	return apps, &httpapi.Register{Open: r.Open, Invites: r.Invites, Networks: r.Nets,
+		PerHour: r.PerHour, Depart: r.Depart}
 }
 
 // registration returns the URL for registering that login servers tell clients: the

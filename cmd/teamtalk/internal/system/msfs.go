@@ -91,21 +91,30 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 func openBlobs(cfg *config.Config) (blob.Store, error) {
 	c := &cfg.MSFS
 	if c.S3Endpoint != "" {
-		return blob.OpenS3(blob.S3Options{
-			Endpoint: c.S3Endpoint, Secure: !c.S3Plain, Region: c.S3Region, Bucket: c.S3Bucket,
-			Prefix: c.S3Prefix, AccessKey: c.S3AccessKey, SecretKey: string(c.S3SecretKey),
-		})
+		return openS3(c)
 	}
-	dir := c.Dir
-	if dir == "" {
-		dir = filepath.Join(cfg.DataDir, "msfs")
-	}
-	folder, err := blob.OpenFolder(dir, int64(c.MinFree))
+	folder, err := blob.OpenFolder(folderOr(cfg, c.Dir, "msfs"), int64(c.MinFree))
 	if err != nil {
 		return nil, err
 	}
 	folder.SetQuota(int64(c.Quota))
 	return folder, nil
+}
+
+// openS3 returns the store in the bucket that the settings name. It does not connect.
+func openS3(c *config.MSFS) (*blob.S3, error) {
+	return blob.OpenS3(blob.S3Options{
+		Endpoint: c.S3Endpoint, Secure: !c.S3Plain, Region: c.S3Region, Bucket: c.S3Bucket,
+		Prefix: c.S3Prefix, AccessKey: c.S3AccessKey, SecretKey: string(c.S3SecretKey),
+	})
+}
+
+// folderOr returns the folder dir of a setting; if it is empty, the folder name in data_dir.
+func folderOr(cfg *config.Config, dir, name string) string {
+	if dir != "" {
+		return dir
+	}
+	return filepath.Join(cfg.DataDir, name)
 }
 
 // webAddress returns the URL that clients are told: the setting's, else this machine's

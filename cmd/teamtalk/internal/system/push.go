@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
@@ -24,20 +25,14 @@ func (s *system) startPush(context.Context) error {
 		Registerer: s.reg,
 	}
 	if cfg.APNsTopic != "" {
-		apns, err := notify.NewAPNs(notify.APNsOptions{
-			Topic: cfg.APNsTopic, KeyFile: cfg.APNsKeyFile, KeyID: cfg.APNsKeyID,
-			TeamID:   cfg.APNsTeamID,
-			CertFile: cfg.APNsCertFile, CertPassword: string(cfg.APNsPassword),
-			Sandbox: cfg.APNsSandbox, Host: cfg.APNsURL,
-		})
+		apns, err := newAPNs(cfg)
 		if err != nil {
 			return fmt.Errorf("%w (settings push.apns_…)", err)
 		}
 		opt.IOS = apns
 	}
 	if cfg.FCMCredentials != "" {
-		fcm, err := notify.NewFCM(notify.FCMOptions{CredentialsFile: cfg.FCMCredentials,
-			Host: cfg.FCMURL})
+		fcm, err := newFCM(cfg)
 		if err != nil {
 			return fmt.Errorf("%w (setting push.fcm_credentials)", err)
 		}
@@ -47,6 +42,22 @@ func (s *system) startPush(context.Context) error {
 	s.stops.push(finishPushes, "push", s.push.Drain)
 	return s.listen(&port{name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: s.push})
+}
+
+// newAPNs reads the credentials for the service of Apple.
+func newAPNs(cfg *config.Push) (*notify.APNs, error) {
+	return notify.NewAPNs(notify.APNsOptions{
+		Topic: cfg.APNsTopic, KeyFile: cfg.APNsKeyFile, KeyID: cfg.APNsKeyID,
+		TeamID:   cfg.APNsTeamID,
+		CertFile: cfg.APNsCertFile, CertPassword: string(cfg.APNsPassword),
+		Sandbox: cfg.APNsSandbox, Host: cfg.APNsURL,
+	})
+}
+
+// newFCM reads the credentials for the service of Google.
+func newFCM(cfg *config.Push) (*notify.FCM, error) {
+	return notify.NewFCM(notify.FCMOptions{CredentialsFile: cfg.FCMCredentials,
+		Host: cfg.FCMURL})
 }
 
 // connectPush links the message server to the push servers. Without any, the message

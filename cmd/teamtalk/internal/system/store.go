@@ -94,19 +94,6 @@ func MySQLTLS(m config.MySQL) (*cert.Client, error) {
 	return cert.LoadClient("mysql", m.CA, m.Certificate, m.Key)
 }
 
-// CheckStoreFiles returns what is wrong with the files that the sections mysql and redis name,
-// and with the data source names.
-func CheckStoreFiles(cfg *config.Config) error {
-	encrypted, mysql := MySQLTLS(cfg.MySQL)
-	for _, dsn := range []config.DSN{cfg.MySQL.Master, cfg.MySQL.Slave} {
-		if mysql == nil && dsn.Reveal() != "" {
-			_, mysql = mysqlconn.Parse(dsn.Reveal(), encrypted)
-		}
-	}
-	_, redis := RedisInstances(cfg.Redis)
-	return errors.Join(mysql, redis)
-}
-
 // RedisInstances returns the five logical Redis instances of the settings, in the store's
 // form. It reads the files of their TLS.
 func RedisInstances(r config.Redis) (store.Redis, error) {

@@ -1,0 +1,194 @@
+package system
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"teamtalk/core/access"
+	"teamtalk/core/audit"
+	"teamtalk/core/cert"
+	"teamtalk/core/config"
+	"teamtalk/handlers/httpapi"
+	"teamtalk/sql/mysqlconn"
+)
+
+// checker collects what the start of the roles would not be able to read or to make.
+type checker struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	problems []config.Problem
+}
+
+// Check returns a *config.Error with all that would keep the roles of the settings from
+// starting: settings that are wrong or missing, and files and folders that cannot be read or
+// made. It changes nothing on the disk, opens no port, and connects to no other machine. The log
+// gets the warnings that a start gives about certificates.
+func Check(cfg *config.Config, log *slog.Logger) error {
+	c := &checker{cfg: cfg, log: log}
+	if err := cfg.CheckServe(); err != nil {
+		c.problems = err.(*config.Error).Problems
+	}
+	c.certificates()
+	c.audit()
+	c.folders()
+	c.pushes()
+	c.store(c.apps())
+	if len(c.problems) > 0 {
+		return &config.Error{Problems: c.problems}
+	}
+	return nil
+}
+
+// need adds the problem of a setting, unless err is nil or the setting has one. roles are those
+// that need the setting; only those that run here are named.
+func (c *checker) need(key string, err error, roles ...string) {
+	if err == nil || slices.ContainsFunc(c.problems,
+		func(p config.Problem) bool { return p.Key == key }) {
+		return
+	}
+	roles = slices.DeleteFunc(roles, func(r string) bool { return !c.cfg.Runs(r) })
+	by := strings.Join(roles, ", ")
+	if by == "" {
+		by = "every start"
+	}
+	c.problems = append(c.problems, config.Problem{Key: key, Origin: c.cfg.Origin(key),
+		Msg: fmt.Sprintf("%v (needed by %s)", err, by)})
+}
+
+// certificates checks the files of the sections tls and link_tls. Every start reads them.
+func (c *checker) certificates() {
+	if t := &c.cfg.TLS; t.Certificate != "" && t.Key != "" {
+		_, err := cert.Load(cert.Options{Certificate: t.Certificate, Key: t.Key, Log: c.log})
+		c.need("tls.certificate", err, roleLogin, roleMsg, roleMSFS, roleFile, roleHTTP)
+	}
+	if t := &c.cfg.LinkTLS; t.CA != "" && t.Certificate != "" && t.Key != "" {
+		_, err := cert.LoadPeers(t.CA, cert.Options{Certificate: t.Certificate, Key: t.Key,
+			Log: c.log})
+		c.need("link_tls.certificate", err, c.cfg.Roles...)
+	}
+}
+
+// audit checks the audit log.
+func (c *checker) audit() {
+	if a := &c.cfg.Audit; a.File != "" {
+		c.need("audit.file", access.File(a.File), roleMsg, roleHTTP)
+	}
+	if a := &c.cfg.Audit; a.Syslog != "" {
+		c.need("audit.syslog", audit.TrySyslog(a.Syslog), roleMsg, roleHTTP)
+	}
+}
+
+// folders checks the folders of files, and the bucket.
+func (c *checker) folders() {
+	if m := &c.cfg.MSFS; c.cfg.Runs(roleMSFS) && m.S3Endpoint != "" {
+		_, err := openS3(m)
+		c.need("msfs.s3_endpoint", err, roleMSFS)
+	} else if c.cfg.Runs(roleMSFS) {
+		c.folder("msfs.dir", m.Dir, "msfs", roleMSFS)
+	}
+	if c.cfg.Runs(roleFile) {
+		c.folder("file.dir", c.cfg.File.Dir, "files", roleFile)
+	}
+}
+
+// folder checks the folder of a setting, or the one of that name in data_dir.
+func (c *checker) folder(key, dir, name, role string) {
+	if dir == "" {
+		key = "data_dir"
+	}
+	c.need(key, access.Folder(folderOr(c.cfg, dir, name)), role)
+}
+
+// pushes checks the credentials for the push services.
+func (c *checker) pushes() {
+	p := &c.cfg.Push
+	if !c.cfg.Runs(rolePush) {
+		return
+	}
+	if p.APNsTopic != "" {
+		_, err := newAPNs(p)
+		key := "push.apns_key_file"
+		if p.APNsKeyFile == "" && p.APNsCertFile != "" {
+			key = "push.apns_cert_file"
+		}
+		c.need(key, err, rolePush)
+	}
+	if p.FCMCredentials != "" {
+		_, err := newFCM(p)
+		c.need("push.fcm_credentials", err, rolePush)
+	}
+}
+
+// apps checks the file of systems, and reports whether users can register through it.
+func (c *checker) apps() (registers bool) {
+	file := c.cfg.HTTP.AppsFile
+	if !c.cfg.Runs(roleHTTP) || file == "" {
+		return false
+	}
+	read, err := config.LoadApps(file)
+	if err != nil {
+		c.need("http.apps_file", err, roleHTTP)
+		return false
+	}
+	list, register := callers(read)
+	if err := httpapi.Check(list, register); err != nil {
+		c.need("http.apps_file", fmt.Errorf("%s: %w", file, err), roleHTTP)
+	}
+	return register != nil
+}
+
+// store checks what the store needs. registers says that role http adds users to it.
+func (c *checker) store(registers bool) {
+	var roles []string
+	if c.cfg.Runs(RoleDBProxy) {
+		roles = append(roles, RoleDBProxy)
+	}
+	if registers {
+		roles = append(roles, roleHTTP)
+	}
+	if len(roles) == 0 {
+		return
+	}
+	if err := c.cfg.CheckStore(); err != nil {
+		for _, p := range err.(*config.Error).Problems {
+			c.need(p.Key, fmt.Errorf("%s", p.Msg), roles...)
+		}
+		return
+	}
+	if c.cfg.Store != "mysql" {
+		can := access.NewFolder
+		if m := c.cfg.MSFS; c.cfg.Runs(roleMSFS) && m.S3Endpoint == "" && m.Dir == "" {
+			can = access.Folder // msfs starts first, and makes data_dir
+		}
+		c.need("data_dir", can(c.cfg.DataDir), roles...)
+		return
+	}
+	encrypted, err := MySQLTLS(c.cfg.MySQL)
+	c.needNamed("mysql.master", err, roles)
+	if err == nil {
+		_, err = mysqlconn.Parse(c.cfg.MySQL.Master.Reveal(), encrypted)
+		c.need("mysql.master", err, roles...)
+		if slave := c.cfg.MySQL.Slave.Reveal(); slave != "" {
+			_, err = mysqlconn.Parse(slave, encrypted)
+			c.need("mysql.slave", err, roles...)
+		}
+	}
+	_, err = RedisInstances(c.cfg.Redis)
+	c.needNamed("redis.addrs", err, roles)
+}
+
+// needNamed is need for an error that begins with its setting, if it is about a file. key is the
+// setting of other errors.
+func (c *checker) needNamed(key string, err error, roles []string) {
+	if err == nil {
+		return
+	}
+	setting, text, _ := strings.Cut(err.Error(), ": ")
+	if c.cfg.Origin(setting) != "" {
+		c.need(setting, fmt.Errorf("%s", text), roles...)
+		return
+	}
+	c.need(key, err, roles...)
+}

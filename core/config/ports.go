@@ -1,0 +1,58 @@
+package config
+
+import "net"
+
+// listener is a port that this process opens.
+type listener struct{ role, key, addr string } // role "": every process
+
+// listeners returns the ports that the roles of this process open.
+func (c *Config) listeners() []listener {
+	all := c.AllInOne()
+	api := Addr(c.HTTP.Listen)
+	if c.HTTP.AppsFile == "" { // nobody may call it, so it stays closed
+		api = ""
+	}
+	var open []listener
+	for _, l := range []listener{
+		{"", "admin.listen", Addr(c.Admin.Listen)},
+		{"login", "login.client_listen", Addr(c.Login.ClientListen)},
+		{"login", "login.http_listen", Addr(c.Login.HTTPListen)},
+		{"login", "login.server_listen", c.Login.ServerAddr(all)},
+		{"msg", "msg.listen", Addr(c.Msg.Listen)},
+		{"route", "route.listen", c.Route.Addr(all)},
+		{"dbproxy", "dbproxy.listen", c.DBProxy.Addr(all)},
+		{"msfs", "msfs.listen", Addr(c.MSFS.Listen)},
+		{"file", "file.listen", Addr(c.File.Listen)},
+		{"file", "file.server_listen", c.File.ServerAddr(all)},
+		{"push", "push.listen", c.Push.Addr(all)},
+		{"http", "http.listen", api},
+	} {
+		if l.addr != "" && (l.role == "" || c.Runs(l.role)) {
+			open = append(open, l)
+		}
+	}
+	return open
+}
+
+// checkPorts reports ports of this process that have the same address.
+func (c *Config) checkPorts(wrong func(key, format string, args ...any)) {
+	open := c.listeners()
+	for i, l := range open {
+		for _, other := range open[:i] {
+			if collide(l.addr, other.addr) {
+				wrong(l.key, "%s is also the address of %s (%s): each port needs one of its own",
+					l.addr, other.key, other.addr)
+				break
+			}
+		}
+	}
+}
+
+// collide reports whether the system refuses to open both of two ports.
+func collide(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	every := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return errA == nil && errB == nil && portA == portB && portA != "0" &&
+		(hostA == hostB || every(hostA) || every(hostB))
+}

@@ -1,0 +1,53 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestListenersAreComplete finds the settings with addresses of ports by their tags, so that a new
+// one is not forgotten.
+func TestListenersAreComplete(t *testing.T) {
+	c, err := load(t, "", nil, "--http.apps-file=x", "--login.server-listen=:1",
+		"--route.listen=:2", "--dbproxy.listen=:3", "--push.listen=:4", "--file.server-listen=:5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range Settings() {
+		form := s.tag.Get("form")
+		if (form == "listen" || form == "internal") && !slices.ContainsFunc(c.listeners(),
+			func(l listener) bool { return l.key == s.Key }) {
+			t.Errorf("%s: not among the listeners", s.Key)
+		}
+	}
+}
+
+// TestPortsOfOneAddress gives two ports of a process one address, in several spellings.
+func TestPortsOfOneAddress(t *testing.T) {
+	const links = "[link_tls]\nplaintext_beyond_loopback = true\n"
+	for _, x := range []struct{ file, want string }{
+		{"", ""},
+		{"msfs.listen = \":8080\"", "msfs.listen: :8080 is also the address of " +
+			"login.http_listen (:8080)"},
+		{"msfs.listen = \"127.0.0.1:8080\"", "msfs.listen: 127.0.0.1:8080 is also"},
+		{"msfs.listen = \"0.0.0.0:9090\"", "address of admin.listen (127.0.0.1:9090)"},
+		{"msfs.listen = \"10.0.0.1:7\"\nhttp.listen = \"10.0.0.2:7\"", ""},
+		{"msfs.listen = \":0\"\nfile.listen = \":0\"", ""},
+		{"msfs.listen = \":8400\"", ""}, // without callers there is no HTTP API
+		{"msfs.listen = \":8400\"\nhttp.apps_file = \"x\"", "http.listen: :8400 is also"},
+		{"roles = [\"msfs\"]\nmsfs.listen = \":8080\"", ""},
+		{"roles = [\"route\"]\nadmin.listen = \":8200\"\n" + links,
+			"route.listen: :8200 is also the address of admin.listen"},
+	} {
+		c, err := load(t, x.file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.CheckServe()
+		if x.want == "" && err != nil || x.want != "" &&
+			(err == nil || !strings.Contains(err.Error(), x.want)) {
+			t.Errorf("%s: %v, want %q", x.file, err, x.want)
+		}
+	}
+}
