@@ -52,7 +52,7 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	}
 	add("run", newServeCommand(), newChatCommand())
 	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(),
-		newMigrateCommand(), newUnreadCommand(), newCertCommand(), benchcmd.New(),
-		newVersionCommand())
+		newMigrateCommand(), newUnreadCommand(), newMSFSCommand(), newCertCommand(),
+		benchcmd.New(), newVersionCommand())
 	return root
 }

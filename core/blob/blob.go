@@ -23,7 +23,7 @@ type Store interface {
 	Put(ctx context.Context, name string, r io.Reader, contentType string) (int64, error)
 	// Open returns a blob. The caller must close it.
 	Open(ctx context.Context, name string) (*Blob, error)
-	// Delete removes a blob. A blob that does not exist is no error.
+	// Delete removes a blob and its mark, see Aged. A blob that does not exist is no error.
 	Delete(ctx context.Context, name string) error
 	// Ping reports whether the store can store and read blobs now.
 	Ping(ctx context.Context) error

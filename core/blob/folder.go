@@ -215,7 +215,7 @@ func (f *Folder) Delete(ctx context.Context, name string) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return diskError("delete blob", err)
 	}
-	return nil
+	return f.Unmark(ctx, name) // after the blob: a blob without its mark counts as not read
 }
 
 // Ping reports whether the folder is usable and has room.

@@ -97,8 +97,11 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 	if err := Check(name); err != nil {
 		return err
 	}
-	return s3Error("delete blob", s.client.RemoveObject(ctx, s.o.Bucket, s.key(name),
-		minio.RemoveObjectOptions{}))
+	if err := s.client.RemoveObject(ctx, s.o.Bucket, s.key(name),
+		minio.RemoveObjectOptions{}); err != nil {
+		return s3Error("delete blob", err)
+	}
+	return s.Unmark(ctx, name)
 }
 
 // pingTimeout bounds a request for the bucket's state.

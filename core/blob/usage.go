@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -70,7 +71,7 @@ func (f *Folder) Count(ctx context.Context) (blobs int, err error) {
 			return err
 		case name == tmpDir:
 			return fs.SkipDir
-		case !d.Type().IsRegular():
+		case !d.Type().IsRegular(), strings.HasSuffix(name, markEnd), name == noteName:
 			return nil
 		}
 		info, err := d.Info()

@@ -168,15 +168,19 @@ type MSFS struct {
 	TicketKey      Secret `toml:"ticket_key" default:"" form:"key"`
 	Quota          Size   `toml:"quota" default:"0B" min:"0B" max:"1048576GiB"`
 	MinFree        Size   `toml:"min_free" default:"1GiB" min:"0B" max:"1024GiB"`
-	ScaledCache    Size   `toml:"scaled_cache" default:"64MiB" min:"0B" max:"64GiB"`
-	ScalePixels    int    `toml:"scale_pixels" default:"12500000" min:"1" max:"1000000000"`
-	S3Endpoint     string `toml:"s3_endpoint" default:""`
-	S3Bucket       string `toml:"s3_bucket" default:""`
-	S3Prefix       string `toml:"s3_prefix" default:""`
-	S3Region       string `toml:"s3_region" default:""`
-	S3AccessKey    string `toml:"s3_access_key" default:""`
-	S3SecretKey    Secret `toml:"s3_secret_key" default:""`
-	S3Plain        bool   `toml:"s3_plain" default:"false"`
+
+	ExpireAfter       time.Duration `toml:"expire_after" default:"0s" min:"0s" max:"876000h"`
+	ExpireUnusedAfter time.Duration `toml:"expire_unused_after" default:"0s" min:"0s" max:"876000h"`
+
+	ScaledCache Size   `toml:"scaled_cache" default:"64MiB" min:"0B" max:"64GiB"`
+	ScalePixels int    `toml:"scale_pixels" default:"12500000" min:"1" max:"1000000000"`
+	S3Endpoint  string `toml:"s3_endpoint" default:""`
+	S3Bucket    string `toml:"s3_bucket" default:""`
+	S3Prefix    string `toml:"s3_prefix" default:""`
+	S3Region    string `toml:"s3_region" default:""`
+	S3AccessKey string `toml:"s3_access_key" default:""`
+	S3SecretKey Secret `toml:"s3_secret_key" default:""`
+	S3Plain     bool   `toml:"s3_plain" default:"false"`
 }
 
 // File is the section file.

@@ -256,8 +256,27 @@ func (c *Config) checkTogether() []Problem {
 		wrong("msfs.quota", "not for the bucket of msfs.s3_endpoint: set the quota of the "+
 			"bucket on the S3 server instead")
 	}
+	c.checkExpiry(wrong)
 	c.checkRedis(wrong)
 	return problems
+}
+
+// checkExpiry reports settings with which small files expire too early.
+func (c *Config) checkExpiry(wrong func(key, format string, args ...any)) {
+	after, unused := c.MSFS.ExpireAfter, c.MSFS.ExpireUnusedAfter
+	const least = 24 * time.Hour
+	if after > 0 && after < least {
+		wrong("msfs.expire_after", "must be 0s (never) or at least 24h, not %s",
+			formatDuration(after))
+	}
+	if unused > 0 && unused < least {
+		wrong("msfs.expire_unused_after", "must be 0s (as other files) or at least 24h, not %s",
+			formatDuration(unused))
+	}
+	if after > 0 && unused > after {
+		wrong("msfs.expire_unused_after", "must not be above msfs.expire_after (%s), which "+
+			"applies to all files", formatDuration(after))
+	}
 }
 
 // checkRedis reports settings of Redis that contradict each other.

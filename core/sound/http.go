@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"time"
 
 	"teamtalk/core/im"
@@ -20,6 +21,9 @@ import (
 
 // maxConns bounds the connections to one server. A transfer that needs one more waits.
 const maxConns = 16
+
+// Header is the HTTP header of an upload with HTTPOptions.Delivered.
+const Header = "X-TeamTalk-Delivered"
 
 // HTTPOptions configure an HTTP. All fields up to MaxSize are required.
 type HTTPOptions struct {
@@ -35,6 +39,9 @@ type HTTPOptions struct {
 	// Ticket returns the ticket for an upload of size bytes, see package ticket. nil: uploads
 	// have none.
 	Ticket func(size int) string
+	// Delivered tells the server that receivers get the files without a download, so that it
+	// does not take them for files that nobody needs. Sounds are sent with their messages.
+	Delivered bool
 }
 
 // HTTP stores sounds on a small file server: a POST of a form with the file, and a GET of
@@ -44,7 +51,10 @@ type HTTP struct {
 	timeout time.Duration
 	max     int
 	ticket  func(size int) string
-	client  http.Client
+
+	delivered bool
+
+	client http.Client
 }
 
 var _ Store = (*HTTP)(nil)
@@ -68,7 +78,8 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 	}
 	opt.Require("sound.Timeout", o.Timeout)
 	opt.Require("sound.MaxSize", o.MaxSize)
-	h := &HTTP{base: base, timeout: o.Timeout, max: o.MaxSize, ticket: o.Ticket}
+	h := &HTTP{base: base, timeout: o.Timeout, max: o.MaxSize, ticket: o.Ticket,
+		delivered: o.Delivered}
 	if o.Client != nil {
 		h.client = *o.Client
 	} else {
@@ -113,6 +124,9 @@ func (h *HTTP) Put(ctx context.Context, name string, data []byte) (string, error
 		return "", fmt.Errorf("make the request: %w", err)
 	}
 	req.Header.Set("Content-Type", form.FormDataContentType())
+	if h.delivered {
+		req.Header.Set(Header, "1")
+	}
 	if h.ticket != nil {
 		req.Header.Set(ticket.Header, h.ticket(len(data)))
 	}
@@ -181,6 +195,30 @@ func (h *HTTP) Get(ctx context.Context, u string) ([]byte, error) {
 		return nil, im.WithKind(im.NotFound, "parse a sound's URL", err)
 	}
 	return h.do(req, h.max)
+}
+
+// Use looks at a file of the server, so that it counts as read. name is its path on the server.
+// The error is of kind NotFound when it does not exist.
+func (h *HTTP) Use(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, h.timeout)
+	defer cancel()
+	below := *h.base
+	below.Path = path.Join("/", below.Path, name) // a proxy may serve the files below a path
+	err := h.head(ctx, &below)
+	if root := "/" + name; im.KindOf(err) == im.NotFound && below.Path != root {
+		below.Path = root // the path of the URL may be for uploads only
+		err = h.head(ctx, &below)
+	}
+	return err
+}
+
+func (h *HTTP) head(ctx context.Context, u *url.URL) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, u.String(), nil)
+	if err != nil {
+		return im.WithKind(im.NotFound, "make a file's URL", err)
+	}
+	_, err = h.do(req, 1<<40) // the length is that of the file, which is not sent
+	return err
 }
 
 // do sends a request and returns the answer's body. The error is of kind Invalid when the

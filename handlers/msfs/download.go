@@ -55,9 +55,9 @@ type content struct {
 
 // original returns the content of a stored file. It does not wrap the file, so that the
 // kernel can send it.
-func original(name string, b *blob.Blob) *content {
+func (s *Server) original(name string, b *blob.Blob) *content {
 	return &content{ReadSeeker: b.ReadSeekCloser, kind: contentType(name), etag: b.ETag,
-		modified: b.Modified, cache: cacheForEver}
+		modified: b.Modified, cache: s.cache}
 }
 
 // download serves a file, or a scaled picture. A stored file with the requested name
@@ -67,7 +67,8 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	path, size, sized := parseScaled(name)
 	if sized {
 		if v, ok := s.scaler.cached(path, size); ok && v.Picture != nil {
-			s.serve(w, r, v.content())
+			s.used(r.Context(), path)
+			s.serve(w, r, s.picture(&v))
 			return
 		}
 	}
@@ -75,7 +76,8 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	switch kind := im.KindOf(err); {
 	case err == nil:
 		defer b.Close()
-		s.serve(w, r, original(name, b))
+		s.used(r.Context(), name)
+		s.serve(w, r, s.original(name, b))
 	case sized && (kind == im.NotFound || kind == im.Invalid):
 		s.serveScaled(w, r, path, size)
 	default:

@@ -7,6 +7,10 @@ type metrics struct {
 	tickets            *prometheus.CounterVec
 	scaled             *prometheus.CounterVec
 	bytesIn, bytesOut  prometheus.Counter
+
+	marks, expired               *prometheus.CounterVec
+	expiredBytes, expiryFailures prometheus.Counter
+	expiryPass                   prometheus.Gauge
 }
 
 func newMetrics(opt *Options, c *scaler) metrics {
@@ -30,12 +34,17 @@ func newMetrics(opt *Options, c *scaler) metrics {
 		bytesOut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "teamtalk_msfs_served_bytes_total", Help: "Bytes of files served."}),
 	}
+	m.ofExpiry()
 	if opt.Registerer == nil {
 		return m
 	}
 	opt.Registerer.MustRegister(m.uploads, m.downloads, m.tickets, m.scaled, m.bytesIn, m.bytesOut,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msfs_scaled_bytes",
 			Help: "Memory of the scaled pictures that are cached, in bytes."}, c.keptBytes))
+	if opt.Expiry.On() {
+		opt.Registerer.MustRegister(m.marks, m.expired, m.expiredBytes, m.expiryFailures,
+			m.expiryPass)
+	}
 	if usage := opt.Usage; usage != nil {
 		opt.Registerer.MustRegister(
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_msfs_used_bytes",
@@ -46,4 +55,24 @@ func newMetrics(opt *Options, c *scaler) metrics {
 				func() float64 { return float64(usage().Quota) }))
 	}
 	return m
+}
+
+// ofExpiry makes the metrics of files that expire.
+func (m *metrics) ofExpiry() {
+	m.marks = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "teamtalk_msfs_marks_total",
+		Help: "Marks of files that were read (settings msfs.expire_after, " +
+			"msfs.expire_unused_after): written, failed."}, []string{"result"})
+	m.expired = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "teamtalk_msfs_expired_total",
+		Help: "Files deleted by reason: unused (never downloaded), old."}, []string{"reason"})
+	m.expiredBytes = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teamtalk_msfs_expired_bytes_total", Help: "Bytes of files that were deleted."})
+	m.expiryFailures = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "teamtalk_msfs_expiry_failures_total",
+		Help: "Expired files that could not be deleted, and walks over all files that ended " +
+			"early. They are repeated."})
+	m.expiryPass = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "teamtalk_msfs_expiry_pass_end_seconds",
+		Help: "Unix time of the end of the last walk over all files. 0: not known yet."})
 }

@@ -49,6 +49,9 @@ type Options struct {
 	Budget Budget
 	// Tickets says which uploads need a ticket.
 	Tickets Tickets
+	// Expiry says which files are deleted. It needs a Store that is a blob.Aged, and
+	// Server.RunExpiry.
+	Expiry Expiry
 	// Usage returns how much of the store's quota is used. nil: it has none.
 	Usage func() blob.Usage
 	// Progress is the longest time that a client may be silent during an upload, or read
@@ -69,7 +72,7 @@ type Options struct {
 	// ScalePatience is the longest time that a request waits for a picture to be scaled.
 	// Default 5 s.
 	ScalePatience time.Duration
-	// Now returns the time, for tickets. Default time.Now.
+	// Now returns the time, for tickets and Expiry. Default time.Now.
 	Now func() time.Time
 	// Log records failures. Default: discarded.
 	Log *slog.Logger
@@ -90,6 +93,9 @@ type Server struct {
 	bare    obs.Often   // for uploads without a ticket
 	nearly  atomic.Bool // the log says that the quota is nearly used up
 	scaler  *scaler
+	uses    *uses  // nil: no file expires
+	cache   string // value of Cache-Control
+	pause   func(ctx context.Context, d time.Duration) error
 }
 
 // New returns a small-file server.
@@ -115,7 +121,8 @@ func New(opt Options) *Server {
 	opt.URL = strings.TrimSuffix(opt.URL, "/")
 	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"),
 		slots:   newSlots(opt.MaxUploads),
-		budgets: newBudgets(opt.Budget, time.Now)}
+		budgets: newBudgets(opt.Budget, time.Now), uses: newUses(&opt),
+		cache: cacheForLong(opt.Expiry), pause: pause}
 	s.scaler = newScaler(s)
 	s.metrics = newMetrics(&opt, s.scaler)
 	return s
@@ -146,6 +153,7 @@ func (s *Server) Put(ctx context.Context, name string, r io.Reader) (url string,
 		return "", fmt.Errorf("store file: %w", err)
 	}
 	s.stored(n)
+	s.used(ctx, stored) // the sound of a message that was delivered may not be read here
 	return s.opt.URL + "/" + stored, nil
 }
 
@@ -174,7 +182,11 @@ func (s *Server) Open(ctx context.Context, url string) (*blob.Blob, error) {
 	if name == "" {
 		return nil, im.Errorf(im.NotFound, "not a URL of this server")
 	}
-	return s.opt.Store.Open(ctx, name[1:])
+	b, err := s.opt.Store.Open(ctx, name[1:])
+	if err == nil {
+		s.used(ctx, name[1:])
+	}
+	return b, err
 }
 
 // nameInURL matches a name made by storedName at the end of a URL, with the slash before

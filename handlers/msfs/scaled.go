@@ -207,6 +207,13 @@ func (c *scaler) keep(path string, v scaled) {
 	}
 }
 
+// forget removes the pictures of a file that was deleted from the cache.
+func (c *scaler) forget(path string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept.Remove(path)
+}
+
 // run waits for a slot, scales a picture, and adds the result to the cache.
 func (c *scaler) run(key scalingKey, one *scaling) {
 	c.slots <- struct{}{}
@@ -262,11 +269,21 @@ func (c *scaler) keptBytes() float64 {
 	return float64(c.bytes)
 }
 
-// Values of Cache-Control: how long clients and proxies may cache an answer.
-const (
-	cacheForEver = "public, max-age=31536000, immutable" // the content of a name never changes
-	cacheAMinute = "public, max-age=60"                  // an original in place of a scaled picture
-)
+// cacheAMinute is the Cache-Control of an original in place of a scaled picture.
+const cacheAMinute = "public, max-age=60"
+
+// cacheYear is the longest time for which clients and proxies may cache an answer.
+const cacheYear = 365 * 24 * time.Hour
+
+// cacheForLong returns the Cache-Control of files, whose content never changes. Caches ask again
+// before a file expires, so that a file that they show counts as read.
+func cacheForLong(e Expiry) string {
+	long := cacheYear
+	if e.After > 0 {
+		long = min(long, e.After/2)
+	}
+	return fmt.Sprintf("public, max-age=%d, immutable", int64(long/time.Second))
+}
 
 // serveScaled serves the picture at path in a size, or the original.
 func (s *Server) serveScaled(w http.ResponseWriter, r *http.Request, path string,
@@ -277,23 +294,24 @@ func (s *Server) serveScaled(w http.ResponseWriter, r *http.Request, path string
 		return
 	}
 	defer b.Close()
+	s.used(r.Context(), path)
 	v, ready, err := s.scaler.get(r.Context(), path, size)
 	if err != nil {
 		s.complain("picture not scaled", err)
 	}
 	if v.Picture != nil {
-		s.serve(w, r, v.content())
+		s.serve(w, r, s.picture(&v))
 		return
 	}
-	c := original(path, b)
+	c := s.original(path, b)
 	if err != nil || !ready {
 		c.cache = cacheAMinute
 	}
 	s.serve(w, r, c)
 }
 
-// content returns the content of a scaled picture.
-func (v *scaled) content() *content {
+// picture returns the content of a scaled picture.
+func (s *Server) picture(v *scaled) *content {
 	return &content{ReadSeeker: bytes.NewReader(v.Data), kind: v.Type, etag: v.etag,
-		modified: v.modified, cache: cacheForEver}
+		modified: v.modified, cache: s.cache}
 }

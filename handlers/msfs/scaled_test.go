@@ -91,7 +91,7 @@ func scaledPicture(r *rig, ending string) {
 	m, format, err := image.Decode(bytes.NewReader(data))
 	h := rsp.Header
 	if err != nil || m.Bounds().Size() != image.Pt(100, 67) || rsp.StatusCode != 200 ||
-		h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForEver ||
+		h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForLong(Expiry{}) ||
 		h.Get("X-Content-Type-Options") != "nosniff" {
 		r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
 		return
@@ -181,7 +181,7 @@ func TestNotScaled(t *testing.T) {
 		h := rsp.Header
 		if rsp.StatusCode != 200 || !bytes.Equal(got, c.data) || h.Get("Content-Type") != c.kind ||
 			(h.Get("Content-Disposition") == "attachment") != (c.kind == bytesType) ||
-			h.Get("Cache-Control") != cacheForEver {
+			h.Get("Cache-Control") != cacheForLong(Expiry{}) {
 			t.Errorf("%s%s: status %d, %d bytes, %v", c.name, c.size, rsp.StatusCode, len(got), h)
 		}
 		if n := r.server.results(c.result) - before; n != 1 {
@@ -304,7 +304,7 @@ func (c *scalings) ask(path string) *httptest.ResponseRecorder {
 func (c *scalings) get(path string) {
 	c.wg.Go(func() {
 		switch w := c.ask(path); {
-		case w.Header().Get("Cache-Control") == cacheForEver && w.Body.Len() < len(c.store.data):
+		case w.Header().Get("Cache-Control") == cacheForLong(Expiry{}) && w.Body.Len() < len(c.store.data):
 			c.scaled.Add(1)
 		case w.Header().Get("Cache-Control") == cacheAMinute &&
 			bytes.Equal(w.Body.Bytes(), c.store.data):

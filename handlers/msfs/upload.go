@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
+	"teamtalk/core/sound"
 )
 
 // Values of error_code in the answer to an upload.
@@ -107,6 +108,9 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request) (stored string, 
 		return "", s.notStored(r, from, err)
 	}
 	s.stored(n)
+	if from == unbounded || r.Header.Get(sound.Header) != "" {
+		s.used(r.Context(), stored) // a sound, see Put
+	}
 	return stored, nil
 }
 

@@ -54,6 +54,7 @@ type Persona struct {
 
 	NeedsHTML   bool   // HTTP answers count only as text/html
 	UploadPath  string // appended to msfsPrior, without a slash between
+	UploadURL   bool   // an upload is stored if the answer has a url, whatever its error_code
 	PicturePath bool   // shows msfsPrior + path of an upload, and not its url
 	Avatars     []string
 	Files       bool // sends and fetches files
@@ -266,6 +267,7 @@ func Android() Persona {
 		Refused:    Retry{First: AtOnce}, Lost: Retry{First: AtOnce}, AskAfter: 24 * time.Second,
 		UserTime: SinceOwnClock, DepartTime: SinceOwnClock, SessionTime: SinceNewest,
 		Sync: allAtOnce, Avatars: []string{"_100x100.jpg", "_32x32.jpg", "_200x200.jpg"},
+		UploadURL: true,
 	}
 }
 

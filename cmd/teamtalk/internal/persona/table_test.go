@@ -82,6 +82,12 @@ var lines = []struct {
 	{"asks after login", func(p *Persona) any { return fmt.Sprintf("in %d steps", len(p.Sync)) }},
 	{"wants text/html", func(p *Persona) any { return p.NeedsHTML }},
 	{"uploads to msfsPrior +", func(p *Persona) any { return p.UploadPath }},
+	{"an upload failed if", func(p *Persona) any {
+		if p.UploadURL {
+			return "no url"
+		}
+		return "error_code"
+	}},
 	{"shows pictures by", func(p *Persona) any {
 		if p.PicturePath {
 			return "path"

@@ -3,6 +3,7 @@ package persona
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	_ "image/jpeg" // formats of pictures
@@ -105,6 +106,9 @@ func (w *web) readHTTP(url string, rsp *http.Response, parsed bool) ([]byte, err
 	return body, nil
 }
 
+// errNotSent is the error of an upload that the picture server did not store.
+var errNotSent = errors.New("the picture is not sent")
+
 // Upload uploads a picture and returns the URL that the persona shows and sends.
 func (w *web) Upload(name string, picture []byte) (string, error) {
 	w.mu.Lock()
@@ -125,19 +129,20 @@ func (w *web) Upload(name string, picture []byte) (string, error) {
 	url := base + w.row.UploadPath
 	rsp, err := httpClient.Post(url, mw.FormDataContentType(), &form)
 	if err != nil {
-		return "", fmt.Errorf("persona: upload: %mw", err)
+		return "", fmt.Errorf("persona: upload: %w", err)
 	}
 	body, err := w.readHTTP(url, rsp, true)
 	if err != nil {
-		return "", fmt.Errorf("persona: upload: %mw", err)
+		return "", fmt.Errorf("persona: upload: %w", err)
 	}
 	var stored struct {
 		Code int    `json:"error_code"`
 		Path string `json:"path"`
 		URL  string `json:"url"`
 	}
-	if err := json.Unmarshal(body, &stored); err != nil || stored.Code != 0 {
-		return "", fmt.Errorf("persona: upload answered %q: %mw", body, err)
+	err = json.Unmarshal(body, &stored)
+	if failed := stored.Code != 0; err != nil || failed && !w.row.UploadURL || stored.URL == "" {
+		return "", fmt.Errorf("persona: upload answered %q: %w", body, errors.Join(errNotSent, err))
 	}
 	if w.row.PicturePath {
 		return base + stored.Path, nil

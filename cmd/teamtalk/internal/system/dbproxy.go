@@ -73,16 +73,25 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	db.SetMessages(pool.NewBatcher(workers, batches, (*dbproxy.Pending).Size, db.AppendBatch))
 	s.db = db
 	s.stops.push(drainRequests, "dbproxy", db.Drain)
+	if err := startUpkeep(s, db); err != nil {
+		return err
+	}
+	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
+		engine.Options{Links: db})
+}
+
+// startUpkeep starts the background tasks of a dbproxy server.
+func startUpkeep(s *system, db *dbproxy.Server) error {
+	cfg := &s.cfg.DBProxy
 	sync := inBackground(func(ctx context.Context) { db.RunSync(ctx, cfg.SessionSync) })
 	s.stops.push(endUpkeep, "sync", plainly(sync.stop))
-	watch := inBackground(func(ctx context.Context) { db.Watch(ctx, store.Ping) })
+	watch := inBackground(func(ctx context.Context) { db.Watch(ctx, s.store.Ping) })
 	s.stops.push(endUpkeep, "watch of the store", plainly(watch.stop))
 	if keep := cfg.FileExpiry; keep > 0 {
 		expiry := inBackground(func(ctx context.Context) { db.RunFileExpiry(ctx, keep) })
 		s.stops.push(endUpkeep, "file expiry", plainly(expiry.stop))
 	}
-	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
-		engine.Options{Links: db})
+	return keepAvatars(s)
 }
 
 // LoginLimits returns the limits of wrong passwords that the settings hold.

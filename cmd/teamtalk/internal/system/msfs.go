@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/blob"
 	"teamtalk/core/config"
+	"teamtalk/core/obs"
 	"teamtalk/core/web"
 	"teamtalk/handlers/msfs"
 )
@@ -38,6 +39,10 @@ func (s *system) startMSFS(context.Context) error {
 			return fmt.Errorf("%w (setting msfs.listen)", err)
 		}
 	}
+	usage := countFiles(s, store)
+	if usage != nil {
+		s.ready.Add("msfs quota", quotaLeft(usage))
+	}
 	m := &smallFiles{url: webAddress(cfg.URL, l)}
 	m.server = msfs.New(msfs.Options{
 		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
@@ -45,11 +50,16 @@ func (s *system) startMSFS(context.Context) error {
 			Trusted: s.trusted},
 		Tickets: msfs.Tickets{Key: s.ticketKey,
 			Required: s.cfg.MSFS.Tickets == config.TicketsRequired},
-		Usage:       countFiles(s, store),
+		Expiry:      msfs.Expiry{After: cfg.ExpireAfter, Unused: cfg.ExpireUnusedAfter},
+		Usage:       usage,
 		ScaledCache: int64(cfg.ScaledCache), ScalePixels: cfg.ScalePixels, Log: s.log,
 		Registerer: s.reg,
 	})
 	s.msfs = m
+	if cfg.ExpireAfter > 0 || cfg.ExpireUnusedAfter > 0 {
+		expiry := inBackground(m.server.RunExpiry)
+		s.stops.push(closeWeb, "expiry of small files", plainly(expiry.stop))
+	}
 	if l != nil {
 		srv := s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server,
 			MaxConns: cfg.MaxConnections})
@@ -87,6 +97,20 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 	return folder.Usage
 }
 
+// quotaLeft returns a check of the quota. A quota that is used up leaves the process ready, also
+// one that only holds files: downloads go on, and a proxy that stops to use the process would
+// end them. Anybody that can upload could cause that.
+func quotaLeft(usage func() blob.Usage) obs.Check {
+	return func(context.Context) error {
+		u := usage()
+		if u.Bytes < u.Quota-u.Quota/100 {
+			return nil
+		}
+		return obs.Degraded(fmt.Errorf("new files are refused: %d of %d bytes are used (settings "+
+			"msfs.quota, msfs.expire_unused_after)", u.Bytes, u.Quota))
+	}
+}
+
 // openBlobs opens the bucket or the folder that the settings name.
 func openBlobs(cfg *config.Config) (blob.Store, error) {
 	c := &cfg.MSFS
@@ -97,7 +121,7 @@ func openBlobs(cfg *config.Config) (blob.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	folder.SetQuota(int64(c.Quota))
+	folder.SetQuota(int64(cfg.MSFS.Quota))
 	return folder, nil
 }
 
@@ -107,6 +131,16 @@ func openS3(c *config.MSFS) (*blob.S3, error) {
 		Endpoint: c.S3Endpoint, Secure: !c.S3Plain, Region: c.S3Region, Bucket: c.S3Bucket,
 		Prefix: c.S3Prefix, AccessKey: c.S3AccessKey, SecretKey: string(c.S3SecretKey),
 	})
+}
+
+// ViewBlobs opens the bucket or the folder for a command beside the server, which changes
+// nothing. The caller must close an io.Closer.
+func ViewBlobs(cfg *config.Config) (blob.Ager, error) {
+	c := &cfg.MSFS
+	if c.S3Endpoint != "" {
+		return openS3(c)
+	}
+	return blob.ViewFolder(folderOr(cfg, c.Dir, "msfs"))
 }
 
 // folderOr returns the folder dir of a setting; if it is empty, the folder name in data_dir.

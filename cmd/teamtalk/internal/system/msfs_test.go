@@ -35,7 +35,9 @@ func TestQuotaOfSmallFiles(t *testing.T) {
 	if !strings.Contains(err.Error(), "quota") {
 		t.Errorf("upload: %v", err)
 	}
-	if report := s.ready.Check(t.Context()); !report.Ready {
-		t.Errorf("not ready: %+v", report)
+	report := s.ready.Check(t.Context())
+	if state := report.Checks["msfs quota"]; !report.Ready ||
+		!strings.Contains(state, "degraded: new files are refused: 65536 of 65536 bytes") {
+		t.Errorf("%+v", report)
 	}
 }

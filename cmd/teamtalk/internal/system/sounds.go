@@ -57,7 +57,7 @@ func (s *system) soundServer() (sound.Store, error) {
 	}
 	server, err := sound.NewHTTP(sound.HTTPOptions{
 		URL: at, MaxSize: im.MaxAudio, Timeout: s.cfg.Link.CallTimeout / 4,
-		Ticket: signOwn(s.ticketKey),
+		Ticket: signOwn(s.ticketKey), Delivered: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)

@@ -16,7 +16,6 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/pool"
 	"teamtalk/sql/embedded"
-	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/store"
 )
 

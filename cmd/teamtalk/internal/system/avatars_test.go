@@ -1,0 +1,75 @@
+package system
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"teamtalk/core/im"
+	"teamtalk/proto/pb"
+)
+
+// TestAvatarsDoNotExpire: a db_proxy lets the avatars of users and groups count as read, on the
+// small file server of its process and on another one. It asks no other host.
+func TestAvatarsDoNotExpire(t *testing.T) {
+	for name, at := range map[string]func(url string) string{
+		"here":            func(string) string { return "" },
+		"elsewhere":       func(url string) string { return url },
+		"a path below it": func(url string) string { return url + "/upload/" },
+	} {
+		t.Run(name, func(t *testing.T) { keepsAvatars(t, at) })
+	}
+}
+
+func keepsAvatars(t *testing.T, at func(url string) string) {
+	dir, ctx := t.TempDir(), t.Context()
+	s, err := start(ctx, testOptions(t, map[string]string{"msfs.expire_after": "24h",
+		"msfs.dir": dir, "msfs.min_free": "0B"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	// These files were stored earlier, so none has a mark.
+	names := []string{"g0/000/001/user.jpg", "g0/000/002/group.jpg", "g0/000/003/other.jpg"}
+	for _, name := range names {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	users, err := s.store.CreateUsers(ctx, []im.Account{
+		{User: im.User{Name: "a", Avatar: "http://files.example.com/" + names[0]}},
+		{User: im.User{Name: "b", Avatar: "http://127.0.0.1:1/elsewhere.jpg"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, avatar := range []string{"/" + names[1], "/g0/000/009/gone.jpg"} {
+		if _, err := s.store.CreateGroup(ctx, im.Group{Name: "g", Avatar: avatar,
+			Creator: users[0], Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: users}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := *s.cfg
+	cfg.DBProxy.MSFS = at(s.msfs.url)
+	db := &system{cfg: &cfg, msfs: s.msfs, store: s.store, log: s.log}
+	use, err := useOfFiles(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := useAvatars(ctx, s.store, use); n != 3 || err != nil {
+		t.Errorf("%d avatars, %v", n, err)
+	}
+	for i, name := range names {
+		_, err := os.Stat(filepath.Join(dir, name+"!"))
+		if marked := err == nil; marked != (i < 2) {
+			t.Errorf("%s is marked: %v", name, marked)
+		}
+	}
+}
