@@ -45,17 +45,17 @@ var outerDocs = map[string]string{
 		"files. It accepts none either with less than 1 % of the inodes free. This includes the " +
 		"sounds of audio messages that are kept here. /readyz then names msfs, and fails if the " +
 		"process has only the roles msfs and file.",
-	"msfs.expire_after": "Time after which the server deletes a file that nobody has uploaded or " +
-		"downloaded meanwhile, such as 17520h for two years. A picture in an old text that nobody " +
-		"has looked at for so long is then gone, and so is a sound. The avatars of users and " +
-		"groups stay if the dbproxy servers have the same value. Files of earlier runs count as " +
-		"downloaded when the setting is switched on. Uploads and downloads are known to the day, " +
-		"from small marks beside the files. At least 24h. 0s: files never expire.",
-	"msfs.expire_unused_after": "The same for files that nobody has ever downloaded, such as 720h: " +
-		"those that fill a disk are of this kind. A picture that was sent is downloaded by its " +
-		"receiver, and sounds do not count as unused. Those that C++ db_proxies keep do, unless " +
-		"their networks are in strangers.trusted_networks. 0s: expire_after applies to these files " +
-		"too.",
+	"msfs.expire_after": "Time after which the server deletes a file that nobody has uploaded " +
+		"or downloaded meanwhile, such as 17520h for two years. A picture in an old text that " +
+		"nobody has looked at for so long is then gone, and so is a sound. The avatars of users " +
+		"and groups stay if the dbproxy servers have the same value. Files of earlier runs count " +
+		"as downloaded when the setting is switched on. Uploads and downloads are known to the " +
+		"day, from small marks beside the files. At least 24h. 0s: files never expire.",
+	"msfs.expire_unused_after": "The same for files that nobody has ever downloaded, such as " +
+		"720h: those that fill a disk are of this kind. A picture that was sent is downloaded by " +
+		"its receiver, and sounds do not count as unused. Those that C++ db_proxies keep do, " +
+		"unless their networks are in strangers.trusted_networks. 0s: expire_after applies to " +
+		"these files too.",
 	"msfs.scaled_cache": "Memory for scaled pictures. Clients show avatars as " +
 		"<path>_100x100.jpg. The server scales such a picture once and keeps the result in " +
 		"memory. 0B: the picture is served in its original size.",

@@ -145,7 +145,8 @@ func TestExpiryOfMarksAlone(t *testing.T) {
 	}
 	odd.beforeAges = func(age blob.Age) {
 		if age.Name == names[1] {
-			if err := os.Rename(filepath.Join(a.dir, "kept"), filepath.Join(a.dir, names[1])); err != nil {
+			err := os.Rename(filepath.Join(a.dir, "kept"), filepath.Join(a.dir, names[1]))
+			if err != nil {
 				t.Error(err)
 			}
 		}
@@ -187,7 +188,9 @@ func TestExpiryPace(t *testing.T) {
 func TestExpiryStepInAPass(t *testing.T) {
 	var ahead atomic.Int64
 	a, odd, names := newOdd(t, 3)
-	a.server.opt.Now = func() time.Time { return mono.Step(time.Now(), time.Duration(ahead.Load())) }
+	a.server.opt.Now = func() time.Time {
+		return mono.Step(time.Now(), time.Duration(ahead.Load()))
+	}
 	ahead.Store(int64(day))
 	odd.beforeAges = func(blob.Age) { ahead.Add(int64(4000 * day)) }
 	a.pass()

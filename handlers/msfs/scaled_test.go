@@ -91,7 +91,8 @@ func scaledPicture(r *rig, ending string) {
 	m, format, err := image.Decode(bytes.NewReader(data))
 	h := rsp.Header
 	if err != nil || m.Bounds().Size() != image.Pt(100, 67) || rsp.StatusCode != 200 ||
-		h.Get("Content-Type") != "image/"+format || h.Get("Cache-Control") != cacheForLong(Expiry{}) ||
+		h.Get("Content-Type") != "image/"+format ||
+		h.Get("Cache-Control") != cacheForLong(Expiry{}) ||
 		h.Get("X-Content-Type-Options") != "nosniff" {
 		r.Errorf("%s: status %d, %s, %v, %v", ending, rsp.StatusCode, format, h, err)
 		return
@@ -304,7 +305,8 @@ func (c *scalings) ask(path string) *httptest.ResponseRecorder {
 func (c *scalings) get(path string) {
 	c.wg.Go(func() {
 		switch w := c.ask(path); {
-		case w.Header().Get("Cache-Control") == cacheForLong(Expiry{}) && w.Body.Len() < len(c.store.data):
+		case w.Header().Get("Cache-Control") == cacheForLong(Expiry{}) &&
+			w.Body.Len() < len(c.store.data):
 			c.scaled.Add(1)
 		case w.Header().Get("Cache-Control") == cacheAMinute &&
 			bytes.Equal(w.Body.Bytes(), c.store.data):

@@ -50,7 +50,8 @@ func TestStockUploads(t *testing.T) {
 					t.Errorf("%s shows %q: %d bytes, %v", next.Name(), url, len(got), err)
 				}
 				c.Text(user(next), []byte("text of "+c.Name()))
-				until(t, "the text of "+c.Name(), func() bool { return len(next.Shown(user(c))) == 1 })
+				until(t, "the text of "+c.Name(),
+					func() bool { return len(next.Shown(user(c))) == 1 })
 			}
 			for _, c := range all {
 				if f := c.Faults(); len(f) > 0 || c.State() != persona.Online ||

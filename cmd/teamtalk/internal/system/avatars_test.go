@@ -52,7 +52,8 @@ func keepsAvatars(t *testing.T, at func(url string) string) {
 	}
 	for _, avatar := range []string{"/" + names[1], "/g0/000/009/gone.jpg"} {
 		if _, err := s.store.CreateGroup(ctx, im.Group{Name: "g", Avatar: avatar,
-			Creator: users[0], Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: users}); err != nil {
+			Creator: users[0], Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: users},
+			0); err != nil {
 			t.Fatal(err)
 		}
 	}
