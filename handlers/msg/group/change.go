@@ -49,6 +49,7 @@ func (gs *Groups) answered(s *session.Client, seq uint16, rsp pb.Message, err er
 	answer.ClearAttachData()
 	if answer.GetResultCode() != 0 || len(answer.GetChgUserIdList()) == 0 {
 		answer.ClearVersion()
+		refused(s, answer)
 		_ = s.Push(seq, answer) // a full mailbox closes the session
 		return
 	}
@@ -60,6 +61,20 @@ func (gs *Groups) answered(s *session.Client, seq uint16, rsp pb.Message, err er
 		gs.tell(n, cur, chg, s)
 	})
 	gs.opt.Others.Forward(n)
+}
+
+// refused puts the answer to a refused change into the form that the client reads: code 1
+// without members. iOS takes that form, after an addition, for a group without members, and
+// stores it. It gets code 0 with the members that db_proxy named, and nobody added.
+func refused(s *session.Client, answer *pb.IMGroupChangeMemberRsp) {
+	switch {
+	case answer.GetResultCode() == 0:
+	case s.ClientType == pb.ClientType_CLIENT_TYPE_IOS && len(answer.GetCurUserIdList()) > 0 &&
+		answer.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD:
+		answer.SetResultCode(0)
+	default:
+		answer.SetCurUserIdList(nil)
+	}
 }
 
 // notifyOf returns the notify to other servers of a change with that answer.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -44,6 +46,7 @@ func (c *Client) frame(k *conn, h pdu.Header, body []byte) error {
 		return c.loginAnswered(k, login)
 	}
 	if r != nil {
+		c.groupAnswered(m)
 		if r.got != nil {
 			r.got(m)
 		}
@@ -53,6 +56,31 @@ func (c *Client) frame(k *conn, h pdu.Header, body []byte) error {
 		return nil
 	}
 	return c.pushed(h, m)
+}
+
+// groupAnswered takes an answer that creates or changes a group.
+func (c *Client) groupAnswered(m pb.Message) {
+	switch m := m.(type) {
+	case *pb.IMGroupCreateRsp:
+		if m.GetResultCode() == 0 {
+			c.groups[m.GetGroupId()] = pb.GroupInfo_builder{GroupId: new(m.GetGroupId()),
+				GroupName: new(m.GetGroupName()), GroupMemberList: m.GetUserIdList()}.Build()
+		}
+	case *pb.IMGroupChangeMemberRsp:
+		refused := m.GetResultCode() != 0
+		if refused && (m.GetChangeType() != pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD ||
+			!c.row.Empties) {
+			return
+		}
+		if g := c.groups[m.GetGroupId()]; g != nil {
+			g = proto.CloneOf(g) // Group returns g to callers
+			g.SetGroupMemberList(nil)
+			if !refused {
+				g.SetGroupMemberList(m.GetCurUserIdList())
+			}
+			c.groups[m.GetGroupId()] = g
+		}
+	}
 }
 
 // answers returns the request that the persona takes a frame for the answer of, nil when there

@@ -39,6 +39,7 @@ type Persona struct {
 	MaxFrame   int           // a longer frame is dropped without a word; 0: none
 	UserParts  Parts         // which parts of a user list in several frames are heard
 	ReadNotify ReadNotify    // reaction to IMMsgDataReadNotify
+	Empties    bool          // an addition that is refused leaves a group without members
 
 	Kicked     Kicked        // reaction to IMKickUser
 	NoticeTime time.Duration // an end of the connection within this time hides IMKickUser
@@ -248,7 +249,7 @@ func IOS() Persona {
 		Heartbeat: 30 * time.Second, Silence: 60 * time.Second,
 		Match: ByAll, FirstSeq: 1, LastSeq: 0xffff,
 		Single: PeerReceipt, Group: RightReceipt, Own: PeerReceipt, Repeated: DroppedWhileOpen,
-		Fail: 10 * time.Second, ReadNotify: NotifyAcked,
+		Fail: 10 * time.Second, ReadNotify: NotifyAcked, Empties: true,
 		Lost: Retry{First: 5 * time.Second, Twice: true}, EndSeen: EndAtWrite, AskServer: true,
 		UserTime: SinceAnswer, DepartTime: SinceAnswer, SessionTime: SinceNewest,
 		Sync: oneByOne, NeedsHTML: true, Avatars: []string{"_100x100.jpg", "_310x310.jpg"},

@@ -60,6 +60,12 @@ var lines = []struct {
 	{"answers read notify", func(p *Persona) any {
 		return []string{"–", "always", "once"}[p.ReadNotify]
 	}},
+	{"refused addition", func(p *Persona) any {
+		if p.Empties {
+			return "empties"
+		}
+		return "–"
+	}},
 	{"kicked", func(p *Persona) any { return []string{"ends", "ignores"}[p.Kicked] }},
 	{"misses a kick closed in", func(p *Persona) any { return p.NoticeTime }},
 	{"login refused: pause", func(p *Persona) any { return pauses(p.Refused) }},
