@@ -12,9 +12,14 @@ func (c *Config) listeners() []listener {
 	if c.HTTP.AppsFile == "" { // nobody may call it, so it stays closed
 		api = ""
 	}
+	challenges := Addr(c.TLS.ACME.HTTPListen)
+	if len(c.TLS.ACME.Domains) == 0 || c.TLS.ACME.Challenge != "http-01" {
+		challenges = ""
+	}
 	var open []listener
 	for _, l := range []listener{
 		{"", "admin.listen", Addr(c.Admin.Listen)},
+		{"", "tls.acme.http_listen", challenges},
 		{"login", "login.client_listen", Addr(c.Login.ClientListen)},
 		{"login", "login.http_listen", Addr(c.Login.HTTPListen)},
 		{"login", "login.server_listen", c.Login.ServerAddr(all)},

@@ -10,6 +10,7 @@ import (
 // one is not forgotten.
 func TestListenersAreComplete(t *testing.T) {
 	c, err := load(t, "", nil, "--http.apps-file=x", "--login.server-listen=:1",
+		"--tls.acme.domains=a.example.org",
 		"--route.listen=:2", "--dbproxy.listen=:3", "--push.listen=:4", "--file.server-listen=:5")
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +35,9 @@ func TestPortsOfOneAddress(t *testing.T) {
 		{"msfs.listen = \"0.0.0.0:9090\"", "address of admin.listen (127.0.0.1:9090)"},
 		{"msfs.listen = \"10.0.0.1:7\"\nhttp.listen = \"10.0.0.2:7\"", ""},
 		{"msfs.listen = \":0\"\nfile.listen = \":0\"", ""},
+		{"msfs.listen = \":80\"", ""}, // without tls.acme.domains no CA asks
+		{"msfs.listen = \":80\"\n[tls.acme]\nagree_tos = true\ndomains = [\"a.example.org\"]",
+			"msfs.listen: :80 is also the address of tls.acme.http_listen"},
 		{"msfs.listen = \":8400\"", ""}, // without callers there is no HTTP API
 		{"msfs.listen = \":8400\"\nhttp.apps_file = \"x\"", "http.listen: :8400 is also"},
 		{"roles = [\"msfs\"]\nmsfs.listen = \":8080\"", ""},

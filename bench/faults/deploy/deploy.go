@@ -315,8 +315,9 @@ func (s *System) serve(ctx context.Context, kind, name string, args []string) er
 	if err != nil {
 		return err
 	}
+	// The clients add and remove one user all the time.
 	args = append(append([]string{"serve", "--admin.listen", addrs[0], "--msg.rate", "0",
-		"--link.backoff-max", "1s"}, args...), s.opts.Flags...)
+		"--dbproxy.group-gains", "0", "--link.backoff-max", "1s"}, args...), s.opts.Flags...)
 	return s.add(ctx, &Role{Kind: kind, Name: name, program: s.opts.Binary, args: args,
 		dir: s.opts.Dir, clock: filepath.Join(s.opts.Dir, name+".clock"),
 		ready: func(ctx context.Context) error { return readyz(ctx, addrs[0]) }})

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,23 +17,29 @@ import (
 func openACME(cfg *config.Config, log *slog.Logger, reg *prometheus.Registry) (
 	*acme.Manager, error) {
 	a := &cfg.TLS.ACME
-	o := acme.Options{Domains: a.Domains, Email: a.Email, Directory: a.Directory,
-		Folder: a.Folder, Challenge: a.Challenge, Log: log, Registerer: reg}
-	if o.Folder == "" {
-		o.Folder = filepath.Join(cfg.DataDir, "acme")
+	roots, err := acmeRoots(a)
+	if err != nil {
+		return nil, err
 	}
-	if a.DirectoryCA != "" {
-		text, err := os.ReadFile(a.DirectoryCA)
-		if err != nil {
-			return nil, fmt.Errorf("directory_ca: %w", err)
-		}
-		o.Roots = x509.NewCertPool()
-		if !o.Roots.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("directory_ca: %s holds no certificate in PEM form",
-				a.DirectoryCA)
-		}
+	return acme.Open(acme.Options{Domains: a.Domains, Email: a.Email, Directory: a.Directory,
+		Folder: folderOr(cfg, a.Folder, "acme"), Roots: roots, Challenge: a.Challenge, Log: log,
+		Registerer: reg})
+}
+
+// acmeRoots returns the certificates that prove the CA; nil for those of the system.
+func acmeRoots(a *config.ACME) (*x509.CertPool, error) {
+	if a.DirectoryCA == "" {
+		return nil, nil
 	}
-	return acme.Open(o)
+	text, err := os.ReadFile(a.DirectoryCA)
+	if err != nil {
+		return nil, fmt.Errorf("directory_ca: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("directory_ca: %s holds no certificate in PEM form", a.DirectoryCA)
+	}
+	return roots, nil
 }
 
 // maxChallenges bounds the connections of the port for the challenges of a CA.

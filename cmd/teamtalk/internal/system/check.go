@@ -63,6 +63,15 @@ func (c *checker) certificates() {
 		_, err := cert.Load(cert.Options{Certificate: t.Certificate, Key: t.Key, Log: c.log})
 		c.need("tls.certificate", err, roleLogin, roleMsg, roleMSFS, roleFile, roleHTTP)
 	}
+	if a := &c.cfg.TLS.ACME; len(a.Domains) > 0 {
+		_, err := acmeRoots(a)
+		c.need("tls.acme.directory_ca", err)
+		key := "tls.acme.folder"
+		if a.Folder == "" {
+			key = "data_dir"
+		}
+		c.need(key, access.Folder(folderOr(c.cfg, a.Folder, "acme")))
+	}
 	if t := &c.cfg.LinkTLS; t.CA != "" && t.Certificate != "" && t.Key != "" {
 		_, err := cert.LoadPeers(t.CA, cert.Options{Certificate: t.Certificate, Key: t.Key,
 			Log: c.log})

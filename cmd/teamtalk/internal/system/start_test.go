@@ -72,7 +72,7 @@ func TestStopOrder(t *testing.T) {
 		"link to dbproxy", "link to route", "link to dbproxy",
 		"port for login servers", "port for file servers", "port for route", "port for dbproxy",
 		"port for push",
-		"spool sweep", "file workers", "spool", "push", "login HTTP", "msfs", "msfs store",
+		"file notifies", "spool sweep", "file workers", "spool", "push", "login HTTP", "msfs", "msfs store",
 		"store", "admin",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
