@@ -28,3 +28,21 @@ func MakeDemoUsers(ctx context.Context, store im.Store, policy im.PasswordPolicy
 	}
 	return nil
 }
+
+// OpenDemoUsers returns the demo users that can log in with the password of the demo.
+func OpenDemoUsers(ctx context.Context, store im.Store) ([]string, error) {
+	var open []string
+	for _, name := range DemoUsers {
+		a, err := store.AccountByName(ctx, name)
+		if im.KindOf(err) == im.NotFound {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look for demo user %s: %w", name, err)
+		}
+		if a.Status == im.StatusOK && a.Check(im.ClientPassword(DemoPassword)) {
+			open = append(open, name)
+		}
+	}
+	return open, nil
+}

@@ -75,6 +75,11 @@ func (s *system) addresses(line func(what, where string)) {
 		line("link tls", "off: whatever reaches the ports for servers may act for every user")
 		line("", "teamtalk cert ca and teamtalk cert server NAME make the certificates")
 	}
+	if len(s.openUsers) > 0 {
+		line("demo users", strings.Join(s.openUsers, " and ")+
+			": everybody can log in with the password of the demo")
+		line("", selfCommand()+" user passwd NAME changes it")
+	}
 }
 
 // reachedByOthers reports whether other machines reach a port for clients, or one for servers.

@@ -55,3 +55,21 @@ func makeDemoUsers(ctx context.Context, cfg *config.Config, store im.Store) erro
 	}
 	return admin.MakeDemoUsers(ctx, store, policy)
 }
+
+// findOpenUsers keeps the demo users that everybody can be, and warns of them: those of a demo
+// stay in the store when it becomes that of a real server. A demo on this machine alone is what
+// was asked for.
+func findOpenUsers(ctx context.Context, s *system) {
+	if s.store == nil || s.msg != nil && !reachedByOthers(s, true) {
+		return
+	}
+	open, err := admin.OpenDemoUsers(ctx, s.store)
+	if err != nil {
+		s.log.Warn("passwords of the demo users not checked", "role", "dbproxy", "err", err)
+	}
+	if s.openUsers = open; len(open) > 0 {
+		s.log.Warn("everybody can log in as these users: they have the password of the demo. "+
+			"Change it with teamtalk user passwd NAME, or run teamtalk user disable NAME",
+			"role", "dbproxy", "users", open)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"teamtalk/core/config"
+	"teamtalk/core/im"
 	"teamtalk/core/obs"
 )
 
@@ -195,6 +196,50 @@ func TestBannerWithoutTLS(t *testing.T) {
 		if want == 1 && !strings.Contains(b.String(), flags) {
 			t.Errorf("%s: the banner lacks %q:\n%s", key, flags, b.String())
 		}
+	}
+}
+
+// TestDemoUsersRemain: a server that other machines reach says that the users of a demo on the same
+// store still have their password, until it is changed. A demo on this machine does not.
+func TestDemoUsersRemain(t *testing.T) {
+	dir := t.TempDir()
+	says := func(listen string, change ...string) string {
+		opt := testOptions(t, map[string]string{"data_dir": dir, "msg.listen": listen})
+		s, err := start(t.Context(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Stop(t.Context())
+		if err := makeDemoUsers(t.Context(), opt.Config, s.store); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range change {
+			a, err := s.store.AccountByName(t.Context(), name)
+			if err == nil {
+				other := im.PasswordPolicy{}.Store(im.ClientPassword("other"))
+				err = s.store.SetPassword(t.Context(), a.ID, other.Hash, other.Salt)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		findOpenUsers(t.Context(), s)
+		var b strings.Builder
+		s.addresses(func(what, where string) { b.WriteString(what + " " + where + "\n") })
+		return b.String()
+	}
+	const everybody = "everybody can log in"
+	if got := says("127.0.0.1:0"); strings.Contains(got, everybody) {
+		t.Errorf("on this machine: %s", got)
+	}
+	if got := says(":0"); !strings.Contains(got, "demo users alice and bob: "+everybody) {
+		t.Errorf("beyond: %s", got)
+	}
+	if got := says(":0", "alice"); !strings.Contains(got, "demo users bob: "+everybody) {
+		t.Errorf("one is changed: %s", got)
+	}
+	if got := says(":0", "bob"); strings.Contains(got, everybody) {
+		t.Errorf("both are changed: %s", got)
 	}
 }
 

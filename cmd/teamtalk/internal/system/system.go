@@ -83,8 +83,10 @@ type system struct {
 
 	admin *obs.Admin // nil: no admin port
 	store im.Store   // dbproxy's; nil without that role
-	ports []*port    // in the order of opening
-	webs  []net.Addr // of the HTTP ports for clients and other systems
+	// openUsers are the users whose password everybody knows.
+	openUsers []string
+	ports     []*port    // in the order of opening
+	webs      []net.Addr // of the HTTP ports for clients and other systems
 
 	stops  stops
 	failed chan error // errors of parts that ended by themselves
@@ -127,6 +129,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 		}
 	}
 	if err == nil {
+		findOpenUsers(ctx, s)
 		s.banner(out, opt.Version)
 		err = s.Wait(ctx)
 	}
