@@ -26,7 +26,10 @@ needs no other program. In a larger deployment each process runs some roles, bes
 this program or of the C++ servers. The settings of a role name the servers that it connects to.
 
 Logs are written to standard error. On Ctrl-C or SIGTERM the command finishes accepted work and
-ends. A second signal ends it at once.`,
+ends. A second signal ends it at once.
+
+Exit codes: 0 it was told to stop; 1 it failed, or could not start, for example because a port is
+taken; 2 the settings, or files that they name, are wrong: "teamtalk config check" says the same.`,
 		Example: `  teamtalk serve --demo
   teamtalk serve --data-dir /var/lib/teamtalk
   teamtalk serve --config teamtalk.toml

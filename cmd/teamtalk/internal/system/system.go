@@ -119,7 +119,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	defer followClock(log)()
 	s, err := start(ctx, opt)
 	if err != nil {
-		return err
+		return explained(ctx, opt, err)
 	}
 	defer spareProcessors(cfg.Loops)()
 	defer inBackground(trimMemory).stop()
@@ -150,6 +150,24 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// explained returns what Check says about the settings whose start failed with err, so that a
+// start and "config check" refuse the same settings with the same lines and exit code. The log
+// then has err, unless err is of that kind. It returns err if Check finds nothing, as when a port
+// is taken.
+func explained(ctx context.Context, opt Options, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	wrong := Check(opt.Config, slog.New(slog.DiscardHandler))
+	if wrong == nil {
+		return err
+	}
+	if known := new(config.Error); !errors.As(err, &known) {
+		opt.Log.Error("the start failed", "err", err)
+	}
+	return wrong
 }
 
 // failedStartTimeout bounds the stop of the parts that ran when a start failed.
