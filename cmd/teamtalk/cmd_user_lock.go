@@ -24,9 +24,9 @@ func newUserShowCommand() *cobra.Command {
 		Use:   "show NAME",
 		Short: "Show a user, and whether wrong passwords lock the name",
 		Long: `Show a user, the form in which the password is stored, and whether wrong
-passwords lock the name. A row for each
-network shows its wrong passwords, and the day of its last good login. The command reads the
-limits from the settings dbproxy.login_…: name the file of the servers with --config.`,
+passwords lock the name. A row for each network shows its wrong passwords, and the day of its last
+good login. The command reads the limits from the settings dbproxy.login_…: name the file of the
+servers with --config.`,
 		Example: "  teamtalk user show alice --config teamtalk.toml",
 		Args:    cli.OneName,
 		RunE: func(cmd *cobra.Command, args []string) error {

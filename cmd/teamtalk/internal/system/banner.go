@@ -45,8 +45,11 @@ func (s *system) addresses(line func(what, where string)) {
 	if s.msfs != nil {
 		line("files", s.msfs.url)
 	}
-	if s.api != nil && s.api.addr != "" {
+	switch {
+	case s.api != nil && s.api.addr != "":
 		line("http", "http://"+reachable(s.api.addr)+"/openapi.json")
+	case s.api == nil && s.cfg.Runs(roleHTTP):
+		line("http", "closed, until http.apps_file names who may call it")
 	}
 	if s.admin != nil {
 		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz",

@@ -24,7 +24,7 @@ type checker struct {
 // Check returns a *config.Error with all that would keep the roles of the settings from
 // starting: settings that are wrong or missing, and files and folders that cannot be read or
 // made. It changes nothing on the disk, opens no port, and connects to no other machine. The log
-// gets the warnings that a start gives about certificates.
+// gets the warnings that a start gives about certificates and about a closed HTTP API.
 func Check(cfg *config.Config, log *slog.Logger) error {
 	c := &checker{cfg: cfg, log: log}
 	if err := cfg.CheckServe(); err != nil {
@@ -133,7 +133,11 @@ func (c *checker) pushes() {
 // apps checks the file of systems, and reports whether users can register through it.
 func (c *checker) apps() (registers bool) {
 	file := c.cfg.HTTP.AppsFile
-	if !c.cfg.Runs(roleHTTP) || file == "" {
+	if !c.cfg.Runs(roleHTTP) {
+		return false
+	}
+	if file == "" {
+		warnClosedAPI(c.cfg, c.log)
 		return false
 	}
 	read, err := config.LoadApps(file)

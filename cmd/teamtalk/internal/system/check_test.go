@@ -14,6 +14,7 @@ import (
 
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
+	"teamtalk/core/obs"
 )
 
 // checkFiles are the files of a deployment: those that are right, and some that are wrong.
@@ -82,7 +83,8 @@ func checkTests(f checkFiles, none, below, apps string) []checkTest {
 		{"client TLS", map[string]string{"roles": "route", "tls.certificate": none,
 			"tls.key": none},
 			[]string{"tls.certificate: certificate " + none + " with key " + none + ": "}},
-		{"client TLS of roles", map[string]string{"tls.certificate": f.text, "tls.key": f.text},
+		{"client TLS of roles", map[string]string{"tls.certificate": f.text, "tls.key": f.text,
+			"http.listen": ""},
 			[]string{"tls.certificate: certificate " + f.text + " with key "}},
 		{"ACME", map[string]string{"roles": "route", "tls.acme.domains": "a.example.org",
 			"tls.acme.agree_tos": "true", "tls.acme.folder": below, "tls.acme.directory_ca": f.text},
@@ -203,6 +205,35 @@ func TestCAAsServer(t *testing.T) {
 		if n := strings.Count(log.String(), "is that of a CA"); n != 2 ||
 			!strings.Contains(log.String(), "teamtalk cert server NAME") {
 			t.Errorf("%s: %d warnings in %s", name, n, &log)
+		}
+	}
+}
+
+// TestClosedAPI: a process without an apps file keeps the port of the HTTP API closed. The banner
+// says so, and an address that a setting gives is warned of, at a check and at a start.
+func TestClosedAPI(t *testing.T) {
+	const warning = "the port of the HTTP API stays closed"
+	for listen, want := range map[string]int{"127.0.0.1:0": 2, "": 0, "off": 0} {
+		var log bytes.Buffer
+		opt := testOptions(t, map[string]string{"http.listen": listen})
+		opt.Log, opt.Demo = slog.New(slog.NewTextHandler(&log, nil)), false
+		if err := Check(opt.Config, opt.Log); err != nil {
+			t.Error(err)
+		}
+		s, err := start(t.Context(), opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		s.banner(&b, obs.Version{})
+		if err := s.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(log.String(), warning); n != want {
+			t.Errorf("listen %q: %d warnings, want %d: %s", listen, n, want, &log)
+		}
+		if !strings.Contains(b.String(), "http            closed, until http.apps_file") {
+			t.Errorf("listen %q: the banner says\n%s", listen, b.String())
 		}
 	}
 }

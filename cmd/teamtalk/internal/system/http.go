@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 
@@ -27,6 +28,7 @@ type httpAPI struct {
 // this machine that register.
 func (s *system) startHTTPAPI(ctx context.Context) error {
 	if s.cfg.HTTP.AppsFile == "" && !s.demo {
+		warnClosedAPI(s.cfg, s.log)
 		return nil
 	}
 	text, err := im.NewTextCipher(string(s.cfg.Keys.Text))
@@ -52,6 +54,16 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	}
 	s.api = &httpAPI{register: opt.Register}
 	return s.serveAPI(api)
+}
+
+// warnClosedAPI logs a warning when a setting asks for the port of the HTTP API, which stays closed
+// because nobody may call it.
+func warnClosedAPI(cfg *config.Config, log *slog.Logger) {
+	if cfg.AllInOne() && cfg.Origin("http.listen") != "default" &&
+		config.Addr(cfg.HTTP.Listen) != "" {
+		log.Warn("the port of the HTTP API stays closed, because no system may call it: set "+
+			"http.apps_file", "role", roleHTTP, "http.listen", cfg.HTTP.Listen)
+	}
 }
 
 // loopback holds the networks of this machine alone.

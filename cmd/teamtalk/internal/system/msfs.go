@@ -140,7 +140,12 @@ func ViewBlobs(cfg *config.Config) (blob.Ager, error) {
 	if c.S3Endpoint != "" {
 		return openS3(c)
 	}
-	return blob.ViewFolder(folderOr(cfg, c.Dir, "msfs"))
+	folder, err := blob.ViewFolder(folderOr(cfg, c.Dir, "msfs"))
+	if err != nil {
+		return nil, fmt.Errorf("%w: name the folder of the server with --config, --data-dir or "+
+			"--msfs.dir", err)
+	}
+	return folder, nil
 }
 
 // folderOr returns the folder dir of a setting; if it is empty, the folder name in data_dir.
