@@ -223,6 +223,11 @@ func (m *Manager) note(err error, wait time.Duration) {
 		return
 	}
 	m.orders.WithLabelValues("failed").Inc()
+	if m.current.Load() == nil {
+		m.opt.Log.Error("no certificate from the CA (section tls.acme): clients cannot use TLS "+
+			"yet. SIGHUP tries again at once", "err", err, "next", wait.Round(time.Second))
+		return
+	}
 	m.opt.Log.Error("no certificate from the CA (section tls.acme); the one before stays. SIGHUP "+
 		"tries again at once", "err", err, "next", wait.Round(time.Second), "end", m.End())
 }

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -165,5 +166,24 @@ func TestChallenges(t *testing.T) {
 	m.dir.remove(httpPrefix, alpnPrefix)
 	if _, err := handshake(t, m, asks("localhost")); err == nil {
 		t.Error("a handshake for a challenge that is over")
+	}
+}
+
+// TestFailedOrder: the log tells an operator whether clients have the certificate of before.
+func TestFailedOrder(t *testing.T) {
+	m := open(t, filepath.Join(t.TempDir(), "acme"))
+	var log strings.Builder
+	m.opt.Log = slog.New(slog.NewTextHandler(&log, nil))
+	m.note(errors.New("no CA"), time.Minute)
+	if said := log.String(); !strings.Contains(said, "clients cannot use TLS yet") ||
+		strings.Contains(said, "before stays") || strings.Contains(said, "end=") {
+		t.Errorf("without a certificate: %s", said)
+	}
+	log.Reset()
+	m.current.Store(&tls.Certificate{Leaf: &x509.Certificate{NotAfter: time.Now()}})
+	m.note(errors.New("no CA"), time.Minute)
+	if said := log.String(); !strings.Contains(said, "the one before stays") ||
+		!strings.Contains(said, "end=") {
+		t.Errorf("with one: %s", said)
 	}
 }
