@@ -49,7 +49,7 @@ func (s *system) addresses(line func(what, where string)) {
 	case s.api != nil && s.api.addr != "":
 		line("http", "http://"+reachable(s.api.addr)+"/openapi.json")
 	case s.api == nil && s.cfg.Runs(roleHTTP):
-		line("http", "closed, until http.apps_file names who may call it")
+		line("http", "closed, until http.apps_file names the systems that may call it")
 	}
 	if s.admin != nil {
 		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz",
