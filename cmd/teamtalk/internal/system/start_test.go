@@ -73,8 +73,8 @@ func TestStopOrder(t *testing.T) {
 		"link to dbproxy", "link to route", "link to dbproxy",
 		"port for login servers", "port for file servers", "port for route", "port for dbproxy",
 		"port for push",
-		"file notifies", "spool sweep", "file workers", "spool", "push", "login HTTP", "msfs", "msfs store",
-		"store", "admin",
+		"file notifies", "spool sweep", "file workers", "spool", "push", "login HTTP", "msfs",
+		"msfs store", "store", "admin",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("stops:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
