@@ -44,7 +44,7 @@ var largePackages = []large{
 	{"cmd/teamtalk/internal/system", 3200, "the wiring of all roles, a file for each: they " +
 		"share the stack of stops"},
 	{"core/config", 3300, "all settings: a third are the texts that describe them"},
-	{"sql/embedded", 3320, "an im.Store on one database file: its parts share the writer"},
+	{"sql/embedded", 3360, "an im.Store on one database file: its parts share the writer"},
 	{"sql/storetest", 6850, "the contract of im.Store, a file for each part of the stores"},
 }
 

@@ -61,7 +61,7 @@ func (s *database) open(ctx context.Context, o Options) error {
 	if s.writer, err = openWriter(ctx, path, o.BusyTimeout); err != nil {
 		return err
 	}
-	if err := s.migrate(ctx, o.Admin); err != nil {
+	if err := s.migrate(ctx, o); err != nil {
 		return err
 	}
 	if err := s.writer.prepareAppend(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"io"
 	"path"
 	"time"
 
@@ -46,9 +47,9 @@ func migrations() ([]migration, error) {
 	return steps, nil
 }
 
-// migrate brings the schema up to date. With admin it does so only when no server uses
+// migrate brings the schema up to date. With o.Admin it does so only when no server uses
 // the directory: a server of another version would not know the new schema.
-func (s *database) migrate(ctx context.Context, admin bool) error {
+func (s *database) migrate(ctx context.Context, o Options) error {
 	steps, err := migrations()
 	if err != nil {
 		return err
@@ -64,11 +65,17 @@ func (s *database) migrate(ctx context.Context, admin bool) error {
 	if version == len(steps) {
 		return nil
 	}
-	if admin {
-		lock, err := lockDir(s.dir, "stop it, or use the program of its version")
+	if o.Admin {
+		lock, err := lockToMigrate(ctx, s.dir, o.BusyTimeout, func() (bool, error) {
+			now, err := s.writer.schemaVersion(ctx)
+			return now == len(steps), err
+		})
 		if err != nil {
 			return fmt.Errorf("the schema has version %d, of an older program, and is updated "+
 				"to %d while no server uses it: %w", version, len(steps), err)
+		}
+		if lock == nil {
+			return nil
 		}
 		defer lock.Close()
 	}
@@ -83,6 +90,35 @@ func (s *database) migrate(ctx context.Context, admin bool) error {
 			"dir", s.dir, "from", version, "to", len(steps), "duration", time.Since(began))
 	}
 	return nil
+}
+
+// lookEvery is the pause between two looks at a schema that a server may be updating.
+const lookEvery = 20 * time.Millisecond
+
+// lockToMigrate locks a directory whose schema is not current. A server that has the lock may be
+// making the schema at this moment, as one that starts on a new store does: the function then waits
+// until current says so, and returns no lock. After patience it returns the error of lockDir.
+func lockToMigrate(ctx context.Context, dir string, patience time.Duration,
+	current func() (bool, error)) (io.Closer, error) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		lock, err := lockDir(dir, "stop it, or use the program of its version")
+		if err == nil {
+			return lock, nil
+		}
+		if im.KindOf(err) != im.Unavailable || time.Since(began) >= patience {
+			return nil, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+		if done, err := current(); done || err != nil {
+			return nil, describe(err)
+		}
+	}
 }
 
 // schemaVersion returns the number of migrations that the database has. As the first read

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -90,7 +91,8 @@ func TestAdminOfAnotherVersion(t *testing.T) {
 	if err := s.writer.exec("pragma user_version = 0"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(context.Background(), Options{Dir: dir, Admin: true})
+	_, err := Open(context.Background(), Options{Dir: dir, Admin: true,
+		BusyTimeout: 50 * time.Millisecond})
 	wantError(t, err, "has version 0", "in use", "process", "use the program of its version")
 }
 
