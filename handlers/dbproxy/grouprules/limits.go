@@ -102,7 +102,7 @@ func (r *Rules) admitTo(ctx context.Context, e im.MemberEdit) ([]uint32, error) 
 		return users, nil
 	}
 	users, err = r.admit(ctx, e.By, fresh, false)
-	// One that left and wants to return is no member: it must not learn who is.
+	// One that left and wants to return is no member: the members are not its business.
 	if _, in := slices.BinarySearch(g.Members, e.By); in && im.KindOf(err) == im.Denied {
 		err = &Refusal{err, g.Members}
 	}
