@@ -249,17 +249,20 @@ func TestMembershipsAreBounded(t *testing.T) {
 }
 
 // TestRefusedAdditionsNameTheMembers: the answer to a member whose addition is refused has
-// the current members, and that to others has none.
+// the current members, and that to others has none, also to one that left and wants to return.
 func TestRefusedAdditionsNameTheMembers(t *testing.T) {
 	h := open(t, options{db: dbproxy.Options{Groups: grouprules.Limits{Left: time.Hour,
-		Adds: 1}}})
+		Adds: 1, Gains: 4}}})
 	p := h.dial()
 	group := makeGroup(p, 1, temporary, 1, 2)
 	p.wantRemoved(2, group, 2)
+	p.wantAdded(2, group, []uint32{2}, 0, 2)
+	p.wantRemoved(2, group, 2) // it may not return again for now
 	for what, test := range map[string]struct {
 		by, user uint32
 		members  []uint32
-	}{"left": {1, 2, []uint32{1}}, "budget": {1, 3, []uint32{1}}, "stranger": {4, 3, nil}} {
+	}{"left": {1, 2, []uint32{1}}, "budget": {1, 3, []uint32{1}}, "stranger": {4, 3, nil},
+		"returns": {2, 2, nil}} {
 		rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(test.by, group, add, test.user))
 		if rsp.GetResultCode() != 1 || !slices.Equal(rsp.GetCurUserIdList(), test.members) ||
 			len(rsp.GetChgUserIdList()) > 0 {

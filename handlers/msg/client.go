@@ -45,7 +45,7 @@ type loopState struct {
 	admission    admission.Loop
 	passing      passing.Loop
 	presence     presence.Loop
-	early        int       // bytes of the texts that wait for a login
+	early        earlyRoom // of the texts that wait for a login
 	checked      time.Time // the last time that Tick did what it does once a second
 }
 

@@ -1,10 +1,12 @@
 package msg
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/origin"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -16,7 +18,8 @@ import (
 // that arrive while the login is checked are kept, and handled as soon as the client is logged
 // in.
 
-// The texts that are kept: of a connection, and of all connections of a loop.
+// The texts that are kept: of a connection, and of all connections of a loop. An address gets
+// no more room when it has as much as is free: it leaves half of it to others.
 const (
 	maxEarly      = 16
 	maxEarlyBytes = 64 << 10
@@ -32,6 +35,37 @@ type early struct {
 type earlyFrame struct {
 	head pdu.Header
 	body []byte
+}
+
+// earlyRoom is the room for the texts of a loop, in bytes. The zero value has all of it. Loop
+// only.
+type earlyRoom struct {
+	used int
+	of   map[netip.Addr]int // used, by address; nil: none
+}
+
+// take takes n bytes for an address. It returns false when there is no room for it.
+func (r *earlyRoom) take(from netip.Addr, n int) bool {
+	if r.used+n+r.of[from]+n > maxEarlyLoop {
+		return false
+	}
+	if r.of == nil {
+		r.of = map[netip.Addr]int{}
+	}
+	r.used += n
+	r.of[from] += n
+	return true
+}
+
+// put returns n bytes of an address.
+func (r *earlyRoom) put(from netip.Addr, n int) {
+	r.used -= n
+	if r.of[from] -= n; r.of[from] == 0 {
+		delete(r.of, from)
+	}
+	if len(r.of) == 0 {
+		r.of = nil // release what a crowd has grown
+	}
 }
 
 // newEarlyMetric returns the metric of these texts.
@@ -57,14 +91,14 @@ func (h *Server) keepEarly(s *session.Client, head pdu.Header, body []byte) bool
 		c.early = &early{}
 	}
 	all := stateOf(s.Loop())
+	from := origin.Key(s.RemoteAddr().Addr())
 	if len(c.early.frames) >= maxEarly || c.early.bytes+len(body) > maxEarlyBytes ||
-		all.early+len(body) > maxEarlyLoop {
+		!all.early.take(from, len(body)) {
 		h.early.WithLabelValues("full").Inc()
 		return false
 	}
 	c.early.frames = append(c.early.frames, earlyFrame{head, slices.Clone(body)})
 	c.early.bytes += len(body)
-	all.early += len(body)
 	return true
 }
 
@@ -75,7 +109,7 @@ func takeEarly(s *session.Client) []earlyFrame {
 		return nil
 	}
 	clientOf(s).early = nil
-	stateOf(s.Loop()).early -= kept.bytes
+	stateOf(s.Loop()).early.put(origin.Key(s.RemoteAddr().Addr()), kept.bytes)
 	return kept.frames
 }
 
@@ -91,7 +125,7 @@ func (h *Server) admitted(s *session.Client) {
 	}
 }
 
-// dropEarly drops the texts of a connection that has ended. Loop only.
+// dropEarly drops the texts of a connection that has ended, or whose login is refused. Loop only.
 func (h *Server) dropEarly(s *session.Client) {
 	if n := len(takeEarly(s)); n > 0 {
 		h.early.WithLabelValues("refused").Add(float64(n))

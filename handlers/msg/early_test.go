@@ -2,6 +2,7 @@ package msg
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,8 +12,13 @@ import (
 
 // logInSlowly connects, sends a login and then texts, before db_proxy answers the login.
 func logInSlowly(w *world, password string, texts ...string) *device {
+	return logInSlowlyFrom(w, "10.0.0.9", password, texts...)
+}
+
+// logInSlowlyFrom is logInSlowly from an address.
+func logInSlowlyFrom(w *world, addr, password string, texts ...string) *device {
 	w.db.hold = true
-	d := w.connect(0)
+	d := w.connectFrom(0, netip.AddrPortFrom(netip.MustParseAddr(addr), 1))
 	m := loginReq(1, android)
 	m.SetPassword(password)
 	d.send(1, m)
@@ -24,7 +30,7 @@ func logInSlowly(w *world, password string, texts ...string) *device {
 
 // early returns how many bytes of texts before a login are kept.
 func (d *device) early() (n int) {
-	d.on(func() { n = stateOf(d.loop.Loop).early })
+	d.on(func() { n = stateOf(d.loop.Loop).early.used })
 	return n
 }
 
@@ -100,12 +106,65 @@ func TestTextsBeforeLoginAreBounded(t *testing.T) {
 			t.Errorf("%d bytes kept, want those of the short one", n)
 		}
 		w.db.letGo()
-		d.on(func() { stateOf(d.loop.Loop).early = maxEarlyLoop })
+		d.on(func() { stateOf(d.loop.Loop).early.used = maxEarlyLoop })
 		e := logInSlowly(w, "right", "none")
 		if n := e.early(); n != maxEarlyLoop {
 			t.Errorf("%d bytes kept on a full loop", n)
 		}
-		d.on(func() { stateOf(d.loop.Loop).early = 0 })
+		d.on(func() { stateOf(d.loop.Loop).early.used = 0 })
 		w.db.letGo()
+	})
+}
+
+// TestTextsOfAnAddressLeaveRoom: connections of one address that have sent a login leave half of
+// the room to others. Their end gives the room back.
+func TestTextsOfAnAddressLeaveRoom(t *testing.T) {
+	inWorld(t, Options{Rate: -1, Ack: AckStored}, func(w *world) {
+		long := strings.Repeat("x", maxEarlyBytes-100)
+		var crowd []*device
+		for range 2 * maxEarlyLoop / maxEarlyBytes {
+			crowd = append(crowd, logInSlowlyFrom(w, "10.0.0.1", "right", long))
+		}
+		if n := crowd[0].early(); n > maxEarlyLoop/2 || n < maxEarlyLoop/2-maxEarlyBytes {
+			t.Errorf("%d bytes kept of one address", n)
+		}
+		before := crowd[0].early()
+		d := logInSlowlyFrom(w, "10.0.0.2", "right", "news")
+		if d.early() == before {
+			t.Error("a text of another address is not kept")
+		}
+		for _, c := range crowd {
+			c.hangUp()
+		}
+		d.hangUp()
+		d.on(func() {
+			if room := stateOf(d.loop.Loop).early; room.used != 0 || room.of != nil {
+				t.Errorf("kept when all are gone: %d bytes of %v", room.used, room.of)
+			}
+		})
+		w.db.letGo()
+	})
+}
+
+// TestTextsOfRefusedLoginsAreNotKept: the answer to a refused login may wait for seconds. The
+// texts of its client have no use from its refusal on.
+func TestTextsOfRefusedLoginsAreNotKept(t *testing.T) {
+	inWorld(t, Options{Rate: -1, Ack: AckStored}, func(w *world) {
+		var d *device
+		for range 2 { // the answer to the second one waits
+			d = logInSlowly(w, "wrong", "A")
+			if d.early() == 0 {
+				t.Error("nothing is kept while the login is checked")
+			}
+			w.db.letGo()
+		}
+		synctest.Wait()
+		d.send(9, text(2, "B"))
+		if n := d.early(); n != 0 || d.isClosed() {
+			t.Errorf("%d bytes kept after the refusal, closed %v", n, d.isClosed())
+		}
+		if took, code := d.answeredAfter(); code == 0 || took == 0 {
+			t.Errorf("answer %v after %v", code, took)
+		}
 	})
 }

@@ -156,7 +156,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		UploadTickets: len(opt.TicketKey) > 0,
 		Client:        admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
 		Audience: h.presence, Conversations: h.conversation, Admitted: h.admitted,
-		Now: opt.Now, Audit: opt.Audit, Log: h.log, Registerer: opt.Registerer})
+		Denied: h.dropEarly, Now: opt.Now, Audit: opt.Audit, Log: h.log,
+		Registerer: opt.Registerer})
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,7 +102,8 @@ func (r *Rules) admitTo(ctx context.Context, e im.MemberEdit) ([]uint32, error) 
 		return users, nil
 	}
 	users, err = r.admit(ctx, e.By, fresh, false)
-	if im.KindOf(err) == im.Denied {
+	// One that left and wants to return is no member: the members are not its business.
+	if _, in := slices.BinarySearch(g.Members, e.By); in && im.KindOf(err) == im.Denied {
 		err = &Refusal{err, g.Members}
 	}
 	return users, err

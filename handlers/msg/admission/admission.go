@@ -4,9 +4,9 @@
 // right, and admit.go, which takes the answer, registers the session and answers the
 // client. refuse.go answers and delays refused logins, held.go keeps logins that wait,
 // and pace.go bounds how many of them are checked again.
-// kick.go ends sessions, fight.go slows clients that kick each other, credentials.go ends
-// the sessions of users that may not log in any more, logout.go takes logouts. audit.go
-// records all of it.
+// kick.go ends sessions, fight.go slows clients that kick each other, returns.go those that
+// log in again and again. credentials.go ends the sessions of users that may not log in any
+// more, logout.go takes logouts. audit.go records all of it.
 package admission
 
 import (
@@ -105,8 +105,9 @@ type Options struct {
 	Others        Others
 	Audience      Audience
 	Conversations Conversations
-	// Admitted is called when a client has logged in. Loop only.
-	Admitted func(*session.Client)
+	// Admitted is called when a client has logged in, Denied when it is certain that it does
+	// not on this connection. Loop only.
+	Admitted, Denied func(*session.Client)
 
 	Audit      *audit.Log // nil: none
 	Now        func() time.Time
@@ -126,6 +127,7 @@ type Handler struct {
 
 	refusals    *refusals
 	fights      *fights
+	returns     *returns
 	credentials credentials
 	pace        pace
 
@@ -140,7 +142,8 @@ func New(opt Options) (*Handler, error) {
 		return nil, fmt.Errorf("msg: unknown device policy %q", opt.Policy)
 	}
 	return &Handler{opt: opt, log: opt.Log, online: opt.Online, others: opt.Others,
-		metrics: newMetrics(opt.Registerer), refusals: newRefusals(), fights: newFights()}, nil
+		metrics: newMetrics(opt.Registerer), refusals: newRefusals(), fights: newFights(),
+		returns: newReturns()}, nil
 }
 
 // Connect sets the peers: users checks logins, route answers questions about other
@@ -158,6 +161,9 @@ type Client struct {
 	refused    pb.ResultType // the last refusal in the audit log; 0: there is none
 	busy       bool          // db_proxy was too busy to check the login
 	leaves     bool          // it asked for the end of its session
+	denied     bool          // the answer that it may not log in waits
+	counted    bool          // its login counts against the rate of its user
+	slowed     bool          // its login waited for that rate
 	// fileRepeats says that it recognises a notify of a file that it got before.
 	fileRepeats atomic.Bool
 }
@@ -170,7 +176,7 @@ func (c *Client) FileRepeats() bool { return c.fileRepeats.Load() }
 func (c *Client) LoggedIn() bool { return c.login == loggedIn }
 
 // Waits reports whether the client has sent a login that is not decided. Loop only.
-func (c *Client) Waits() bool { return c.login == validating }
+func (c *Client) Waits() bool { return c.login == validating && !c.denied }
 
 type loginState uint8
 
@@ -239,7 +245,8 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			"Clients ended because of another login, on request of their phone, or because their "+
 				"user was disabled (disabled) or has another password (password).", "reason"),
 		loginsHeld: vec("logins_held_total", "Logins made to wait, by reason: refused (the answer "+
-			"waits), kicked (the client was kicked just before).", "reason"),
+			"waits), kicked (the client was kicked just before), rate (its user logs in too "+
+			"often).", "reason"),
 		loginsCut: vec("logins_cut_total", "Waits of logins ended early because too many waited, "+
 			"by reason: address (from one address), full (on one loop).", "reason"),
 		loginsWaiting: prometheus.NewGauge(prometheus.GaugeOpts{

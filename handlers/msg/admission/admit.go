@@ -13,7 +13,7 @@ import (
 const textElsewhere = "already logged in on another device"
 
 // checked takes db_proxy's answer. A login whose password is right continues with
-// admitInTurn, or with admit when the policy is KeepFirst. Loop only.
+// admitAtRate. Loop only.
 // key is the key with which the db_proxy was asked.
 func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLoginReq,
 	rsp pb.Message, err error) {
@@ -39,6 +39,12 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 		return
 	}
 	h.note(s, key, v)
+	h.admitAtRate(s, seq, m, v)
+}
+
+// admitByPolicy continues with a login that its user may make now. Loop only.
+func (h *Handler) admitByPolicy(s *session.Client, seq uint16, m *pb.IMLoginReq,
+	v *pb.IMValidateRsp) {
 	if h.opt.Policy != KeepFirst {
 		h.admitInTurn(s, seq, m, v)
 		return

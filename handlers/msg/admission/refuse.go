@@ -157,6 +157,11 @@ func (r *refusals) admitted(addr netip.Addr, name string) {
 func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, d denial) {
 	c, now := h.opt.Client(s), s.Loop().Now()
 	h.auditRefused(s, m, d)
+	final := d.code == pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED
+	if final {
+		c.denied = true
+		h.opt.Denied(s)
+	}
 	if c.refusedAt.IsZero() {
 		delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
 		if c.busy {
@@ -172,7 +177,7 @@ func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, d deni
 		return
 	}
 	w := &heldLogin{due: c.refusedAt, then: func(bool) { h.answerRefused(s, seq, d) }}
-	if d.code != pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED {
+	if !final {
 		w.again = func() { h.checkLogin(s, seq, m) }
 	}
 	h.hold(s, w)

@@ -2,6 +2,7 @@ package group
 
 import (
 	"slices"
+	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
@@ -17,42 +18,78 @@ func (gs *Groups) HandleChange(s *session.Client, seq uint16, m *pb.IMGroupChang
 		return im.Errorf(im.Malformed, "change type %d", m.GetChangeType())
 	}
 	if len(m.GetMemberIdList()) > im.MaxGroupMembers {
-		rsp := &pb.IMGroupChangeMemberRsp{}
-		rsp.SetUserId(s.User)
-		rsp.SetChangeType(m.GetChangeType())
-		rsp.SetResultCode(1)
-		rsp.SetGroupId(m.GetGroupId())
-		return s.Send(seq, rsp)
+		return s.Send(seq, refusal(s, m))
 	}
 	m.SetUserId(s.User)
 	m.ClearAttachData()
-	// The answer is not taken on the client's loop: a message stored after the change is
-	// delivered after it, see Groups.
 	return gs.opt.Queries.EnterChange(s, m, func(done func()) {
-		gs.store.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
+		wait, counted := gs.pace.begin(s.User, gs.opt.Now())
+		ask := func() { gs.ask(s, seq, m, counted, done) }
+		switch {
+		case wait > maxPause:
+			gs.metrics.paced.WithLabelValues("refused").Inc()
 			s.Loop().Post(done)
-			gs.answered(s, seq, rsp, err)
-		})
+			gs.tooOften(s, seq, m)
+		case wait > 0:
+			gs.metrics.paced.WithLabelValues("waited").Inc()
+			time.AfterFunc(wait, ask)
+		default:
+			ask()
+		}
 	})
 }
 
-// answered takes db_proxy's answer to a change. It runs where the answers of a group
-// arrive, in their order.
-func (gs *Groups) answered(s *session.Client, seq uint16, rsp pb.Message, err error) {
+// ask asks db_proxy to make a change. counted is from begin. Any goroutine.
+func (gs *Groups) ask(s *session.Client, seq uint16, m *pb.IMGroupChangeMemberReq, counted int,
+	done func()) {
+	// The answer is not taken on the client's loop: a message stored after the change is
+	// delivered after it, see Groups.
+	user := s.User
+	gs.store.Call(nil, im.GroupKey(m.GetGroupId()), seq, m, func(rsp pb.Message, err error) {
+		s.Loop().Post(done)
+		gs.pace.end(user, counted, gs.answered(s, seq, rsp, err))
+	})
+}
+
+// tooOften answers a change that would wait for too long. Loop only.
+func (gs *Groups) tooOften(s *session.Client, seq uint16, m *pb.IMGroupChangeMemberReq) {
+	gs.often.pace.Warn(gs.opt.Log, gs.opt.Now(), "change of members refused: its user makes "+
+		"changes that too many members are told of", "conn", s.ID(), "user", s.User,
+		"group", m.GetGroupId())
+	if s.ClientType == pb.ClientType_CLIENT_TYPE_IOS {
+		return // it would store the group without members, see refused
+	}
+	_ = s.Push(seq, refusal(s, m)) // a full mailbox closes the session
+}
+
+// refusal returns the answer to a change that is not made.
+func refusal(s *session.Client, m *pb.IMGroupChangeMemberReq) *pb.IMGroupChangeMemberRsp {
+	rsp := &pb.IMGroupChangeMemberRsp{}
+	rsp.SetUserId(s.User)
+	rsp.SetChangeType(m.GetChangeType())
+	rsp.SetResultCode(1)
+	rsp.SetGroupId(m.GetGroupId())
+	return rsp
+}
+
+// answered takes db_proxy's answer to a change, and returns how many members are told. It runs
+// where the answers of a group arrive, in their order.
+func (gs *Groups) answered(s *session.Client, seq uint16, rsp pb.Message, err error) (told int) {
 	answer, err := link.Answer[*pb.IMGroupChangeMemberRsp](rsp, err)
 	if err != nil {
 		gs.opt.QueriesFailed.WithLabelValues(im.KindOf(err).String()).Inc()
 		gs.often.change.Warn(gs.opt.Log, gs.opt.Now(), "change of members not answered",
 			"conn", s.ID(), "user", s.User, "seq", seq, "err", err)
-		return
+		return 0
 	}
 	answer.ClearAttachData()
 	if answer.GetResultCode() != 0 || len(answer.GetChgUserIdList()) == 0 {
 		answer.ClearVersion()
 		refused(s, answer)
 		_ = s.Push(seq, answer) // a full mailbox closes the session
-		return
+		return 0
 	}
+	told = len(answer.GetCurUserIdList()) + len(answer.GetChgUserIdList())
 	n := notifyOf(answer)
 	gs.changed(n, func(cur, chg []uint32) {
 		answer.SetCurUserIdList(cur)
@@ -61,6 +98,7 @@ func (gs *Groups) answered(s *session.Client, seq uint16, rsp pb.Message, err er
 		gs.tell(n, cur, chg, s)
 	})
 	gs.opt.Others.Forward(n)
+	return told
 }
 
 // refused puts the answer to a refused change into the form that the client reads: code 1

@@ -111,6 +111,7 @@ type Groups struct {
 	opt     Options
 	store   Store
 	metrics metrics
+	pace    pace
 
 	// era goes up when the known members must not be trusted any more.
 	era atomic.Uint64
@@ -121,7 +122,7 @@ type Groups struct {
 	table   *simplelru.LRU[uint32, *group]
 	members int // of all groups in the table
 
-	often struct{ members, change obs.Often }
+	often struct{ members, change, pace obs.Often }
 }
 
 const (
@@ -210,6 +211,7 @@ type metrics struct {
 	gaps        prometheus.Counter
 	late        prometheus.Counter
 	repeated    prometheus.Counter
+	paced       *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, gs *Groups) metrics {
@@ -242,9 +244,14 @@ func newMetrics(reg prometheus.Registerer, gs *Groups) metrics {
 			"delivered, and were not delivered. They are in the history."),
 		repeated: counter("repeated_total", "Group messages that arrived after db_proxy was "+
 			"asked for them, or a second time, and were not delivered again."),
+		paced: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "teamtalk_msg_group_changes_paced_total",
+			Help: "Changes of members that waited because very many members were told of the " +
+				"changes of their user, or were refused because they would wait for over 10 s, " +
+				"by result: waited, refused."}, []string{"result"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.loads, m.loadsFailed, m.dropped, m.gaps, m.late, m.repeated,
+		reg.MustRegister(m.loads, m.loadsFailed, m.dropped, m.gaps, m.late, m.repeated, m.paced,
 			gauge("cached", "Groups whose members may be known.",
 				locked(func() int { return gs.table.Len() })),
 			gauge("members_cached", "Members of those groups.",

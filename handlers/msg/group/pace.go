@@ -1,0 +1,81 @@
+package group
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// Every member is told of a change of members, with the ids of all: one that is made in a group
+// of 2,000 users that are online is 16 MB. So the changes that a user makes are paced by the
+// members that are told of them. A person changes a group now and then, and names all users at
+// once.
+const (
+	// toldRate is how many members a second are told of the changes of one user, toldBurst how
+	// many at once.
+	toldRate  = 1000
+	toldBurst = 50_000
+	// maxPause is how long a change waits for that. One that would wait longer is refused.
+	maxPause = 10 * time.Second
+	// maxPaced is how many users are remembered. The one whose last change was longest ago is
+	// forgotten, and has its burst again.
+	maxPaced = 16384
+)
+
+// pace paces the changes of each user, on all of its connections to this server. The zero value
+// is ready. Any goroutine.
+type pace struct {
+	mu    sync.Mutex
+	users *simplelru.LRU[uint32, *paced]
+}
+
+// paced is what the changes of a user have cost.
+type paced struct {
+	paid time.Time // when toldRate has paid for the members told
+	told int       // of its last change
+}
+
+// begin counts a change that a user is about to make, as one that is told to as many members as
+// its last one. It returns how long the change waits, and the number counted.
+func (p *pace) begin(user uint32, now time.Time) (wait time.Duration, counted int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.of(user)
+	if u.paid.Before(now) {
+		u.paid = now
+	}
+	wait = max(0, u.paid.Sub(now)-cost(toldBurst))
+	if wait > maxPause {
+		return wait, 0
+	}
+	u.paid = u.paid.Add(cost(u.told))
+	return wait, u.told
+}
+
+// end replaces the number that begin counted by the number of members that are told.
+func (p *pace) end(user uint32, counted, told int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.of(user)
+	u.paid = u.paid.Add(cost(told - counted))
+	if told > 0 {
+		u.told = told
+	}
+}
+
+// of returns the entry of a user. With mu held.
+func (p *pace) of(user uint32) *paced {
+	if p.users == nil {
+		p.users, _ = simplelru.NewLRU[uint32, *paced](maxPaced, nil) // the size is positive
+	}
+	u, ok := p.users.Get(user)
+	if !ok {
+		u = &paced{}
+		p.users.Add(user, u)
+	}
+	return u
+}
+
+// cost returns the time in which toldRate pays for n members.
+func cost(n int) time.Duration { return time.Duration(n) * time.Second / toldRate }
