@@ -92,7 +92,7 @@ func (r *Rules) admitTo(ctx context.Context, e im.MemberEdit) ([]uint32, error) 
 		return nil, err
 	}
 	users, err := permit(e, g, left)
-	if out := len(e.Users) - len(users); out > 0 && (err == nil || errors.As(err, new(*Refusal))) {
+	if len(left) > 0 && len(users) < len(e.Users) && (err == nil || errors.As(err, new(*Refusal))) {
 		r.leaveOut(reasonLeft, e.By, left)
 	}
 	if err != nil {
