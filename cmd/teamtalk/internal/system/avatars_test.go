@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -66,6 +67,17 @@ func keepsAvatars(t *testing.T, at func(url string) string) {
 	}
 	if n, err := useAvatars(ctx, s.store, use); n != 3 || err != nil {
 		t.Errorf("%d avatars, %v", n, err)
+	}
+	// One that the server cannot read does not stop the round.
+	used := 0
+	n, err := useAvatars(ctx, s.store, func(_ context.Context, name string) error {
+		if used++; name == names[0] {
+			return im.Errorf(im.Unavailable, "500")
+		}
+		return nil
+	})
+	if n != 2 || used != 3 || err == nil {
+		t.Errorf("with one that fails: %d of %d avatars, %v", n, used, err)
 	}
 	for i, name := range names {
 		_, err := os.Stat(filepath.Join(dir, name+"!"))
