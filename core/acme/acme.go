@@ -255,8 +255,8 @@ func (m *Manager) due() time.Time {
 // certificate after the other, since a CA gives only a few of them a week.
 func (m *Manager) fresh() error {
 	if !time.Now().Before(m.due()) {
-		return fmt.Errorf("the new certificate ends at %v, and would have to be renewed already, or "+
-			"lacks a domain: look at the clock of this machine", m.End())
+		return fmt.Errorf("the new certificate ends at %v, and would have to be renewed already, "+
+			"or lacks a domain: look at the clock of this machine", m.End())
 	}
 	return nil
 }
