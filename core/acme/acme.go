@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -186,7 +187,11 @@ func (m *Manager) Run(ctx context.Context) {
 		if err := m.look(); err != nil {
 			m.opt.Log.Warn("certificate in the folder not usable", "err", err)
 		}
-		if now := time.Now(); !now.Before(m.due()) && !now.Before(after) {
+		switch now := time.Now(); {
+		case now.Before(m.due()):
+			failures = 0
+			m.settled() // another process may have ordered it
+		case !now.Before(after):
 			wait := pause
 			if err := m.obtain(ctx); err != nil && ctx.Err() == nil {
 				wait = max(pause, retry.Delay(failures, 0, rand.Float64()))
@@ -211,6 +216,13 @@ func (m *Manager) Run(ctx context.Context) {
 		}
 		t.Stop()
 	}
+}
+
+// settled forgets that an order failed: none is needed now.
+func (m *Manager) settled() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.failed = nil
 }
 
 // note keeps and logs the result of an order.
@@ -243,6 +255,17 @@ func (m *Manager) due() time.Time {
 	return c.Leaf.NotAfter.Add(-c.Leaf.NotAfter.Sub(c.Leaf.NotBefore) / 3)
 }
 
+// fresh returns why the certificate that the CA gave must be replaced at once; nil when it need
+// not. Such a result counts as a failure: a clock that is wrong by weeks must not order one
+// certificate after the other, since a CA gives only a few of them a week.
+func (m *Manager) fresh() error {
+	if !time.Now().Before(m.due()) {
+		return fmt.Errorf("the new certificate ends at %v, and would have to be renewed already, "+
+			"or lacks a domain: look at the clock of this machine", m.End())
+	}
+	return nil
+}
+
 // look reads the certificate in the folder, unless it is the one that was read last.
 func (m *Manager) look() error {
 	m.mu.Lock()
@@ -251,10 +274,13 @@ func (m *Manager) look() error {
 	if err != nil || state == m.read {
 		return err
 	}
-	m.read = state
 	c, err := m.dir.pair(certificateFile)
 	if err == nil {
 		m.current.Store(c)
+	}
+	// A file that could not be read, such as for want of file descriptors, is read again.
+	if !errors.As(err, new(*fs.PathError)) {
+		m.read = state
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,7 +14,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/cert/certtest"
 )
@@ -185,5 +189,62 @@ func TestFailedOrder(t *testing.T) {
 	if said := log.String(); !strings.Contains(said, "the one before stays") ||
 		!strings.Contains(said, "end=") {
 		t.Errorf("with one: %s", said)
+	}
+}
+
+// TestOrderOfAnotherProcess: an order that failed is no reason to be degraded once another process
+// has put a certificate into the folder.
+func TestOrderOfAnotherProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := open(t, t.TempDir()+"/acme")
+		go m.Run(t.Context())
+		time.Sleep(time.Second)
+		if err := m.Ready(t.Context()); err == nil || testutil.ToFloat64(
+			m.orders.WithLabelValues("failed")) != 1 {
+			t.Fatalf("ready without a CA: %v", err)
+		}
+		place(t, m, certtest.Options{})
+		time.Sleep(2 * lookEvery)
+		if err := m.Ready(t.Context()); err != nil {
+			t.Errorf("with a certificate: %v", err)
+		}
+	})
+}
+
+// TestNewAndDue: a new certificate that is due already is a failure, which has longer and longer
+// pauses.
+func TestNewAndDue(t *testing.T) {
+	m := open(t, t.TempDir()+"/acme")
+	for _, test := range []struct {
+		begin time.Duration
+		ok    bool
+	}{{-time.Hour, true}, {-80 * 24 * time.Hour, false}} {
+		begin := time.Now().Add(test.begin)
+		place(t, m, certtest.Options{Begin: begin, End: begin.Add(90 * 24 * time.Hour)})
+		if err := m.look(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.fresh(); (err == nil) != test.ok {
+			t.Errorf("%v after its begin: %v", -test.begin, err)
+		}
+	}
+}
+
+// TestUnreadable reads a file again that could not be read, and removes challenges from a folder
+// with any name.
+func TestUnreadable(t *testing.T) {
+	m := open(t, t.TempDir()+"/[acme]")
+	if err := errors.Join(os.Mkdir(m.dir.path(certificateFile), 0o700),
+		m.dir.write(httpPrefix+"token", nil)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := m.look(); err == nil {
+			t.Error("a folder was read as a certificate")
+		}
+	}
+	m.dir.remove(httpPrefix)
+	if _, err := os.Stat(m.dir.path(httpPrefix + "token")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a challenge remains: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -24,6 +25,7 @@ const (
 	lockFile        = "lock"
 	httpPrefix      = "http-"
 	alpnPrefix      = "alpn-"
+	newPrefix       = "new-" // a file that is not whole
 )
 
 // folder is where a Manager keeps its state: one folder for each CA.
@@ -78,7 +80,7 @@ func (f folder) state(name string) (string, error) {
 
 // write replaces a file. A reader sees the old contents or the new ones.
 func (f folder) write(name string, data []byte) error {
-	next, err := os.CreateTemp(string(f), "new-")
+	next, err := os.CreateTemp(string(f), newPrefix)
 	if err != nil {
 		return err
 	}
@@ -94,10 +96,12 @@ func (f folder) write(name string, data []byte) error {
 
 // remove removes the files whose names begin with one of the prefixes.
 func (f folder) remove(prefixes ...string) {
-	for _, p := range prefixes {
-		names, _ := filepath.Glob(f.path(p) + "*") // the pattern is valid
-		for _, n := range names {
-			_ = os.Remove(n) // it has no effect on later orders
+	entries, _ := os.ReadDir(string(f)) // what remains has no effect on later orders
+	for _, e := range entries {
+		if slices.ContainsFunc(prefixes, func(p string) bool {
+			return strings.HasPrefix(e.Name(), p)
+		}) {
+			_ = os.Remove(f.path(e.Name()))
 		}
 	}
 }

@@ -32,7 +32,10 @@ func (m *Manager) obtain(ctx context.Context) error {
 		return fmt.Errorf("order at %s: %w", m.opt.Directory, err)
 	}
 	m.orders.WithLabelValues("done").Inc()
-	return m.look()
+	if err := m.look(); err != nil {
+		return err
+	}
+	return m.fresh()
 }
 
 // order orders a certificate and writes it into the folder.
@@ -41,7 +44,7 @@ func (m *Manager) order(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.dir.remove(httpPrefix, alpnPrefix) // of orders that a crash ended
+	m.dir.remove(httpPrefix, alpnPrefix, newPrefix) // of orders that a crash ended
 	defer m.dir.remove(httpPrefix, alpnPrefix)
 	order, err := client.AuthorizeOrder(ctx, acme.DomainIDs(m.opt.Domains...))
 	if err != nil {

@@ -57,7 +57,13 @@ func (c *Config) checkPorts(wrong func(key, format string, args ...any)) {
 func collide(a, b string) bool {
 	hostA, portA, errA := net.SplitHostPort(a)
 	hostB, portB, errB := net.SplitHostPort(b)
-	every := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
 	return errA == nil && errB == nil && portA == portB && portA != "0" &&
-		(hostA == hostB || every(hostA) || every(hostB))
+		(hostA == hostB || covers(hostA, hostB) || covers(hostB, hostA))
+}
+
+// covers reports whether host is all addresses, and other one of them. 0.0.0.0 is those of IPv4.
+func covers(host, other string) bool {
+	ip := net.ParseIP(other)
+	return host == "" || host == "::" ||
+		host == "0.0.0.0" && (ip == nil || ip.To4() != nil || ip.IsUnspecified())
 }

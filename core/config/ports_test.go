@@ -34,6 +34,8 @@ func TestPortsOfOneAddress(t *testing.T) {
 		{"msfs.listen = \"127.0.0.1:8080\"", "msfs.listen: 127.0.0.1:8080 is also"},
 		{"msfs.listen = \"0.0.0.0:9090\"", "address of admin.listen (127.0.0.1:9090)"},
 		{"msfs.listen = \"10.0.0.1:7\"\nhttp.listen = \"10.0.0.2:7\"", ""},
+		{"msfs.listen = \"0.0.0.0:7\"\nfile.listen = \"[::1]:7\"", ""}, // of IPv4 and of IPv6
+		{"msfs.listen = \"0.0.0.0:7\"\nfile.listen = \"[::]:7\"", "file.listen: [::]:7 is also"},
 		{"msfs.listen = \":0\"\nfile.listen = \":0\"", ""},
 		{"msfs.listen = \":80\"", ""}, // without tls.acme.domains no CA asks
 		{"msfs.listen = \":80\"\n[tls.acme]\nagree_tos = true\ndomains = [\"a.example.org\"]",

@@ -34,7 +34,7 @@ func NewBlobs(store blob.Store, maxSize int) *Blobs {
 // crash. The error is of kind Busy when the store has no room.
 func (b *Blobs) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > b.max {
-		return "", tooBig(int64(len(data)), b.max)
+		return "", tooBig(int64(len(data)), int64(b.max))
 	}
 	random := make([]byte, randomBytes)
 	_, _ = rand.Read(random) // does not fail

@@ -50,7 +50,7 @@ func NewHere(o HereOptions) *Here {
 // crash. The error is of kind Busy when the server has no room.
 func (h *Here) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > h.o.MaxSize {
-		return "", tooBig(int64(len(data)), h.o.MaxSize)
+		return "", tooBig(int64(len(data)), int64(h.o.MaxSize))
 	}
 	return h.o.Server.Put(ctx, name, bytes.NewReader(data))
 }
@@ -71,7 +71,7 @@ func (h *Here) Get(ctx context.Context, url string) ([]byte, error) {
 func readBlob(file *blob.Blob, limit int) ([]byte, error) {
 	defer file.Close() // read only
 	if file.Size > int64(limit) {
-		return nil, tooBig(file.Size, limit)
+		return nil, tooBig(file.Size, int64(limit))
 	}
 	data := make([]byte, file.Size)
 	if _, err := io.ReadFull(file, data); err != nil {

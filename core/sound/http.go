@@ -102,7 +102,7 @@ func web(u *url.URL) bool { return (u.Scheme == "http" || u.Scheme == "https") &
 // Put posts data, see Store. The server decides how safely it stores data.
 func (h *HTTP) Put(ctx context.Context, name string, data []byte) (string, error) {
 	if len(data) > h.max {
-		return "", tooBig(int64(len(data)), h.max)
+		return "", tooBig(int64(len(data)), int64(h.max))
 	}
 	var body bytes.Buffer
 	body.Grow(len(data) + 512)
@@ -194,7 +194,7 @@ func (h *HTTP) Get(ctx context.Context, u string) ([]byte, error) {
 	if err != nil {
 		return nil, im.WithKind(im.NotFound, "parse a sound's URL", err)
 	}
-	return h.do(req, h.max)
+	return h.do(req, int64(h.max))
 }
 
 // Use looks at a file of the server, so that it counts as read. name is its path on the server.
@@ -223,7 +223,7 @@ func (h *HTTP) head(ctx context.Context, u *url.URL) error {
 
 // do sends a request and returns the answer's body. The error is of kind Invalid when the
 // body is longer than limit bytes.
-func (h *HTTP) do(req *http.Request, limit int) ([]byte, error) {
+func (h *HTTP) do(req *http.Request, limit int64) ([]byte, error) {
 	rsp, err := h.client.Do(req)
 	if err != nil {
 		return nil, im.WithKind(im.Unavailable, "ask the small file server", err)
@@ -234,15 +234,15 @@ func (h *HTTP) do(req *http.Request, limit int) ([]byte, error) {
 		return nil, im.Errorf(im.NotFound, "the small file server answered %s", rsp.Status)
 	case rsp.StatusCode != http.StatusOK:
 		return nil, im.Errorf(im.Unavailable, "the small file server answered %s", rsp.Status)
-	case rsp.ContentLength > int64(limit):
+	case rsp.ContentLength > limit:
 		return nil, tooBig(rsp.ContentLength, limit)
 	}
-	data, err := io.ReadAll(io.LimitReader(rsp.Body, int64(limit)+1))
+	data, err := io.ReadAll(io.LimitReader(rsp.Body, limit+1))
 	if err != nil {
 		return nil, im.WithKind(im.Unavailable, "read the small file server's answer", err)
 	}
-	if len(data) > limit {
-		return nil, tooBig(int64(len(data)), limit)
+	if n := int64(len(data)); n > limit {
+		return nil, tooBig(n, limit)
 	}
 	return data, nil
 }

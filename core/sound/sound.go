@@ -24,7 +24,7 @@ type Store interface {
 }
 
 // tooBig is the error for a file of more than max bytes.
-func tooBig(size int64, max int) error {
+func tooBig(size, max int64) error {
 	return im.Errorf(im.Invalid, "the file has %d bytes, the limit is %d", size, max)
 }
 

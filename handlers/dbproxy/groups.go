@@ -78,8 +78,7 @@ func (gs *groups) register() {
 		run: gs.changeMembers,
 		refuse: func(m *pb.IMGroupChangeMemberReq, err error) pb.Message {
 			var change im.MemberChange
-			if r, ok := errors.AsType[*grouprules.Refusal](err); ok &&
-				m.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
+			if r, ok := errors.AsType[*grouprules.Refusal](err); ok && m.GetWantMembers() {
 				change.Current = r.Current
 			}
 			return membersChanged(m, resultRefused, change)

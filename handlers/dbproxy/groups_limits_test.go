@@ -262,7 +262,7 @@ func TestRefusedAdditionsNameTheMembers(t *testing.T) {
 		by, user uint32
 		members  []uint32
 	}{"left": {1, 2, []uint32{1}}, "budget": {1, 3, []uint32{1}}, "stranger": {4, 3, nil},
-		"returns": {2, 2, nil}} {
+		"returns": {2, 2, nil}, "member already": {1, 1, []uint32{1}}} {
 		rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(test.by, group, add, test.user))
 		if rsp.GetResultCode() != 1 || !slices.Equal(rsp.GetCurUserIdList(), test.members) ||
 			len(rsp.GetChgUserIdList()) > 0 {

@@ -98,10 +98,14 @@ func (s *Server) forget(name string) {
 }
 
 // Use records that a file is needed, for servers in the same process that know of references to
-// it. The name of no file has no effect.
+// it. name may be that of a scaled picture, like in a download. The name of no file has no effect.
 func (s *Server) Use(ctx context.Context, name string) {
-	if blob.Check(name) == nil {
-		s.used(ctx, name)
+	if blob.Check(name) != nil {
+		return
+	}
+	s.used(ctx, name)
+	if path, _, sized := parseScaled(name); sized && blob.Check(path) == nil {
+		s.used(ctx, path)
 	}
 }
 

@@ -39,6 +39,7 @@ func TestMarks(t *testing.T) {
 			return nil
 		},
 		func() *http.Response { a.server.Use(t.Context(), u.Path); return nil },
+		func() *http.Response { a.server.Use(t.Context(), u.Path+"_100x100.jpg"); return nil },
 	} {
 		for again := range 3 {
 			if rsp := read(); rsp != nil {

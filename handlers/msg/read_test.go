@@ -2,11 +2,13 @@ package msg
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/conversation"
 	"teamtalk/proto/pb"
 )
 
@@ -279,6 +281,16 @@ func wantNoReads(w *world) {
 	}
 }
 
+// waitingReads returns how many read acks wait on a loop. On the loop.
+func waitingReads(t *testing.T, part *conversation.Loop) (n int) {
+	t.Helper()
+	reads := reflect.ValueOf(part).Elem().FieldByName("reads").MapRange()
+	for reads.Next() {
+		n += reads.Value().Elem().FieldByName("list").Len()
+	}
+	return n
+}
+
 // TestAllConversationsAreRead: a user marks 3,000 conversations and groups as read, twice in
 // a row. All of them are passed on, no faster than the rate, the connection stays, and the
 // client's next question does not wait for them.
@@ -359,6 +371,14 @@ func TestReadAcksOfInventedConversations(t *testing.T) {
 		if n := len(w.readsSent()); n > flushBurst+len(clients)*freeReads {
 			t.Errorf("%d were passed on at once", n)
 		}
+		time.Sleep(200 * time.Millisecond)
+		w.user(0, 99, win).on(func() { // nothing of a connection that is gone is free
+			n := waitingReads(t, conversationLoop(w.loops[0].Loop))
+			if c := kept(t, w.h.conversation.Reads, "held"); n == 0 || c != n {
+				t.Errorf("%d of connections that are gone wait, %d count", n, c)
+			}
+		})
+		w.readsSent()
 		time.Sleep(time.Second)
 		if n := len(w.readsSent()); n > 1.2*flushRate {
 			t.Errorf("%d were passed on in a second", n)

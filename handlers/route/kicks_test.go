@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,9 +15,10 @@ import (
 // also one whose news of the login is still on its way. One whose link is lost gets it when
 // it is connected again. A kick of long ago goes to none.
 func TestNumberedKick(t *testing.T) {
-	now := time.Now()
-	// The server reads the clock in calls that the messages of this test begin.
-	dial := start(t, route.Options{Now: func() time.Time { return now }})
+	begin, passed := time.Now(), atomic.Int64{} // in nanoseconds
+	dial := start(t, route.Options{Now: func() time.Time {
+		return begin.Add(time.Duration(passed.Load()))
+	}})
 	api, otherAPI, holds, nobody := dial(), dial(), dial(), dial()
 	holds.send(0, online(7, ios))
 	settleAll(api, otherAPI, holds, nobody)
@@ -34,13 +36,13 @@ func TestNumberedKick(t *testing.T) {
 	nobody.send(0, online(7, ios))
 	expect(t, "a login on the way", settleAll(nobody)[0])
 
-	now = now.Add(5 * time.Second)
+	passed.Add(int64(5 * time.Second))
 	late := proto.CloneOf(plain)
 	late.SetAge(5000)
 	wantMissed(t, dial(), 1000, late) // a link may have been broken for some time before
-	now = now.Add(time.Minute)
+	passed.Add(int64(time.Minute))
 	wantMissed(t, dial(), 1000)
-	now = now.Add(10 * time.Minute)
+	passed.Add(int64(10 * time.Minute))
 	wantMissed(t, dial(), 3_600_000)
 }
 

@@ -1017,6 +1017,7 @@ type IMGroupChangeMemberReq struct {
 	xxx_hidden_GroupId      uint32                 `protobuf:"varint,3,req,name=group_id,json=groupId"`
 	xxx_hidden_MemberIdList []uint32               `protobuf:"varint,4,rep,name=member_id_list,json=memberIdList"`
 	xxx_hidden_AttachData   []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_WantMembers  bool                   `protobuf:"varint,100,opt,name=want_members,json=wantMembers"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -1085,19 +1086,26 @@ func (x *IMGroupChangeMemberReq) GetAttachData() []byte {
 	return nil
 }
 
+func (x *IMGroupChangeMemberReq) GetWantMembers() bool {
+	if x != nil {
+		return x.xxx_hidden_WantMembers
+	}
+	return false
+}
+
 func (x *IMGroupChangeMemberReq) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMGroupChangeMemberReq) SetChangeType(v GroupModifyType) {
 	x.xxx_hidden_ChangeType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMGroupChangeMemberReq) SetGroupId(v uint32) {
 	x.xxx_hidden_GroupId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMGroupChangeMemberReq) SetMemberIdList(v []uint32) {
@@ -1109,7 +1117,12 @@ func (x *IMGroupChangeMemberReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *IMGroupChangeMemberReq) SetWantMembers(v bool) {
+	x.xxx_hidden_WantMembers = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMGroupChangeMemberReq) HasUserId() bool {
@@ -1140,6 +1153,13 @@ func (x *IMGroupChangeMemberReq) HasAttachData() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *IMGroupChangeMemberReq) HasWantMembers() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMGroupChangeMemberReq) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1160,6 +1180,11 @@ func (x *IMGroupChangeMemberReq) ClearAttachData() {
 	x.xxx_hidden_AttachData = nil
 }
 
+func (x *IMGroupChangeMemberReq) ClearWantMembers() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_WantMembers = false
+}
+
 type IMGroupChangeMemberReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1168,6 +1193,8 @@ type IMGroupChangeMemberReq_builder struct {
 	GroupId      *uint32
 	MemberIdList []uint32
 	AttachData   []byte
+	// Not in the first implementation. A message server asks for the members in a refusal.
+	WantMembers *bool
 }
 
 func (b0 IMGroupChangeMemberReq_builder) Build() *IMGroupChangeMemberReq {
@@ -1175,21 +1202,25 @@ func (b0 IMGroupChangeMemberReq_builder) Build() *IMGroupChangeMemberReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ChangeType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_ChangeType = *b.ChangeType
 	}
 	if b.GroupId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_GroupId = *b.GroupId
 	}
 	x.xxx_hidden_MemberIdList = b.MemberIdList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	if b.WantMembers != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_WantMembers = *b.WantMembers
 	}
 	return m0
 }
@@ -2036,7 +2067,7 @@ const file_group_proto_rawDesc = "" +
 	"\fuser_id_list\x18\x05 \x03(\rR\n" +
 	"userIdList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xcf\x01\n" +
+	"attachData\"\xf2\x01\n" +
 	"\x16IMGroupChangeMemberReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12:\n" +
 	"\vchange_type\x18\x02 \x02(\x0e2\x19.teamtalk.GroupModifyTypeR\n" +
@@ -2044,7 +2075,8 @@ const file_group_proto_rawDesc = "" +
 	"\bgroup_id\x18\x03 \x02(\rR\agroupId\x12$\n" +
 	"\x0emember_id_list\x18\x04 \x03(\rR\fmemberIdList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xb6\x02\n" +
+	"attachData\x12!\n" +
+	"\fwant_members\x18d \x01(\bR\vwantMembers\"\xb6\x02\n" +
 	"\x16IMGroupChangeMemberRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12:\n" +
 	"\vchange_type\x18\x02 \x02(\x0e2\x19.teamtalk.GroupModifyTypeR\n" +

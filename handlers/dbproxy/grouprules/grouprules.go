@@ -4,6 +4,7 @@ package grouprules
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"teamtalk/core/im"
@@ -20,7 +21,7 @@ type Store interface {
 	im.BudgetStore
 }
 
-// Refusal is the reason why the rules let a member add nobody to its group.
+// Refusal is the reason why a member adds nobody to its group.
 type Refusal struct {
 	Err     error
 	Current []uint32 // the members
@@ -51,7 +52,8 @@ func (r *Rules) Create(ctx context.Context, g im.Group) (im.Group, error) {
 }
 
 // Change changes the members of a group; see dbproxy.Server.ChangeMembers. The error is a
-// Refusal when by is a member, and the rules left out the users that it wanted to add.
+// Refusal when by is a member, and the users that it wanted to add cannot be: the rules leave
+// them out, they are members already, or the group would get too large.
 func (r *Rules) Change(ctx context.Context, by, group uint32, t pb.GroupModifyType,
 	users []uint32) (im.MemberChange, error) {
 	if len(users) == 0 {
@@ -65,20 +67,19 @@ func (r *Rules) Change(ctx context.Context, by, group uint32, t pb.GroupModifyTy
 			return im.MemberChange{}, err
 		}
 	}
-	allowed := 0
-	e.Allow = func(g *im.Group, left []uint32) (may []uint32, err error) {
-		may, err = permit(e, g, left)
-		allowed = len(may)
-		return may, err
+	var members []uint32 // before the change
+	e.Allow = func(g *im.Group, left []uint32) ([]uint32, error) {
+		members = g.Members
+		return permit(e, g, left)
 	}
 	change, err := r.Store.ChangeMembers(ctx, e)
-	if err != nil || len(change.Changed) > 0 {
-		return change, err
+	if err == nil && len(change.Changed) == 0 {
+		// All users to add are members already, or no user to remove is a member.
+		err = im.Errorf(im.Invalid, "no member of group %d to change", group)
 	}
-	// All users to add are members already, or no user to remove is a member.
-	err = im.Errorf(im.Invalid, "no member of group %d to change", group)
-	if allowed < len(users) {
-		err = &Refusal{err, change.Current}
+	_, in := slices.BinarySearch(members, by)
+	if in && im.KindOf(err) == im.Invalid && !errors.As(err, new(*Refusal)) {
+		err = &Refusal{err, members}
 	}
 	return change, err
 }

@@ -22,7 +22,7 @@ const (
 	// user of the field has 3,000 conversations and groups.
 	maxHeldReads = 4096
 	// maxAllReads bounds the waiting read acks of all connections, except freeReads of
-	// each: 20 MB.
+	// each that is open: 20 MB.
 	maxAllReads = 1 << 18
 	freeReads   = 128
 	// flushRate and flushBurst bound the read acks of all connections of a loop that are
@@ -43,6 +43,7 @@ type heldReads struct {
 	list  []heldRead
 	taken int             // were at the front of list and are passed on
 	at    map[readKey]int // place in list, plus those taken
+	gone  bool            // the connection has ended: all of list count in Reads.held
 }
 
 // readLoop is what Reads keeps for each loop.
@@ -92,12 +93,29 @@ func (h *Reads) passReads(st *Loop, now time.Time) {
 	for s, held := range st.reads {
 		b, perSecond, burst := &h.opt.Client(s).reads, readRate, readBurst
 		if s.IsClosed() {
+			h.leave(held)
 			b, perSecond, burst = &st.flushes, flushRate, flushBurst
 		}
 		for len(held.list) > 0 && b.Take(now, perSecond, burst) {
 			h.passFirst(s, held)
 		}
 		st.dropReads(s, held)
+	}
+}
+
+// leave counts the read acks of a connection that has ended with those of all. Those that every
+// connection may have are as many as there are connections, and of ended ones there may be any
+// number: a user logs in, sends read acks and leaves, again and again.
+func (h *Reads) leave(held *heldReads) {
+	if held.gone {
+		return
+	}
+	held.gone = true
+	free := min(len(held.list), freeReads)
+	if h.held.Add(int64(free)) > maxAllReads {
+		h.held.Add(-int64(free))
+		h.metric.WithLabelValues("full").Add(float64(free))
+		held.list = held.list[:len(held.list)-free]
 	}
 }
 
@@ -133,7 +151,7 @@ func (st *readLoop) dropReads(s *session.Client, held *heldReads) {
 // passFirst passes on the read ack that has waited longest.
 func (h *Reads) passFirst(s *session.Client, held *heldReads) {
 	r := held.list[0]
-	if len(held.list) > freeReads {
+	if held.gone || len(held.list) > freeReads {
 		h.held.Add(-1)
 	}
 	held.list = held.list[1:]

@@ -22,6 +22,11 @@ func (gs *Groups) HandleChange(s *session.Client, seq uint16, m *pb.IMGroupChang
 	}
 	m.SetUserId(s.User)
 	m.ClearAttachData()
+	m.ClearWantMembers()
+	if s.ClientType == pb.ClientType_CLIENT_TYPE_IOS &&
+		m.GetChangeType() == pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD {
+		m.SetWantMembers(true) // see refused
+	}
 	return gs.opt.Queries.EnterChange(s, m, func(done func()) {
 		wait, counted := gs.pace.begin(s.User, gs.opt.Now())
 		ask := func() { gs.ask(s, seq, m, counted, done) }

@@ -22,6 +22,9 @@ const (
 	// avatarDelay is the time from the start to the first round: a process that starts has
 	// more important work.
 	avatarDelay = time.Minute
+	// avatarFailures is how many looks in a row may fail before a round ends: the small file
+	// server is not there.
+	avatarFailures = 20
 )
 
 // keepAvatars starts to look at the avatars, when files expire.
@@ -74,30 +77,59 @@ func useOfFiles(s *system) (func(ctx context.Context, name string) error, error)
 	return server.Use, nil
 }
 
-// useAvatars lets the avatars of all users and groups count as read, and returns their number.
-// Avatars elsewhere are left out, and those that do not exist.
-func useAvatars(ctx context.Context, store im.Store,
-	use func(context.Context, string) error) (n int, err error) {
-	one := func(url string) error {
-		name := msfs.FileInURL(url)
-		if name == "" {
-			return nil
+// avatarRound is a look at all avatars.
+type avatarRound struct {
+	use   func(context.Context, string) error
+	n     int   // avatars
+	inRow int   // the last looks, which failed
+	err   error // the first failure
+}
+
+// look lets an avatar count as read. An avatar that fails is left out: the server may not be
+// able to read that file, and the avatars after it must not expire for it.
+func (r *avatarRound) look(ctx context.Context, url string) error {
+	name := msfs.FileInURL(url)
+	if name == "" {
+		return nil
+	}
+	err := r.use(ctx, name)
+	if err != nil && im.KindOf(err) != im.NotFound {
+		if r.err == nil {
+			r.err = fmt.Errorf("%s: %w", name, err)
 		}
-		if err := use(ctx, name); err != nil && im.KindOf(err) != im.NotFound {
-			return err
+		if r.inRow++; r.inRow == avatarFailures {
+			return r.err
 		}
-		n++
 		return waits(ctx, avatarPause)
 	}
+	r.inRow = 0
+	r.n++
+	return waits(ctx, avatarPause)
+}
+
+// useAvatars lets the avatars of all users and groups count as read, and returns their number.
+// Avatars elsewhere are left out, and those that do not exist. The error is the first one; it
+// ends the round only when many avatars in a row fail.
+func useAvatars(ctx context.Context, store im.Store,
+	use func(context.Context, string) error) (n int, err error) {
+	r := avatarRound{use: use}
+	if err := r.lookAll(ctx, store); err != nil {
+		return r.n, err
+	}
+	return r.n, r.err
+}
+
+// lookAll looks at the avatars of all users and groups.
+func (r *avatarRound) lookAll(ctx context.Context, store im.Store) error {
 	for after, end := uint32(0), false; !end; {
 		users, err := store.ListUsers(ctx, after, avatarPage)
 		if err != nil {
-			return n, err
+			return err
 		}
 		for i := range users {
 			after = users[i].ID
-			if err := one(users[i].Avatar); err != nil {
-				return n, err
+			if err := r.look(ctx, users[i].Avatar); err != nil {
+				return err
 			}
 		}
 		end = len(users) < avatarPage
@@ -105,17 +137,17 @@ func useAvatars(ctx context.Context, store im.Store,
 	for after, end := uint32(0), false; !end; {
 		groups, err := store.ListGroups(ctx, after, avatarPage)
 		if err != nil {
-			return n, err
+			return err
 		}
 		for i := range groups {
 			after = groups[i].ID
-			if err := one(groups[i].Avatar); err != nil {
-				return n, err
+			if err := r.look(ctx, groups[i].Avatar); err != nil {
+				return err
 			}
 		}
 		end = len(groups) < avatarPage
 	}
-	return n, nil
+	return nil
 }
 
 // waits waits for d, or until ctx ends.

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -67,10 +68,26 @@ func keepsAvatars(t *testing.T, at func(url string) string) {
 	if n, err := useAvatars(ctx, s.store, use); n != 3 || err != nil {
 		t.Errorf("%d avatars, %v", n, err)
 	}
+	goesOn(t, s.store, names[0])
 	for i, name := range names {
 		_, err := os.Stat(filepath.Join(dir, name+"!"))
 		if marked := err == nil; marked != (i < 2) {
 			t.Errorf("%s is marked: %v", name, marked)
 		}
+	}
+}
+
+// goesOn requires that an avatar that the server cannot read does not stop a round.
+func goesOn(t *testing.T, store im.Store, bad string) {
+	t.Helper()
+	used := 0
+	n, err := useAvatars(t.Context(), store, func(_ context.Context, name string) error {
+		if used++; name == bad {
+			return im.Errorf(im.Unavailable, "500")
+		}
+		return nil
+	})
+	if n != 2 || used != 3 || err == nil {
+		t.Errorf("with one that fails: %d of %d avatars, %v", n, used, err)
 	}
 }
