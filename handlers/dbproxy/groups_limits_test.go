@@ -249,7 +249,8 @@ func TestMembershipsAreBounded(t *testing.T) {
 }
 
 // TestRefusedAdditionsNameTheMembers: the answer to a member whose addition is refused has
-// the current members, and that to others has none, also to one that left and wants to return.
+// the current members if it asks for them, and that to others has none, also to one that
+// left and wants to return.
 func TestRefusedAdditionsNameTheMembers(t *testing.T) {
 	h := open(t, options{db: dbproxy.Options{Groups: grouprules.Limits{Left: time.Hour,
 		Adds: 1, Gains: 4}}})
@@ -263,7 +264,14 @@ func TestRefusedAdditionsNameTheMembers(t *testing.T) {
 		members  []uint32
 	}{"left": {1, 2, []uint32{1}}, "budget": {1, 3, []uint32{1}}, "stranger": {4, 3, nil},
 		"returns": {2, 2, nil}, "member already": {1, 1, []uint32{1}}} {
-		rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, changeReq(test.by, group, add, test.user))
+		req := changeReq(test.by, group, add, test.user)
+		if rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, req); rsp.GetResultCode() != 1 ||
+			len(rsp.GetCurUserIdList()) > 0 {
+			t.Errorf("%s: %v, want no members", what, rsp)
+		}
+		req = changeReq(test.by, group, add, test.user)
+		req.SetWantMembers(true)
+		rsp := ask[*pb.IMGroupChangeMemberRsp](p, 2, req)
 		if rsp.GetResultCode() != 1 || !slices.Equal(rsp.GetCurUserIdList(), test.members) ||
 			len(rsp.GetChgUserIdList()) > 0 {
 			t.Errorf("%s: %v, want members %v", what, rsp, test.members)
