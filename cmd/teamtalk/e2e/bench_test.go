@@ -68,7 +68,8 @@ func TestBenchTLS(t *testing.T) {
 	if len(missing) > 0 {
 		t.Errorf("the totals %q are 0", missing)
 	}
-	if n := sys.msg[0].metric("teamtalk_tls_handshakes_total", `result="done"`); n < 20 { // one for each of the population
+	n := sys.msg[0].metric("teamtalk_tls_handshakes_total", `result="done"`)
+	if n < 20 { // one for each of the population
 		t.Errorf("%v handshakes", n)
 	}
 }
