@@ -53,21 +53,19 @@ func (h *house) watch() {
 func calls(t *testing.T, houses ...*house) *link.Group {
 	t.Helper()
 	c := config.Default()
-	var servers []link.Server
+	var peers []link.Peer
 	for i, h := range houses {
-		name := fmt.Sprint("db", i)
-		p := link.Dial(opttest.Fill(link.Options{Name: name,
+		peers = append(peers, link.Dial(opttest.Fill(link.Options{Name: fmt.Sprint("db", i),
 			Addr: h.addr, Answers: link.NewAnswers(int(c.Link.MaxAnswer)),
 			Features: uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS |
 				pb.ServerFeature_SERVER_FEATURE_PARTS)},
 			link.Options{DialTimeout: c.Link.DialTimeout, Heartbeat: c.Link.Heartbeat,
 				IdleLimit: c.Link.Timeout, MaxBackoff: c.Link.BackoffMax,
-				CallTimeout: c.Link.CallTimeout, MaxFrame: int(c.Link.MaxFrame)}))
-		servers = append(servers, link.Server{Name: name, Conns: []link.Peer{p}})
+				CallTimeout: c.Link.CallTimeout, MaxFrame: int(c.Link.MaxFrame)})))
 	}
-	g := link.NewGroup("dbproxy", nil, servers...)
+	g := link.NewGroup("dbproxy", nil, peers...)
 	t.Cleanup(func() { g.Close() })
-	for _, p := range g.Peers() {
+	for _, p := range peers {
 		await(t, p.Up)
 	}
 	return g
