@@ -50,6 +50,7 @@ func TestInProcess(t *testing.T) {
 	}
 	send(online(1, windows))
 	expectHere(pcNotify(1, 1), statNotify(1, statOnline))
+	handled(t, pipe) // the notifies to there follow those to here
 	expect(t, "there", there.settle(), pcNotify(1, 1), statNotify(1, statOnline))
 	there.send(0, online(2, windows))
 	there.settle()
@@ -76,4 +77,16 @@ func TestInProcess(t *testing.T) {
 	}
 	got := append(there.settle(), there.settle()...)
 	expect(t, "there", got[len(got)-1:], statNotify(1, statOffline))
+}
+
+// handled waits until the messages that were sent through a pipe are handled, one after the
+// other: an answer says that those before it are.
+func handled(t *testing.T, pipe *link.Pipe) {
+	t.Helper()
+	done := make(chan error, 1)
+	pipe.Call(nil, 0, 0, pb.IMUsersStatReq_builder{UserId: proto.Uint32(0)}.Build(),
+		func(_ pb.Message, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
 }
