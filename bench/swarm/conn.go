@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 
 	"teamtalk/core/pdu"
@@ -145,6 +146,15 @@ func (c *Conn) sent(n int) {
 	}
 	m := copy(c.out, c.out[n:])
 	c.out = c.out[:m]
+}
+
+// ended takes the end of what the peer sends. A handshake of TLS tells its reason first.
+func (c *Conn) ended() {
+	if c.state == shaking {
+		c.tls.EndInput()
+		return
+	}
+	c.fail(io.EOF)
 }
 
 // tooSlow reports whether more than Options.MaxOut bytes are queued, and then closes the

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"unsafe"
@@ -176,7 +175,7 @@ func (c *Conn) read() {
 	case got > 0:
 		c.take(l.buf[:n+got])
 	case err == nil:
-		c.fail(io.EOF)
+		c.ended()
 	case err != unix.EAGAIN && err != unix.EINTR:
 		c.fail(os.NewSyscallError("read", err))
 	}

@@ -4,6 +4,7 @@ package swarm
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -145,7 +146,11 @@ func (c *Conn) readAll(nc net.Conn) {
 			if n > 0 && c.live() {
 				c.take(append(append([]byte(nil), c.in...), buf[:n]...))
 			}
-			if err != nil && c.live() {
+			switch {
+			case err == nil || !c.live():
+			case err == io.EOF:
+				c.ended()
+			default:
 				c.fail(err)
 			}
 			taken <- struct{}{}

@@ -206,6 +206,8 @@ func (h *handshake) run() {
 	switch {
 	case h.failed == ErrCrowd:
 		result, err = resultCrowd, h.failed
+	case h.failed == io.EOF && err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+		result = resultFailed // the other side has left because of it
 	case h.failed != nil:
 		result, err = resultGone, h.failed
 	case err != nil:

@@ -247,6 +247,15 @@ func (c *Conn) End() {
 	}
 }
 
+// EndInput tells the handshake that the other side sends nothing more. Ready reports the reason
+// for which the handshake ends: what this side found wrong, if it found something, or io.EOF.
+// Loop only.
+func (c *Conn) EndInput() {
+	if c.shake != nil {
+		c.shake.end(io.EOF)
+	}
+}
+
 // Held returns the bytes that the connection holds beside those of the socket.
 func (c *Conn) Held() int {
 	n := len(c.early) + len(c.left)
