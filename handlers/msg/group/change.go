@@ -2,7 +2,6 @@ package group
 
 import (
 	"slices"
-	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
@@ -28,18 +27,13 @@ func (gs *Groups) HandleChange(s *session.Client, seq uint16, m *pb.IMGroupChang
 		m.SetWantMembers(true) // see refused
 	}
 	return gs.opt.Queries.EnterChange(s, m, func(done func()) {
-		wait, counted := gs.pace.begin(s.User, gs.opt.Now())
-		ask := func() { gs.ask(s, seq, m, counted, done) }
-		switch {
-		case wait > maxPause:
+		switch gs.pace.begin(s.User, func(counted int) { gs.ask(s, seq, m, counted, done) }) {
+		case tooMany:
 			gs.metrics.paced.WithLabelValues("refused").Inc()
 			s.Loop().Post(done)
 			gs.tooOften(s, seq, m)
-		case wait > 0:
+		case waits:
 			gs.metrics.paced.WithLabelValues("waited").Inc()
-			time.AfterFunc(wait, ask)
-		default:
-			ask()
 		}
 	})
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/prometheus/client_golang/prometheus"
-
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/obs"
@@ -159,7 +158,7 @@ const (
 // New returns Groups that know of no group. Connect must be called before the first
 // message.
 func New(opt Options) *Groups {
-	gs := &Groups{opt: opt}
+	gs := &Groups{opt: opt, pace: pace{now: opt.Now}}
 	gs.table, _ = simplelru.NewLRU(maxGroups, func(_ uint32, g *group) { // the size is positive
 		gs.members -= g.counted
 	})

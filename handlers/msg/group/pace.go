@@ -23,34 +23,80 @@ const (
 	maxPaced = 16384
 )
 
-// pace paces the changes of each user, on all of its connections to this server. The zero value
-// is ready. Any goroutine.
+// pace paces the changes of each user, on all of its connections to this server. now must be
+// set. Any goroutine.
 type pace struct {
+	now   func() time.Time
 	mu    sync.Mutex
 	users *simplelru.LRU[uint32, *paced]
 }
 
 // paced is what the changes of a user have cost.
 type paced struct {
-	paid time.Time // when toldRate has paid for the members told
-	told int       // of its last change
+	paid    time.Time // when toldRate has paid for the members told
+	told    int       // of its last change
+	waiting []turn    // in the order of the changes; the first one's timer runs
 }
 
-// begin counts a change that a user is about to make, as one that is told to as many members as
-// its last one. It returns how long the change waits, and the number counted.
-func (p *pace) begin(user uint32, now time.Time) (wait time.Duration, counted int) {
+// turn is a change that waits.
+type turn struct {
+	due time.Time
+	ask func()
+}
+
+// outcome is what becomes of a change.
+type outcome uint8
+
+const (
+	asked outcome = iota
+	waits
+	tooMany
+)
+
+// begin counts a change that a user makes, as one that is told to as many members as its last
+// one, and calls ask with the number counted: at once, or when it is paid for. The changes of a
+// user keep their order, also when one of them turns out to cost less while others wait. With
+// tooMany ask is not called.
+func (p *pace) begin(user uint32, ask func(counted int)) outcome {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	u := p.of(user)
+	now, u := p.now(), p.of(user)
 	if u.paid.Before(now) {
 		u.paid = now
 	}
-	wait = max(0, u.paid.Sub(now)-cost(toldBurst))
+	wait := max(0, u.paid.Sub(now)-cost(toldBurst))
 	if wait > maxPause {
-		return wait, 0
+		p.mu.Unlock()
+		return tooMany
 	}
-	u.paid = u.paid.Add(cost(u.told))
-	return wait, u.told
+	counted := u.told
+	u.paid = u.paid.Add(cost(counted))
+	if wait == 0 && len(u.waiting) == 0 {
+		p.mu.Unlock()
+		ask(counted)
+		return asked
+	}
+	defer p.mu.Unlock()
+	u.waiting = append(u.waiting, turn{now.Add(wait), func() { ask(counted) }})
+	if len(u.waiting) == 1 {
+		time.AfterFunc(wait, func() { p.next(u) })
+	}
+	return waits
+}
+
+// next lets the first change that waits go on, and sets the timer of the one behind it. The
+// change stays in the list until it is asked for, so that no new one overtakes it.
+func (p *pace) next(u *paced) {
+	p.mu.Lock()
+	first := u.waiting[0]
+	p.mu.Unlock()
+	first.ask()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u.waiting = u.waiting[1:]; len(u.waiting) == 0 {
+		u.waiting = nil
+		return
+	}
+	time.AfterFunc(max(0, u.waiting[0].due.Sub(p.now())), func() { p.next(u) })
 }
 
 // end replaces the number that begin counted by the number of members that are told.
