@@ -7,7 +7,10 @@
 // one fixed length while the outage is recent, and grow after that.
 package backoff
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Policy is a schedule of pauses. First, Recent, Fresh and Max must be positive.
 type Policy struct {
@@ -48,4 +51,16 @@ func (p Policy) Delay(failures int, away time.Duration, random float64) time.Dur
 func Doubling(first, longest time.Duration) Policy {
 	// The pause never depends on the length of an outage, because Delay gets an away of 0.
 	return Policy{First: first, Recent: longest, Fresh: time.Hour, Max: longest, Spread: 0.5}
+}
+
+// Sleep waits for d, or until ctx ends. It returns the error of ctx then.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

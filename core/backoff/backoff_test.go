@@ -1,7 +1,10 @@
 package backoff
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -85,4 +88,20 @@ func TestDoublingStopsAtTheLongestPause(t *testing.T) {
 			t.Errorf("shortest pause after %d failures: %v, want %v", failures+1, least, want/2)
 		}
 	}
+}
+
+// TestSleepEnds: after its time without an error, and at once with that of its context.
+func TestSleepEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		if err := Sleep(t.Context(), time.Hour); err != nil || time.Since(begin) != time.Hour {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := Sleep(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(begin) != time.Hour+time.Minute {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
 }

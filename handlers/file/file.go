@@ -180,6 +180,8 @@ type Server struct {
 	// fresh are the tasks between two clients whose receiver may not know of them. There are
 	// at most as many as were made in noticeEnd.
 	fresh []*task
+	// wake wakes RunNotices.
+	wake chan struct{}
 }
 
 // New returns a file server. SetAddresses must be called before the first message server
@@ -188,7 +190,7 @@ func New(opt Options) *Server {
 	opt.defaults()
 	s := &Server{opt: opt, log: opt.Log.With("role", "file"), spool: opt.Spool,
 		seed: maphash.MakeSeed(), tasks: map[string]*task{}, open: map[uint32]int{},
-		senders: map[string]string{}}
+		senders: map[string]string{}, wake: make(chan struct{}, 1)}
 	if s.opt.NewID == nil {
 		s.opt.NewID = s.newID
 	}

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -88,16 +89,26 @@ func (s *Server) RunNotices(ctx context.Context) {
 		return
 	}
 	n := notices{s}
-	t := time.NewTicker(noticeEvery / 2)
-	defer t.Stop()
 	for {
-		select {
+		select { // an idle server has nothing to wake up for
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-s.wake:
+		}
+		for n.waiting() {
+			if backoff.Sleep(ctx, noticeEvery/2) != nil {
+				return
+			}
 			n.repeat()
 		}
 	}
+}
+
+// waiting reports whether a receiver is awaited.
+func (s notices) waiting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.fresh) > 0
 }
 
 // notices is the part of a Server that repeats notifies.

@@ -80,6 +80,10 @@ func (s *Server) addRelay(info spool.Info) error {
 	s.tasks[info.ID] = t
 	if s.opt.Routes != nil {
 		s.fresh = append(s.fresh, t)
+		select {
+		case s.wake <- struct{}{}:
+		default: // it will wake
+		}
 	}
 	if info.SenderID != "" {
 		s.senders[info.SenderID] = info.ID

@@ -26,6 +26,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
@@ -122,7 +123,7 @@ func New(opt Options) *Server {
 	s := &Server{opt: opt, log: opt.Log.With("role", "msfs"),
 		slots:   newSlots(opt.MaxUploads),
 		budgets: newBudgets(opt.Budget, time.Now), uses: newUses(&opt),
-		cache: cacheForLong(opt.Expiry), pause: pause}
+		cache: cacheForLong(opt.Expiry), pause: backoff.Sleep}
 	s.scaler = newScaler(s)
 	s.metrics = newMetrics(&opt, s.scaler)
 	return s

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 	"teamtalk/core/sound"
 	"teamtalk/handlers/msfs"
@@ -39,7 +40,7 @@ func keepAvatars(s *system) error {
 	}
 	keep := inBackground(func(ctx context.Context) {
 		wait := avatarDelay
-		for waits(ctx, wait) == nil {
+		for backoff.Sleep(ctx, wait) == nil {
 			wait = min(7*24*time.Hour, after/4)
 			n, err := useAvatars(ctx, s.store, use)
 			if err != nil && ctx.Err() == nil {
@@ -100,11 +101,11 @@ func (r *avatarRound) look(ctx context.Context, url string) error {
 		if r.inRow++; r.inRow == avatarFailures {
 			return r.err
 		}
-		return waits(ctx, avatarPause)
+		return backoff.Sleep(ctx, avatarPause)
 	}
 	r.inRow = 0
 	r.n++
-	return waits(ctx, avatarPause)
+	return backoff.Sleep(ctx, avatarPause)
 }
 
 // useAvatars lets the avatars of all users and groups count as read, and returns their number.
@@ -148,16 +149,4 @@ func (r *avatarRound) lookAll(ctx context.Context, store im.Store) error {
 		end = len(groups) < avatarPage
 	}
 	return nil
-}
-
-// waits waits for d, or until ctx ends.
-func waits(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

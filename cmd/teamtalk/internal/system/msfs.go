@@ -121,7 +121,7 @@ func openBlobs(cfg *config.Config) (blob.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	folder.SetQuota(int64(cfg.MSFS.Quota))
+	folder.SetQuota(int64(c.Quota))
 	return folder, nil
 }
 
