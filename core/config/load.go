@@ -118,9 +118,11 @@ func Load(src Sources) (*Config, error) {
 // warnPlaintext adds a warning for each data source name that allows connections without TLS
 // beside those with TLS.
 func (c *Config) warnPlaintext() {
-	for key, dsn := range map[string]DSN{"mysql.master": c.MySQL.Master,
-		"mysql.slave": c.MySQL.Slave} {
-		text := dsn.Reveal()
+	for _, x := range []struct {
+		key string
+		dsn DSN
+	}{{"mysql.master", c.MySQL.Master}, {"mysql.slave", c.MySQL.Slave}} {
+		text := x.dsn.Reveal()
 		_, query, _ := strings.Cut(text[strings.LastIndexByte(text, '/')+1:], "?")
 		for parameter := range strings.SplitSeq(query, "&") {
 			name, value, _ := strings.Cut(parameter, "=")
@@ -129,7 +131,7 @@ func (c *Config) warnPlaintext() {
 				name == "allowFallbackToPlaintext" && fallback {
 				c.warnings = append(c.warnings, fmt.Sprintf("%s: with %s a connection is plain "+
 					"when the server, or a machine in between, says that it has no TLS: name the "+
-					"CA in mysql.ca, and leave the parameter out", key, parameter))
+					"CA in mysql.ca, and leave the parameter out", x.key, parameter))
 			}
 		}
 	}

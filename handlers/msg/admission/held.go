@@ -171,14 +171,18 @@ func (h *Handler) Tick(l *session.Loop, now time.Time) {
 	}
 }
 
-// longest returns up to n logins with again, those whose wait ends first.
+// longest returns up to n logins with again, those whose wait ends first; n is at least 1. It
+// does not sort all that wait: that would take milliseconds of the loop in each tick of a storm.
 func (q *heldLogins) longest(n int) []*heldLogin {
-	list := make([]*heldLogin, 0, q.resumes)
+	list := make([]*heldLogin, 0, n+1) // in the order of their ends
 	for _, w := range q.byDue {
-		if w.again != nil {
-			list = append(list, w)
+		if w.again == nil || len(list) == n && !w.due.Before(list[n-1].due) {
+			continue
 		}
+		i, _ := slices.BinarySearchFunc(list, w,
+			func(a, b *heldLogin) int { return a.due.Compare(b.due) })
+		list = slices.Insert(list, i, w)
+		list = list[:min(n, len(list))]
 	}
-	slices.SortFunc(list, func(a, b *heldLogin) int { return a.due.Compare(b.due) })
-	return list[:min(n, len(list))]
+	return list
 }
