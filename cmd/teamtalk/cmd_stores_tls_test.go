@@ -68,7 +68,11 @@ func TestCommandsOverTLS(t *testing.T) {
 	}
 	command(t, "", "unread", "rebuild").want(t, cli.ExitOK, "counts raised", "")
 	t.Setenv("TEAMTALK_REDIS_CA", "")
-	command(t, "", "user", "list").want(t, cli.ExitFailure, "", "redis.ca")
+	list := command(t, "", "user", "list")
+	for strings.Contains(list.err, "handshake in time") { // the machine is slow
+		list = command(t, "", "user", "list")
+	}
+	list.want(t, cli.ExitFailure, "", "redis.ca")
 	t.Setenv("TEAMTALK_REDIS_CA", ca)
 
 	for _, x := range []struct{ ca, query, check, list string }{

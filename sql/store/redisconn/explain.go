@@ -34,8 +34,11 @@ func (e explainer) DialHook(next redis.DialHook) redis.DialHook {
 		conn, err := next(ctx, network, addr)
 		var op *net.OpError
 		if err != nil && !errors.As(err, &op) && errors.Is(err, context.DeadlineExceeded) {
-			// A Redis without TLS may wait for the end of a line.
-			err = fmt.Errorf("%w: %w", cert.ErrNoTLS, err)
+			// A Redis without TLS may wait for the end of a line. So may one that is slow.
+			return conn, &cert.HandshakeError{
+				Advice: fmt.Sprintf("if %s has no TLS, turn it on there, or leave it out in the "+
+					"section redis", addr),
+				Err: fmt.Errorf("no answer to the TLS handshake in time: %w", err)}
 		}
 		return conn, e.tls.Explain(addr, err)
 	}
