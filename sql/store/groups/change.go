@@ -175,7 +175,8 @@ func (s *Groups) removeMembers(ctx context.Context, tx *sql.Tx, group uint32, us
 	slices.Sort(rows)
 	err = database.InChunks(rows, 1000, func(part []uint32) error {
 		_, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMGroupMember SET status=1, updated=%d, "+
-			"leftAt=IF(userId=%d, %[1]d, 0) WHERE id IN (%[3]s)", now, by, database.Join(part)))
+			"leftAt=IF(userId=%d, %[1]d, 0), addedBy=0 WHERE id IN (%[3]s)", now, by,
+			database.Join(part)))
 		return err
 	})
 	if err != nil {
