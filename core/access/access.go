@@ -48,6 +48,14 @@ func NewFolder(dir string) error {
 	return err
 }
 
+// Everybody reports whether every user of the machine may read a file or folder. Windows has no
+// such modes: the system reports the same ones for all files, so the answer is false there.
+func Everybody(info fs.FileInfo) bool { return hasModes && info.Mode().Perm()&0o004 != 0 }
+
+// Others reports whether a user that does not own a file or folder may use it in any way. It is
+// false on Windows, like Everybody.
+func Others(info fs.FileInfo) bool { return hasModes && info.Mode().Perm()&0o077 != 0 }
+
 // existing returns why this process could not make files in a folder that must exist.
 func existing(dir string) error {
 	info, err := os.Stat(dir)

@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const hasModes = true
+
 // writable asks the system whether this process may write to a file, or make files in a folder.
 func writable(path string, folder bool) error {
 	mode := uint32(unix.W_OK)

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"teamtalk/core/access"
 )
 
 // The files of a folder. Those of challenges begin with a prefix.
@@ -47,9 +49,9 @@ func openFolder(dir, directory string) (folder, error) {
 		if err != nil {
 			return "", err
 		}
-		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		if access.Others(info) {
 			return "", fmt.Errorf("other users may enter %s, which holds private keys (mode "+
-				"%04o): chmod 700 it", p, mode)
+				"%04o): chmod 700 it", p, info.Mode().Perm())
 		}
 	}
 	return folder(path), nil

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/access"
 )
 
 // Options configure Files.
@@ -95,7 +97,7 @@ func (f *Files) read() error {
 
 // checkMode refuses a private key that every user of the machine may read.
 func checkMode(key string) error {
-	if info, err := os.Stat(key); err == nil && info.Mode().Perm()&0o004 != 0 {
+	if info, err := os.Stat(key); err == nil && access.Everybody(info) {
 		return fmt.Errorf("every user of this machine may read the private key %s: chmod o-r it",
 			key)
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"teamtalk/core/access"
 )
 
 // Origin names the source of a setting's value: "default", "teamtalk.toml:12",
@@ -171,7 +173,7 @@ func wide(p netip.Prefix) bool {
 // readable reports whether every user of the machine can read file, which may be missing.
 func readable(file string) bool {
 	info, err := os.Stat(file)
-	return err == nil && info.Mode().Perm()&0o004 != 0
+	return err == nil && access.Everybody(info)
 }
 
 // Origin returns the source of the value of a setting.
