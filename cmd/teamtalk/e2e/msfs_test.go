@@ -5,13 +5,18 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/jpeg"
 	"io"
 	"mime/multipart"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // storedFile is the answer to an upload.
@@ -62,6 +67,51 @@ func TestSmallFiles(t *testing.T) {
 	if got := fetch(t, stored.URL); !bytes.Equal(got, data) {
 		t.Errorf("after a kill: fetched %d bytes, want %d", len(got), len(data))
 	}
+}
+
+// TestSmallFilesExpire: of two files that are a day old, the one that nobody has fetched expires.
+func TestSmallFilesExpire(t *testing.T) {
+	t.Parallel()
+	expire := []string{"--msfs.expire-unused-after", "24h"}
+	// Loopback is trusted by default, and what a server stores counts as downloaded.
+	sys := deployAllInOne(t, settings{flags: append(slices.Clone(expire),
+		"--strangers.trusted-networks", "192.0.2.0/24")})
+	used := upload(t, "http://"+sys.files+"/", "used.jpg", []byte("used"))
+	unused := upload(t, "http://"+sys.files+"/", "unused.jpg", []byte("nobody looks"))
+	fetch(t, used.URL)
+	sys.msg[0].stop()
+
+	folder := filepath.Join(sys.store[1], "msfs")
+	ago := func(hours int) string {
+		return time.Now().Add(-time.Duration(hours) * time.Hour).Format(time.RFC3339)
+	}
+	// As after a day of work: the marks are complete since 30 hours, and the files are younger.
+	note := fmt.Sprintf(`{"since":%q,"seen":%q,"began":%q,"ended":%q}`, ago(30), ago(1),
+		ago(7), ago(7))
+	if err := os.WriteFile(filepath.Join(folder, ".expiry"), []byte(note), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []storedFile{used, unused} {
+		at := time.Now().Add(-25 * time.Hour)
+		if err := os.Chtimes(filepath.Join(folder, f.Path), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := mustRun(t, append([]string{"msfs", "expire", "--dry-run", "--list", "--data-dir",
+		sys.store[1]}, expire...)...)
+	if !strings.Contains(shown, unused.Path) || strings.Contains(shown, used.Path) {
+		t.Errorf("of %s and %s, a dry run lists\n%s", used.Path, unused.Path, shown)
+	}
+	sys.msg[0].start()
+	until(t, "a file to expire", func() bool {
+		return sys.msg[0].metric("teamtalk_msfs_expired_total", `"unused"`) == 1
+	})
+	if rsp, err := http.Get(unused.URL); err != nil || rsp.StatusCode != http.StatusNotFound {
+		t.Errorf("the file that expired: %v, %v", rsp, err)
+	} else {
+		rsp.Body.Close()
+	}
+	equal(t, "the file that was fetched", string(fetch(t, used.URL)), "used")
 }
 
 // fetch returns the body of a URL, which must answer with status 200.
