@@ -173,7 +173,7 @@ func TestConsentBesideCpp(t *testing.T) {
 	change(add, u[0])
 	want("added by a member again", false, true)
 	change(del, u[0])
-	e.exec(t, "UPDATE IMGroupMember SET status=0, updated=updated+5, joinedAt=updated WHERE userId="+
-		fmt.Sprint(u[1]))
+	e.exec(t, "UPDATE IMGroupMember SET status=0, updated=updated+5, joinedAt=updated "+
+		"WHERE userId="+fmt.Sprint(u[1]))
 	want("added by a server of ours that does not know the column", false, false)
 }
