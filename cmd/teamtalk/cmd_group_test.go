@@ -60,8 +60,22 @@ func runGroup(t *testing.T, args ...string) result {
 	return command(t, "", append([]string{"group"}, args...)...)
 }
 
+// groupShown is what a reader of "group show --json" expects.
+type groupShown struct {
+	ID       uint32   `json:"id"`
+	Name     string   `json:"name"`
+	Avatar   string   `json:"avatar"`
+	Type     string   `json:"type"`
+	Creator  uint32   `json:"creator"`
+	Version  uint32   `json:"version"`
+	Created  uint32   `json:"created"`
+	Updated  uint32   `json:"updated"`
+	LastChat uint32   `json:"last_chat"`
+	Members  []uint32 `json:"members"`
+}
+
 // shownGroup returns a group as group show --json prints it, without its times.
-func shownGroup(t *testing.T, group string) (g groupJSON) {
+func shownGroup(t *testing.T, group string) (g groupShown) {
 	t.Helper()
 	r := runGroup(t, "show", group, "--json")
 	if err := json.Unmarshal([]byte(r.out), &g); err != nil || r.code != cli.ExitOK {
@@ -78,11 +92,11 @@ func shownGroup(t *testing.T, group string) (g groupJSON) {
 func createGroups(t *testing.T) {
 	runGroup(t, "create", "小组 'x\"", "alice", "2", "alice", "--avatar", "http://x/a.png").want(t,
 		cli.ExitOK, "created the group 小组 'x\" (id 1) of 2 members\n", "")
-	equal(t, "group 1", shownGroup(t, "1"), groupJSON{ID: 1, Name: "小组 'x\"", Type: "normal",
+	equal(t, "group 1", shownGroup(t, "1"), groupShown{ID: 1, Name: "小组 'x\"", Type: "normal",
 		Avatar: "http://x/a.png", Version: 1, Members: []uint32{1, 2}})
 	runGroup(t, "create", "Talk", "bob", "--creator", "carol", "--type", "temporary").want(t,
 		cli.ExitOK, "(id 2) of 2 members", "")
-	equal(t, "group Talk", shownGroup(t, "Talk"), groupJSON{ID: 2, Name: "Talk",
+	equal(t, "group Talk", shownGroup(t, "Talk"), groupShown{ID: 2, Name: "Talk",
 		Type: "temporary", Creator: 3, Version: 1, Members: []uint32{2, 3}})
 	// The name of this user is a number.
 	runGroup(t, "create", "Talk", "2000").want(t, cli.ExitOK, "(id 3) of 1 member\n", "")
@@ -103,7 +117,7 @@ func changeMembersOf2(t *testing.T) {
 		"Talk (id 2): 0 members added, 3 now; in it already: 1\n", "")
 	runGroup(t, "remove", "2", "bob", "alice", "2000").want(t, cli.ExitOK,
 		"Talk (id 2): 2 members removed, 1 now; not in it: 1\n", "")
-	equal(t, "group 2", shownGroup(t, "2"), groupJSON{ID: 2, Name: "Talk", Type: "temporary",
+	equal(t, "group 2", shownGroup(t, "2"), groupShown{ID: 2, Name: "Talk", Type: "temporary",
 		Creator: 3, Version: 3, Members: []uint32{3}})
 	runGroup(t, "add", "9", "alice").want(t, cli.ExitFailure, "",
 		`no group has the name or id "9"; see teamtalk group list`)

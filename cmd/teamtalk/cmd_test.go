@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/cmd/teamtalk/internal/admincmd"
 	"teamtalk/cmd/teamtalk/internal/benchcmd"
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/config"
@@ -85,8 +86,8 @@ func TestHelp(t *testing.T) {
 // TestHelpOfAll checks the help of every command: each has a short text, and lines that fit a
 // terminal.
 func TestHelpOfAll(t *testing.T) {
-	for _, c := range slices.Concat(newRootCommand().Commands(), newUserCommand().Commands(),
-		newGroupCommand().Commands(), newDepartCommand().Commands(),
+	for _, c := range slices.Concat(newRootCommand().Commands(), admincmd.NewUser().Commands(),
+		admincmd.NewGroup().Commands(), admincmd.NewDepart().Commands(),
 		benchcmd.New().Commands(), benchcmd.NewSweepCommand().Commands()) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: short help %q", c.Name(), c.Short)

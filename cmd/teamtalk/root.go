@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"teamtalk/cmd/teamtalk/internal/admincmd"
 	"teamtalk/cmd/teamtalk/internal/benchcmd"
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/obs"
@@ -51,8 +52,8 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 		}
 	}
 	add("run", newServeCommand(), newChatCommand())
-	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(),
-		newMigrateCommand(), newUnreadCommand(), newMSFSCommand(), newCertCommand(),
+	add("care", admincmd.NewUser(), admincmd.NewGroup(), admincmd.NewDepart(), newConfigCommand(),
+		newMigrateCommand(), admincmd.NewUnread(), newMSFSCommand(), newCertCommand(),
 		benchcmd.New(), newVersionCommand())
 	return root
 }

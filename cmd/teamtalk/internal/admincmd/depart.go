@@ -1,4 +1,4 @@
-package main
+package admincmd
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// newDepartCommand returns the command "depart".
-func newDepartCommand() *cobra.Command {
+// NewDepart returns the command "depart".
+func NewDepart() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "depart",
 		Short: "Add, list and change departments",

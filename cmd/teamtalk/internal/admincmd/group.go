@@ -1,4 +1,4 @@
-package main
+package admincmd
 
 import (
 	"bufio"
@@ -19,8 +19,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// newGroupCommand returns the command "group".
-func newGroupCommand() *cobra.Command {
+// NewGroup returns the command "group".
+func NewGroup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group",
 		Short: "Create, list and change groups",

@@ -1,4 +1,4 @@
-package main
+package admincmd
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"teamtalk/sql/store"
 )
 
-// newUnreadCommand returns the command "unread".
-func newUnreadCommand() *cobra.Command {
+// NewUnread returns the command "unread".
+func NewUnread() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:         "unread",
 		Short:       "Rebuild unread counts",

@@ -1,4 +1,7 @@
-package main
+// Package admincmd holds the commands that read and change what a store has: user, group,
+// depart and unread. They open the store themselves, beside servers that run, and the audit
+// log has each of them.
+package admincmd
 
 import (
 	"context"
@@ -16,8 +19,8 @@ import (
 	"teamtalk/core/kdf"
 )
 
-// newUserCommand returns the command "user".
-func newUserCommand() *cobra.Command {
+// NewUser returns the command "user".
+func NewUser() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "user",
 		Short: "Add, list and change users",
