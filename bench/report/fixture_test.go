@@ -3,9 +3,11 @@ package report
 import (
 	"bytes"
 	"flag"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,25 +55,34 @@ func fixture() *bench.Result {
 	r.Scenario.Duration = scenario.Duration(30 * time.Second)
 	r.Scenario.Warmup = scenario.Duration(5 * time.Second)
 	r.Scenario.Password = "" // results do not keep it
-	hists := map[string]*hdrhistogram.Histogram{"ack": hdrhistogram.New(1, 60_000_000, 3),
-		"delivery": hdrhistogram.New(1, 60_000_000, 3)}
 	for i := -5; i < 30; i++ {
-		r.Intervals = append(r.Intervals, fixtureInterval(r, hists, i))
+		r.Intervals = append(r.Intervals, fixtureInterval(r, i))
 	}
-	addLatencies(r, hists)
+	maps.Copy(r.Latencies, fixtureLatencies())
 	return r
 }
 
-// fixtureInterval returns second i of the fixture. From second 0 it adds to the totals of r
-// and to hists.
-func fixtureInterval(r *bench.Result, hists map[string]*hdrhistogram.Histogram,
-	i int) bench.Interval {
+// measures are the latencies of the fixture.
+var measures = []string{"ack", "delivery"}
+
+// slowness is the factor by which the servers are slower in second i.
+func slowness(i int) float64 {
+	if i == 17 {
+		return 40
+	}
+	return 1
+}
+
+// typical returns the median of measure k in second i, in milliseconds.
+func typical(i, k int) float64 {
+	return (2.2 + 1.1*float64(k)) * (1 + 0.15*wobble(7*i+k+100)) * math.Sqrt(slowness(i))
+}
+
+// fixtureInterval returns second i of the fixture. From second 0 it adds to the totals of r.
+func fixtureInterval(r *bench.Result, i int) bench.Interval {
 	in := bench.Interval{At: float64(i), Seconds: 1, Counts: map[string]int64{},
 		Latencies: map[string]bench.Latency{}, Processes: map[string]bench.Usage{}, Open: 400}
-	stall := 1.0
-	if i == 17 {
-		stall = 40
-	}
+	stall := slowness(i)
 	for k, name := range []string{"sent", "acked", "delivered"} {
 		n := int64(20000 - 400*wobble(3*i+k+100)*stall)
 		if name == "sent" {
@@ -82,17 +93,10 @@ func fixtureInterval(r *bench.Result, hists map[string]*hdrhistogram.Histogram,
 			r.Totals[name] += n
 		}
 	}
-	for k, name := range []string{"ack", "delivery"} {
-		base := (2.2 + 1.1*float64(k)) * (1 + 0.15*wobble(7*i+k+100)) * math.Sqrt(stall)
+	for k, name := range measures {
+		base := typical(i, k)
 		in.Latencies[name] = bench.Latency{Count: 20000, Mean: base, P50: base, P90: base * 1.9,
 			P99: base * 4, P999: base * 7, Max: base * (9 + 3*wobble(i+200))}
-		for j := range 2000 {
-			if i >= 0 {
-				q := (float64(j) + 0.5) / 2000
-				v := 1000 * base * (0.6 + 0.5*math.Pow(-math.Log(1-q), 1.4))
-				_ = hists[name].RecordValues(int64(v), 10)
-			}
-		}
 	}
 	in.Waiting = int64(60 * (0.5 + wobble(i+300)) * stall)
 	for k, p := range r.Processes {
@@ -102,19 +106,34 @@ func fixtureInterval(r *bench.Result, hists map[string]*hdrhistogram.Histogram,
 	return in
 }
 
-// addLatencies sets the latencies of the whole run.
-func addLatencies(r *bench.Result, hists map[string]*hdrhistogram.Histogram) {
-	for name, h := range hists {
-		text, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
-		if err != nil {
-			panic(err)
+// fixtureLatencies returns the latencies of the whole run. The tests use the fixture often, and
+// with the race detector its 120,000 values take most of their time. So they are recorded once.
+var fixtureLatencies = sync.OnceValue(func() map[string]bench.Latency {
+	all := map[string]bench.Latency{}
+	for k, name := range measures {
+		h := hdrhistogram.New(1, 60_000_000, 3)
+		for i := range 30 {
+			for j := range 2000 {
+				q := (float64(j) + 0.5) / 2000
+				v := 1000 * typical(i, k) * (0.6 + 0.5*math.Pow(-math.Log(1-q), 1.4))
+				_ = h.RecordValues(int64(v), 10)
+			}
 		}
-		ms := func(p float64) float64 { return float64(h.ValueAtPercentile(p)) / 1000 }
-		r.Latencies[name] = bench.Latency{
-			Count: h.TotalCount(), Mean: math.Round(h.Mean()) / 1000, P50: ms(50), P90: ms(90),
-			P99: ms(99), P999: ms(99.9), Max: float64(h.Max()) / 1000,
-			Histogram: string(text),
-		}
+		all[name] = summary(h)
+	}
+	return all
+})
+
+// summary returns the latency of a histogram of microseconds.
+func summary(h *hdrhistogram.Histogram) bench.Latency {
+	text, err := h.Encode(hdrhistogram.V2CompressedEncodingCookieBase)
+	if err != nil {
+		panic(err)
+	}
+	ms := func(p float64) float64 { return float64(h.ValueAtPercentile(p)) / 1000 }
+	return bench.Latency{
+		Count: h.TotalCount(), Mean: math.Round(h.Mean()) / 1000, P50: ms(50), P90: ms(90),
+		P99: ms(99), P999: ms(99.9), Max: float64(h.Max()) / 1000, Histogram: string(text),
 	}
 }
 

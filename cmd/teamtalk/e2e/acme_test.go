@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -36,13 +38,28 @@ type pebble struct {
 	http01, tls string // addresses that it connects to for its challenges
 }
 
-// pebbleProgram builds a program of Pebble. The module is none of the project's dependencies.
-func pebbleProgram(t testing.TB, dir, name string) string {
-	t.Helper()
-	cmd := exec.Command("go", "install", "github.com/letsencrypt/pebble/v2/cmd/"+name+pebbleVersion)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+// pebblePrograms builds the programs of Pebble once, into a folder of binaryDir. The module
+// is none of the project's dependencies. The flags are those of the binary without the race
+// detector, which uses most of the same packages.
+var pebblePrograms = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(binaryDir(), "pebble")
+	const commands = "github.com/letsencrypt/pebble/v2/cmd/"
+	cmd := exec.Command("go", "install", "-ldflags=-s -w", commands+"pebble"+pebbleVersion,
+		commands+"pebble-challtestsrv"+pebbleVersion)
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOGC=400", "GOMEMLIMIT=2GiB", // see .ci/test
+		"GOFLAGS="+withoutGCFlags(os.Getenv("GOFLAGS")))
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("needs Pebble, which cannot be built here: %v\n%s", err, out)
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// pebbleProgram returns the path of a program of Pebble.
+func pebbleProgram(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := pebblePrograms()
+	if err != nil {
+		t.Skipf("needs Pebble, which cannot be built here: %v", err)
 	}
 	return filepath.Join(dir, name)
 }
@@ -73,10 +90,10 @@ func startPebble(t testing.TB, life time.Duration) *pebble {
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	run(t, exec.Command(pebbleProgram(t, dir, "pebble-challtestsrv"), "-dnsserver", dns,
+	run(t, exec.Command(pebbleProgram(t, "pebble-challtestsrv"), "-dnsserver", dns,
 		"-defaultIPv6", "", "-http01", "", "-https01", "", "-tlsalpn01", "", "-doh", "",
 		"-management", reserve(t)))
-	p.args = []string{pebbleProgram(t, dir, "pebble"), "-config", file, "-dnsserver", dns}
+	p.args = []string{pebbleProgram(t, "pebble"), "-config", file, "-dnsserver", dns}
 	p.start()
 	return p
 }

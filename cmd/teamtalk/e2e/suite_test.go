@@ -223,13 +223,14 @@ func mustRun(t testing.TB, args ...string) string {
 	return out
 }
 
-// environment returns the environment of this process without the settings of its user.
-// It also removes the second that a program with the race detector sleeps before it
-// exits: the suite starts hundreds of processes.
+// environment returns the environment of this process without the settings of its user, and
+// without those of the garbage collector in .ci/test: servers have Go's own, as those of
+// operators. It also removes the second that a program with the race detector sleeps before
+// it exits: the suite starts hundreds of processes.
 func environment() []string {
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		return strings.HasPrefix(kv,
-			"TEAMTALK_")
+		return strings.HasPrefix(kv, "TEAMTALK_") || strings.HasPrefix(kv, "GOGC=") ||
+			strings.HasPrefix(kv, "GOMEMLIMIT=")
 	})
 	return append(env, "GORACE=atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 }
