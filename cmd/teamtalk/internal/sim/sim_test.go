@@ -185,6 +185,15 @@ func TestFound(t *testing.T) {
 			{at: 35561650 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 2},
 			{at: 36015631 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
 		}},
+		// A text was repeated while its first attempt waited for a dead db_proxy. It was given
+		// up 8 s after it was written, not after the repeat, and the next text overtook it.
+		"repeated while unanswered": {14243, []step{
+			{at: 4098127577, act: actStop, a: 164, b: 0, n: 3, d: 4284502814},
+			{at: 10495283101, act: actHalfLink, a: 148, b: 0, n: 2, d: 1681798477},
+			{at: 24108378869, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+			{at: 35989499853, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+			{at: 35991884208, act: actHangUp, a: 3, b: 0, n: 1, d: 5714984490},
+		}},
 		// The ack of a stored text waited for the receiver, and its connection ended.
 		"drained without an ack": {828, []step{
 			{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
