@@ -120,13 +120,18 @@ func explain(t *testing.T, seed uint64, kind string) {
 	}
 }
 
-// TestReplay: two runs of a seed have the same events at the same times.
+// TestReplay: all runs of a seed have the same events at the same times. In these seeds a
+// message server asks for the members of two groups again at the same instant. The order of
+// package time would differ in half of the runs.
 func TestReplay(t *testing.T) {
-	for seed := uint64(1); seed <= 3; seed++ {
-		a, b := play(t, setup{seed: seed}), play(t, setup{seed: seed})
-		if a.trace != b.trace || a.events != b.events {
-			t.Errorf("seed %d: %d events with hash %x, then %d with %x", seed, a.events, a.trace,
-				b.events, b.trace)
+	for _, seed := range []uint64{29, 64} {
+		a := play(t, setup{seed: seed})
+		for range 3 {
+			b := play(t, setup{seed: seed})
+			if a.trace != b.trace || a.events != b.events {
+				t.Errorf("seed %d: %d events with hash %x, then %d with %x", seed, a.events,
+					a.trace, b.events, b.trace)
+			}
 		}
 	}
 }
