@@ -19,6 +19,12 @@ func Now() time.Time {
 	return now
 }
 
+// AfterFunc calls f on a goroutine of its own when d has passed, unless stop is called before,
+// as time.AfterFunc does. Servers that a simulation runs set their timers by a function of
+// this kind: of two timers of package time that end at the same time under testing/synctest,
+// either may run first. Any goroutine.
+func AfterFunc(d time.Duration, f func()) (stop func() bool) { return time.AfterFunc(d, f).Stop }
+
 // StepWall steps the wall time of Now by d, counted from the clock of this machine: 0 ends
 // the step. d is in whole seconds. It is for measurements of faults, because a step of the
 // machine's clock would change all its processes. Any goroutine.

@@ -112,3 +112,25 @@ func TestLateAnswerWithoutSender(t *testing.T) {
 		bob.want(pb.CmdMsgData)
 	})
 }
+
+// TestRepeatedWhileUnanswered: a Windows client repeats A, which no db_proxy answers. The
+// time in which it may repeat A once more, on its next connection, begins with that repeat.
+// Until then B does not overtake A.
+func TestRepeatedWhileUnanswered(t *testing.T) {
+	inFreeze(t, func(w *world, db *frozenDB) {
+		alice := w.user(0, 1, win)
+		alice.send(2, text(2, "A"))
+		time.Sleep(6 * time.Second)
+		alice.send(2, text(2, "A"))
+		time.Sleep(6 * time.Second) // the call has ended after 10 s
+		alice.send(3, text(2, "B"))
+		if len(db.keep) != 1 {
+			t.Errorf("db_proxy received %v, want A only", db.keep)
+		}
+		time.Sleep(6 * time.Second)
+		alice.send(3, text(2, "B"))
+		if len(db.keep) != 2 {
+			t.Errorf("db_proxy received %v, want B as well: A is given up", db.keep)
+		}
+	})
+}

@@ -121,8 +121,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 	opt := &h.opt
 	if h.presence, err = presence.New(presence.Options{Mode: opt.Presence,
 		Window: opt.PresenceWindow, Client: presenceOf, Loop: presenceLoop, Loops: h.allLoops,
-		Online: h.online, Others: h.peers, QueriesFailed: m.queriesFailed,
-		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
+		Online: h.online, Others: h.peers, QueriesFailed: m.queriesFailed, Now: opt.Now,
+		AfterFunc: opt.AfterFunc, Log: h.log, Registerer: opt.Registerer}); err != nil {
 		return err
 	}
 	h.passing = passing.New(passing.Options{Hold: opt.Hold, Client: passingOf,
@@ -136,7 +136,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
 		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
 		Missing: h.missing, Since: h.since, Writes: h.writes,
-		QueriesFailed: m.queriesFailed, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
+		QueriesFailed: m.queriesFailed, Now: opt.Now, AfterFunc: opt.AfterFunc, Log: h.log,
+		Registerer: opt.Registerer})
 	if h.conversation, err = conversation.New(conversation.Options{Ack: opt.Ack,
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Hold: opt.Hold, Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
@@ -144,7 +145,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Online: h.online, Fanout: fanout,
 		Others: h.peers, Groups: h.groups, Pushes: h.pushes,
 		Contacts: h.presence, Missing: h.missing, NoEffect: h.noEffect, Since: h.since,
-		Now: opt.Now, Log: h.log, Registerer: opt.Registerer}); err != nil {
+		Now: opt.Now, AfterFunc: opt.AfterFunc, Log: h.log,
+		Registerer: opt.Registerer}); err != nil {
 		return err
 	}
 	h.transfer = transfer.New(transfer.Options{Client: transferOf, Online: h.online,

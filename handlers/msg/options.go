@@ -106,7 +106,9 @@ type Options struct {
 
 	Audit *audit.Log // nil: none
 
-	Now        func() time.Time      // default mono.Now
+	Now func() time.Time // default mono.Now
+	// AfterFunc calls f in d, unless stop is called before. Default mono.AfterFunc.
+	AfterFunc  func(d time.Duration, f func()) (stop func() bool)
 	Log        *slog.Logger          // default: discarded
 	Registerer prometheus.Registerer // default: none
 }
@@ -115,6 +117,9 @@ func (o *Options) defaults() {
 	opt.Require("msg.AckWait", o.AckWait)
 	if o.Now == nil {
 		o.Now = mono.Now
+	}
+	if o.AfterFunc == nil {
+		o.AfterFunc = mono.AfterFunc
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

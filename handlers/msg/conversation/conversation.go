@@ -156,7 +156,9 @@ type Options struct {
 	// than age ago, others before that.
 	Since func(age time.Duration) uint64
 
-	Now        func() time.Time
+	Now func() time.Time
+	// AfterFunc calls f in d, see mono.AfterFunc.
+	AfterFunc  func(d time.Duration, f func()) (stop func() bool)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
@@ -202,7 +204,8 @@ func New(opt Options) (*Handler, error) {
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
 	h.outboxes = newOutboxes(h)
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
-		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, Registerer: opt.Registerer})
+		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, AfterFunc: opt.AfterFunc,
+		Registerer: opt.Registerer})
 	h.repeats = repeats{h.turns, opt.Groups, opt.Others}
 	h.Receipts = newReceipts(h)
 	h.Reads = &Reads{opt: opt, metric: h.metrics.reads, received: h.Receipts.readUpTo}

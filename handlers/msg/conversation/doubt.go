@@ -167,6 +167,8 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	h.often.Warn(h.log, h.opt.Now(), "message not stored",
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
 	sends := &h.opt.Client(f.from).sends
+	// The time in which the sender may repeat it begins with its last repeat.
+	h.isAsked(&f)
 	if f.doubt || doubtful(err) { // otherwise db_proxy refused it, or did not get it
 		sends.doubt(f.seq)
 		h.outboxOf(f.from).Doubted()

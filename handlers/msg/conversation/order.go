@@ -172,7 +172,7 @@ func (h *hold) giveUp(now time.Time, repeats bool) (all bool) {
 }
 
 func unsettledOf(f *attempt) unsettled {
-	return unsettled{hash: f.hash, seq: f.seq, first: f.came, last: f.came, at: f.at, since: f.at,
+	return unsettled{hash: f.hash, seq: f.seq, first: f.came, last: f.came, at: f.At(), since: f.at,
 		await: f.await}
 }
 
@@ -218,7 +218,7 @@ func (o *sendOrder) failed(f attempt, now time.Time) (kept bool) {
 	}
 	for i := range h.unsettled {
 		if u := &h.unsettled[i]; u.is(f.seq, f.hash) {
-			u.flying, u.since = false, now
+			u.flying, u.at, u.since = false, f.At(), now
 			return true
 		}
 	}

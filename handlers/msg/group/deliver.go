@@ -128,10 +128,10 @@ func (gs *Groups) done(w *waiting) {
 
 // after calls proceed in d.
 func (g *group) after(d time.Duration) {
-	if g.timer != nil {
-		g.timer.Stop()
+	if g.stop != nil {
+		g.stop()
 	}
-	g.timer = time.AfterFunc(d, func() {
+	g.stop = g.all.opt.AfterFunc(d, func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.proceed(g.all.opt.Now())

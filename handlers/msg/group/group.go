@@ -85,7 +85,9 @@ type Options struct {
 	// QueriesFailed counts queries without an answer, by kind.
 	QueriesFailed *prometheus.CounterVec
 
-	Now        func() time.Time
+	Now func() time.Time
+	// AfterFunc calls f in d, see mono.AfterFunc.
+	AfterFunc  func(d time.Duration, f func()) (stop func() bool)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
@@ -158,7 +160,7 @@ const (
 // New returns Groups that know of no group. Connect must be called before the first
 // message.
 func New(opt Options) *Groups {
-	gs := &Groups{opt: opt, pace: pace{now: opt.Now}}
+	gs := &Groups{opt: opt, pace: pace{now: opt.Now, after: opt.AfterFunc}}
 	gs.table, _ = simplelru.NewLRU(maxGroups, func(_ uint32, g *group) { // the size is positive
 		gs.members -= g.counted
 	})

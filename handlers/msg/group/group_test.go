@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 )
 
 // TestGroupsBounded: the groups known are bounded in number and in members.
 func TestGroupsBounded(t *testing.T) {
-	gs := New(Options{Now: time.Now})
+	gs := New(Options{Now: time.Now, AfterFunc: mono.AfterFunc})
 	fill := func(id uint32, members int) {
 		g := gs.of(id)
 		g.mu.Lock()

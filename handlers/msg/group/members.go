@@ -36,8 +36,8 @@ type group struct {
 	loading bool   // the latest request is not answered
 	stale   uint64 // the answers up to this number may lack a change that arrived
 	failing failing
-	retry   time.Time // not to be asked for before
-	timer   *time.Timer
+	retry   time.Time   // not to be asked for before
+	stop    func() bool // ends the timer of after
 }
 
 // failing is the requests for members since the last answer.

@@ -23,10 +23,11 @@ const (
 	maxPaced = 16384
 )
 
-// pace paces the changes of each user, on all of its connections to this server. now must be
-// set. Any goroutine.
+// pace paces the changes of each user, on all of its connections to this server. now and after
+// must be set. Any goroutine.
 type pace struct {
 	now   func() time.Time
+	after func(d time.Duration, f func()) (stop func() bool)
 	mu    sync.Mutex
 	users *simplelru.LRU[uint32, *paced]
 }
@@ -78,7 +79,7 @@ func (p *pace) begin(user uint32, ask func(counted int)) outcome {
 	defer p.mu.Unlock()
 	u.waiting = append(u.waiting, turn{now.Add(wait), func() { ask(counted) }})
 	if len(u.waiting) == 1 {
-		time.AfterFunc(wait, func() { p.next(u) })
+		p.after(wait, func() { p.next(u) })
 	}
 	return waits
 }
@@ -96,7 +97,7 @@ func (p *pace) next(u *paced) {
 		u.waiting = nil
 		return
 	}
-	time.AfterFunc(max(0, u.waiting[0].due.Sub(p.now())), func() { p.next(u) })
+	p.after(max(0, u.waiting[0].due.Sub(p.now())), func() { p.next(u) })
 }
 
 // end replaces the number that begin counted by the number of members that are told.

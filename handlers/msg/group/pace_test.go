@@ -5,11 +5,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"teamtalk/core/mono"
 )
 
 // TestPacedAreBounded: more users than are remembered.
 func TestPacedAreBounded(t *testing.T) {
-	p := pace{now: time.Now}
+	p := pace{now: time.Now, after: mono.AfterFunc}
 	for i := range uint32(2 * maxPaced) {
 		if got := p.begin(i, func(counted int) { p.end(i, counted, 4000) }); got != asked {
 			t.Fatalf("user %d: %d", i, got)
@@ -24,7 +26,7 @@ func TestPacedAreBounded(t *testing.T) {
 // that waits.
 func TestPacedKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := pace{now: time.Now}
+		p := pace{now: time.Now, after: mono.AfterFunc}
 		var order []int
 		change := func(i int, want outcome) {
 			t.Helper()

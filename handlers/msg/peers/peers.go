@@ -211,11 +211,16 @@ func (p *Links) tellMissed() {
 	if len(p.missed) == 0 || len(p.routes) == 0 || p.opt.Now().Sub(p.since) < missedAfter {
 		return
 	}
-	n := 0
-	for user, client := range p.missed {
-		if n++; n > missedAtOnce {
-			return
+	users := make([]uint32, 0, min(len(p.missed), missedAtOnce))
+	for user := range p.missed {
+		if len(users) == missedAtOnce {
+			break
 		}
+		users = append(users, user)
+	}
+	slices.Sort(users) // so that a simulation that is run again has the same events
+	for _, user := range users {
+		client := p.missed[user]
 		delete(p.missed, user)
 		if p.online.HasPC(user) {
 			continue

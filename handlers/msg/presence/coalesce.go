@@ -2,7 +2,6 @@ package presence
 
 import (
 	"sync"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -117,7 +116,7 @@ func (h *Handler) tellLater() {
 		h.tellNews()
 		return
 	}
-	time.AfterFunc(h.opt.Window, h.tellNews)
+	h.opt.AfterFunc(h.opt.Window, h.tellNews)
 }
 
 // batch is changes on their way to the clients. It is not changed.

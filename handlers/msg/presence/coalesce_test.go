@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -38,7 +39,7 @@ func newHandler(t testing.TB, mode Mode, window time.Duration) (*Handler, *testL
 		Online: session.NewRegistry(),
 		QueriesFailed: prometheus.NewCounterVec(
 			prometheus.CounterOpts{Name: "failed", Help: "failed"}, []string{"kind"}),
-		Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+		Now: time.Now, AfterFunc: mono.AfterFunc, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

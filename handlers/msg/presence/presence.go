@@ -60,7 +60,9 @@ type Options struct {
 	// QueriesFailed counts queries without an answer, by kind.
 	QueriesFailed *prometheus.CounterVec
 
-	Now        func() time.Time
+	Now func() time.Time
+	// AfterFunc calls f in d, see mono.AfterFunc.
+	AfterFunc  func(d time.Duration, f func()) (stop func() bool)
 	Log        *slog.Logger
 	Registerer prometheus.Registerer // nil: the metrics are not registered
 }

@@ -85,14 +85,16 @@ type Options struct {
 	// than age ago, others before that. It looks back for keep at least.
 	Since func(age time.Duration) uint64
 
-	Now        func() time.Time
+	Now func() time.Time
+	// AfterFunc calls f in d, see mono.AfterFunc.
+	AfterFunc  func(d time.Duration, f func()) (stop func() bool)
 	Registerer prometheus.Registerer // nil: the metrics are not registered
 }
 
 // heldTurns is the messages of one conversation that wait.
 type heldTurns struct {
-	list  []*Turn // in the order of ids
-	timer *time.Timer
+	list      []*Turn     // in the order of ids
+	stopTimer func() bool // nil: none was set
 }
 
 // New returns Turns that know no conversation.
@@ -231,8 +233,8 @@ func (ts *Turns) sendFirst(sh *shard, c *conversation, now time.Time) {
 }
 
 func (h *heldTurns) stop() {
-	if h.timer != nil {
-		h.timer.Stop()
+	if h.stopTimer != nil {
+		h.stopTimer()
 	}
 }
 
@@ -240,7 +242,7 @@ func (h *heldTurns) stop() {
 func (ts *Turns) after(sh *shard, c *conversation, d time.Duration) {
 	h := c.held
 	h.stop()
-	h.timer = time.AfterFunc(d, func() {
+	h.stopTimer = ts.opt.AfterFunc(d, func() {
 		sh.mu.Lock()
 		defer sh.mu.Unlock()
 		if c.held == h {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/missing"
 	"teamtalk/proto/pb"
@@ -24,7 +25,7 @@ func (nowhere) Search(_ missing.Conversation, _ []uint32,
 
 // testOptions returns the options of Turns whose missing messages are nowhere.
 func testOptions(deliver func(t Turn)) Options {
-	return Options{Now: time.Now, Deliver: deliver, Missing: nowhere{},
+	return Options{Now: time.Now, AfterFunc: mono.AfterFunc, Deliver: deliver, Missing: nowhere{},
 		Online: session.NewRegistry(),
 		Since:  func(time.Duration) uint64 { return session.NextID() }}
 }

@@ -1,6 +1,8 @@
 package waits
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,16 +70,22 @@ func (w *Waits) PCLeft(user uint32) {
 	}
 }
 
-// eachRemote calls do on each loop with the acks that wait for a device elsewhere.
+// eachRemote calls do on each loop with the acks that wait for a device elsewhere, in the
+// order in which their messages arrived.
 func (w *Waits) eachRemote(matches func(Key) bool, do func(*session.Loop, Key)) {
 	for _, l := range w.opt.Loops() {
 		l.Post(func() {
+			open := w.opt.Loop(l).open
 			var keys []Key // do changes the map
-			for key, held := range w.opt.Loop(l).open {
+			for key, held := range open {
 				if held.remote && matches(key) {
 					keys = append(keys, key)
 				}
 			}
+			slices.SortFunc(keys, func(a, b Key) int {
+				return cmp.Or(open[a].came.Compare(open[b].came), cmp.Compare(a.From, b.From),
+					cmp.Compare(a.To, b.To), cmp.Compare(a.ID, b.ID))
+			})
 			for _, key := range keys {
 				do(l, key)
 			}

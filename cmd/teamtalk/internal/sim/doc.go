@@ -69,12 +69,13 @@
 // All loops, the network and the clients run on one goroutine, the scheduler's. The
 // goroutines of links and workers run between two events until all of them wait
 // (testing/synctest), and what they want from the world is carried out after that, sorted
-// by its source. So two runs of a seed have the same events at the same times; TestReplay
-// checks it. What differs between two processes is the seed of maphash, which spreads
-// logins over the queues of a db_proxy. The model answers these at once, so that their
-// order does not matter. A plan for another version of the servers is another run: a test
-// of TestFound may no longer meet its fault after a change, and then checks no less than
-// any seed.
+// by its source. The timers of message servers end as events, too: of two timers of
+// package time that end at the same instant, either may be the first. So two runs of a
+// seed have the same events at the same times; TestReplay checks it. What differs between
+// two processes is the seed of maphash, which spreads logins over the queues of a
+// db_proxy. The model answers these at once, so that their order does not matter. A plan
+// for another version of the servers is another run: a test of TestFound may no longer
+// meet its fault after a change, and then checks no less than any seed.
 //
 // # Thousands of seeds
 //

@@ -138,6 +138,25 @@ func (p *proc) addLoop(opt session.LoopOptions) *loop {
 
 var settings = config.Default()
 
+// timers returns what sets the timers of the process. They end as events, so that those that
+// end at the same time have an order: that in which they were set.
+func (p *proc) timers() func(time.Duration, func()) func() bool {
+	src := p.w.source(fmt.Sprintf("%s.%d timer", p.name, p.lives))
+	life, s := p.life, p.w.sched
+	return func(d time.Duration, f func()) func() bool {
+		var over atomic.Bool
+		end := s.now() + d
+		s.post(src, func() {
+			s.at(end, src.name, func() {
+				if !life.dead.Load() && over.CompareAndSwap(false, true) {
+					f()
+				}
+			})
+		})
+		return func() bool { return over.CompareAndSwap(false, true) }
+	}
+}
+
 // group dials servers.
 func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Group {
 	var all []link.Peer
@@ -186,7 +205,7 @@ func (p *proc) startMsg() {
 		Hold: settings.Msg.Hold,
 		Rate: settings.Msg.Rate, RateBurst: float64(settings.Msg.RateBurst),
 		LoginDeadline: settings.Msg.LoginDeadline, PCTimeout: settings.Msg.PCTimeout,
-		MobileTimeout: settings.Msg.MobileTimeout, Now: p.now,
+		MobileTimeout: settings.Msg.MobileTimeout, Now: p.now, AfterFunc: p.timers(),
 	})
 	if err != nil {
 		panic(err)

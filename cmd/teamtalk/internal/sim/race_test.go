@@ -6,3 +6,6 @@ package sim
 // with the race detector, and every seed runs the same code. .ci/seeds runs hundreds
 // without it.
 const defaultSeeds = 10
+
+// raced says that the race detector runs.
+const raced = true

@@ -120,13 +120,21 @@ func explain(t *testing.T, seed uint64, kind string) {
 	}
 }
 
-// TestReplay: two runs of a seed have the same events at the same times.
+// TestReplay: all runs of a seed have the same events at the same times. In the first two
+// seeds a message server asks for the members of two groups again at the same instant, which
+// package time does in either order. In the third one it releases the acks of a map.
 func TestReplay(t *testing.T) {
-	for seed := uint64(1); seed <= 3; seed++ {
-		a, b := play(t, setup{seed: seed}), play(t, setup{seed: seed})
-		if a.trace != b.trace || a.events != b.events {
-			t.Errorf("seed %d: %d events with hash %x, then %d with %x", seed, a.events, a.trace,
-				b.events, b.trace)
+	if raced {
+		t.Skip(".ci/seeds runs it without the race detector")
+	}
+	for _, seed := range []uint64{29, 64, 1145} {
+		a := play(t, setup{seed: seed})
+		for range 3 {
+			b := play(t, setup{seed: seed})
+			if a.trace != b.trace || a.events != b.events {
+				t.Errorf("seed %d: %d events with hash %x, then %d with %x", seed, a.events,
+					a.trace, b.events, b.trace)
+			}
 		}
 	}
 }
@@ -184,6 +192,15 @@ func TestFound(t *testing.T) {
 			{at: 27551181 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
 			{at: 35561650 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 2},
 			{at: 36015631 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
+		}},
+		// A text was repeated while its first attempt waited for a dead db_proxy. It was given
+		// up 8 s after it was written, not after the repeat, and the next text overtook it.
+		"repeated while unanswered": {14243, []step{
+			{at: 4098127577, act: actStop, a: 164, b: 0, n: 3, d: 4284502814},
+			{at: 10495283101, act: actHalfLink, a: 148, b: 0, n: 2, d: 1681798477},
+			{at: 24108378869, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+			{at: 35989499853, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+			{at: 35991884208, act: actHangUp, a: 3, b: 0, n: 1, d: 5714984490},
 		}},
 		// The ack of a stored text waited for the receiver, and its connection ended.
 		"drained without an ack": {828, []step{
