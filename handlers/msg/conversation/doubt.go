@@ -168,7 +168,7 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
 	sends := &h.opt.Client(f.from).sends
 	// The time in which the sender may repeat it begins with its last repeat.
-	h.isAsked(&f)
+	again := h.isAsked(&f)
 	if f.doubt || doubtful(err) { // otherwise db_proxy refused it, or did not get it
 		sends.doubt(f.seq)
 		h.outboxOf(f.from).Doubted()
@@ -184,6 +184,10 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 		h.metrics.dropped.WithLabelValues("order_not_kept").Inc()
 	}
 	f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
+	if again && !f.wants && !f.from.IsClosed() {
+		// The repeat came while the message was in flight. A Windows client makes no other.
+		_ = h.HandleMessage(f.from, f.seq, f.data) // counts it when it is not taken
+	}
 }
 
 // errNoReason is the error of a message that a db_proxy did not store and gave no reason

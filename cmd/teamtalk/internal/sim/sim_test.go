@@ -202,6 +202,15 @@ func TestFound(t *testing.T) {
 			{at: 35989499853, act: actWrite, a: 3, b: 1, n: 1, d: 0},
 			{at: 35991884208, act: actHangUp, a: 3, b: 0, n: 1, d: 5714984490},
 		}},
+		// The only repeat of a text arrived while its first attempt waited for a dead db_proxy,
+		// and was forgotten. The repeat of the next text overtook it.
+		"the only repeat unanswered": {14109, []step{
+			{at: 3334725470, act: actHalfLink, a: 463, b: 0, n: 2, d: 1023833574},
+			{at: 20128250452, act: actWrite, a: 3, b: 2, n: 3, d: 0},
+			{at: 25738286221, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+			{at: 29813518065, act: actWrite, a: 3, b: 2, n: 4, d: 0},
+			{at: 37405294940, act: actHangUp, a: 75, b: 0, n: 1, d: 3678587910},
+		}},
 		// The ack of a stored text waited for the receiver, and its connection ended.
 		"drained without an ack": {828, []step{
 			{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
