@@ -42,7 +42,7 @@ func (t RedisTarget) Equal(u RedisTarget) bool {
 }
 
 // Target returns the instance that u describes. u is one of r's fields Unread, GroupSet,
-// Token, Sync and GroupMember. A URL with a host replaces all of r, its user and password
+// Token, Sync and GroupMember, or that of the section registry. A URL with a host replaces all of r, its user and password
 // too, and says whether it has TLS. A URL without a host changes only the number of the
 // database. Target returns no error for fields that Load checked.
 func (r Redis) Target(u RedisURL) (RedisTarget, error) {

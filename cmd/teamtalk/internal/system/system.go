@@ -233,6 +233,9 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if err := startACME(s); err != nil {
 		return nil, err
 	}
+	if err := startRegistry(s, opt.Version); err != nil {
+		return nil, err
+	}
 	warnOpenLinks(s)
 	s.ready.Set("start", nil)
 	return s, nil
