@@ -52,7 +52,8 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	}
 	add("run", newServeCommand(), newChatCommand())
 	add("care", newUserCommand(), newGroupCommand(), newDepartCommand(), newConfigCommand(),
-		newMigrateCommand(), newUnreadCommand(), newMSFSCommand(), newCertCommand(),
+		newMigrateCommand(), newUnreadCommand(), newMSFSCommand(), newClusterCommand(),
+		newCertCommand(),
 		benchcmd.New(), newVersionCommand())
 	return root
 }

@@ -18,8 +18,8 @@ func TestRegistry(t *testing.T) {
 		"all in 1": {on, ""}, // no server port is open
 		"host":     {route("10.0.0.5:8200") + on, ""},
 		"named":    {route("hub:8200") + on, ""},
-		"all addresses": {route(":8200") + on, "registry.advertise: needed, because route.listen = " +
-			"\":8200\" is all addresses of this machine"},
+		"all addresses": {route(":8200") + on, "registry.advertise: needed, because " +
+			"route.listen = \":8200\" is all addresses of this machine"},
 		"all of IPv4":    {route("0.0.0.0:8200") + on, "registry.advertise: needed"},
 		"all of IPv6":    {route("[::]:8200") + on, "registry.advertise: needed"},
 		"auto":           {route("auto") + on, "because route.listen = \":8200\""},

@@ -60,8 +60,14 @@ func TestClusterFailover(t *testing.T) {
 	c.Promote()
 	c.Await("the promoted replica", func() bool { return reader.poll(t.Context()) == nil })
 	want(t, reader, "after the promotion", "a@1")
-	renew(t, a, msg("a"))
+	c.Await("a renewal", func() bool {
+		_, err := a.renew(t.Context(), []registry.Node{msg("a")})
+		return err == nil
+	})
 	later := open(t, options(i))
-	renew(t, later, msg("b"))
+	c.Await("a registration", func() bool {
+		_, err := later.renew(t.Context(), []registry.Node{msg("b")})
+		return err == nil
+	})
 	want(t, reader, "one more", "a@1 b@2")
 }

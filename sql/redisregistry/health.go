@@ -20,6 +20,9 @@ type health struct {
 	told  bool             // the log has a line about a malformed record
 }
 
+// operations are the calls to Redis whose failures are told.
+var operations = []string{"renew", "poll"}
+
 // errStarting is the state of a process that has not registered yet.
 var errStarting = errors.New("this process is not registered yet")
 
@@ -63,7 +66,7 @@ func (h *health) tellMalformed(r *Registry, c contents) {
 func (r *Registry) State() error {
 	r.health.mu.Lock()
 	defer r.health.mu.Unlock()
-	for _, operation := range []string{"renew", "poll"} {
+	for _, operation := range operations {
 		if err := r.health.errs[operation]; err != nil {
 			return fmt.Errorf("the registry in Redis has not worked for %v: %s: %w",
 				time.Since(r.health.since).Round(time.Second), operation, err)
@@ -99,6 +102,9 @@ func newMetrics(o Options, r *Registry) *metrics {
 	}
 	if o.Registerer == nil {
 		return m
+	}
+	for _, operation := range operations {
+		m.failures.WithLabelValues(operation)
 	}
 	gauge := func(name, help string, labels prometheus.Labels,
 		f func() float64) prometheus.Collector {

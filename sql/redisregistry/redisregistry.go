@@ -176,7 +176,7 @@ func (r *Registry) renew(ctx context.Context, nodes []registry.Node) (final bool
 	}
 	replaced := new(ReplacedError)
 	if err == nil {
-		err = r.renewed(answer)
+		err = r.renewed(answer, nodes)
 	}
 	if errors.As(err, &replaced) {
 		return true, err
@@ -185,8 +185,8 @@ func (r *Registry) renew(ctx context.Context, nodes []registry.Node) (final bool
 	return false, err
 }
 
-// renewed looks at the answer of the script keep.
-func (r *Registry) renewed(answer []string) error {
+// renewed looks at the answer of the script keep for nodes.
+func (r *Registry) renewed(answer []string, nodes []registry.Node) error {
 	switch {
 	case len(answer) == 2 && answer[0] == "full":
 		return fullError(answer[1])
@@ -204,7 +204,7 @@ func (r *Registry) renewed(answer []string) error {
 	}
 	if r.epoch.Swap(epoch) == 0 {
 		r.opt.Log.Info("registered", "epoch", epoch, "nodes", *r.nodes.Load())
-		r.tellFormer(answer[3:])
+		r.tellFormer(answer[3:], nodes)
 	} else if missing > 0 {
 		r.metrics.lapses.Add(float64(missing))
 		r.opt.Log.Warn("registered again: the lease had ended, or Redis has lost it, so other "+
@@ -213,19 +213,35 @@ func (r *Registry) renewed(answer []string) error {
 	return nil
 }
 
-// tellFormer logs the processes whose nodes this one has taken.
-func (r *Registry) tellFormer(records []string) {
-	for _, record := range records {
-		r.opt.Log.Warn("another process has had this node until now: if it is still running it "+
-			"ends, because each process needs a name of its own (setting node.name)",
-			"record", fmt.Sprintf("%.*s", registry.MaxRecord, record))
+// tellFormer logs which processes had the nodes of this one, by the keys and records in former. A
+// process with the same address has died, and this one takes its place.
+func (r *Registry) tellFormer(former []string, nodes []registry.Node) {
+	for i := 0; i+1 < len(former); i += 2 {
+		key, was := former[i], address(former[i], former[i+1])
+		level := slog.LevelWarn
+		for _, n := range nodes {
+			if n.Key().String() == key && at(n) == was {
+				level = slog.LevelInfo
+			}
+		}
+		r.opt.Log.Log(context.Background(), level, "another process has had this node until now: "+
+			"if it is still running it ends, because each process needs a name of its own "+
+			"(setting node.name)", "node", key, "addr", was)
 	}
 }
 
 // address returns the address in the record of a key, for people; empty if it has none.
 func address(key, record string) string {
 	n, err := registry.Decode(key, record)
-	if err == nil && n.Addr == "" && len(n.Clients) > 0 {
+	if err != nil {
+		return ""
+	}
+	return at(n)
+}
+
+// at returns the address of a node for servers, or that for clients if it has no other.
+func at(n registry.Node) string {
+	if n.Addr == "" && len(n.Clients) > 0 {
 		return n.Clients[0]
 	}
 	return n.Addr

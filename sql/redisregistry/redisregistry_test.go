@@ -34,8 +34,8 @@ func open(t *testing.T, o Options) *Registry {
 	return r
 }
 
-// at returns the instance of one server.
-func at(s *dbtest.RedisServer) redisconn.Instance {
+// server returns the instance of one server.
+func server(s *dbtest.RedisServer) redisconn.Instance {
 	return redisconn.Instance{Addrs: []string{s.Addr()}}
 }
 
@@ -102,7 +102,7 @@ func TestLifeOfNodes(t *testing.T) {
 			MasterName: dbtest.SentinelMaster}
 	}
 	for kind, instance := range map[string]func(t *testing.T) redisconn.Instance{
-		"server":   func(t *testing.T) redisconn.Instance { return at(dbtest.Redis(t)) },
+		"server":   func(t *testing.T) redisconn.Instance { return server(dbtest.Redis(t)) },
 		"sentinel": sentinel,
 		"cluster": func(t *testing.T) redisconn.Instance {
 			return redisconn.Instance{Addrs: dbtest.RedisShardsOf(t).Addrs(), Cluster: true}
@@ -155,7 +155,7 @@ func lifeOfNodes(t *testing.T, i redisconn.Instance) {
 func TestEndOfLease(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
-	a, b := open(t, options(at(s))), open(t, options(at(s)))
+	a, b := open(t, options(server(s))), open(t, options(server(s)))
 	renew(t, a, msg("a"))
 	renew(t, b, msg("b"))
 	advance(t, a, lease/2)
@@ -174,11 +174,18 @@ func TestEndOfLease(t *testing.T) {
 func TestReplaced(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
-	a, b := open(t, options(at(s))), open(t, options(at(s)))
+	log := &lines{}
+	o := options(server(s))
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	a, b := open(t, options(server(s))), open(t, o)
 	other := msg("a")
 	other.Addr = "10.0.0.9:8000"
 	renew(t, a, push("a"), msg("a"))
 	renew(t, b, other)
+	if n := log.count("level=WARN msg=\"another process has had"); n != 1 ||
+		log.count("node=msg/a addr=10.0.0.5:8000") != 1 {
+		t.Errorf("%d warnings of the later one:\n%s", n, log)
+	}
 	final, err := a.renew(t.Context(), []registry.Node{push("a"), msg("a")})
 	replaced := new(ReplacedError)
 	if !errors.As(err, &replaced) || !final {
@@ -211,7 +218,7 @@ func TestReplaced(t *testing.T) {
 func TestClockOfRedis(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
-	a := open(t, options(at(s)))
+	a := open(t, options(server(s)))
 	renew(t, a, msg("a"))
 	clock := func() int64 {
 		n, err := strconv.ParseInt(s.Do("HGET "+Key+" clock"), 10, 64)
@@ -232,7 +239,7 @@ func TestClockOfRedis(t *testing.T) {
 	}
 	s.Do("HSET " + Key + " clock inf time -1 epoch nonsense") // written by another program
 	want(t, a, "nonsense", "a@1")
-	later := open(t, options(at(s)))
+	later := open(t, options(server(s)))
 	renew(t, later, msg("a")) // the epoch in the record counts
 	want(t, a, "a later process", "a@2")
 }
@@ -242,7 +249,8 @@ func TestClockOfRedis(t *testing.T) {
 func TestLostContents(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
-	a, b, reader := open(t, options(at(s))), open(t, options(at(s))), open(t, options(at(s)))
+	a, b := open(t, options(server(s))), open(t, options(server(s)))
+	reader := open(t, options(server(s)))
 	renew(t, a, msg("a"))
 	renew(t, b, msg("b"))
 	advance(t, a, lease)
@@ -257,20 +265,20 @@ func TestLostContents(t *testing.T) {
 	renew(t, b, msg("b"))
 	advance(t, a, time.Second)
 	want(t, reader, "the other did not return", "b@2")
-	later := open(t, options(at(s)))
+	later := open(t, options(server(s)))
 	renew(t, later, msg("b"))
 	want(t, reader, "a later process", "b@3")
 	// Redis lost the last epoch as well, and a later process got a smaller one: the larger
 	// epoch has the node, so that the two do not take it from each other for ever.
 	s.FlushAll()
-	small := open(t, options(at(s)))
+	small := open(t, options(server(s)))
 	renew(t, small, msg("b"))
 	renew(t, later, msg("b"))
 	want(t, reader, "the larger epoch", "b@3")
 	if _, err := small.renew(t.Context(), []registry.Node{msg("b")}); err == nil {
 		t.Error("the smaller epoch was not replaced")
 	}
-	third := open(t, options(at(s)))
+	third := open(t, options(server(s)))
 	renew(t, third, msg("b"))
 	want(t, reader, "its restart", "b@4")
 	// A renewal gives Redis the last epoch back, so it is known after the node has left.
@@ -279,7 +287,7 @@ func TestLostContents(t *testing.T) {
 	if err := third.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	fourth := open(t, options(at(s)))
+	fourth := open(t, options(server(s)))
 	renew(t, fourth, msg("b"))
 	want(t, reader, "the restart of one that left", "b@5")
 }
@@ -289,7 +297,7 @@ func TestOthersValues(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
 	lines := &lines{}
-	o := options(at(s))
+	o := options(server(s))
 	o.Log = slog.New(slog.NewTextHandler(lines, nil))
 	a := open(t, o)
 	renew(t, a, msg("a"))
@@ -319,7 +327,7 @@ func TestOthersValues(t *testing.T) {
 func TestFull(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
-	a, b := open(t, options(at(s))), open(t, options(at(s)))
+	a, b := open(t, options(server(s))), open(t, options(server(s)))
 	renew(t, a, msg("a"))
 	s.Do(fmt.Sprintf(`EVAL "for i = 2, %d do redis.call('HSET', KEYS[1], 'msg/x' .. i, `+
 		`'5000 1 ab 1 {}') end" 1 %s`, maxNodes, Key))
@@ -342,7 +350,7 @@ func TestFull(t *testing.T) {
 // TestInvalidNode ends Run, because waiting would not help.
 func TestInvalidNode(t *testing.T) {
 	t.Parallel()
-	a := open(t, options(at(dbtest.Redis(t))))
+	a := open(t, options(server(dbtest.Redis(t))))
 	err := a.Run(t.Context(), func() []registry.Node { return []registry.Node{msg("a/b")} })
 	if err == nil || !strings.Contains(err.Error(), "a/b") {
 		t.Errorf("got %v", err)
@@ -390,7 +398,7 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	s := dbtest.Redis(t)
 	log := &lines{}
-	o := options(at(s))
+	o := options(server(s))
 	o.Renew, o.Poll = 200*time.Millisecond, 100*time.Millisecond
 	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	run := func(name string) (*Registry, chan error) {
@@ -435,7 +443,7 @@ func TestRun(t *testing.T) {
 	if len(bEnded) > 0 || b.State() != nil {
 		t.Errorf("the other ended as well: %v", b.State())
 	}
-	if n := log.count("another process has had this node"); n != 1 {
-		t.Errorf("%d warnings of the successor:\n%s", n, log)
+	if n := log.count("level=INFO msg=\"another process has had this node"); n != 1 {
+		t.Errorf("%d lines of the successor:\n%s", n, log)
 	}
 }

@@ -48,7 +48,7 @@ redis.call('HSET', key, 'clock', text(clock), 'time', text(now))
 // number of fields; then the key and the record of each node. The answer begins with
 //
 //	ok, the epoch, the number of nodes that were not registered by this process, and with a
-//	new epoch the record of each other process whose lease has not ended;
+//	new epoch the key and the record of each other process whose lease has not ended;
 //	replaced, the key of a node, the epoch and the record of the process that has it now; or
 //	full, the number of fields.
 //
@@ -68,7 +68,10 @@ for i = 6, #ARGV, 2 do
     if epoch > 0 and r.epoch >= epoch then
       return {'replaced', ARGV[i], text(r.epoch), r.body}
     end
-    if epoch == 0 then former[#former + 1] = r.body end
+    if epoch == 0 then
+      former[#former + 1] = ARGV[i]
+      former[#former + 1] = r.body
+    end
   end
 end
 local fields = redis.call('HLEN', key) + added

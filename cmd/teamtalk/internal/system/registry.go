@@ -94,8 +94,8 @@ func NodeName(cfg *config.Config) (string, error) {
 	}
 	if err != nil {
 		return "", &config.Error{Problems: []config.Problem{{Key: "node.name",
-			Origin: cfg.Origin("node.name"), Msg: fmt.Sprintf("needed with registry.enabled, because "+
-				"the name of this machine does not serve: %v", err)}}}
+			Origin: cfg.Origin("node.name"), Msg: fmt.Sprintf("needed with registry.enabled, "+
+				"because the name of this machine does not serve: %v", err)}}}
 	}
 	return host, nil
 }
