@@ -21,7 +21,7 @@ func TestReplacingPage(t *testing.T) {
 	for _, s := range config.Settings() {
 		settings[s.Key] = true
 	}
-	code := sources(t, "../../handlers") + sources(t, "../../core") + sources(t, "../../sql/store")
+	code := sources(t, "../../handlers") + sources(t, "../../core") + sources(t, "../../sql")
 	checked := 0
 	names := regexp.MustCompile("`([a-z0-9_.]+)`")
 	for _, m := range names.FindAllStringSubmatch(string(text), -1) {

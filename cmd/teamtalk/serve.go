@@ -29,7 +29,8 @@ Logs are written to standard error. On Ctrl-C or SIGTERM the command finishes ac
 ends. A second signal ends it at once.
 
 Exit codes: 0 it was told to stop; 1 it failed, or could not start, for example because a port is
-taken; 2 the settings, or files that they name, are wrong: "teamtalk config check" says the same.`,
+taken; 2 the settings, or files that they name, are wrong: "teamtalk config check" says the same;
+3 another process has registered under the name of this one (node.name).`,
 		Example: `  teamtalk serve --demo
   teamtalk serve --data-dir /var/lib/teamtalk
   teamtalk serve --config teamtalk.toml

@@ -35,6 +35,8 @@ type Config struct {
 
 	Log       Log       `toml:"log"`
 	Admin     Admin     `toml:"admin"`
+	Node      Node      `toml:"node"`
+	Registry  Registry  `toml:"registry"`
 	Login     Login     `toml:"login"`
 	Msg       Msg       `toml:"msg"`
 	Route     Route     `toml:"route"`

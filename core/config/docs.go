@@ -43,6 +43,30 @@ var commonDocs = map[string]string{
 	"admin.pprof": "Serve Go's profiler under /debug/pprof/ on the admin port. Its profiles " +
 		"include waits for locks.",
 
+	"node": "This process among those of the deployment.",
+	"node.name": "Name of this process, which stays the same when it restarts. The processes " +
+		"that run a role need different names: give names to those on one machine, such as " +
+		"msg-1 and msg-2. It has letters a to z, digits, dots, hyphens and underscores. " +
+		"Empty: the name of this machine, in small letters. Used with registry.enabled.",
+
+	"registry": "Registry of the servers of a deployment, in Redis. Each process says which " +
+		"servers it runs, at which addresses and how busy, and reads those of others. \"teamtalk " +
+		"cluster\" lists them. The page sql/redisregistry/DESIGN.md says what happens in failures.",
+	"registry.enabled": "Register the servers of this process. The addresses of servers in the " +
+		"settings apply all the same. Leave it off in rings with C++ servers, which do not " +
+		"register.",
+	"registry.redis": "Redis of the registry, when it is not the one of the section redis, " +
+		"written as redis.unread. All processes of a deployment need the same. " +
+		"Empty: the instance in the section redis.",
+	"registry.advertise": "Address of this machine, a host name or an IP address, at which the " +
+		"servers of this process are reached by others. The ports are those of the settings " +
+		"listen and server_listen. Empty: the hosts in these settings. Needed when one of them " +
+		"has none, because a machine may have several addresses.",
+	"registry.lease": "Time without a renewal after which a server counts as gone. At least " +
+		"three times renew and poll. Set it alike in all processes.",
+	"registry.renew": "Longest time between two renewals. A call to Redis may take as long.",
+	"registry.poll":  "Longest time between two readings of the other servers.",
+
 	"login": "login: tells each client the address of the least loaded " +
 		"message server.",
 	"login.client_listen": "TCP address for clients that ask for a message server with a " +
@@ -381,7 +405,7 @@ var commonDocs = map[string]string{
 	"mysql.key": "File with the certificate's private key in PEM form. Other users of the " +
 		"machine must not be able to read it.",
 
-	"redis": "Used with store = \"mysql\".",
+	"redis": "Used with store = \"mysql\", and with registry.enabled.",
 	"redis.addrs": "Address of Redis. For a cluster, addresses of some of its nodes. Its " +
 		"maxmemory-policy must be noeviction: with another one Redis drops unread counts.",
 	"redis.username": "User in the access lists of Redis. Empty: the default user.",

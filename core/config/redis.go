@@ -42,9 +42,10 @@ func (t RedisTarget) Equal(u RedisTarget) bool {
 }
 
 // Target returns the instance that u describes. u is one of r's fields Unread, GroupSet,
-// Token, Sync and GroupMember. A URL with a host replaces all of r, its user and password
-// too, and says whether it has TLS. A URL without a host changes only the number of the
-// database. Target returns no error for fields that Load checked.
+// Token, Sync and GroupMember, or that of the section registry. A URL with a host replaces
+// all of r, its user and password too, and says whether it has TLS. A URL without a host
+// changes only the number of the database. Target returns no error for fields that Load
+// checked.
 func (r Redis) Target(u RedisURL) (RedisTarget, error) {
 	base := RedisTarget{Addrs: r.Addrs, Username: r.Username, Password: r.Password, DB: r.DB,
 		Cluster: r.Cluster || len(r.Addrs) > 1, TLS: r.TLS}

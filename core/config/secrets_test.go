@@ -18,6 +18,7 @@ func TestSecrets(t *testing.T) {
 		"TEAMTALK_MYSQL_MASTER=tt:" + secret + "@tcp(db:3306)/teamtalk?charset=utf8mb4",
 		"TEAMTALK_REDIS_PASSWORD=" + secret,
 		"TEAMTALK_REDIS_UNREAD=redis://tt:" + secret + "@cache:6379/1",
+		"TEAMTALK_REGISTRY_REDIS=redis://tt:" + secret + "@cache:6379/2",
 		"TEAMTALK_KEYS_TEXT_KEY=geheim78901234567890123456789012",
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"teamtalk/core/audit"
+	"teamtalk/core/registry"
 	"teamtalk/core/ticket"
 )
 
@@ -145,6 +146,7 @@ var forms = map[string]func(string) error{
 		return nil
 	},
 	"syslog": audit.CheckSyslog,
+	"node":   registry.CheckName,
 	"dsn": func(s string) error { // the errors must not quote s, which holds a password
 		slash := strings.LastIndexByte(s, '/')
 		if slash < 0 || s[slash+1:] == "" || strings.HasPrefix(s[slash+1:], "?") {
@@ -351,6 +353,7 @@ func (c *Config) CheckServe() error {
 	c.checkTLS(missing)
 	c.checkLinks(missing)
 	c.checkPorts(missing)
+	c.checkRegistry(missing)
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+
 			"without route, so say where route is")
@@ -404,7 +407,8 @@ func (c *Config) databaseTLS() []Problem {
 	}
 	r := &c.Redis
 	encrypted := r.TLS
-	for _, u := range []RedisURL{r.Unread, r.GroupSet, r.Token, r.Sync, r.GroupMember} {
+	for _, u := range []RedisURL{r.Unread, r.GroupSet, r.Token, r.Sync, r.GroupMember,
+		c.Registry.Redis} {
 		encrypted = encrypted || u.scheme() == "rediss://"
 	}
 	for _, f := range [][2]string{{"redis.ca", r.CA}, {"redis.certificate", r.Certificate}} {

@@ -106,8 +106,9 @@ func Open(r Config, workers int, e *Epoch, log *slog.Logger) (Clients, error) {
 	return in, nil
 }
 
-// Connect makes a client with the settings of this package, for measurements of Redis
-// under the conditions of the store. The client connects at its first use.
+// Connect makes a client with the settings of this package, for the registry of servers, and
+// for measurements of Redis under the conditions of the store. It logs nothing, the errors of
+// its commands say what happened. The client connects at its first use.
 func Connect(i Instance, connections int) redis.UniversalClient {
 	quiet()
 	return explained(i, newClient(i, connections, nil, slog.New(slog.DiscardHandler)))

@@ -35,6 +35,7 @@ func Check(cfg *config.Config, log *slog.Logger) error {
 	c.folders()
 	c.pushes()
 	c.store(c.apps())
+	c.registry()
 	if len(c.problems) > 0 {
 		return &config.Error{Problems: c.problems}
 	}
@@ -190,6 +191,18 @@ func (c *checker) store(registers bool) {
 	}
 	_, err = RedisInstances(c.cfg.Redis)
 	c.needNamed("redis.addrs", err, roles)
+}
+
+// registry checks the name of this process, and the files of the registry's Redis.
+func (c *checker) registry() {
+	if !c.cfg.Registry.Enabled {
+		return
+	}
+	if _, err := NodeName(c.cfg); err != nil {
+		c.problems = append(c.problems, err.(*config.Error).Problems...)
+	}
+	_, err := RegistryInstance(c.cfg)
+	c.needNamed("registry.redis", err, c.cfg.Roles)
 }
 
 // needNamed is need for an error that begins with its setting, if it is about a file. key is the

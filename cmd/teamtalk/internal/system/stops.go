@@ -12,9 +12,11 @@ import (
 type phase int
 
 const (
+	// leaveRegistry ends the registration of the servers, so that others choose them no more.
+	leaveRegistry phase = iota
 	// leaveLogins closes the message server's links to login servers, which send no client
 	// here from then on. A client that has to connect again gets another message server.
-	leaveLogins phase = iota
+	leaveLogins
 	// refuseConnections makes every port of the engine close new connections. Connections
 	// that are open stay open.
 	refuseConnections

@@ -106,25 +106,35 @@ func RedisInstances(r config.Redis) (store.Redis, error) {
 		{r.Sync, &all.Sync},
 		{r.GroupMember, &all.GroupMember},
 	} {
-		t, err := r.Target(i.url)
-		if err != nil {
-			return store.Redis{}, fmt.Errorf("redis instance %s: %w", i.url, err)
-		}
-		if t.TLS && encrypted == nil {
-			if encrypted, err = cert.LoadClient("redis", r.CA, r.Certificate, r.Key); err != nil {
-				return store.Redis{}, err
-			}
-		}
-		*i.dest = store.Instance{
-			Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(),
-			DB: t.DB, MasterName: t.MasterName, SentinelUsername: t.SentinelUsername,
-			SentinelPassword: t.SentinelPassword.Reveal(),
-		}
-		if t.TLS {
-			i.dest.TLS = encrypted
+		var err error
+		if *i.dest, err = redisInstance(r, i.url, &encrypted); err != nil {
+			return store.Redis{}, err
 		}
 	}
 	return all, nil
+}
+
+// redisInstance returns an instance of the settings, in the store's form. It reads the files of
+// its TLS into *encrypted, unless they have been read.
+func redisInstance(r config.Redis, u config.RedisURL, encrypted **cert.Client) (
+	store.Instance, error) {
+	t, err := r.Target(u)
+	if err != nil {
+		return store.Instance{}, fmt.Errorf("redis instance %s: %w", u, err)
+	}
+	i := store.Instance{
+		Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(),
+		DB: t.DB, MasterName: t.MasterName, SentinelUsername: t.SentinelUsername,
+		SentinelPassword: t.SentinelPassword.Reveal(),
+	}
+	if !t.TLS {
+		return i, nil
+	}
+	if *encrypted == nil {
+		*encrypted, err = cert.LoadClient("redis", r.CA, r.Certificate, r.Key)
+	}
+	i.TLS = *encrypted
+	return i, err
 }
 
 // StoreName returns a name of the store for people, without passwords.

@@ -220,17 +220,16 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if err := s.startAdmin(); err != nil {
 		return nil, err
 	}
-	for _, step := range s.starts() {
-		if cfg.Runs(step.role) {
-			if err := step.start(ctx); err != nil {
-				return nil, err
-			}
-		}
+	if err := startEach(ctx, s); err != nil {
+		return nil, err
 	}
 	for _, p := range s.ports {
 		go s.watch(p)
 	}
 	if err := startACME(s); err != nil {
+		return nil, err
+	}
+	if err := startRegistry(s, opt.Version); err != nil {
 		return nil, err
 	}
 	warnOpenLinks(s)
@@ -251,6 +250,18 @@ func parseNetworks(s *system) (err error) {
 type starter struct {
 	role  string
 	start func(context.Context) error
+}
+
+// startEach starts the roles of the settings.
+func startEach(ctx context.Context, s *system) error {
+	for _, step := range s.starts() {
+		if s.cfg.Runs(step.role) {
+			if err := step.start(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // starts lists the roles in the order of starting: each can use those before it.

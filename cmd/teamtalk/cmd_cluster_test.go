@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"teamtalk/cmd/teamtalk/internal/cli"
+	"teamtalk/core/registry"
+	"teamtalk/sql/dbtest"
+	"teamtalk/sql/redisregistry"
+	"teamtalk/sql/store"
+)
+
+// register registers nodes in Redis until the end of the test.
+func register(t *testing.T, redis *dbtest.RedisServer, nodes ...registry.Node) {
+	t.Helper()
+	r := redisregistry.Open(redisregistry.Options{Lease: time.Minute, Renew: 20 * time.Second,
+		Poll: 20 * time.Second, Redis: store.Instance{Addrs: []string{redis.Addr()}}})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx, func() []registry.Node { return nodes }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		r.Close()
+	})
+	deadline := time.Now().Add(time.Minute)
+	for r.Epoch() == 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("the nodes are not registered")
+		}
+		time.Sleep(time.Millisecond) // polls another goroutine, which sends no event
+	}
+}
+
+// TestClusterCommand lists servers as a table and as JSON.
+func TestClusterCommand(t *testing.T) {
+	redis := dbtest.Redis(t)
+	on := []string{"--registry.enabled", "--redis.addrs", redis.Addr()}
+	list := func(more ...string) result {
+		return command(t, "", append(append([]string{"cluster"}, on...), more...)...)
+	}
+	list().want(t, cli.ExitOK, "ROLE  NAME  SERVERS", "teamtalk: no server is registered\n")
+	list("--json").want(t, cli.ExitOK, "", "no server is registered")
+	register(t, redis, registry.Node{Role: "msg", Name: "m1", Capacity: 100000, Version: "v1.2.3",
+		Clients: []string{"203.0.113.1:8000", "198.51.100.1:8000"},
+		Load:    registry.Load{Connections: 12, Users: 9}},
+		registry.Node{Role: "route", Name: "m1", Addr: "10.0.0.5:8200"})
+	table := list()
+	table.want(t, cli.ExitOK, "", "")
+	row := regexp.MustCompile(`\d+(\.\d)?m?s ago`).ReplaceAllString(table.out, "now")
+	row = regexp.MustCompile(`  +`).ReplaceAllString(row, "  ")
+	equal(t, "the table", row, lines(
+		"ROLE  NAME  SERVERS  CLIENTS  CONNECTIONS  CAPACITY  USERS  EPOCH  RENEWED  VERSION",
+		"msg  m1  -  203.0.113.1:8000,198.51.100.1:8000  12  100000  9  1  now  v1.2.3",
+		"route  m1  10.0.0.5:8200  -  0  -  0  1  now  -"))
+
+	var nodes []nodeJSON
+	for line := range strings.Lines(list("--json").out) {
+		var n nodeJSON
+		if err := json.Unmarshal([]byte(line), &n); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		nodes = append(nodes, n)
+	}
+	if len(nodes) != 2 || nodes[0].Users != 9 || nodes[0].Epoch != 1 || nodes[0].LeaseLeft <= 0 ||
+		nodes[1].Addr != "10.0.0.5:8200" || nodes[1].Clients == nil {
+		t.Errorf("%+v", nodes)
+	}
+}
+
+// TestClusterCommandFails runs the command without a registry, and without Redis.
+func TestClusterCommandFails(t *testing.T) {
+	command(t, "", "cluster").want(t, cli.ExitUsage, "",
+		"teamtalk: the registry is off: set registry.enabled = true")
+	command(t, "", "cluster", "--registry.enabled", "--redis.addrs", "127.0.0.1:1").want(t,
+		cli.ExitFailure, "", "read the registry in Redis at 127.0.0.1:1: connect")
+	command(t, "", "cluster", "--registry.enabled", "--registry.redis", "rediss://127.0.0.1:1",
+		"--redis.ca", "/none").want(t, cli.ExitUsage, "", "redis.ca")
+	command(t, "", "cluster", "drain").want(t, cli.ExitUsage, "", "want no arguments")
+}

@@ -1,0 +1,173 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"teamtalk/core/cert"
+	"teamtalk/core/config"
+	"teamtalk/core/obs"
+	"teamtalk/core/registry"
+	"teamtalk/sql/redisregistry"
+	"teamtalk/sql/store"
+)
+
+// startRegistry registers the servers of this process, whose ports are all open, unless the
+// settings turn the registry off.
+func startRegistry(s *system, v obs.Version) error {
+	if !s.cfg.Registry.Enabled {
+		return nil
+	}
+	name, err := NodeName(s.cfg)
+	if err != nil {
+		return err
+	}
+	i, err := RegistryInstance(s.cfg)
+	if err != nil {
+		return err
+	}
+	opt := RegistryOptions(s.cfg, i)
+	opt.Roles, opt.Log, opt.Registerer = config.Roles(), s.log, s.reg
+	r := redisregistry.Open(opt)
+	s.stops.push(closeStore, "connections to the registry", closing(r.Close))
+	s.ready.Add("registry", func(context.Context) error { return obs.Degraded(r.State()) })
+	run := inBackground(func(ctx context.Context) {
+		err := r.Run(ctx, func() []registry.Node { return nodesOf(s, name, v) })
+		if replaced := new(redisregistry.ReplacedError); errors.As(err, &replaced) {
+			err = &ReplacedError{&config.Error{Problems: []config.Problem{{Key: "node.name",
+				Origin: s.cfg.Origin("node.name"), Msg: replaced.Error()}}}}
+		}
+		if err != nil {
+			s.fail(err)
+		}
+	})
+	s.stops.push(leaveRegistry, "registry", func(ctx context.Context) error {
+		run.stop()
+		if err := r.Leave(ctx); err != nil {
+			s.log.Warn("the registry still has this process until its lease ends", "err", err)
+		}
+		return nil
+	})
+	return nil
+}
+
+// ReplacedError is the error of a process whose name another process has taken.
+type ReplacedError struct{ cause *config.Error }
+
+// Error names the setting and the other process.
+func (e *ReplacedError) Error() string { return e.cause.Error() }
+
+// ExitCode returns 3. A service manager must not restart the process: it would take the name
+// back, and the two would end each other again and again.
+func (*ReplacedError) ExitCode() int { return 3 }
+
+// RegistryOptions returns the options of a registry in Redis that the settings hold.
+func RegistryOptions(cfg *config.Config, i store.Instance) redisregistry.Options {
+	return redisregistry.Options{Redis: i, Lease: cfg.Registry.Lease, Renew: cfg.Registry.Renew,
+		Poll: cfg.Registry.Poll}
+}
+
+// RegistryInstance returns the Redis of the registry. It reads the files of its TLS.
+func RegistryInstance(cfg *config.Config) (store.Instance, error) {
+	var encrypted *cert.Client
+	return redisInstance(cfg.Redis, cfg.Registry.Redis, &encrypted)
+}
+
+// NodeName returns the name of this process: the setting's, else that of the machine. A name that
+// several machines have is refused.
+func NodeName(cfg *config.Config) (string, error) {
+	if cfg.Node.Name != "" {
+		return cfg.Node.Name, nil
+	}
+	host, err := os.Hostname()
+	host = strings.ToLower(host)
+	if err == nil {
+		err = registry.CheckName(host)
+	}
+	if err == nil && (host == "localhost" || strings.HasPrefix(host, "localhost.")) {
+		err = fmt.Errorf("other machines have the name %s as well", host)
+	}
+	if err != nil {
+		return "", &config.Error{Problems: []config.Problem{{Key: "node.name",
+			Origin: cfg.Origin("node.name"), Msg: fmt.Sprintf("needed with registry.enabled, "+
+				"because the name of this machine does not serve: %v", err)}}}
+	}
+	return host, nil
+}
+
+// nodesOf returns the servers of this process with their present load.
+func nodesOf(s *system, name string, v obs.Version) []registry.Node {
+	var nodes []registry.Node
+	for _, role := range s.cfg.Roles {
+		n := registry.Node{Name: name, Role: role, Version: v.Version}
+		switch role {
+		case roleMsg:
+			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())
+			addPort(s, &n, "", "clients")
+		case roleLogin:
+			addPort(s, &n, "login servers", "login")
+			if s.login.http != nil {
+				n.Load.Connections += int64(s.login.http.Open())
+			}
+		case roleFile:
+			n.Capacity = int64(min(s.budget.Limit(), s.cfg.File.MaxConnections))
+			addPort(s, &n, "file servers", "file")
+		case roleRoute, RoleDBProxy, rolePush:
+			addPort(s, &n, role, "")
+		case roleMSFS:
+			n.Clients = []string{s.msfs.url}
+		case roleHTTP:
+			if s.api == nil || s.api.url == "" {
+				continue // nobody may call it
+			}
+			n.Clients = []string{s.api.url}
+		}
+		nodes = append(nodes, n)
+	}
+	return nodes
+}
+
+// addPort adds the addresses and the connections of two ports, for servers and for clients; "":
+// there is none.
+func addPort(s *system, n *registry.Node, servers, clients string) {
+	for _, p := range s.ports {
+		at := p.Addr().(*net.TCPAddr)
+		switch p.name {
+		case servers:
+			n.Addr = net.JoinHostPort(s.cfg.Registry.Host(at.String()), strconv.Itoa(at.Port))
+		case clients:
+			n.Clients = clientAddresses(s, p, at)
+		default:
+			continue
+		}
+		n.Load.Connections += int64(p.Open())
+	}
+}
+
+// clientAddresses returns the addresses of a port that clients are told.
+func clientAddresses(s *system, p *port, at *net.TCPAddr) []string {
+	join := func(host string, port int) string {
+		return net.JoinHostPort(host, strconv.Itoa(port))
+	}
+	switch p.name {
+	case "clients":
+		ip1, ip2, number := s.advertised(p)
+		if ip1 == ip2 {
+			return []string{join(ip1, number)}
+		}
+		return []string{join(ip1, number), join(ip2, number)}
+	case "file":
+		a := fileAddress(&s.cfg.File, at)
+		return []string{join(a.IP, int(a.Port))}
+	}
+	host := s.cfg.Registry.Host(at.String())
+	if host == "" {
+		host = ownAddress()
+	}
+	return []string{join(host, at.Port)}
+}
