@@ -36,8 +36,10 @@
 // not refused but held back: so a snapshot sent by Open, and the changes sent by others,
 // together miss nothing.
 //
-// Messages of one key use the same connection and so arrive in order. When members of a
-// Group become reachable or fail, only the keys of those members move. While a key has
+// Messages of one key use the same connection and so arrive in order. A Group selects the
+// server of a key by the names of the servers (rendezvous hashing), so all callers that
+// know a server under the same name select it for the same keys, whatever the order of
+// their lists. When a server joins, becomes reachable or fails, only its keys move. While a key has
 // open calls, its further calls go to the same member as long as it is up, so a member
 // that becomes reachable does not disturb the order. When the member takes no more
 // requests, the calls of the key, at most 256, wait for the open ones to end, and then go

@@ -20,31 +20,64 @@ const (
 	ClassMessage              // everything else, mostly messages
 )
 
-// Group is several equivalent peers: the db_proxies, or all route servers. It is itself a
-// Peer whose requests may go to any member. Several connections to one server are several
-// members, each with its own Dial.
+// Server is a member of a Group, with the connections to it.
+type Server struct {
+	// Name identifies the server: callers with the same name for it select it for the same
+	// keys, whatever else is in their lists. It is the address in the configuration.
+	Name string
+	// Conns are the connections, each with its own Dial.
+	Conns []Peer
+}
+
+// Group is several equivalent servers: the db_proxies, or all route servers. It is itself
+// a Peer whose requests may go to any of them.
 type Group struct {
-	name  string
-	peers []Peer
-	log   *slog.Logger
-	all   members
+	name    string
+	servers []server
+	peers   []Peer // the connections of all servers
+	of      []int  // of[i] is the index of the server of peers[i]
+	log     *slog.Logger
+	all     members
 	// rounds is how often refused calls were given to another member, see pin.round.
 	rounds atomic.Uint32
 }
 
 var _ Peer = (*Group)(nil)
 
-// NewGroup returns a group. It owns the peers: Close closes them. The log may be nil.
-func NewGroup(name string, log *slog.Logger, peers ...Peer) *Group {
-	g := &Group{name: name, peers: peers, log: logFor(log, name)}
-	g.all.group, g.all.to = g, len(peers)
+// server is a server of a group: it has the connections from … to-1.
+type server struct {
+	hash     uint64
+	from, to int
+}
+
+// NewGroup returns a group. Servers with the same name are one, with the connections of
+// all of them. The group owns the connections: Close closes them. The log may be nil.
+func NewGroup(name string, log *slog.Logger, servers ...Server) *Group {
+	g := &Group{name: name, log: logFor(log, name)}
+	conns := map[string][]Peer{}
+	for _, s := range servers {
+		conns[s.Name] = append(conns[s.Name], s.Conns...)
+	}
+	for _, s := range servers {
+		if len(conns[s.Name]) == 0 {
+			continue
+		}
+		from := len(g.peers)
+		g.peers = append(g.peers, conns[s.Name]...)
+		for range conns[s.Name] {
+			g.of = append(g.of, len(g.servers))
+		}
+		g.servers = append(g.servers, server{hashName(s.Name), from, len(g.peers)})
+		delete(conns, s.Name)
+	}
+	g.all.group = g
 	return g
 }
 
 // Name returns the group's name.
 func (g *Group) Name() string { return g.name }
 
-// Peers returns the members. The caller must not change the slice.
+// Peers returns the connections of all servers. The caller must not change the slice.
 func (g *Group) Peers() []Peer { return g.peers }
 
 // Up reports whether any member takes requests.
@@ -83,24 +116,19 @@ func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Atta
 	g.all.call(request{callEncoded, l, key, seq, req, done})
 }
 
-// Class returns the group as a Peer for one class of requests. With two or more members,
-// the first half is for logins and the rest for messages, so that a flood of messages
-// does not block logins. While no member of its half is up, a class uses the other half.
-// Close of the returned Peer does nothing, because the group owns the members.
+// Class returns the group as a Peer for one class of requests. Of each server with two or
+// more connections, the first half is for logins and the rest for messages, so that a flood
+// of messages does not block logins. Both classes of a key select the same server. While no
+// connection of its half is up, a class uses the other half. Close of the returned Peer does
+// nothing, because the group owns the connections.
 func (g *Group) Class(c Class) Peer {
 	v := &classPeer{Group: g}
-	v.own.group, v.own.to = g, len(g.peers)
-	if half := len(g.peers) / 2; half > 0 {
-		if c == ClassLogin {
-			v.own.to = half
-		} else {
-			v.own.from = half
-		}
-	}
+	v.own.group, v.own.class = g, c
+	v.own.half = true
 	return v
 }
 
-// Close closes all members.
+// Close closes all connections.
 func (g *Group) Close() error {
 	var errs []error
 	for _, p := range g.peers {
@@ -109,8 +137,8 @@ func (g *Group) Close() error {
 	return errors.Join(errs...)
 }
 
-// takes reports whether a member takes requests: it is up, and has not withdrawn unless
-// all have.
+// takes reports whether a connection takes requests: it is up, and its server has not
+// withdrawn unless all have.
 func (g *Group) takes(i int) bool {
 	p := g.peers[i]
 	return p.Up() && (!p.Withdrawn() || !g.isServing())
@@ -167,12 +195,25 @@ func (r *request) sendTo(p Peer, done Done) error {
 	return nil
 }
 
-// members are the members from … to-1 of a group, with the calls that were sent through
-// them. While none of them is up, the other members of the group take their place.
+// members are the connections of a group for one use, with the calls that were sent
+// through them.
 type members struct {
-	group    *Group
-	from, to int
-	pins     pins
+	group *Group
+	half  bool  // only the half of a class is used, while any of it is up
+	class Class // with half
+	pins  pins
+}
+
+// own returns the range of a server's connections that belong to this use.
+func (m *members) own(s server) (from, to int) {
+	half := (s.to - s.from) / 2
+	if !m.half || half == 0 {
+		return s.from, s.to
+	}
+	if m.class == ClassLogin {
+		return s.from, s.from + half
+	}
+	return s.from + half, s.to
 }
 
 func (m *members) send(key uint64, seq uint16, msg pb.Message) error {
@@ -220,7 +261,7 @@ func (m *members) try(r request) error {
 	return m.sendPinned(r, at, 0)
 }
 
-// parked returns a request that waits, for pins. tried has a bit for each member that did
+// parked returns a request that waits, for pins. tried has a bit for each server that did
 // not carry it out, and cause is the answer of the last one.
 func (m *members) parked(r request, tried uint64, cause error) parked {
 	fail := func(err error) { answer(m.group.log, r.loop, r.done, nil, err) } // Call has returned
@@ -238,9 +279,10 @@ func (m *members) sendPinned(r request, at place, tried uint64) error {
 		d.Round = at.round
 	}
 	// again passes the request on to another member, as the caller made it.
+	server := m.group.of[at.peer]
 	again := func(err error) bool {
-		return at.peer < maxTried && goesElsewhere(err) &&
-			m.pins.again(r.key, at, m.parked(r, tried|1<<at.peer, err), m)
+		return server < maxTried && goesElsewhere(err) &&
+			m.pins.again(r.key, at, m.parked(r, tried|1<<server, err), m)
 	}
 	err := r.sendTo(m.group.peers[at.peer], func(rsp pb.Message, err error) {
 		if again(err) {
@@ -261,7 +303,7 @@ func (m *members) sendPinned(r request, at place, tried uint64) error {
 	return err
 }
 
-// maxTried is the number of members of a group among which a refused request is passed on.
+// maxTried is the number of servers of a group among which a refused request is passed on.
 const maxTried = 64
 
 // notStored reports whether an answer says that a message was not stored.
@@ -270,19 +312,49 @@ func notStored(m pb.Message) bool {
 	return ok && d.MsgID == 0
 }
 
-// pick returns the member for a key that is not among the tried ones, -1 when no member of
-// the group takes requests.
+// pick returns the connection for a key to a server that is not among the tried ones, -1
+// when none takes requests. All callers that know a server under the same name, and reach
+// the same servers, select the same one for a key.
 func (m *members) pick(key, tried uint64) int {
 	g := m.group
-	takes := func(i int) bool { return (i >= maxTried || tried>>i&1 == 0) && g.takes(i) }
-	i := choose(key, m.to-m.from, func(i int) bool { return takes(m.from + i) })
-	if i >= 0 {
-		return m.from + i
+	hashOf := func(i int) uint64 { return g.servers[i].hash }
+	usable := func(i int) bool { return (i >= maxTried || tried>>i&1 == 0) && g.serverTakes(i) }
+	for {
+		best := choose(key, len(g.servers), hashOf, usable)
+		if best < 0 {
+			return -1
+		}
+		s := g.servers[best]
+		from, to := m.own(s)
+		i := g.chooseConn(key, from, to)
+		if i < 0 {
+			i = g.chooseConn(key, s.from, s.to)
+		}
+		if i >= 0 || best >= maxTried {
+			return i
+		}
+		tried |= 1 << best // its last connection failed meanwhile
 	}
-	if m.to-m.from == len(g.peers) {
+}
+
+// chooseConn selects one of the connections from … to-1 for a key, -1 when none takes
+// requests.
+func (g *Group) chooseConn(key uint64, from, to int) int {
+	i := choose(key, to-from, connHash, func(i int) bool { return g.takes(from + i) })
+	if i < 0 {
 		return -1
 	}
-	return choose(key, len(g.peers), takes)
+	return from + i
+}
+
+// serverTakes reports whether a server takes requests on any of its connections.
+func (g *Group) serverTakes(i int) bool {
+	for c := g.servers[i].from; c < g.servers[i].to; c++ {
+		if g.takes(c) {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *members) takes(i int) bool { return m.group.takes(i) }

@@ -246,7 +246,7 @@ func (p *away) Withdrawn() bool { return p.away }
 func TestWithdrawnMembers(t *testing.T) {
 	m := newTeam(t, 2)
 	a, b := &away{Peer: m.peers[0], away: true}, &away{Peer: m.peers[1]}
-	g := NewGroup("db_proxy", nil, a, b)
+	g := groupOf(a, b)
 	for key := range uint64(8) {
 		if at := m.where(g, key); at != 1 {
 			t.Fatalf("key %d went to the member that has withdrawn", key)

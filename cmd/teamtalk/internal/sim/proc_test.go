@@ -140,7 +140,7 @@ var settings = config.Default()
 
 // group dials servers.
 func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Group {
-	var all []link.Peer
+	var all []link.Server
 	var features uint32
 	if name == "dbproxy" && !p.w.plain {
 		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)
@@ -148,7 +148,7 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 	for _, t := range to {
 		src := p.w.source(fmt.Sprintf("%s.%d-%s", p.name, p.lives, t))
 		life := p.life
-		all = append(all, link.Dial(link.Options{
+		peer := link.Dial(link.Options{
 			Name: t, Addr: t, Handler: h, DialTimeout: settings.Link.DialTimeout,
 			Heartbeat: settings.Link.Heartbeat, IdleLimit: settings.Link.Timeout,
 			MaxBackoff: settings.Link.BackoffMax, CallTimeout: settings.Link.CallTimeout,
@@ -157,7 +157,8 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 				return p.w.net.dial(ctx, src, p, life, addr)
 			},
-		}))
+		})
+		all = append(all, link.Server{Name: t, Conns: []link.Peer{peer}})
 		// The timers of two links never fire at the same instant.
 		time.Sleep(src.between(time.Microsecond, 50*time.Microsecond))
 	}
