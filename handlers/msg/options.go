@@ -1,6 +1,7 @@
 package msg
 
 import (
+	"hash/maphash"
 	"log/slog"
 	"time"
 
@@ -106,6 +107,9 @@ type Options struct {
 
 	Audit *audit.Log // nil: none
 
+	// LoginKey returns the key of the logins with a name, which selects their db_proxy. Default
+	// a hash that differs between processes.
+	LoginKey   func(name string) uint64
 	Now        func() time.Time      // default mono.Now
 	Log        *slog.Logger          // default: discarded
 	Registerer prometheus.Registerer // default: none
@@ -115,6 +119,10 @@ func (o *Options) defaults() {
 	opt.Require("msg.AckWait", o.AckWait)
 	if o.Now == nil {
 		o.Now = mono.Now
+	}
+	if o.LoginKey == nil {
+		seed := maphash.MakeSeed()
+		o.LoginKey = func(name string) uint64 { return maphash.String(seed, name) }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

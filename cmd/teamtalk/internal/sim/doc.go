@@ -10,8 +10,8 @@
 //
 // The message servers, db_proxies, route server and login server, with their handlers,
 // options of the default settings, routers, session loops, links and worker pools. A
-// deployment has two message servers, two db_proxies, and one of the others. The message
-// servers name the db_proxies in different orders, so that both are used.
+// deployment has two message servers, two db_proxies, and one of the others. Each db_proxy
+// has about half of the users and of the conversations.
 //
 // # Modelled
 //

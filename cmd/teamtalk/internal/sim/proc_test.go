@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -187,7 +188,7 @@ func (p *proc) startMsg() {
 		Hold: settings.Msg.Hold,
 		Rate: settings.Msg.Rate, RateBurst: float64(settings.Msg.RateBurst),
 		LoginDeadline: settings.Msg.LoginDeadline, PCTimeout: settings.Msg.PCTimeout,
-		MobileTimeout: settings.Msg.MobileTimeout, Now: p.now,
+		MobileTimeout: settings.Msg.MobileTimeout, LoginKey: loginKey, Now: p.now,
 	})
 	if err != nil {
 		panic(err)
@@ -202,6 +203,13 @@ func (p *proc) startMsg() {
 	for range 2 {
 		p.clients = append(p.clients, p.addLoop(session.LoopOptions{Clients: m}))
 	}
+}
+
+// loginKey returns the key of a login. Its db_proxy is the same in all runs of a seed.
+func loginKey(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name)) // never fails
+	return h.Sum64()
 }
 
 func (p *proc) startRoute() {
