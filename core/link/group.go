@@ -1,9 +1,9 @@
 package link
 
 import (
-	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"teamtalk/core/im"
@@ -20,77 +20,52 @@ const (
 	ClassMessage              // everything else, mostly messages
 )
 
-// Server is a member of a Group, with the connections to it.
-type Server struct {
-	// Name identifies the server: callers with the same name for it select it for the same
-	// keys, whatever else is in their lists. It is the address in the configuration.
-	Name string
-	// Conns are the connections, each with its own Dial.
-	Conns []Peer
-}
-
 // Group is several equivalent servers: the db_proxies, or all route servers. It is itself
 // a Peer whose requests may go to any of them.
 type Group struct {
-	name    string
-	servers []server
-	peers   []Peer // the connections of all servers
-	of      []int  // of[i] is the index of the server of peers[i]
-	log     *slog.Logger
-	all     members
+	name   string
+	log    *slog.Logger
+	roster atomic.Pointer[roster]
+	all    members
 	// rounds is how often refused calls were given to another member, see pin.round.
 	rounds atomic.Uint32
+
+	dial func(server string) []Peer // nil: the servers do not change
+
+	mu      sync.Mutex // held while roster changes
+	closed  bool
+	leaving []*server // that were removed, and are not closed
+	drains  sync.WaitGroup
 }
 
 var _ Peer = (*Group)(nil)
 
-// server is a server of a group: it has the connections from … to-1.
-type server struct {
-	hash     uint64
-	from, to int
-}
-
-// NewGroup returns a group. Servers with the same name are one, with the connections of
-// all of them. The group owns the connections: Close closes them. The log may be nil.
-func NewGroup(name string, log *slog.Logger, servers ...Server) *Group {
-	g := &Group{name: name, log: logFor(log, name)}
-	conns := map[string][]Peer{}
-	for _, s := range servers {
-		conns[s.Name] = append(conns[s.Name], s.Conns...)
-	}
-	for _, s := range servers {
-		if len(conns[s.Name]) == 0 {
-			continue
-		}
-		from := len(g.peers)
-		g.peers = append(g.peers, conns[s.Name]...)
-		for range conns[s.Name] {
-			g.of = append(g.of, len(g.servers))
-		}
-		g.servers = append(g.servers, server{hashName(s.Name), from, len(g.peers)})
-		delete(conns, s.Name)
-	}
-	g.all.group = g
-	return g
-}
-
 // Name returns the group's name.
 func (g *Group) Name() string { return g.name }
 
-// Peers returns the connections of all servers. The caller must not change the slice.
-func (g *Group) Peers() []Peer { return g.peers }
+// Peers returns the connections of all servers.
+func (g *Group) Peers() (list []Peer) {
+	for _, m := range g.roster.Load().members {
+		list = append(list, m.Peer)
+	}
+	return list
+}
 
 // Up reports whether any member takes requests.
-func (g *Group) Up() bool { return slices.ContainsFunc(g.peers, Peer.Up) }
+func (g *Group) Up() bool {
+	return slices.ContainsFunc(g.roster.Load().members, (*member).Up)
+}
 
 // Withdrawn reports whether every member that is up has withdrawn. These get the requests
 // then: they serve those for which their store suffices.
 func (g *Group) Withdrawn() bool { return g.Up() && !g.isServing() }
 
 // isServing reports whether a member is up that has not withdrawn.
-func (g *Group) isServing() bool { return slices.ContainsFunc(g.peers, serves) }
+func (g *Group) isServing() bool {
+	return slices.ContainsFunc(g.roster.Load().members, (*member).serves)
+}
 
-func serves(p Peer) bool { return p.Up() && !p.Withdrawn() }
+func (m *member) serves() bool { return m.Up() && !m.Withdrawn() }
 
 // Send sends m to the member that the key selects among those that are up, or if none is,
 // among those that have withdrawn.
@@ -128,20 +103,10 @@ func (g *Group) Class(c Class) Peer {
 	return v
 }
 
-// Close closes all connections.
-func (g *Group) Close() error {
-	var errs []error
-	for _, p := range g.peers {
-		errs = append(errs, p.Close())
-	}
-	return errors.Join(errs...)
-}
-
 // takes reports whether a connection takes requests: it is up, and its server has not
 // withdrawn unless all have.
-func (g *Group) takes(i int) bool {
-	p := g.peers[i]
-	return p.Up() && (!p.Withdrawn() || !g.isServing())
+func (g *Group) takes(m *member) bool {
+	return !m.server.left.Load() && m.Up() && (!m.Withdrawn() || !g.isServing())
 }
 
 // round returns the round of the calls that are sent from now on.
@@ -204,35 +169,30 @@ type members struct {
 	pins  pins
 }
 
-// own returns the range of a server's connections that belong to this use.
-func (m *members) own(s server) (from, to int) {
-	half := (s.to - s.from) / 2
-	if !m.half || half == 0 {
-		return s.from, s.to
+// own returns the connections of a server that belong to this use.
+func (m *members) own(s *server) []*member {
+	half := len(s.conns) / 2
+	switch {
+	case !m.half || half == 0:
+		return s.conns
+	case m.class == ClassLogin:
+		return s.conns[:half]
 	}
-	if m.class == ClassLogin {
-		return s.from, s.from + half
-	}
-	return s.from + half, s.to
+	return s.conns[half:]
 }
 
 func (m *members) send(key uint64, seq uint16, msg pb.Message) error {
 	for moves := 0; ; moves++ {
-		i := m.pick(key, 0)
-		if i < 0 {
+		to := m.pick(key, 0)
+		if to == nil {
 			return m.group.down()
 		}
-		err := m.group.peers[i].Send(key, seq, msg)
-		if err == nil || !m.movesOn(i, moves) {
+		err := to.Send(key, seq, msg)
+		// A message goes to another member when this one died after it was chosen.
+		if err == nil || to.Up() || moves >= len(m.group.roster.Load().members) {
 			return err
 		}
 	}
-}
-
-// movesOn reports whether what was not sent to member i goes to another one: the member
-// died after it was chosen.
-func (m *members) movesOn(i, moves int) bool {
-	return !m.group.peers[i].Up() && moves < len(m.group.peers)
 }
 
 func (m *members) call(r request) {
@@ -245,11 +205,11 @@ func (m *members) call(r request) {
 // request was not sent and done has not run.
 func (m *members) try(r request) error {
 	g := m.group
-	if len(g.peers) == 1 {
-		return r.sendTo(g.peers[0], r.done)
+	if list := g.roster.Load().members; len(list) == 1 && g.dial == nil {
+		return r.sendTo(list[0].Peer, r.done)
 	}
 	at := m.pins.take(r.key, m, func() parked { return m.parked(r, 0, nil) })
-	switch at.peer {
+	switch at.state {
 	case noneUp:
 		return notSent(g.down())
 	case tooMany:
@@ -279,12 +239,12 @@ func (m *members) sendPinned(r request, at place, tried uint64) error {
 		d.Round = at.round
 	}
 	// again passes the request on to another member, as the caller made it.
-	server := m.group.of[at.peer]
+	server := at.member.server.number
 	again := func(err error) bool {
 		return server < maxTried && goesElsewhere(err) &&
 			m.pins.again(r.key, at, m.parked(r, tried|1<<server, err), m)
 	}
-	err := r.sendTo(m.group.peers[at.peer], func(rsp pb.Message, err error) {
+	err := r.sendTo(at.member.Peer, func(rsp pb.Message, err error) {
 		if again(err) {
 			return
 		}
@@ -312,54 +272,47 @@ func notStored(m pb.Message) bool {
 	return ok && d.MsgID == 0
 }
 
-// pick returns the connection for a key to a server that is not among the tried ones, -1
+// pick returns the connection for a key to a server that is not among the tried ones, nil
 // when none takes requests. All callers that know a server under the same name, and reach
 // the same servers, select the same one for a key.
-func (m *members) pick(key, tried uint64) int {
+func (m *members) pick(key, tried uint64) *member {
 	g := m.group
-	hashOf := func(i int) uint64 { return g.servers[i].hash }
-	usable := func(i int) bool { return (i >= maxTried || tried>>i&1 == 0) && g.serverTakes(i) }
+	servers := g.roster.Load().servers
+	hashOf := func(i int) uint64 { return servers[i].hash }
+	usable := func(i int) bool {
+		s := servers[i]
+		return (s.number >= maxTried || tried>>s.number&1 == 0) &&
+			slices.ContainsFunc(s.conns, g.takes)
+	}
 	for {
-		best := choose(key, len(g.servers), hashOf, usable)
+		best := choose(key, len(servers), hashOf, usable)
 		if best < 0 {
-			return -1
+			return nil
 		}
-		s := g.servers[best]
-		from, to := m.own(s)
-		i := g.chooseConn(key, from, to)
-		if i < 0 {
-			i = g.chooseConn(key, s.from, s.to)
+		s := servers[best]
+		to := g.chooseConn(key, m.own(s))
+		if to == nil {
+			to = g.chooseConn(key, s.conns)
 		}
-		if i >= 0 || best >= maxTried {
-			return i
+		if to != nil || s.number >= maxTried {
+			return to
 		}
-		tried |= 1 << best // its last connection failed meanwhile
+		tried |= 1 << s.number // its last connection failed meanwhile
 	}
 }
 
-// chooseConn selects one of the connections from … to-1 for a key, -1 when none takes
-// requests.
-func (g *Group) chooseConn(key uint64, from, to int) int {
-	i := choose(key, to-from, connHash, func(i int) bool { return g.takes(from + i) })
+// chooseConn selects one of several connections for a key, nil when none takes requests.
+func (g *Group) chooseConn(key uint64, list []*member) *member {
+	i := choose(key, len(list), connHash, func(i int) bool { return g.takes(list[i]) })
 	if i < 0 {
-		return -1
+		return nil
 	}
-	return from + i
+	return list[i]
 }
 
-// serverTakes reports whether a server takes requests on any of its connections.
-func (g *Group) serverTakes(i int) bool {
-	for c := g.servers[i].from; c < g.servers[i].to; c++ {
-		if g.takes(c) {
-			return true
-		}
-	}
-	return false
-}
-
-func (m *members) takes(i int) bool { return m.group.takes(i) }
-func (m *members) round() uint32    { return m.group.round() }
-func (m *members) next() uint32     { return m.group.next() }
+func (m *members) takes(to *member) bool { return m.group.takes(to) }
+func (m *members) round() uint32         { return m.group.round() }
+func (m *members) next() uint32          { return m.group.next() }
 
 // classPeer is a Group for the requests of one class.
 type classPeer struct {
