@@ -48,9 +48,10 @@ type life struct {
 	links   *loop // accepts links
 	clients []*loop
 	dialed  []*link.Group
-	routes  *link.Group // of a message server
-	stores  *link.Group // the same: the db_proxies
-	end     func()      // ends its goroutines
+	routes  *link.Group    // of a message server
+	stores  *link.Group    // the same: the db_proxies
+	short   map[string]int // the same: how often a db_proxy is left out of its list
+	end     func()         // ends its goroutines
 	drain   func(context.Context) error
 	abort   func() // ends drain
 
@@ -80,7 +81,7 @@ func (p *proc) now() time.Time {
 // start starts the process.
 func (p *proc) start() {
 	p.lives++
-	p.life = &life{abort: func() {}}
+	p.life = &life{abort: func() {}, short: map[string]int{}}
 	p.up, p.stopping = true, false
 	switch p.name {
 	case "db1", "db2":
@@ -141,14 +142,17 @@ var settings = config.Default()
 
 // group dials servers.
 func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Group {
-	var all []link.Server
 	var features uint32
 	if name == "dbproxy" && !p.w.plain {
 		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)
 	}
-	for _, t := range to {
-		src := p.w.source(fmt.Sprintf("%s.%d-%s", p.name, p.lives, t))
-		life := p.life
+	life, dials := p.life, map[string]int{}
+	dial := func(t string) []link.Peer {
+		from := fmt.Sprintf("%s.%d-%s", p.name, p.lives, t)
+		if dials[t]++; dials[t] > 1 {
+			from += fmt.Sprintf(" %d", dials[t])
+		}
+		src := p.w.source(from)
 		peer := link.Dial(link.Options{
 			Name: t, Addr: t, Handler: h, DialTimeout: settings.Link.DialTimeout,
 			Heartbeat: settings.Link.Heartbeat, IdleLimit: settings.Link.Timeout,
@@ -159,11 +163,21 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 				return p.w.net.dial(ctx, src, p, life, addr)
 			},
 		})
-		all = append(all, link.Server{Name: t, Conns: []link.Peer{peer}})
 		// The timers of two links never fire at the same instant.
 		time.Sleep(src.between(time.Microsecond, 50*time.Microsecond))
+		return []link.Peer{peer}
 	}
-	g := link.NewGroup(name, nil, all...)
+	var g *link.Group
+	if name == "dbproxy" {
+		g = link.NewChangingGroup(name, nil, dial)
+		g.SetServers(to)
+	} else {
+		var all []link.Server
+		for _, t := range to {
+			all = append(all, link.Server{Name: t, Conns: dial(t)})
+		}
+		g = link.NewGroup(name, nil, all...)
+	}
 	p.dialed = append(p.dialed, g)
 	return g
 }
