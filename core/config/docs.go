@@ -149,8 +149,8 @@ var commonDocs = map[string]string{
 	"msg.mobile_timeout": "Silence of a phone client after which the server closes its " +
 		"connection.",
 	"msg.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs " +
-		"in the same process. All message servers must name them in the same order, because " +
-		"the order decides which dbproxy stores a conversation.",
+		"in the same process. Write an address in the same way for all message servers and HTTP " +
+		"APIs, because the address decides which conversations the dbproxy stores.",
 	"msg.route": "Addresses of the route servers. Not needed when route runs in " +
 		"the same process.",
 	"msg.login": "Addresses of the login servers. Not needed when login runs in " +
@@ -169,8 +169,8 @@ var commonDocs = map[string]string{
 		"only the sender (Nick给您发送了一条消息). Consider that pushes pass through the services of " +
 		"Apple and Google.",
 	"msg.dbproxy_connections": "Number of connections to each dbproxy server. From two on, half " +
-		"of them are reserved for logins and first screens, so that a flood of messages does not " +
-		"delay these.",
+		"of those to each server are reserved for logins and first screens, so that a flood of " +
+		"messages does not delay these.",
 
 	"route": "route: knows the message server of each online user, and forwards between " +
 		"message servers.",

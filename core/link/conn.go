@@ -232,6 +232,7 @@ func (c *conn) takeOut() (out []byte, last bool) {
 // overdue calls.
 func (c *conn) check(now time.Time) {
 	c.calls.expire(now)
+	c.leave()
 	if mono.Of(now)-c.lastIn.Load() >= int64(c.r.o.IdleLimit) {
 		c.fail(session.ErrIdle)
 		return
@@ -343,11 +344,12 @@ func (c *conn) stop(body []byte) {
 	c.leave()
 }
 
-// leave closes the connection to a peer that takes no more requests when no call is open.
-// The peer can then end without a request in flight. A call that begins meanwhile is not
-// sent.
+// leave closes the connection to a peer that takes no more requests, or is to get none, when
+// no call is open. The peer can then end without a request in flight. A call that begins
+// meanwhile is not sent.
 func (c *conn) leave() {
-	if c.r.o.Features != 0 && c.readiness() == stopped && c.calls.endIfNone(c.r.down()) {
+	ends := c.r.leaving.Load() || c.r.o.Features != 0 && c.readiness() == stopped
+	if ends && c.calls.endIfNone(c.r.down()) {
 		c.close(nil)
 	}
 }

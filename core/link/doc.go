@@ -36,13 +36,18 @@
 // not refused but held back: so a snapshot sent by Open, and the changes sent by others,
 // together miss nothing.
 //
-// Messages of one key use the same connection and so arrive in order. When members of a
-// Group become reachable or fail, only the keys of those members move. While a key has
-// open calls, its further calls go to the same member as long as it is up, so a member
-// that becomes reachable does not disturb the order. When the member takes no more
+// Messages of one key use the same connection and so arrive in order. A Group selects the
+// server of a key by the names of the servers (rendezvous hashing), so all callers that
+// know a server under the same name select it for the same keys, whatever the order of
+// their lists. When a server joins, becomes reachable or fails, only its keys move. While
+// a key has open calls, its further calls go to the same member as long as it is up, so a
+// member that becomes reachable does not disturb the order. When the member takes no more
 // requests, the calls of the key, at most 256, wait for the open ones to end, and then go
 // to another member. When one of the open ones fails, the waiting ones are refused with
 // ErrNotSent. Messages that are not calls may overtake each other around that moment.
+//
+// The servers of a Group may change while it is used, see SetServers. A server that leaves
+// is one that takes no more requests: its connections are drained and closed.
 //
 // A peer may refuse a request with IMRequestRefused, if Options.Features announced that
 // this server understands it. When the peer did not carry the request out and another

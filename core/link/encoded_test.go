@@ -59,8 +59,8 @@ func testEncodedAnswers(t *testing.T, join joiner, encoded bool) {
 	}
 	l := newLoop(t)
 	var wg sync.WaitGroup
-	for name, p := range map[string]Peer{"peer": p, "group": NewGroup("g", nil, p),
-		"class": NewGroup("g", nil, p, p).Class(ClassLogin)} {
+	for name, p := range map[string]Peer{"peer": p, "group": groupOf(p),
+		"class": groupOf(p, p).Class(ClassLogin)} {
 		wg.Add(2)
 		p.Call(l, 1, 7, statReq(5), func(m pb.Message, err error) {
 			defer wg.Done()

@@ -1,9 +1,9 @@
 package link
 
 import (
-	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"teamtalk/core/im"
@@ -20,44 +20,52 @@ const (
 	ClassMessage              // everything else, mostly messages
 )
 
-// Group is several equivalent peers: the db_proxies, or all route servers. It is itself a
-// Peer whose requests may go to any member. Several connections to one server are several
-// members, each with its own Dial.
+// Group is several equivalent servers: the db_proxies, or all route servers. It is itself
+// a Peer whose requests may go to any of them.
 type Group struct {
-	name  string
-	peers []Peer
-	log   *slog.Logger
-	all   members
+	name   string
+	log    *slog.Logger
+	roster atomic.Pointer[roster]
+	all    members
 	// rounds is how often refused calls were given to another member, see pin.round.
 	rounds atomic.Uint32
+
+	dial func(server string) []Peer // nil: the servers do not change
+
+	mu      sync.Mutex // held while roster changes
+	closed  bool
+	leaving []*server // that were removed, and are not closed
+	drains  sync.WaitGroup
 }
 
 var _ Peer = (*Group)(nil)
 
-// NewGroup returns a group. It owns the peers: Close closes them. The log may be nil.
-func NewGroup(name string, log *slog.Logger, peers ...Peer) *Group {
-	g := &Group{name: name, peers: peers, log: logFor(log, name)}
-	g.all.group, g.all.to = g, len(peers)
-	return g
-}
-
 // Name returns the group's name.
 func (g *Group) Name() string { return g.name }
 
-// Peers returns the members. The caller must not change the slice.
-func (g *Group) Peers() []Peer { return g.peers }
+// Peers returns the connections of all servers.
+func (g *Group) Peers() (list []Peer) {
+	for _, m := range g.roster.Load().members {
+		list = append(list, m.Peer)
+	}
+	return list
+}
 
 // Up reports whether any member takes requests.
-func (g *Group) Up() bool { return slices.ContainsFunc(g.peers, Peer.Up) }
+func (g *Group) Up() bool {
+	return slices.ContainsFunc(g.roster.Load().members, (*member).Up)
+}
 
 // Withdrawn reports whether every member that is up has withdrawn. These get the requests
 // then: they serve those for which their store suffices.
 func (g *Group) Withdrawn() bool { return g.Up() && !g.isServing() }
 
 // isServing reports whether a member is up that has not withdrawn.
-func (g *Group) isServing() bool { return slices.ContainsFunc(g.peers, serves) }
+func (g *Group) isServing() bool {
+	return slices.ContainsFunc(g.roster.Load().members, (*member).serves)
+}
 
-func serves(p Peer) bool { return p.Up() && !p.Withdrawn() }
+func (m *member) serves() bool { return m.Up() && !m.Withdrawn() }
 
 // Send sends m to the member that the key selects among those that are up, or if none is,
 // among those that have withdrawn.
@@ -83,37 +91,22 @@ func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Atta
 	g.all.call(request{callEncoded, l, key, seq, req, done})
 }
 
-// Class returns the group as a Peer for one class of requests. With two or more members,
-// the first half is for logins and the rest for messages, so that a flood of messages
-// does not block logins. While no member of its half is up, a class uses the other half.
-// Close of the returned Peer does nothing, because the group owns the members.
+// Class returns the group as a Peer for one class of requests. Of each server with two or
+// more connections, the first half is for logins and the rest for messages, so that a flood
+// of messages does not block logins. Both classes of a key select the same server. While no
+// connection of its half is up, a class uses the other half. Close of the returned Peer does
+// nothing, because the group owns the connections.
 func (g *Group) Class(c Class) Peer {
 	v := &classPeer{Group: g}
-	v.own.group, v.own.to = g, len(g.peers)
-	if half := len(g.peers) / 2; half > 0 {
-		if c == ClassLogin {
-			v.own.to = half
-		} else {
-			v.own.from = half
-		}
-	}
+	v.own.group, v.own.class = g, c
+	v.own.half = true
 	return v
 }
 
-// Close closes all members.
-func (g *Group) Close() error {
-	var errs []error
-	for _, p := range g.peers {
-		errs = append(errs, p.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// takes reports whether a member takes requests: it is up, and has not withdrawn unless
-// all have.
-func (g *Group) takes(i int) bool {
-	p := g.peers[i]
-	return p.Up() && (!p.Withdrawn() || !g.isServing())
+// takes reports whether a connection takes requests: it is up, and its server has not
+// withdrawn unless all have.
+func (g *Group) takes(m *member) bool {
+	return !m.server.left.Load() && m.Up() && (!m.Withdrawn() || !g.isServing())
 }
 
 // round returns the round of the calls that are sent from now on.
@@ -167,31 +160,39 @@ func (r *request) sendTo(p Peer, done Done) error {
 	return nil
 }
 
-// members are the members from … to-1 of a group, with the calls that were sent through
-// them. While none of them is up, the other members of the group take their place.
+// members are the connections of a group for one use, with the calls that were sent
+// through them.
 type members struct {
-	group    *Group
-	from, to int
-	pins     pins
+	group *Group
+	half  bool  // only the half of a class is used, while any of it is up
+	class Class // with half
+	pins  pins
+}
+
+// own returns the connections of a server that belong to this use.
+func (m *members) own(s *server) []*member {
+	half := len(s.conns) / 2
+	switch {
+	case !m.half || half == 0:
+		return s.conns
+	case m.class == ClassLogin:
+		return s.conns[:half]
+	}
+	return s.conns[half:]
 }
 
 func (m *members) send(key uint64, seq uint16, msg pb.Message) error {
 	for moves := 0; ; moves++ {
-		i := m.pick(key, 0)
-		if i < 0 {
+		to := m.pick(key, 0)
+		if to == nil {
 			return m.group.down()
 		}
-		err := m.group.peers[i].Send(key, seq, msg)
-		if err == nil || !m.movesOn(i, moves) {
+		err := to.Send(key, seq, msg)
+		// A message goes to another member when this one died after it was chosen.
+		if err == nil || to.Up() || moves >= len(m.group.roster.Load().members) {
 			return err
 		}
 	}
-}
-
-// movesOn reports whether what was not sent to member i goes to another one: the member
-// died after it was chosen.
-func (m *members) movesOn(i, moves int) bool {
-	return !m.group.peers[i].Up() && moves < len(m.group.peers)
 }
 
 func (m *members) call(r request) {
@@ -204,11 +205,11 @@ func (m *members) call(r request) {
 // request was not sent and done has not run.
 func (m *members) try(r request) error {
 	g := m.group
-	if len(g.peers) == 1 {
-		return r.sendTo(g.peers[0], r.done)
+	if list := g.roster.Load().members; len(list) == 1 && g.dial == nil {
+		return r.sendTo(list[0].Peer, r.done)
 	}
 	at := m.pins.take(r.key, m, func() parked { return m.parked(r, 0, nil) })
-	switch at.peer {
+	switch at.state {
 	case noneUp:
 		return notSent(g.down())
 	case tooMany:
@@ -220,7 +221,7 @@ func (m *members) try(r request) error {
 	return m.sendPinned(r, at, 0)
 }
 
-// parked returns a request that waits, for pins. tried has a bit for each member that did
+// parked returns a request that waits, for pins. tried has a bit for each server that did
 // not carry it out, and cause is the answer of the last one.
 func (m *members) parked(r request, tried uint64, cause error) parked {
 	fail := func(err error) { answer(m.group.log, r.loop, r.done, nil, err) } // Call has returned
@@ -238,11 +239,12 @@ func (m *members) sendPinned(r request, at place, tried uint64) error {
 		d.Round = at.round
 	}
 	// again passes the request on to another member, as the caller made it.
+	server := at.member.server.number
 	again := func(err error) bool {
-		return at.peer < maxTried && goesElsewhere(err) &&
-			m.pins.again(r.key, at, m.parked(r, tried|1<<at.peer, err), m)
+		return server < maxTried && goesElsewhere(err) &&
+			m.pins.again(r.key, at, m.parked(r, tried|1<<server, err), m)
 	}
-	err := r.sendTo(m.group.peers[at.peer], func(rsp pb.Message, err error) {
+	err := r.sendTo(at.member.Peer, func(rsp pb.Message, err error) {
 		if again(err) {
 			return
 		}
@@ -261,7 +263,7 @@ func (m *members) sendPinned(r request, at place, tried uint64) error {
 	return err
 }
 
-// maxTried is the number of members of a group among which a refused request is passed on.
+// maxTried is the number of servers of a group among which a refused request is passed on.
 const maxTried = 64
 
 // notStored reports whether an answer says that a message was not stored.
@@ -270,24 +272,47 @@ func notStored(m pb.Message) bool {
 	return ok && d.MsgID == 0
 }
 
-// pick returns the member for a key that is not among the tried ones, -1 when no member of
-// the group takes requests.
-func (m *members) pick(key, tried uint64) int {
+// pick returns the connection for a key to a server that is not among the tried ones, nil
+// when none takes requests. All callers that know a server under the same name, and reach
+// the same servers, select the same one for a key.
+func (m *members) pick(key, tried uint64) *member {
 	g := m.group
-	takes := func(i int) bool { return (i >= maxTried || tried>>i&1 == 0) && g.takes(i) }
-	i := choose(key, m.to-m.from, func(i int) bool { return takes(m.from + i) })
-	if i >= 0 {
-		return m.from + i
+	servers := g.roster.Load().servers
+	hashOf := func(i int) uint64 { return servers[i].hash }
+	usable := func(i int) bool {
+		s := servers[i]
+		return (s.number >= maxTried || tried>>s.number&1 == 0) &&
+			slices.ContainsFunc(s.conns, g.takes)
 	}
-	if m.to-m.from == len(g.peers) {
-		return -1
+	for {
+		best := choose(key, len(servers), hashOf, usable)
+		if best < 0 {
+			return nil
+		}
+		s := servers[best]
+		to := g.chooseConn(key, m.own(s))
+		if to == nil {
+			to = g.chooseConn(key, s.conns)
+		}
+		if to != nil || s.number >= maxTried {
+			return to
+		}
+		tried |= 1 << s.number // its last connection failed meanwhile
 	}
-	return choose(key, len(g.peers), takes)
 }
 
-func (m *members) takes(i int) bool { return m.group.takes(i) }
-func (m *members) round() uint32    { return m.group.round() }
-func (m *members) next() uint32     { return m.group.next() }
+// chooseConn selects one of several connections for a key, nil when none takes requests.
+func (g *Group) chooseConn(key uint64, list []*member) *member {
+	i := choose(key, len(list), connHash, func(i int) bool { return g.takes(list[i]) })
+	if i < 0 {
+		return nil
+	}
+	return list[i]
+}
+
+func (m *members) takes(to *member) bool { return m.group.takes(to) }
+func (m *members) round() uint32         { return m.group.round() }
+func (m *members) next() uint32          { return m.group.next() }
 
 // classPeer is a Group for the requests of one class.
 type classPeer struct {

@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -47,7 +48,25 @@ func newTeam(t *testing.T, n int) *team {
 	return m
 }
 
-func (m *team) group() *Group { return NewGroup("db_proxy", nil, m.peers...) }
+// groupOf returns a group of servers a, b, c … with one connection each.
+func groupOf(peers ...Peer) *Group {
+	var servers []Server
+	for i, p := range peers {
+		servers = append(servers, Server{Name: string(rune('a' + i)), Conns: []Peer{p}})
+	}
+	return NewGroup("db_proxy", nil, servers...)
+}
+
+func (m *team) group() *Group { return groupOf(m.peers...) }
+
+// pairs returns a group whose servers have two connections each: the members 2i and 2i+1.
+func (m *team) pairs() *Group {
+	var servers []Server
+	for i, p := range m.peers {
+		servers = append(servers, Server{Name: string(rune('a' + i/2)), Conns: []Peer{p}})
+	}
+	return NewGroup("db_proxy", nil, servers...)
+}
 
 func (m *team) setUp(i int, up bool) { m.peers[i].(*sometimes).up.Store(up) }
 
@@ -95,22 +114,27 @@ func (m *team) call(p Peer, key uint64, want int) (answer func()) {
 	return func() { m.answer(r, c) }
 }
 
+// TestClassesUseTheirHalf checks that each class uses one connection of each server, and
+// that both select the same server for a key.
 func TestClassesUseTheirHalf(t *testing.T) {
 	m := newTeam(t, 4)
-	g := m.group()
+	g := m.pairs()
 	for name, c := range map[string]struct {
 		peer Peer
 		want map[int]bool
 	}{
 		"all":      {g, map[int]bool{0: true, 1: true, 2: true, 3: true}},
-		"logins":   {g.Class(ClassLogin), map[int]bool{0: true, 1: true}},
-		"messages": {g.Class(ClassMessage), map[int]bool{2: true, 3: true}},
+		"logins":   {g.Class(ClassLogin), map[int]bool{0: true, 2: true}},
+		"messages": {g.Class(ClassMessage), map[int]bool{1: true, 3: true}},
 	} {
 		seen := map[int]bool{}
 		for key := range uint64(100) {
 			at := m.where(c.peer, key)
 			if again := m.where(c.peer, key); again != at {
 				t.Fatalf("%s: key %d went to members %d and %d", name, key, at, again)
+			}
+			if all := m.where(g, key); at/2 != all/2 {
+				t.Fatalf("%s: key %d went to server %d, want %d", name, key, at/2, all/2)
 			}
 			if seen[at] = true; !c.want[at] {
 				t.Fatalf("%s: key %d went to member %d", name, key, at)
@@ -124,17 +148,66 @@ func TestClassesUseTheirHalf(t *testing.T) {
 
 func TestClassUsesOtherHalfWhenItsOwnIsDown(t *testing.T) {
 	m := newTeam(t, 4)
-	messages := m.group().Class(ClassMessage)
-	m.setUp(2, false)
+	messages := m.pairs().Class(ClassMessage)
+	server := map[uint64]int{}
 	for key := range uint64(100) {
-		if at := m.where(messages, key); at != 3 {
-			t.Fatalf("member 2 is down: key %d went to member %d", key, at)
+		server[key] = m.where(messages, key) / 2
+	}
+	m.setUp(1, false)
+	for key := range uint64(100) {
+		if at := m.where(messages, key); at != []int{0, 3}[server[key]] {
+			t.Fatalf("member 1 is down: key %d of server %d went to member %d",
+				key, server[key], at)
 		}
 	}
-	m.setUp(3, false)
+	m.setUp(0, false)
 	for key := range uint64(100) {
-		if at := m.where(messages, key); at > 1 {
-			t.Fatalf("members 2 and 3 are down: key %d went to member %d", key, at)
+		if at := m.where(messages, key); at != 3 {
+			t.Fatalf("server 0 is down: key %d went to member %d", key, at)
+		}
+	}
+}
+
+// ofSecond is a key for which servers a and b select b.
+const ofSecond = 1
+
+// TestSelectionIsStable: servers of all versions must select the same server for a key.
+func TestSelectionIsStable(t *testing.T) {
+	m := newTeam(t, 3)
+	g, got := m.group(), ""
+	for key := range uint64(40) {
+		got += string(rune('a' + m.where(g, key)))
+	}
+	if want := "ababcbcacccbcbaacbbbbbacacbcabbbccacaaaa"; got != want {
+		t.Errorf("keys 0 to 39 go to the servers %s, want %s", got, want)
+	}
+}
+
+// TestNamesSelectTheServer checks that the order and the length of the list move only the
+// keys of the servers that are in one list and not in the other.
+func TestNamesSelectTheServer(t *testing.T) {
+	m := newTeam(t, 3)
+	server := func(i int) Server {
+		return Server{Name: fmt.Sprint("10.0.0.", i, ":10600"), Conns: m.peers[i : i+1]}
+	}
+	all := NewGroup("db_proxy", nil, server(0), server(1), server(2))
+	turned := NewGroup("db_proxy", nil, server(2), server(1), server(0))
+	fewer := NewGroup("db_proxy", nil, server(2), server(1))
+	const keys = 3000
+	var n [3]int
+	for key := range uint64(keys) {
+		at := m.where(all, key)
+		n[at]++
+		if got := m.where(turned, key); got != at {
+			t.Fatalf("key %d went to server %d, in another order to %d", key, at, got)
+		}
+		if got := m.where(fewer, key); at != 0 && got != at {
+			t.Fatalf("key %d moved from server %d to %d when server 0 left", key, at, got)
+		}
+	}
+	for i, n := range n {
+		if n < keys/4 || n > keys/2 {
+			t.Errorf("server %d has %d of %d keys", i, n, keys)
 		}
 	}
 }
@@ -167,14 +240,14 @@ func TestKeyStaysWithMemberOfOpenCalls(t *testing.T) {
 	m := newTeam(t, 2)
 	m.setUp(1, false)
 	class := m.group().Class(ClassMessage)
-	first := m.call(class, 7, 0)
+	first := m.call(class, ofSecond, 0)
 	m.setUp(1, true)
-	second := m.call(class, 7, 0)
+	second := m.call(class, ofSecond, 0)
 	first()
-	third := m.call(class, 7, 0)
+	third := m.call(class, ofSecond, 0)
 	second()
 	third()
-	m.call(class, 8, 1)() // a key without open calls
+	m.call(class, ofSecond, 1)() // without open calls
 	class.(*classPeer).own.pins.mustBeEmpty(t)
 }
 
@@ -184,11 +257,11 @@ func TestKeyStaysWithMemberOfOpenCalls(t *testing.T) {
 func TestCallsWaitForOpenCallsOfADrainingMember(t *testing.T) {
 	m := newTeam(t, 2)
 	class := m.group().Class(ClassMessage)
-	open := m.call(class, 8, 1)
+	open := m.call(class, ofSecond, 1)
 	m.setUp(1, false)
 	var waiting []chan result
 	for range 2 {
-		waiting = append(waiting, ask(nil, class, 8, 0, statReq(1)))
+		waiting = append(waiting, ask(nil, class, ofSecond, 0, statReq(1)))
 	}
 	m.call(class, 9, 0)() // another key does not wait
 	open()
@@ -255,7 +328,7 @@ func (p *pins) mustBeEmpty(t *testing.T) {
 
 func TestGroupOfOneServesAllClasses(t *testing.T) {
 	h := newRecorder()
-	g := NewGroup("db_proxy", nil, local(t, LocalOptions{Callee: h}))
+	g := groupOf(local(t, LocalOptions{Callee: h}))
 	for _, c := range []Class{ClassLogin, ClassMessage} {
 		if err := g.Class(c).Send(1, 0, text(1, "x")); err != nil {
 			t.Error(err)

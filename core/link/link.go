@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"hash/fnv"
 	"log/slog"
 	"runtime/debug"
 
@@ -80,21 +81,31 @@ func guard(log *slog.Logger, m *peerMetrics, f func()) (err error) {
 	return nil
 }
 
-// peerSalt is part of the weight of a peer. Its value must not change: servers of all
-// versions select the same peer for a key.
-const peerSalt = 1 << 32
+// hashName returns the part of a server's weight that its name gives: 64-bit FNV-1a. It
+// must not change, because servers of all versions select the same one for a key.
+func hashName(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name)) // never fails
+	return h.Sum64()
+}
+
+// connSalt is part of the weight of a connection.
+const connSalt = 1 << 32
+
+// connHash returns the part of the weight of a server's connection that its index gives.
+func connHash(i int) uint64 { return connSalt + uint64(i) }
 
 // choose selects one of n candidates for a key by rendezvous hashing. Each candidate has
-// a weight computed from the key and its index, and the usable candidate with the
-// greatest weight is selected. So when a candidate fails, only its own keys move. It
-// returns -1 when no candidate is usable.
-func choose(key uint64, n int, usable func(i int) bool) int {
+// a weight computed from the key and its hash, and the usable candidate with the greatest
+// weight is selected. So when a candidate fails, only its own keys move, and when one
+// joins, it takes only its own. It returns -1 when no candidate is usable.
+func choose(key uint64, n int, hashOf func(i int) uint64, usable func(i int) bool) int {
 	best, weight := -1, uint64(0)
 	for i := range n {
 		if !usable(i) {
 			continue
 		}
-		if w := hash.Next(key ^ hash.Next(peerSalt+uint64(i))); best < 0 || w > weight {
+		if w := hash.Next(key ^ hash.Next(hashOf(i))); best < 0 || w > weight {
 			best, weight = i, w
 		}
 	}

@@ -33,7 +33,7 @@ type pinShard struct {
 
 // pin is the member that has the open calls of a key. The shard's lock guards all fields.
 type pin struct {
-	peer   int
+	member *member
 	round  uint32 // pb.MsgData.Round of its calls
 	open   int    // number of open calls
 	calls  uint64 // number of calls so far
@@ -44,8 +44,9 @@ type pin struct {
 
 // place is the place of a call among the calls of its key.
 type place struct {
+	state  state
 	pin    *pin
-	peer   int // the member that gets the call
+	member *member // that gets the call
 	round  uint32
 	number uint64
 }
@@ -68,20 +69,23 @@ func (p *pins) shard(key uint64) *pinShard {
 	return &p.shards[hash.Next(key)%uint64(len(p.shards))]
 }
 
-// Results of take in place of a member.
+// state is what take did with a call.
+type state uint8
+
 const (
-	noneUp   = -1
-	isParked = -2
-	tooMany  = -3
+	placed state = iota
+	noneUp
+	isParked
+	tooMany
 )
 
 // chooser is how a pin selects members.
 type chooser interface {
 	// takes reports whether a member takes requests.
-	takes(member int) bool
-	// pick returns the member for a key that is not among the tried ones, -1 when there
-	// is none.
-	pick(key, tried uint64) int
+	takes(m *member) bool
+	// pick returns the member for a key whose server is not among the tried ones, nil when
+	// there is none.
+	pick(key, tried uint64) *member
 	// round returns the round of the calls that are sent from now on, next begins one.
 	round() uint32
 	next() uint32
@@ -90,32 +94,32 @@ type chooser interface {
 // take returns the place for a call of key: at the member with the open calls, if that
 // takes requests, otherwise at the result of pick. Each call that take counts must be
 // given back with release. When the call has to wait, take parks the result of wait and
-// returns isParked as the member. With noneUp and tooMany the call is not sent.
+// returns isParked. With noneUp and tooMany the call is not sent.
 func (p *pins) take(key uint64, c chooser, wait func() parked) place {
 	s := p.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at := s.keys[key]; at != nil {
-		if !at.moving && len(at.parked) == 0 && c.takes(at.peer) {
+		if !at.moving && len(at.parked) == 0 && c.takes(at.member) {
 			return at.count()
 		}
 		if len(at.parked) >= maxParked {
-			return place{peer: tooMany}
+			return place{state: tooMany}
 		}
 		w := wait() // few calls are parked, so only these make it
 		w.number = at.calls
 		at.calls++
 		at.parked = append(at.parked, w)
-		return place{peer: isParked}
+		return place{state: isParked}
 	}
-	i := c.pick(key, 0)
-	if i < 0 {
-		return place{peer: noneUp}
+	m := c.pick(key, 0)
+	if m == nil {
+		return place{state: noneUp}
 	}
 	if s.keys == nil {
 		s.keys = map[uint64]*pin{}
 	}
-	at := &pin{peer: i, round: c.round()}
+	at := &pin{member: m, round: c.round()}
 	s.keys[key] = at
 	return at.count()
 }
@@ -124,7 +128,7 @@ func (p *pins) take(key uint64, c chooser, wait func() parked) place {
 func (at *pin) count() place {
 	at.open++
 	at.calls++
-	return place{pin: at, peer: at.peer, round: at.round, number: at.calls - 1}
+	return place{pin: at, member: at.member, round: at.round, number: at.calls - 1}
 }
 
 // outcome is how a call of a key ended.
@@ -153,7 +157,7 @@ func (p *pins) release(key uint64, at place, how outcome, c chooser) {
 func (p *pins) again(key uint64, at place, wait parked, c chooser) bool {
 	s := p.shard(key)
 	s.mu.Lock()
-	if at.number < at.pin.failed || c.pick(key, wait.tried) < 0 {
+	if at.number < at.pin.failed || c.pick(key, wait.tried) == nil {
 		s.mu.Unlock()
 		return false
 	}
@@ -177,7 +181,7 @@ func (p *pins) end(s *pinShard, key uint64, at *pin, c chooser) {
 		list := at.parked
 		at.parked = nil
 		refusal = at.move(key, list, refusal, c)
-		to := place{pin: at, peer: at.peer, round: at.round}
+		to := place{pin: at, member: at.member, round: at.round}
 		s.mu.Unlock()
 		for _, w := range list {
 			to.number = w.number
@@ -203,7 +207,7 @@ func (p *pins) end(s *pinShard, key uint64, at *pin, c chooser) {
 // the shard's lock.
 func (at *pin) mayMove(c chooser) bool {
 	tried := func(w parked) bool { return w.tried != 0 }
-	return at.open == 0 || c.takes(at.peer) && !slices.ContainsFunc(at.parked, tried)
+	return at.open == 0 || c.takes(at.member) && !slices.ContainsFunc(at.parked, tried)
 }
 
 // move selects the member for a list of parked calls, which it sorts. The error refuses
@@ -219,11 +223,11 @@ func (at *pin) move(key uint64, list []parked, refusal error, c chooser) error {
 		return notSent(im.Errorf(im.Unavailable, "a call before it failed"))
 	}
 	if at.open == 0 {
-		peer := c.pick(key, tried)
-		if peer < 0 {
+		m := c.pick(key, tried)
+		if m == nil {
 			return notSent(im.Errorf(im.Unavailable, "no server is up"))
 		}
-		if at.peer, at.round = peer, c.round(); tried != 0 {
+		if at.member, at.round = m, c.round(); tried != 0 {
 			at.round = c.next()
 		}
 	}

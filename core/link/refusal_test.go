@@ -2,6 +2,7 @@ package link
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"teamtalk/core/im"
@@ -23,6 +24,9 @@ func refusalOf(m pb.Message, elsewhere, inDoubt bool) *pb.IMRequestRefused {
 	}
 	return rsp
 }
+
+// at returns the index of a member.
+func (m *team) at(to *member) int { return slices.Index(m.peers, to.Peer) }
 
 // sends is calls of one key with messages, by their number.
 type sends struct {
@@ -94,7 +98,7 @@ func TestRefusedCallsGoElsewhere(t *testing.T) {
 	g := m.group()
 	s := &sends{team: m, p: g}
 	var first []arrival
-	at := g.all.pick(7, 0)
+	at := m.at(g.all.pick(7, 0))
 	for n := range uint32(3) {
 		s.add()
 		first = append(first, s.arrives(n, at))
@@ -149,7 +153,7 @@ func TestRefusedCallStaysBehindFailedCall(t *testing.T) {
 	m := newTeam(t, 2)
 	g := m.group()
 	s := &sends{team: m, p: g}
-	at := g.all.pick(7, 0)
+	at := m.at(g.all.pick(7, 0))
 	s.add()
 	s.add()
 	s.add()
@@ -246,7 +250,7 @@ func (p *away) Withdrawn() bool { return p.away }
 func TestWithdrawnMembers(t *testing.T) {
 	m := newTeam(t, 2)
 	a, b := &away{Peer: m.peers[0], away: true}, &away{Peer: m.peers[1]}
-	g := NewGroup("db_proxy", nil, a, b)
+	g := groupOf(a, b)
 	for key := range uint64(8) {
 		if at := m.where(g, key); at != 1 {
 			t.Fatalf("key %d went to the member that has withdrawn", key)

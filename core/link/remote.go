@@ -103,6 +103,7 @@ type Remote struct {
 	o       Options
 	metrics *peerMetrics
 	conn    atomic.Pointer[conn] // nil while down
+	leaving atomic.Bool          // Drain was called
 	ctx     context.Context      // ends with Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -126,7 +127,15 @@ func Dial(o Options) *Remote {
 func (r *Remote) Name() string { return r.o.Name }
 
 // Up reports whether requests are sent to the peer, see Peer.
-func (r *Remote) Up() bool { return r.conn.Load().usable() }
+func (r *Remote) Up() bool { return r.usable() != nil }
+
+// usable returns the connection if requests are sent on it, otherwise nil.
+func (r *Remote) usable() *conn {
+	if c := r.conn.Load(); c.usable() && !r.leaving.Load() {
+		return c
+	}
+	return nil
+}
 
 // Withdrawn reports whether the peer asked for no requests for now, see Peer.
 func (r *Remote) Withdrawn() bool {
@@ -136,8 +145,8 @@ func (r *Remote) Withdrawn() bool {
 
 // Send sends m to the peer, see Peer.
 func (r *Remote) Send(_ uint64, seq uint16, m pb.Message) error {
-	c := r.conn.Load()
-	if !c.usable() {
+	c := r.usable()
+	if c == nil {
 		return r.down()
 	}
 	return c.enqueue(seq, m, false)
@@ -176,8 +185,8 @@ func (r *Remote) try(encoded bool, l *session.Loop, seq uint16, req pb.Attachmen
 
 func (r *Remote) send(encoded bool, l *session.Loop, seq uint16, req pb.Attachment,
 	done Done) error {
-	c := r.conn.Load()
-	if !c.usable() {
+	c := r.usable()
+	if c == nil {
 		return r.down()
 	}
 	attach, id, err := c.calls.add(l, encoded, done)
@@ -202,6 +211,19 @@ func (r *Remote) Close() error {
 	return nil
 }
 
+// Drain sends no more requests, and closes the link when no call is open any more: each
+// ends with its answer, or after Options.CallTimeout. It returns after that. Close does not
+// wait for the answers.
+func (r *Remote) Drain() {
+	r.leaving.Store(true)
+	if c := r.conn.Load(); c != nil {
+		c.leave()
+	} else {
+		r.cancel()
+	}
+	r.wg.Wait()
+}
+
 func (r *Remote) down() error {
 	if r.ctx.Err() != nil {
 		return isClosed(r.o.Name)
@@ -220,6 +242,9 @@ func (r *Remote) keepUp() {
 			r.metrics.dialed.Inc()
 			began := time.Now()
 			r.serve(nc)
+			if r.leaving.Load() {
+				r.cancel()
+			}
 			if now := time.Now(); now.Sub(began) >= r.o.Heartbeat {
 				failures, lost = 0, now
 			}

@@ -288,7 +288,7 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 	for range 3 {
 		peers = append(peers, dial(t, Options{Addr: r.addr(), Handler: h}))
 	}
-	p := NewGroup("db_proxy", nil, peers...)
+	p := groupOf(peers...)
 	stop := r.failOften(t)
 	l := newLoop(t)
 	var n outcomes

@@ -53,19 +53,21 @@ func (h *house) watch() {
 func calls(t *testing.T, houses ...*house) *link.Group {
 	t.Helper()
 	c := config.Default()
-	var peers []link.Peer
+	var servers []link.Server
 	for i, h := range houses {
-		peers = append(peers, link.Dial(opttest.Fill(link.Options{Name: fmt.Sprint("db", i),
+		name := fmt.Sprint("db", i)
+		p := link.Dial(opttest.Fill(link.Options{Name: name,
 			Addr: h.addr, Answers: link.NewAnswers(int(c.Link.MaxAnswer)),
 			Features: uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS |
 				pb.ServerFeature_SERVER_FEATURE_PARTS)},
 			link.Options{DialTimeout: c.Link.DialTimeout, Heartbeat: c.Link.Heartbeat,
 				IdleLimit: c.Link.Timeout, MaxBackoff: c.Link.BackoffMax,
-				CallTimeout: c.Link.CallTimeout, MaxFrame: int(c.Link.MaxFrame)})))
+				CallTimeout: c.Link.CallTimeout, MaxFrame: int(c.Link.MaxFrame)}))
+		servers = append(servers, link.Server{Name: name, Conns: []link.Peer{p}})
 	}
-	g := link.NewGroup("dbproxy", nil, peers...)
+	g := link.NewGroup("dbproxy", nil, servers...)
 	t.Cleanup(func() { g.Close() })
-	for _, p := range peers {
+	for _, p := range g.Peers() {
 		await(t, p.Up)
 	}
 	return g

@@ -36,3 +36,43 @@ func TestFoundInHistoryIsAckedAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestFoundInHistoryInOrder: two devices of a user write to the same user, and both answers
+// are lost. The newer text is found in the history first. A message server that knows nothing
+// of the conversation delivers the older one before it all the same.
+func TestFoundInHistoryInOrder(t *testing.T) {
+	inCluster(t, 2, Options{Rate: -1, Hold: -1, Ack: AckStored}, func(c *cluster) {
+		pc, phone := c.servers[0].user(0, 1, win), c.servers[0].user(1, 1, ios)
+		bob := c.servers[1].user(0, 2, win)
+		c.db.lose = true
+		pc.send(2, text(2, "first"))
+		phone.send(2, text(2, "second"))
+		c.db.lose = false
+		time.Sleep(100 * time.Millisecond)
+		phone.send(2, text(2, "second"))
+		time.Sleep(100 * time.Millisecond)
+		bob.wantTexts()
+		pc.send(2, text(2, "first"))
+		time.Sleep(10 * time.Millisecond)
+		bob.wantTexts(1, 2)
+	})
+}
+
+// TestFoundInHistoryLate: the text before the one that is found was stored long ago. No
+// message server waits for it, also one that knows nothing of the conversation.
+func TestFoundInHistoryLate(t *testing.T) {
+	inCluster(t, 2, Options{Rate: -1, Hold: -1, Ack: AckStored}, func(c *cluster) {
+		pc := c.servers[0].user(0, 1, win)
+		c.away = []bool{false, true}
+		pc.send(2, text(2, "first"))
+		c.away = nil
+		c.db.lose = true
+		pc.send(3, text(2, "second"))
+		c.db.lose = false
+		time.Sleep(6 * time.Second)
+		bob := c.servers[1].user(0, 2, win)
+		pc.send(3, text(2, "second"))
+		time.Sleep(10 * time.Millisecond)
+		bob.wantTexts(2)
+	})
+}

@@ -79,6 +79,31 @@ func TestGroupMembersFollow(t *testing.T) {
 	})
 }
 
+// TestGroupTextFoundInHistory: the answers to a change of members and to a text after it are
+// lost, and the text is found in the history when its sender repeats it. The message servers
+// that it is forwarded to ask for the members, too: those that they know are older.
+func TestGroupTextFoundInHistory(t *testing.T) {
+	inCluster(t, 2, Options{Rate: -1, Hold: -1}, func(c *cluster) {
+		c.db.addGroup(50, 1, 2, 3)
+		alice := c.servers[0].user(0, 1, win)
+		bob, carol := c.servers[1].user(0, 2, win), c.servers[1].user(0, 3, win)
+		alice.send(2, groupText(50, "to all"))
+		time.Sleep(settleWait)
+		bob.wantTexts(1)
+		carol.wantTexts(1)
+
+		c.db.change(50, func(g *dbGroup) { g.version, g.members = 2, []uint32{1, 2} })
+		c.db.lose = true
+		alice.send(3, groupText(50, "without Carol"))
+		c.db.lose = false
+		time.Sleep(5 * time.Second)
+		alice.send(3, groupText(50, "without Carol"))
+		time.Sleep(gapWait)
+		bob.wantTexts(2)
+		carol.wantTexts()
+	})
+}
+
 // TestGroupWithoutVersions: with a db_proxy that gives no versions, what is known is
 // asked for again after a while; changes told of count at once.
 func TestGroupWithoutVersions(t *testing.T) {

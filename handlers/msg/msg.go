@@ -155,8 +155,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Registerer: opt.Registerer})
 	h.admission, err = admission.New(admission.Options{Policy: opt.Policy, Proxies: opt.Proxies,
 		PCTimeout: opt.PCTimeout, MobileTimeout: opt.MobileTimeout,
-		UploadTickets: len(opt.TicketKey) > 0,
-		Client:        admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
+		LoginKey: opt.LoginKey, UploadTickets: len(opt.TicketKey) > 0,
+		Client: admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
 		Audience: h.presence, Conversations: h.conversation, Admitted: h.admitted,
 		Denied: h.dropEarly, Now: opt.Now, Audit: opt.Audit, Log: h.log,
 		Registerer: opt.Registerer})

@@ -1,6 +1,7 @@
 package msg
 
 import (
+	"hash/maphash"
 	"log/slog"
 	"time"
 
@@ -106,6 +107,9 @@ type Options struct {
 
 	Audit *audit.Log // nil: none
 
+	// LoginKey returns the key of the logins with a name, which selects their db_proxy. Default
+	// a hash that differs between processes.
+	LoginKey func(name string) uint64
 	Now func() time.Time // default mono.Now
 	// AfterFunc calls f in d, unless stop is called before. Default mono.AfterFunc.
 	AfterFunc  func(d time.Duration, f func()) (stop func() bool)
@@ -120,6 +124,10 @@ func (o *Options) defaults() {
 	}
 	if o.AfterFunc == nil {
 		o.AfterFunc = mono.AfterFunc
+	}
+	if o.LoginKey == nil {
+		seed := maphash.MakeSeed()
+		o.LoginKey = func(name string) uint64 { return maphash.String(seed, name) }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -611,7 +611,8 @@ type IMMsgData_builder struct {
 	// Extension, in group messages between servers only: the group's version
 	// (IMGroup.version) that the sender of the frame knows; 0: none. db_proxy answers a
 	// message server with the current version, which the message server forwards to other
-	// message servers.
+	// message servers. It forwards 0 with a message that it found in the history: nobody
+	// knows against which version that was checked, and members known may be out of date.
 	GroupVersion *uint32
 	// Extension, from message servers to db_proxy only: the sender's connection, and the
 	// epoch of its conversation there. After a message of a connection and conversation

@@ -42,7 +42,8 @@ type MsgData struct {
 	Duplicate bool
 
 	// GroupVersion is the version of the group of a group message, between servers only.
-	// It is valid with HasGroupVersion. 0: unknown.
+	// It is valid with HasGroupVersion. 0: unknown; from a message server: members known may
+	// be out of date.
 	GroupVersion    uint32
 	HasGroupVersion bool
 

@@ -92,6 +92,8 @@ type Options struct {
 	// Proxies are networks of proxies, whose addresses are not those of clients. It may be
 	// empty.
 	Proxies origin.Networks
+	// LoginKey returns the key of the logins with a name.
+	LoginKey func(name string) uint64
 	// UploadTickets says that the server answers IMUploadTicketReq.
 	UploadTickets bool
 	// PCTimeout and MobileTimeout close clients that sent nothing for so long.

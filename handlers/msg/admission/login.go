@@ -1,8 +1,6 @@
 package admission
 
 import (
-	"hash/maphash"
-
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -18,8 +16,6 @@ const (
 
 // textWrong is the text of db_proxy for a wrong name or password.
 const textWrong = "用户名/密码错误"
-
-var keySeed = maphash.MakeSeed()
 
 // HandleLogin takes a login. A second one on a connection is ignored. checkLogin
 // continues with it.
@@ -69,7 +65,7 @@ func (h *Handler) checkLogin(s *session.Client, seq uint16, m *pb.IMLoginReq) {
 	if addr := s.RemoteAddr().Addr(); !h.opt.Proxies.Contains(addr) {
 		req.SetClientAddress(addr.Unmap().AsSlice())
 	}
-	key := maphash.String(keySeed, m.GetUserName())
+	key := h.opt.LoginKey(m.GetUserName())
 	h.users.Call(s.Loop(), key, seq, req, func(rsp pb.Message, err error) {
 		h.checked(s, key, seq, m, rsp, err)
 	})

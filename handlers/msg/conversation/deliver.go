@@ -101,7 +101,7 @@ func (h *Handler) groupStored(f Message, late bool) {
 	m.ClientMsgID, m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, nil, 0, 0, 0
 	m.SentAs, m.ResentWithin = 0, 0
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions returns what it was sent
-		m.HasGroupVersion = false
+		m.HasGroupVersion = late // the other servers know then that it was stored some time ago
 	}
 	// Before the ack: a client that logs in once the sender has it finds the message in
 	// the history, and does not get it delivered as well.
@@ -181,7 +181,7 @@ func (h *Handler) HandleRouted(_ *session.Link, _ uint16, m *pb.MsgData) error {
 	}
 	if m.Type.IsGroup() {
 		if h.turns.First(OrderKey(m), m.MsgID) {
-			h.opt.Groups.Deliver(m, nil, false)
+			h.opt.Groups.Deliver(m, nil, m.HasGroupVersion && m.GroupVersion == 0)
 		}
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/handlers/msg/turns"
 	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
@@ -58,12 +59,13 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 			return
 		}
 		list, m := answer.GetMsgList(), f.data
-		for _, old := range list {
+		for i, old := range list {
 			// Equal texts of one second are told apart by the ids of the others.
 			if isStored(m, old) && !sends.stands(m, old.GetMsgId()) {
 				defer h.inFlight.Add(-1)
 				h.metrics.resends.Inc()
 				m.MsgID = old.GetMsgId()
+				m.PrevID = turns.BeforeFound(list[i+1:], h.opt.Now())
 				h.storedBefore(f.Message)
 				return
 			}

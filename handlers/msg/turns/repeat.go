@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/im"
+	"teamtalk/proto/pb"
 )
 
 // A db_proxy that dies around a commit leaves a message stored that no message server
@@ -17,6 +18,28 @@ import (
 // times of creation are in whole seconds, and db_proxies may write them a second later. A
 // younger connection finds the message in the history.
 const margin = 2 * time.Second
+
+// foundAge is how old the message before one that its sender found in the history may be, in
+// seconds, and clockSkew by how much the clocks of message servers may differ. An older one
+// has arrived. foundAge is shorter than prevAge: the search for a predecessor must go to no
+// session that has it.
+const (
+	foundAge  = 2
+	clockSkew = 5
+)
+
+// BeforeFound returns the PrevID of a message that was in doubt and was found in the history
+// now. older is what the history has before it, newest first. The message before it may have
+// been in doubt as well, and be forwarded later.
+func BeforeFound(older []*pb.MsgInfo, now time.Time) uint32 {
+	if len(older) == 0 {
+		return 0
+	}
+	if age := now.Unix() - int64(older[0].GetCreateTime()); age < -clockSkew || age > foundAge {
+		return 0
+	}
+	return older[0].GetMsgId()
+}
 
 // Repeat takes the repeat of a message that was stored at the time created, in unix
 // seconds. known says that the message was delivered, or that this cannot be known any

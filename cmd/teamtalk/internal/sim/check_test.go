@@ -112,6 +112,9 @@ func (w *world) check() {
 // search.
 const searched = 6 * time.Second
 
+// askAfter is how long a text waits for those before it, until they are searched for.
+const askAfter = 200 * time.Millisecond
+
 // membersLate is how long a text to a group may wait for its members, which a db_proxy that
 // fails does not know.
 const membersLate = 15 * time.Second
@@ -138,6 +141,11 @@ func (w *world) checkDelivered(m *text) {
 		if (s.since > since-searched || s.c.user == m.from.user) && during(w.troubles, since, end) {
 			continue
 		}
+		// One whose answer was lost is searched for as well, when a newer one waits for it.
+		if s.c.user == m.from.user && m.acked-m.first > askAfter &&
+			during(w.faults, since, end) && w.writes(s.c, m.first, m.acked) {
+			continue
+		}
 		if !slices.ContainsFunc(s.c.got, func(d *delivery) bool {
 			return d.gen == s.gen && (d.body == m.body || held && overtook(d, m))
 		}) && !(held && w.wroteAfter(s.c, m)) {
@@ -145,6 +153,16 @@ func (w *world) checkDelivered(m *text) {
 				m.body, m.id)
 		}
 	}
+}
+
+// writes reports whether c had a text without an ack at some time between two.
+func (w *world) writes(c *client, since, end time.Duration) bool {
+	for _, m := range w.texts {
+		if m.from == c && m.firstGen != 0 && m.first <= end && (m.id == 0 || m.acked >= since) {
+			return true
+		}
+	}
+	return false
 }
 
 // overtook reports whether d was delivered in place of m, an older text of the same

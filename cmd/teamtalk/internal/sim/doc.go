@@ -10,8 +10,8 @@
 //
 // The message servers, db_proxies, route server and login server, with their handlers,
 // options of the default settings, routers, session loops, links and worker pools. A
-// deployment has two message servers, two db_proxies, and one of the others. The message
-// servers name the db_proxies in different orders, so that both are used.
+// deployment has two message servers, two db_proxies, and one of the others. Each db_proxy
+// has about half of the users and of the conversations.
 //
 // # Modelled
 //
@@ -29,6 +29,8 @@
 //     process that is told to stop drains first. It starts again after some seconds.
 //   - A server of the first implementation, in a third of the seeds: the extensions of the
 //     protocol do not pass its links, see weaker for the promises that do not hold then.
+//   - The lists of db_proxies. In a third of the seeds a message server does not know one of
+//     them for a while, as while a registry has lost it.
 //   - Clocks. The wall clocks of processes differ by seconds, and are stepped by up to an
 //     hour. The monotonic clocks agree.
 //

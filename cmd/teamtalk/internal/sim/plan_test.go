@@ -28,12 +28,13 @@ const (
 	actLag                      // the replica for reads is behind for d
 	actClock                    // the wall clock of process a is wrong by n-2 hours and d
 	actMembers                  // user b is added to group a, or removed if n is 2
+	actList                     // message server a does not know db_proxy b for d
 	acts
 )
 
 var actNames = [acts]string{"write", "hang up", "cut client", "half-open client", "crash",
 	"vanish", "stop", "crash at commit", "cut link", "half-open link", "slow link", "mood",
-	"lag", "clock", "members"}
+	"lag", "clock", "members", "list"}
 
 // step is an act at a time.
 type step struct {
@@ -46,7 +47,7 @@ type step struct {
 // actIdents are the acts as they are written in a test.
 var actIdents = [acts]string{"actWrite", "actHangUp", "actCutClient", "actHalfClient",
 	"actCrash", "actVanish", "actStop", "actCrashAtCommit", "actCutLink", "actHalfLink",
-	"actSlowLink", "actMood", "actLag", "actClock", "actMembers"}
+	"actSlowLink", "actMood", "actLag", "actClock", "actMembers", "actList"}
 
 func (s step) String() string {
 	return fmt.Sprintf("%v %s a=%d b=%d n=%d d=%v", s.at, actNames[s.act], s.a, s.b, s.n, s.d)
@@ -98,7 +99,26 @@ func plan(s *sched, clients int) []step {
 		}
 		steps = append(steps, p)
 	}
+	steps = append(steps, listSteps(s, steps[:writes])...)
 	slices.SortFunc(steps, func(a, b step) int { return int(a.at - b.at) })
+	return steps
+}
+
+// listSteps returns changes of the lists of db_proxies, many of them while a text is on its
+// way. A third of the seeds has some.
+func listSteps(s *sched, written []step) (steps []step) {
+	src := s.source("lists")
+	if !src.chance(0.3) {
+		return nil
+	}
+	for range 1 + src.rand.IntN(4) {
+		p := step{at: src.between(3*time.Second, active), act: actList, a: src.rand.IntN(2),
+			b: src.rand.IntN(2), d: src.between(time.Millisecond, 8*time.Second)}
+		if src.chance(0.6) {
+			p.at = written[src.rand.IntN(len(written))].at + src.between(0, 15*time.Millisecond)
+		}
+		steps = append(steps, p)
+	}
 	return steps
 }
 
@@ -133,6 +153,8 @@ func (w *world) apply(p step) {
 		w.harmLink(p)
 	case actMembers:
 		w.changeMembers(p)
+	case actList:
+		w.leaveOut(w.procs[[]string{"msg1", "msg2"}[p.a%2]], dbs[p.b%2].name, p.d)
 	case actLag:
 		w.db.lag = max(w.db.lag, w.now()+p.d)
 	case actClock:
@@ -225,6 +247,28 @@ func (w *world) setMood(p *proc, m mood, d time.Duration) {
 	w.after(d, p.name+" calms down", func() {
 		if p.moods == n {
 			p.mood = moodWell
+		}
+	})
+}
+
+// leaveOut takes a db_proxy from the list of a message server for d, unless it is the last.
+// That harms nobody as long as the other one works.
+func (w *world) leaveOut(p *proc, db string, d time.Duration) {
+	if !p.up || len(p.short) > 0 && p.short[db] == 0 {
+		return
+	}
+	life := p.life
+	set := func(n int) {
+		if life.short[db] += n; life.short[db] == 0 {
+			delete(life.short, db)
+		}
+		life.stores.SetServers(slices.DeleteFunc([]string{"db1", "db2"},
+			func(name string) bool { return life.short[name] > 0 }))
+	}
+	set(1)
+	w.after(d, p.name+" knows "+db, func() {
+		if !life.dead.Load() {
+			set(-1)
 		}
 	})
 }

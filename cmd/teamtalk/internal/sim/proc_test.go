@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -47,9 +48,10 @@ type life struct {
 	links   *loop // accepts links
 	clients []*loop
 	dialed  []*link.Group
-	routes  *link.Group // of a message server
-	stores  *link.Group // the same: the db_proxies
-	end     func()      // ends its goroutines
+	routes  *link.Group    // of a message server
+	stores  *link.Group    // the same: the db_proxies
+	short   map[string]int // the same: how often a db_proxy is left out of its list
+	end     func()         // ends its goroutines
 	drain   func(context.Context) error
 	abort   func() // ends drain
 
@@ -79,7 +81,7 @@ func (p *proc) now() time.Time {
 // start starts the process.
 func (p *proc) start() {
 	p.lives++
-	p.life = &life{abort: func() {}}
+	p.life = &life{abort: func() {}, short: map[string]int{}}
 	p.up, p.stopping = true, false
 	switch p.name {
 	case "db1", "db2":
@@ -159,15 +161,18 @@ func (p *proc) timers() func(time.Duration, func()) func() bool {
 
 // group dials servers.
 func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Group {
-	var all []link.Peer
 	var features uint32
 	if name == "dbproxy" && !p.w.plain {
 		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS)
 	}
-	for _, t := range to {
-		src := p.w.source(fmt.Sprintf("%s.%d-%s", p.name, p.lives, t))
-		life := p.life
-		all = append(all, link.Dial(link.Options{
+	life, dials := p.life, map[string]int{}
+	dial := func(t string) []link.Peer {
+		from := fmt.Sprintf("%s.%d-%s", p.name, p.lives, t)
+		if dials[t]++; dials[t] > 1 {
+			from += fmt.Sprintf(" %d", dials[t])
+		}
+		src := p.w.source(from)
+		peer := link.Dial(link.Options{
 			Name: t, Addr: t, Handler: h, DialTimeout: settings.Link.DialTimeout,
 			Heartbeat: settings.Link.Heartbeat, IdleLimit: settings.Link.Timeout,
 			MaxBackoff: settings.Link.BackoffMax, CallTimeout: settings.Link.CallTimeout,
@@ -176,11 +181,22 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 				return p.w.net.dial(ctx, src, p, life, addr)
 			},
-		}))
+		})
 		// The timers of two links never fire at the same instant.
 		time.Sleep(src.between(time.Microsecond, 50*time.Microsecond))
+		return []link.Peer{peer}
 	}
-	g := link.NewGroup(name, nil, all...)
+	var g *link.Group
+	if name == "dbproxy" {
+		g = link.NewChangingGroup(name, nil, dial)
+		g.SetServers(to)
+	} else {
+		var all []link.Server
+		for _, t := range to {
+			all = append(all, link.Server{Name: t, Conns: dial(t)})
+		}
+		g = link.NewGroup(name, nil, all...)
+	}
 	p.dialed = append(p.dialed, g)
 	return g
 }
@@ -205,7 +221,8 @@ func (p *proc) startMsg() {
 		Hold: settings.Msg.Hold,
 		Rate: settings.Msg.Rate, RateBurst: float64(settings.Msg.RateBurst),
 		LoginDeadline: settings.Msg.LoginDeadline, PCTimeout: settings.Msg.PCTimeout,
-		MobileTimeout: settings.Msg.MobileTimeout, Now: p.now, AfterFunc: p.timers(),
+		MobileTimeout: settings.Msg.MobileTimeout, LoginKey: loginKey, Now: p.now,
+		AfterFunc: p.timers(),
 	})
 	if err != nil {
 		panic(err)
@@ -220,6 +237,13 @@ func (p *proc) startMsg() {
 	for range 2 {
 		p.clients = append(p.clients, p.addLoop(session.LoopOptions{Clients: m}))
 	}
+}
+
+// loginKey returns the key of a login. Its db_proxy is the same in all runs of a seed.
+func loginKey(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name)) // never fails
+	return h.Sum64()
 }
 
 func (p *proc) startRoute() {

@@ -211,6 +211,17 @@ func TestFound(t *testing.T) {
 			{at: 29813518065, act: actWrite, a: 3, b: 2, n: 4, d: 0},
 			{at: 37405294940, act: actHangUp, a: 75, b: 0, n: 1, d: 3678587910},
 		}},
+		// The answers to the removal of a member and to a text after it were lost. The text was
+		// found in the history, and delivered to that user by the other message server.
+		"found after an unknown change": {1266, []step{
+			{at: 5757734582, act: actWrite, a: 5, b: 1001, n: 1, d: 0},
+			{at: 8100927025, act: actWrite, a: 2, b: 3, n: 5, d: 0},
+			{at: 22343649075, act: actMood, a: 96, b: 0, n: 3, d: 5406200212},
+			{at: 23339466347, act: actWrite, a: 2, b: 1002, n: 1, d: 0},
+			{at: 23484147391, act: actWrite, a: 5, b: 1002, n: 1, d: 0},
+			{at: 25232841704, act: actMembers, a: 1001, b: 2, n: 2, d: 0},
+			{at: 25755133433, act: actWrite, a: 5, b: 1001, n: 1, d: 0},
+		}},
 		// The ack of a stored text waited for the receiver, and its connection ended.
 		"drained without an ack": {828, []step{
 			{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},

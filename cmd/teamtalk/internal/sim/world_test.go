@@ -195,6 +195,8 @@ func (w *world) tick() {
 		well = well && p.up && p.routes.Up()
 		if !p.up {
 			w.lossFor(time.Second)
+		} else if len(p.short) > 0 && !p.stores.Up() {
+			w.faultFor(aftermath) // the only db_proxy in its list is away
 		}
 	}
 	if !well {

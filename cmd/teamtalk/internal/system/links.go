@@ -54,7 +54,7 @@ type peers struct {
 
 // group opens links to the servers of one role. Stop closes them.
 func (s *system) group(p peers) (*link.Group, error) {
-	var all []link.Peer
+	var all []link.Server
 	var features uint32
 	if p.name == RoleDBProxy {
 		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS |
@@ -64,8 +64,8 @@ func (s *system) group(p peers) (*link.Group, error) {
 	if p.send {
 		end = leaveLogins
 	}
-	add := func(peer link.Peer) {
-		all = append(all, peer)
+	add := func(server string, peer link.Peer) {
+		all = append(all, link.Server{Name: server, Conns: []link.Peer{peer}})
 		s.stops.push(end, "link to "+peer.Name(), closing(peer.Close))
 	}
 	if p.here != nil {
@@ -77,11 +77,11 @@ func (s *system) group(p peers) (*link.Group, error) {
 		if err != nil {
 			return nil, err
 		}
-		add(local)
+		add(local.Name(), local)
 	}
 	for _, addr := range p.addrs {
 		for range max(p.conns, 1) {
-			add(link.Dial(link.Options{
+			add(addr, link.Dial(link.Options{
 				Name: p.name, Addr: addr, Handler: p.handler, Features: features,
 				Dial:        s.servers.dial(),
 				DialTimeout: s.cfg.Link.DialTimeout,

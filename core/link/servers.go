@@ -1,0 +1,179 @@
+package link
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+)
+
+// Server is a member of a Group, with the connections to it.
+type Server struct {
+	// Name identifies the server: callers with the same name for it select it for the same
+	// keys, whatever else is in their lists. It is the address in the configuration.
+	Name string
+	// Conns are the connections, each with its own Dial.
+	Conns []Peer
+}
+
+// server is a server of a group.
+type server struct {
+	name   string
+	hash   uint64
+	number int       // the server's bit in parked.tried, if it is below maxTried
+	conns  []*member // never changed
+	// left: it was removed, and gets no more requests.
+	left atomic.Bool
+}
+
+// member is a connection of a group.
+type member struct {
+	Peer
+	server *server
+}
+
+func newServer(name string, number int, conns []Peer) *server {
+	s := &server{name: name, hash: hashName(name), number: number}
+	for _, p := range conns {
+		s.conns = append(s.conns, &member{p, s})
+	}
+	return s
+}
+
+// roster is the servers of a group at a time. It is never changed, only replaced.
+type roster struct {
+	servers []*server
+	members []*member // the connections of all servers
+}
+
+func rosterOf(servers []*server) *roster {
+	r := &roster{servers: servers}
+	for _, s := range servers {
+		r.members = append(r.members, s.conns...)
+	}
+	return r
+}
+
+func (r *roster) find(name string) *server {
+	i := slices.IndexFunc(r.servers, func(s *server) bool { return s.name == name })
+	if i < 0 {
+		return nil
+	}
+	return r.servers[i]
+}
+
+// NewGroup returns a group whose servers do not change. Servers with the same name are one,
+// with the connections of all of them. The group owns the connections: Close closes them.
+// The log may be nil.
+func NewGroup(name string, log *slog.Logger, servers ...Server) *Group {
+	conns := map[string][]Peer{}
+	for _, s := range servers {
+		conns[s.Name] = append(conns[s.Name], s.Conns...)
+	}
+	var list []*server
+	for _, s := range servers {
+		if len(conns[s.Name]) > 0 {
+			list = append(list, newServer(s.Name, len(list), conns[s.Name]))
+			delete(conns, s.Name)
+		}
+	}
+	return newGroup(name, log, list)
+}
+
+// NewChangingGroup returns a group whose servers SetServers sets. It has none before. dial
+// opens the connections to a server, as Dial does, and must not wait. The log may be nil.
+func NewChangingGroup(name string, log *slog.Logger, dial func(server string) []Peer) *Group {
+	g := newGroup(name, log, nil)
+	g.dial = dial
+	return g
+}
+
+func newGroup(name string, log *slog.Logger, servers []*server) *Group {
+	g := &Group{name: name, log: logFor(log, name)}
+	g.roster.Store(rosterOf(servers))
+	g.all.group = g
+	return g
+}
+
+// SetServers makes the servers with these names those of a group made by NewChangingGroup. It
+// connects to the servers that are new, and keeps the connections to those that stay. A
+// server that is not named any more gets no further request, its connections take the answers
+// that are due, and are closed then. Only keys of servers that join or leave move to others,
+// and a key with open calls moves when they have ended. After Close it does nothing. It does
+// not wait. Any goroutine.
+func (g *Group) SetServers(names []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	old := g.roster.Load()
+	next := &roster{}
+	for _, name := range names {
+		if next.find(name) != nil {
+			continue
+		}
+		s := old.find(name)
+		if s == nil {
+			s = newServer(name, g.freeNumber(old, next), g.dial(name))
+		}
+		next.servers = append(next.servers, s)
+	}
+	g.roster.Store(rosterOf(next.servers))
+	for _, s := range old.servers {
+		if !slices.Contains(next.servers, s) {
+			g.remove(s)
+		}
+	}
+}
+
+// freeNumber returns the lowest number that no server has, also none that was removed and is
+// not closed. With mu held.
+func (g *Group) freeNumber(of ...*roster) int {
+	for n := 0; ; n++ {
+		has := func(s *server) bool { return s.number == n }
+		if !slices.ContainsFunc(g.leaving, has) &&
+			!slices.ContainsFunc(of, func(r *roster) bool {
+				return slices.ContainsFunc(r.servers, has)
+			}) {
+			return n
+		}
+	}
+}
+
+// drainer is a peer that can be closed without the loss of an answer. Remote is.
+type drainer interface{ Drain() }
+
+// remove closes the connections to a server when the answers that are due have arrived. With
+// mu held.
+func (g *Group) remove(s *server) {
+	s.left.Store(true)
+	g.leaving = append(g.leaving, s)
+	g.drains.Go(func() {
+		for _, m := range s.conns {
+			if d, ok := m.Peer.(drainer); ok {
+				d.Drain()
+			}
+			_ = m.Close() // Group.Close returns its errors
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.leaving = slices.DeleteFunc(g.leaving, func(o *server) bool { return o == s })
+	})
+}
+
+// Close closes all connections, also those that wait for answers.
+func (g *Group) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	servers := slices.Concat(g.roster.Load().servers, g.leaving)
+	g.mu.Unlock()
+	var errs []error
+	for _, s := range servers {
+		for _, m := range s.conns {
+			errs = append(errs, m.Close())
+		}
+	}
+	g.drains.Wait()
+	return errors.Join(errs...)
+}
