@@ -110,7 +110,7 @@ type Options struct {
 	// LoginKey returns the key of the logins with a name, which selects their db_proxy. Default
 	// a hash that differs between processes.
 	LoginKey func(name string) uint64
-	Now func() time.Time // default mono.Now
+	Now      func() time.Time // default mono.Now
 	// AfterFunc calls f in d, unless stop is called before. Default mono.AfterFunc.
 	AfterFunc  func(d time.Duration, f func()) (stop func() bool)
 	Log        *slog.Logger          // default: discarded

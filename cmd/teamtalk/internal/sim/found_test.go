@@ -1,0 +1,81 @@
+package sim
+
+import (
+	"testing"
+	"time"
+)
+
+// found are plans that once failed, shrunk.
+var found = map[string]struct {
+	seed  uint64
+	steps []step
+}{
+	// A text that had waited behind one in doubt was given up, and with it forgotten as
+	// one of a sender that never repeats: an older text was not repeated in time. The next
+	// text overtook it.
+	"expired behind one in doubt": {16, []step{
+		{at: 3450366593, act: actCutClient, a: 900, b: 0, n: 3, d: 6057985334},
+		{at: 5127498548, act: actStop, a: 831, b: 0, n: 3, d: 1842330807},
+		{at: 15158150553, act: actVanish, a: 0, b: 0, n: 2, d: 3351843611},
+		{at: 18847257727, act: actWrite, a: 0, b: 3, n: 1, d: 0},
+		{at: 18847606059, act: actHalfLink, a: 567, b: 0, n: 1, d: 7920807000},
+		{at: 28901582586, act: actWrite, a: 0, b: 1002, n: 3, d: 0},
+		{at: 29745939934, act: actWrite, a: 4, b: 3, n: 1, d: 0},
+		{at: 29746429509, act: actCrashAtCommit, a: 535, b: 0, n: 2, d: 5107475978},
+		{at: 33171531922, act: actWrite, a: 0, b: 3, n: 1, d: 0},
+		{at: 39935225674, act: actWrite, a: 0, b: 3, n: 1, d: 0},
+	}},
+	// A text that waited 8 s for a dead db_proxy was given up, and with it the texts
+	// that its sender had written just before. The next text overtook those.
+	"given up with another one": {253, []step{
+		{at: 8923474 * time.Microsecond, act: actVanish, a: 307, d: 4439 * time.Millisecond},
+		{at: 27551181 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
+		{at: 35561650 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 2},
+		{at: 36015631 * time.Microsecond, act: actWrite, a: 0, b: 4, n: 1},
+	}},
+	// A text was repeated while its first attempt waited for a dead db_proxy. It was given
+	// up 8 s after it was written, not after the repeat, and the next text overtook it.
+	"repeated while unanswered": {14243, []step{
+		{at: 4098127577, act: actStop, a: 164, b: 0, n: 3, d: 4284502814},
+		{at: 10495283101, act: actHalfLink, a: 148, b: 0, n: 2, d: 1681798477},
+		{at: 24108378869, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+		{at: 35989499853, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+		{at: 35991884208, act: actHangUp, a: 3, b: 0, n: 1, d: 5714984490},
+	}},
+	// The only repeat of a text arrived while its first attempt waited for a dead db_proxy,
+	// and was forgotten. The repeat of the next text overtook it.
+	"the only repeat unanswered": {14109, []step{
+		{at: 3334725470, act: actHalfLink, a: 463, b: 0, n: 2, d: 1023833574},
+		{at: 20128250452, act: actWrite, a: 3, b: 2, n: 3, d: 0},
+		{at: 25738286221, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+		{at: 29813518065, act: actWrite, a: 3, b: 2, n: 4, d: 0},
+		{at: 37405294940, act: actHangUp, a: 75, b: 0, n: 1, d: 3678587910},
+	}},
+	// The answers to the removal of a member and to a text after it were lost. The text was
+	// found in the history, and delivered to that user by the other message server.
+	"found after an unknown change": {1266, []step{
+		{at: 5757734582, act: actWrite, a: 5, b: 1001, n: 1, d: 0},
+		{at: 8100927025, act: actWrite, a: 2, b: 3, n: 5, d: 0},
+		{at: 22343649075, act: actMood, a: 96, b: 0, n: 3, d: 5406200212},
+		{at: 23339466347, act: actWrite, a: 2, b: 1002, n: 1, d: 0},
+		{at: 23484147391, act: actWrite, a: 5, b: 1002, n: 1, d: 0},
+		{at: 25232841704, act: actMembers, a: 1001, b: 2, n: 2, d: 0},
+		{at: 25755133433, act: actWrite, a: 5, b: 1001, n: 1, d: 0},
+	}},
+	// The ack of a stored text waited for the receiver, and its connection ended.
+	"drained without an ack": {828, []step{
+		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
+		{at: 3958264401, act: actStop, a: 5, d: 5654840664},
+	}},
+}
+
+// TestFound runs the plans that once failed.
+func TestFound(t *testing.T) {
+	for name, c := range found {
+		t.Run(name, func(t *testing.T) {
+			for _, f := range play(t, setup{seed: c.seed, steps: c.steps}).failures {
+				t.Errorf("%v: %s: %s", f.at, f.kind, f.text)
+			}
+		})
+	}
+}
