@@ -10,13 +10,14 @@ import (
 
 const (
 	// keep is how long the messages of a conversation are remembered that arrived, at
-	// least. A repeat of an older message is not delivered. maxConversations bounds the
-	// conversations remembered, at about 120 bytes each. Beyond, the time is shorter.
+	// least, and that none is delivered after a newer one. A repeat of an older message is
+	// not delivered. maxConversations bounds the conversations remembered, at about 120 bytes
+	// each. Beyond, the time is shorter.
 	keep             = 5 * time.Minute
 	maxConversations = 1 << 18
-	// turnAge is how long the last message of a conversation is remembered. It is longer
-	// than the time for which db_proxies name a predecessor, and for which message servers
-	// send messages again, see package peers.
+	// turnAge is how long the message after the last one of a conversation is awaited. It is
+	// longer than the time for which db_proxies name a predecessor, and for which message
+	// servers send messages again, see package peers.
 	turnAge = 45 * time.Second
 	// maxRepeats bounds the repeats remembered, maxFound the found messages.
 	maxRepeats = 1 << 16
@@ -122,11 +123,18 @@ func is(set *recent.Map[message, struct{}], c *conversation, id uint32) bool {
 	return ok
 }
 
-// lastOf returns the message of c that was delivered last, none when that was long ago.
-// With the shard's lock.
+// lastOf returns the message of c that was delivered last, none when that was so long ago
+// that nothing after it is awaited. With the shard's lock.
 func (ts *Turns) lastOf(c *conversation, now time.Time) lastTurn {
 	if now.Sub(ts.begun)-c.at > turnAge {
 		return lastTurn{}
 	}
 	return c.last
+}
+
+// isLate reports whether a message of c with a higher id than that was delivered. It looks
+// further back than lastOf: a client may repeat its message, or a search find it, minutes
+// after it was stored. With the shard's lock.
+func (ts *Turns) isLate(c *conversation, id uint32, now time.Time) bool {
+	return id <= c.last.id && now.Sub(ts.begun)-c.at <= keep
 }

@@ -2,11 +2,13 @@ package turns
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/missing"
+	"teamtalk/proto/pb"
 )
 
 // world is Turns with a clock and connections.
@@ -14,11 +16,12 @@ type world struct {
 	*Turns
 	now   time.Time
 	marks missing.Marks
+	got   []uint32 // the ids that were delivered
 }
 
 func newWorld() *world {
 	w := &world{now: time.Now()}
-	opt := testOptions(func(Turn) {})
+	opt := testOptions(func(t Turn) { w.got = append(w.got, t.M.MsgID) })
 	opt.Now = func() time.Time { return w.now }
 	opt.Since = func(age time.Duration) uint64 { return w.marks.Since(w.now, age) }
 	w.Turns = New(opt)
@@ -66,6 +69,36 @@ func TestRepeat(t *testing.T) {
 	wants("delivered minutes ago", 9, keep-time.Minute, false)
 	wants("too old", 3, keep+time.Second, false)
 	wants("of a clock that is ahead", 10, -time.Hour, true)
+}
+
+// TestOldAfterNewer: a message that its sender repeats late, or that is found in the history
+// then, is not delivered after a newer one.
+func TestOldAfterNewer(t *testing.T) {
+	w := newWorld()
+	message := func(id uint32, stored time.Time, repeat bool) Turn {
+		return Turn{M: &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: id, Duplicate: repeat,
+			CreateTime: uint32(stored.Unix()), HasPrevID: !repeat,
+			Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT}}
+	}
+	w.pass(20 * time.Second)
+	session.NextID()
+	stored := w.now
+	w.pass(10 * time.Second)
+	w.Take(message(5, w.now, false))
+	w.pass(turnAge + 30*time.Second)
+	if !w.TakeRepeat(message(3, stored, true)) {
+		t.Error("a repeat counts as delivered, and the other message servers do not get it")
+	}
+	w.Take(message(4, stored, false))
+	w.Take(message(6, w.now, false))
+	if !slices.Equal(w.got, []uint32{5, 6}) {
+		t.Errorf("delivered %v", w.got)
+	}
+	w.pass(keep + time.Second)
+	w.Take(message(1, w.now, false)) // ids began again, as after a database was restored
+	if !slices.Equal(w.got, []uint32{5, 6, 1}) {
+		t.Errorf("delivered %v", w.got)
+	}
 }
 
 // TestForgotten: what the record has no room for counts as delivered.

@@ -54,7 +54,7 @@ func (ts *Turns) searched(sh *shard, c *conversation, t *Turn, since uint64,
 // shard's lock.
 func (ts *Turns) insertFound(c *conversation, now time.Time, t *Turn) {
 	at, there := c.held.place(t.M.MsgID)
-	if there || t.M.MsgID <= ts.lastOf(c, now).id {
+	if there || ts.isLate(c, t.M.MsgID, now) {
 		return
 	}
 	ts.waiting.Add(1)

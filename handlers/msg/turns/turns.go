@@ -150,9 +150,9 @@ func (ts *Turns) take(sh *shard, c *conversation, t Turn, now time.Time) {
 		ts.sendFirst(sh, c, now) // without its predecessor
 		ts.proceed(sh, c, now)
 	}
-	if last := ts.lastOf(c, now); t.M.MsgID > last.id {
+	if !ts.isLate(c, t.M.MsgID, now) {
 		behind := c.held != nil && t.inOrder() && c.held.list[0].M.MsgID < t.M.MsgID
-		if (behind || ts.isEarly(&t, last)) && ts.hold(sh, c, &t, now) {
+		if (behind || ts.isEarly(&t, ts.lastOf(c, now))) && ts.hold(sh, c, &t, now) {
 			return
 		}
 	}
@@ -255,7 +255,7 @@ func (ts *Turns) after(sh *shard, c *conversation, d time.Duration) {
 // shard's lock, so that all messages of a conversation leave in one order.
 func (ts *Turns) send(sh *shard, c *conversation, t *Turn, now time.Time) {
 	switch {
-	case t.M.MsgID > ts.lastOf(c, now).id:
+	case !ts.isLate(c, t.M.MsgID, now):
 		c.last, c.at = lastTurn{t.M.MsgID, t.Since}, now.Sub(ts.begun)
 		if t.Since == 0 { // it did not wait
 			c.last.since = session.NextID()

@@ -118,8 +118,8 @@ func FuzzTurns(f *testing.F) {
 				}
 				last = max(last, d.M.MsgID)
 			}))
-			// A message that arrives again after turnAge is delivered again.
-			for end := time.Now().Add(turnAge / 2); len(script) > 1 && time.Now().Before(end); {
+			// A message that arrives again after keep is delivered again.
+			for end := time.Now().Add(keep / 2); len(script) > 1 && time.Now().Before(end); {
 				id, back := uint32(script[0])+1, uint32(script[1])
 				m := &pb.MsgData{FromUserID: 1, ToSessionID: 2, MsgID: id, HasPrevID: back != 1,
 					Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT}

@@ -62,6 +62,16 @@ var found = map[string]struct {
 		{at: 25232841704, act: actMembers, a: 1001, b: 2, n: 2, d: 0},
 		{at: 25755133433, act: actWrite, a: 5, b: 1001, n: 1, d: 0},
 	}},
+	// A message server ended with the answer to a stored text. Its client noticed that after
+	// more than a minute, and repeated the text, which was delivered after a newer one.
+	"repeated after a minute": {14192, []step{
+		{at: 16286993681, act: actWrite, a: 3, b: 1002, n: 2, d: 0},
+		{at: 17796721636, act: actWrite, a: 2, b: 3, n: 2, d: 0},
+		{at: 17823548530, act: actMembers, a: 1002, b: 3, n: 2, d: 0},
+		{at: 26949321585, act: actWrite, a: 4, b: 1, n: 1, d: 0},
+		{at: 26953400401, act: actVanish, a: 670, b: 0, n: 1, d: 1404308030},
+		{at: 40468872486, act: actWrite, a: 0, b: 4, n: 1, d: 0},
+	}},
 	// The ack of a stored text waited for the receiver, and its connection ended.
 	"drained without an ack": {828, []step{
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
