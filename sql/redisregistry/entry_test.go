@@ -28,6 +28,9 @@ func TestParse(t *testing.T) {
 	if e.Name != "a" || e.Epoch != 7 || e.Left != 5*time.Second || e.Age != time.Second/2 {
 		t.Errorf("%+v", e)
 	}
+	if why := c.refusal(); why == nil || !strings.Contains(why.Error(), "more than 1120") {
+		t.Errorf("the reason for a value that is too long: %v", why)
+	}
 	for what, change := range map[string]func(a []string) []string{
 		"empty":        func([]string) []string { return nil },
 		"no time":      func(a []string) []string { return a[:2] },
