@@ -28,8 +28,9 @@ const (
 	MaxRecord = 1024
 	// MaxName is the longest name, in bytes.
 	MaxName = 64
-	// MaxEpoch is the largest epoch: Redis counts in numbers of 53 bits.
-	MaxEpoch = 1 << 53
+	// MaxEpoch is the largest epoch. Scripts in Redis count in numbers of 53 bits, so they read
+	// 15 digits at most.
+	MaxEpoch = 999_999_999_999_999
 
 	maxRole     = 16
 	maxHost     = 253

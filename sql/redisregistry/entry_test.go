@@ -48,7 +48,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for what, value := range map[string]string{
-		"epoch 0": "75000 0 ab 1764000000000 ", "epoch": "75000 9007199254740993 ab 1764000000000 ",
+		"epoch 0": "75000 0 ab 1764000000000 ", "epoch": "75000 1000000000000000 ab 1764000000000 ",
 		"end": "x 7 ab 1764000000000 ", "time": "75000 7 ab -1 ", "no record": "75000 7 ab 1",
 		"long": "75000 7 " + strings.Repeat("a", maxValue) + " 1764000000000 ",
 	} {

@@ -326,6 +326,21 @@ func TestOthersValues(t *testing.T) {
 	}
 }
 
+// TestLargestEpoch lets another program set the last epoch. A process does not take one that the
+// scripts cannot read, and begins anew.
+func TestLargestEpoch(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Redis(t)
+	s.Do("HSET " + Key + " epoch " + strconv.Itoa(registry.MaxEpoch))
+	a := open(t, options(server(s)))
+	if _, err := a.renew(t.Context(), []registry.Node{msg("a")}); err == nil || a.Epoch() != 0 {
+		t.Errorf("registered with epoch %d: %v", a.Epoch(), err)
+	}
+	want(t, a, "an epoch that is too large", "")
+	renew(t, a, msg("a"))
+	want(t, a, "the next attempt", "a@1")
+}
+
 // TestNoAnswer bounds a call to Redis. The error says for how long it waited.
 func TestNoAnswer(t *testing.T) {
 	t.Parallel()
