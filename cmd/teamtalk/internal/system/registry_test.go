@@ -90,7 +90,8 @@ func TestRegistered(t *testing.T) {
 		"msfs/a  \"\" [%q]\nmsg/a  \"\" [\"203.0.113.1:9000\" \"203.0.113.2:9000\"]\n"+
 		"push/a  \"hub:%d\" []\nroute/a  \"hub:%d\" []\n", port(a, "dbproxy"),
 		port(a, "file servers"), port(a, "file"), a.api.url, port(a, "login servers"),
-		port(a, "login"), a.login.http.Addr().(*net.TCPAddr).Port, a.msfs.url, port(a, "push"), port(a, "route"))
+		port(a, "login"), a.login.http.Addr().(*net.TCPAddr).Port, a.msfs.url,
+		port(a, "push"), port(a, "route"))
 	if got := listed(t, reader); got != want {
 		t.Errorf("registered:\n%s\nwant:\n%s", got, want)
 	}
@@ -140,8 +141,8 @@ func TestRegistryAway(t *testing.T) {
 	}
 }
 
-// TestNeverRegistered stops a process that has not reached Redis. Its log has no line about what the
-// registry still has of it.
+// TestNeverRegistered stops a process that has not reached Redis. Its log has no line about what
+// the registry still has of it.
 func TestNeverRegistered(t *testing.T) {
 	var log bytes.Buffer
 	opt := testOptions(t, map[string]string{"registry.enabled": "true", "node.name": "a",
