@@ -46,7 +46,8 @@ var commonDocs = map[string]string{
 	"node": "This process among those of the deployment.",
 	"node.name": "Name of this process, which stays the same when it restarts. The processes " +
 		"that run a role need different names: give names to those on one machine, such as " +
-		"msg-1 and msg-2. It has letters a to z, digits, dots, hyphens and underscores. " +
+		"msg-1 and msg-2. It has at most 64 letters a to z and A to Z, digits, dots, hyphens and " +
+		"underscores. msg-1 and MSG-1 are two names. " +
 		"Empty: the name of this machine, in small letters. Used with registry.enabled.",
 
 	"registry": "Registry of the servers of a deployment, in Redis. Each process says which " +

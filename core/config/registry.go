@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"teamtalk/core/registry"
 )
 
 // Node is the section node.
@@ -44,6 +46,11 @@ func (c *Config) checkRegistry(wrong func(key, format string, args ...any)) {
 		wrong("registry.lease", "must be at least three times registry.renew (%s) and "+
 			"registry.poll (%s), or a server counts as gone when two calls to Redis fail",
 			formatDuration(r.Renew), formatDuration(r.Poll))
+	}
+	if r.Advertise != "" {
+		if err := registry.CheckHost(r.Advertise); err != nil {
+			wrong("registry.advertise", "%v", err)
+		}
 	}
 	for _, s := range c.serverAddrs() {
 		if s.listen && s.addrs[0] != "" && r.Host(s.addrs[0]) == "" {

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,10 +28,12 @@ const (
 	MaxRecord = 1024
 	// MaxName is the longest name, in bytes.
 	MaxName = 64
-	// MaxEpoch is the largest epoch: Redis counts in numbers of 53 bits.
-	MaxEpoch = 1 << 53
+	// MaxEpoch is the largest epoch. Scripts in Redis count in numbers of 53 bits, so they read
+	// 15 digits at most.
+	MaxEpoch = 999_999_999_999_999
 
 	maxRole     = 16
+	maxHost     = 253
 	maxAddr     = 261 // a host of 255 bytes, a colon and a port
 	maxVersion  = 64
 	maxClients  = 4
@@ -73,14 +76,34 @@ func (n Node) Key() Key { return Key{n.Role, n.Name} }
 // CheckName returns an error for a name that a node cannot have. A name has 1 to 64 letters
 // and digits of ASCII, dots, hyphens and underscores.
 func CheckName(s string) error {
-	if s == "" || len(s) > MaxName || strings.ContainsFunc(s, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
-			strings.ContainsRune("._-", r))
-	}) {
+	if s == "" || len(s) > MaxName || !letters(s) {
 		return fmt.Errorf("%q is no name of 1 to %d letters a to z, digits and any of . _ -", s,
 			MaxName)
 	}
 	return nil
+}
+
+// CheckHost returns an error for a host at which others cannot reach a server. It is an IP address
+// of one machine, or a host name of up to 253 letters and digits of ASCII, dots, hyphens and
+// underscores.
+func CheckHost(s string) error {
+	ip, err := netip.ParseAddr(s)
+	switch {
+	case err == nil && ip.IsUnspecified():
+		return fmt.Errorf("%q is all addresses of a machine: name one, or a host name", s)
+	case err != nil && (s == "" || len(s) > maxHost || !letters(s)):
+		return fmt.Errorf("%.64q is no IP address, and no host name of 1 to %d letters a to z, "+
+			"digits and any of . _ -", s, maxHost)
+	}
+	return nil
+}
+
+// letters reports whether s has letters and digits of ASCII, dots, hyphens and underscores alone.
+func letters(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
+			strings.ContainsRune("._-", r))
+	})
 }
 
 // Encode returns the record of a node. The error names a part that is too long or not

@@ -32,6 +32,21 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+func TestCheckHost(t *testing.T) {
+	for _, s := range []string{"db1", "DB_1.example.com.", "10.0.0.5", "2001:db8::1",
+		strings.Repeat("a", 253)} {
+		if err := CheckHost(s); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, s := range []string{"", "0.0.0.0", "::", "me@db1", "db1:80", "[::1]", "http://db1",
+		"a b", "d\u00fc", "a\x1bb", strings.Repeat("a", 254)} {
+		if err := CheckHost(s); err == nil {
+			t.Errorf("%q is accepted", s)
+		}
+	}
+}
+
 // TestRefusedRecords breaks each rule of a record.
 func TestRefusedRecords(t *testing.T) {
 	long := strings.Repeat("x", 300)

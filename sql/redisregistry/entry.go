@@ -20,6 +20,8 @@ const (
 	maxRead = 2 * maxFields
 	// maxValue is the longest value: a record behind four numbers and a random number.
 	maxValue = registry.MaxRecord + 96
+	// maxField is the longest name of a field of a node, with some room.
+	maxField = 100
 )
 
 // Entry is a node whose lease has not ended.
@@ -39,6 +41,15 @@ type contents struct {
 	// for the last one.
 	long, malformed int
 	why             error
+}
+
+// refusal returns the reason for which the last value was not accepted; nil if all were.
+func (c contents) refusal() error {
+	if c.why == nil && c.long > 0 {
+		return fmt.Errorf("a field of more than %d bytes, or a value of more than %d", maxField,
+			maxValue)
+	}
+	return c.why
 }
 
 // errAnswer is the error of an answer that the scripts do not give.
@@ -64,7 +75,7 @@ func parse(answer []string) (contents, error) {
 		e, err := parseEntry(answer[i], answer[i+1], clock, now)
 		if err != nil {
 			c.malformed++
-			c.why = err
+			c.why = fmt.Errorf("field %.100q: %w", answer[i], err)
 			continue
 		}
 		c.entries = append(c.entries, e)

@@ -28,6 +28,9 @@ func TestParse(t *testing.T) {
 	if e.Name != "a" || e.Epoch != 7 || e.Left != 5*time.Second || e.Age != time.Second/2 {
 		t.Errorf("%+v", e)
 	}
+	if why := c.refusal(); why == nil || !strings.Contains(why.Error(), "more than 1120") {
+		t.Errorf("the reason for a value that is too long: %v", why)
+	}
 	for what, change := range map[string]func(a []string) []string{
 		"empty":        func([]string) []string { return nil },
 		"no time":      func(a []string) []string { return a[:2] },
@@ -45,7 +48,7 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for what, value := range map[string]string{
-		"epoch 0": "75000 0 ab 1764000000000 ", "epoch": "75000 9007199254740993 ab 1764000000000 ",
+		"epoch 0": "75000 0 ab 1764000000000 ", "epoch": "75000 1000000000000000 ab 1764000000000 ",
 		"end": "x 7 ab 1764000000000 ", "time": "75000 7 ab -1 ", "no record": "75000 7 ab 1",
 		"long": "75000 7 " + strings.Repeat("a", maxValue) + " 1764000000000 ",
 	} {

@@ -58,7 +58,8 @@ func (h *health) tellMalformed(r *Registry, c contents) {
 	if c.long+c.malformed > 0 && !h.told {
 		h.told = true
 		r.opt.Log.Warn("the registry holds values that are no servers, they are ignored",
-			"key", Key, "too_long", c.long, "malformed", c.malformed, "err", c.why)
+			"key", Key, "too_long", c.long, "malformed", c.malformed, "err",
+			c.refusal())
 	}
 }
 

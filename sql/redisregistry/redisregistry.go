@@ -281,7 +281,7 @@ func (r *Registry) List(ctx context.Context) ([]Entry, error) {
 
 // read reads the live nodes.
 func (r *Registry) read(ctx context.Context) (contents, error) {
-	answer, err := r.run(ctx, read, []any{r.clockStep(), maxRead, maxValue})
+	answer, err := r.run(ctx, read, []any{r.clockStep(), maxRead, maxValue, maxField})
 	if err != nil {
 		return contents{}, err
 	}
@@ -309,11 +309,17 @@ func (r *Registry) clockStep() int64 { return (r.opt.Lease / 3).Milliseconds() }
 
 // run runs a script and returns its answer.
 func (r *Registry) run(ctx context.Context, script *redis.Script, args []any) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	limited, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	answer := script.Run(ctx, r.client, []string{Key}, args...)
-	if script == leave {
-		return nil, answer.Err()
+	answer := script.Run(limited, r.client, []string{Key}, args...)
+	err := answer.Err()
+	switch {
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return nil, fmt.Errorf("another program has written the key %s: delete it: %w", Key, err)
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return nil, fmt.Errorf("no answer within %v (registry.renew): %w", r.timeout, err)
+	case err != nil || script == leave:
+		return nil, err
 	}
 	return answer.StringSlice()
 }

@@ -310,15 +310,50 @@ func TestOthersValues(t *testing.T) {
 	if n := lines.count("values that are no servers"); n != 1 {
 		t.Errorf("%d lines about them:\n%s", n, lines)
 	}
+	if lines.count(`field \"msg/`) != 1 {
+		t.Errorf("no field is named:\n%s", lines)
+	}
 	renew(t, open(t, o), msg("b")) // takes the place of one of them
 	want(t, a, "one more", "a@1 b@2")
 	s.Do("DEL " + Key)
 	s.Do("SET " + Key + " text")
-	if err := a.poll(t.Context()); err == nil || a.State() == nil {
+	if err := a.poll(t.Context()); err == nil || a.State() == nil ||
+		!strings.Contains(err.Error(), "written the key "+Key+": delete it: WRONGTYPE") {
 		t.Errorf("a key of another type: %v, state %v", err, a.State())
 	}
 	if got := names(a); got != "a@1 b@2" {
 		t.Errorf("the nodes were not kept: %q", got)
+	}
+}
+
+// TestLargestEpoch lets another program set the last epoch. A process does not take one that the
+// scripts cannot read, and begins anew.
+func TestLargestEpoch(t *testing.T) {
+	t.Parallel()
+	s := dbtest.Redis(t)
+	s.Do("HSET " + Key + " epoch " + strconv.Itoa(registry.MaxEpoch))
+	a := open(t, options(server(s)))
+	if _, err := a.renew(t.Context(), []registry.Node{msg("a")}); err == nil || a.Epoch() != 0 {
+		t.Errorf("registered with epoch %d: %v", a.Epoch(), err)
+	}
+	want(t, a, "an epoch that is too large", "")
+	renew(t, a, msg("a"))
+	want(t, a, "the next attempt", "a@1")
+}
+
+// TestNoAnswer bounds a call to Redis. The error says for how long it waited.
+func TestNoAnswer(t *testing.T) {
+	t.Parallel()
+	a := open(t, options(server(dbtest.Redis(t))))
+	a.timeout = -1
+	if _, err := a.List(t.Context()); err == nil ||
+		!strings.Contains(err.Error(), "no answer within -1ns (registry.renew)") {
+		t.Errorf("read within no time: %v", err)
+	}
+	ended, cancel := context.WithTimeout(t.Context(), -1)
+	defer cancel()
+	if _, err := a.List(ended); err == nil || strings.Contains(err.Error(), "registry.renew") {
+		t.Errorf("read after the time of the caller: %v", err)
 	}
 }
 

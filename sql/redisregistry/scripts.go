@@ -89,8 +89,8 @@ return {'ok', text(epoch), text(missing), unpack(former)}
 
 // read returns the clock, the time of Redis, the number of fields that are too long, and field
 // and value of each node whose lease has not ended. It removes the others. Its arguments after
-// the first: the largest number of fields, and the longest value. Values that are no records are
-// returned, so that the reader counts them, and stay.
+// the first: the largest number of fields, the longest value, and the longest field. Values that
+// are no records are returned, so that the reader counts them, and stay.
 var read = redis.NewScript(common + `
 local fields = redis.call('HLEN', key)
 if fields > tonumber(ARGV[2]) then return {'full', text(fields)} end
@@ -102,7 +102,7 @@ for i = 1, #all, 2 do
     local r = record(v)
     if r and r.ends <= clock then
       ended[#ended + 1] = field
-    elseif #field > 100 or #v > tonumber(ARGV[3]) then
+    elseif #field > tonumber(ARGV[4]) or #v > tonumber(ARGV[3]) then
       long = long + 1
     else
       out[#out + 1] = field

@@ -48,7 +48,7 @@ func startRegistry(s *system, v obs.Version) error {
 	})
 	s.stops.push(leaveRegistry, "registry", func(ctx context.Context) error {
 		run.stop()
-		if err := r.Leave(ctx); err != nil {
+		if err := r.Leave(ctx); err != nil && r.Epoch() > 0 {
 			s.log.Warn("the registry still has this process until its lease ends", "err", err)
 		}
 		return nil
@@ -113,6 +113,8 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 			addPort(s, &n, "login servers", "login")
 			if s.login.http != nil {
 				n.Load.Connections += int64(s.login.http.Open())
+				at := s.login.http.Addr().(*net.TCPAddr)
+				n.Clients = append(n.Clients, "http://"+clientHost(s, at)+"/msg_server")
 			}
 		case roleFile:
 			n.Capacity = int64(min(s.budget.Limit(), s.cfg.File.MaxConnections))
@@ -165,9 +167,14 @@ func clientAddresses(s *system, p *port, at *net.TCPAddr) []string {
 		a := fileAddress(&s.cfg.File, at)
 		return []string{join(a.IP, int(a.Port))}
 	}
+	return []string{clientHost(s, at)}
+}
+
+// clientHost returns the host and the port of a port of login.
+func clientHost(s *system, at *net.TCPAddr) string {
 	host := s.cfg.Registry.Host(at.String())
 	if host == "" {
 		host = ownAddress()
 	}
-	return []string{join(host, at.Port)}
+	return net.JoinHostPort(host, strconv.Itoa(at.Port))
 }

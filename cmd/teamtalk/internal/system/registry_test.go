@@ -1,9 +1,11 @@
 package system
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -83,11 +85,13 @@ func TestRegistered(t *testing.T) {
 		return 0
 	}
 	want := fmt.Sprintf("dbproxy/a  \"hub:%d\" []\nfile/a  \"hub:%d\" [\"127.0.0.1:%d\"]\n"+
-		"http/a  \"\" [%q]\nlogin/a  \"hub:%d\" [\"hub:%d\"]\n"+
+		"http/a  \"\" [%q]\nlogin/a  \"hub:%d\" [\"hub:%d\" "+
+		"\"http://hub:%d/msg_server\"]\n"+
 		"msfs/a  \"\" [%q]\nmsg/a  \"\" [\"203.0.113.1:9000\" \"203.0.113.2:9000\"]\n"+
 		"push/a  \"hub:%d\" []\nroute/a  \"hub:%d\" []\n", port(a, "dbproxy"),
 		port(a, "file servers"), port(a, "file"), a.api.url, port(a, "login servers"),
-		port(a, "login"), a.msfs.url, port(a, "push"), port(a, "route"))
+		port(a, "login"), a.login.http.Addr().(*net.TCPAddr).Port, a.msfs.url,
+		port(a, "push"), port(a, "route"))
 	if got := listed(t, reader); got != want {
 		t.Errorf("registered:\n%s\nwant:\n%s", got, want)
 	}
@@ -134,5 +138,29 @@ func TestRegistryAway(t *testing.T) {
 	redis.Stop()
 	if err := s.Stop(t.Context()); err != nil {
 		t.Errorf("the stop failed: %v", err)
+	}
+}
+
+// TestNeverRegistered stops a process that has not reached Redis. Its log has no line about what
+// the registry still has of it.
+func TestNeverRegistered(t *testing.T) {
+	var log bytes.Buffer
+	opt := testOptions(t, map[string]string{"registry.enabled": "true", "node.name": "a",
+		"registry.redis": "redis://127.0.0.1:1"})
+	opt.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s, err := start(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the failure", func() bool {
+		return strings.HasPrefix(s.ready.Check(t.Context()).Checks["registry"],
+			"degraded: the registry in Redis has not worked for ")
+	})
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); strings.Contains(text, "still has this process") ||
+		strings.Count(text, "does not work") != 1 {
+		t.Errorf("the log:\n%s", text)
 	}
 }
