@@ -42,6 +42,30 @@ func (db *frozenDB) thaw(t *testing.T) {
 	synctest.Wait()
 }
 
+// answerSearches answers the kept searches of the history: it has nothing, or with refused,
+// it cannot be read. It forgets the other requests.
+func (db *frozenDB) answerSearches(t *testing.T, refused bool) {
+	t.Helper()
+	for i, m := range db.keep {
+		req, ok := m.(*pb.IMGetMsgListReq)
+		if !ok {
+			continue
+		}
+		var rsp pb.Message = pb.IMGetMsgListRsp_builder{UserId: new(req.GetUserId()),
+			SessionType: req.GetSessionType().Enum(), SessionId: new(req.GetSessionId()),
+			MsgIdBegin: new(uint32(0)), AttachData: req.GetAttachData(),
+			RecognisesRepeats: new(true)}.Build()
+		if refused {
+			rsp = pb.IMRequestRefused_builder{AttachData: req.GetAttachData()}.Build()
+		}
+		if err := db.link.Send(db.seqs[i], rsp); err != nil {
+			t.Error(err)
+		}
+	}
+	db.keep, db.seqs = nil, nil
+	synctest.Wait()
+}
+
 // inFreeze runs f with a db_proxy that is frozen longer than calls wait.
 func inFreeze(t *testing.T, f func(w *world, db *frozenDB)) {
 	inWorld(t, Options{Ack: AckStored}, func(w *world) {
@@ -130,6 +154,55 @@ func TestRepeatedWhileUnanswered(t *testing.T) {
 			if d, ok := m.(*pb.MsgData); ok && string(d.Data) == "B" {
 				t.Error("db_proxy received B")
 			}
+		}
+	})
+}
+
+// TestRepeatGivenUp: a Windows client repeats A while its first attempt is unanswered, and
+// leaves. When it may have given A up before, A is not stored any more: on its next
+// connection it sends those behind A again, without A.
+func TestRepeatGivenUp(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		left   time.Duration // after the repeat
+		stored bool
+	}{{"left at once", 4 * time.Second, true}, {"left later", 7 * time.Second, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			inFreeze(t, func(w *world, db *frozenDB) {
+				alice := w.user(0, 1, win)
+				alice.send(2, text(2, "A"))
+				time.Sleep(6 * time.Second)
+				alice.send(2, text(2, "A"))
+				time.Sleep(c.left + 500*time.Millisecond) // the first call has ended after 10 s
+				alice.hangUp()
+				db.answerSearches(t, false)
+				if stored := len(db.keep) == 1; stored != c.stored {
+					t.Errorf("db_proxy received %v, want A: %v", db.keep, c.stored)
+				}
+			})
+		})
+	}
+}
+
+// TestRepeatHeldFromItsArrival: the time for which a repeat in doubt is held begins when it
+// arrives, also when it is handled later, because the first attempt was unanswered.
+func TestRepeatHeldFromItsArrival(t *testing.T) {
+	inFreeze(t, func(w *world, db *frozenDB) {
+		alice := w.user(0, 1, win)
+		alice.send(2, text(2, "A"))
+		time.Sleep(6 * time.Second)
+		alice.send(2, text(2, "A"))
+		time.Sleep(9 * time.Second)
+		db.answerSearches(t, true)
+		time.Sleep(500 * time.Millisecond)
+		if len(db.keep) != 1 {
+			t.Errorf("9 s after the repeat, db_proxy received %v, want a search", db.keep)
+		}
+		time.Sleep(time.Second)
+		db.answerSearches(t, true)
+		time.Sleep(time.Second)
+		if len(db.keep) != 0 {
+			t.Errorf("11 s after the repeat, db_proxy received %v, want nothing", db.keep)
 		}
 	})
 }

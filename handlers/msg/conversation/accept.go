@@ -11,8 +11,14 @@ import (
 // HandleMessage takes a message from a client. accept decides whether it is stored.
 func (h *Handler) HandleMessage(s *session.Client, seq uint16, m *pb.MsgData) error {
 	m.FromUserID = s.User
+	return h.handle(s, seq, m, s.Loop().Now())
+}
+
+// handle is HandleMessage for a message that was received at that time. It counts from
+// then how long the sender of a repeat waits for the ack.
+func (h *Handler) handle(s *session.Client, seq uint16, m *pb.MsgData, received time.Time) error {
 	h.inFlight.Add(1)
-	taken, err := h.accept(s, seq, m)
+	taken, err := h.accept(s, seq, m, received)
 	if !taken {
 		h.inFlight.Add(-1)
 	}
@@ -22,7 +28,8 @@ func (h *Handler) HandleMessage(s *session.Client, seq uint16, m *pb.MsgData) er
 // accept checks a message, recognises a repeated one, limits the rate of the connection,
 // keeps the order of the conversation, and gives the message to db_proxy. It reports
 // whether the message is in flight now. Loop only.
-func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bool, err error) {
+func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received time.Time) (
+	taken bool, err error) {
 	if h.opt.Client(s).refuses {
 		h.metrics.dropped.WithLabelValues("shutdown").Inc()
 		return false, im.Errorf(im.Closed, "message not taken: shutting down")
@@ -57,7 +64,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 	ownFields(m, h.opt.Now())
 	h.number(s, seq, m, now)
 	if state == sendUnknown {
-		h.repeated(&f, now)
+		h.repeated(&f, received)
 		if f.doubt = behind; !behind {
 			h.storeAgain(f)
 			return true, nil
@@ -82,9 +89,10 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData) (taken bo
 }
 
 // repeated prepares the repeat of a message in doubt.
-func (h *Handler) repeated(f *attempt, now time.Time) {
+func (h *Handler) repeated(f *attempt, received time.Time) {
 	c := h.opt.Client(f.from)
-	c.outbox.Again(now)
+	f.asked = received
+	c.outbox.Again(f.at)
 	f.data.CreateTime = c.sends.retry(f.seq)
 	if f.data.SentAs != 0 { // it may be committed after the history was searched
 		f.data.ResentWithin = h.windowSeconds()

@@ -3,6 +3,7 @@ package conversation
 import (
 	"bytes"
 	"errors"
+	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
@@ -26,6 +27,9 @@ const (
 	maxPages  = 20
 	clockSkew = 5
 )
+
+// repeatWait is how long a Windows client waits at least for the ack of a repeat.
+const repeatWait = 5 * time.Second
 
 // errLookedFor leaves a message in doubt: the history could not be searched for it, or a
 // message before it is still searched for.
@@ -75,7 +79,7 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 			h.lookFor(f, list[n-1].GetMsgId()-1, pages-1)
 			return
 		}
-		if f.doubt && !answer.GetRecognisesRepeats() {
+		if f.doubt && !answer.GetRecognisesRepeats() || f.isGivenUp() {
 			h.giveUp(f, false, errLookedFor) // it may be committed later, and stored twice
 			return
 		}
@@ -91,6 +95,14 @@ func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
 func isStored(m *pb.MsgData, old *pb.MsgInfo) bool {
 	return old.GetFromSessionId() == m.FromUserID && old.GetCreateTime() == m.CreateTime &&
 		old.GetMsgType() == m.Type && bytes.Equal(old.GetMsgData(), m.Data)
+}
+
+// isGivenUp reports whether the sender of a repeat has left, and may have given it up before:
+// a Windows client does so 6 s after it. On its next connection it may send the messages
+// behind this one again, without this one, which must not be stored after them.
+func (f *attempt) isGivenUp() bool {
+	return f.repeats && !f.wants && !f.asked.IsZero() && f.from.IsClosed() &&
+		f.from.Loop().Now().Sub(f.asked) >= repeatWait
 }
 
 // storedBefore continues with a message that was stored some time ago. Its ack waits for no
@@ -188,7 +200,7 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 	if again && !f.wants && !f.from.IsClosed() {
 		// The repeat came while the message was in flight. A Windows client makes no other.
-		_ = h.HandleMessage(f.from, f.seq, f.data) // counts it when it is not taken
+		_ = h.handle(f.from, f.seq, f.data, f.asked) // counts it when it is not taken
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/readmarks"
 	"teamtalk/proto/pb"
 )
 
@@ -16,7 +17,7 @@ type Reads struct {
 	opt    Options
 	metric *prometheus.CounterVec // by result
 	store  ReadStore
-	marks  readMarks
+	marks  readmarks.Marks
 	often  obs.Often
 	// received takes the messages that a client has read as received.
 	received func(*session.Client, *pb.IMMsgDataReadAck)
@@ -28,7 +29,7 @@ type Reads struct {
 func (h *Reads) HandleReadAck(s *session.Client, seq uint16, m *pb.IMMsgDataReadAck) error {
 	m.SetUserId(s.User)
 	h.received(s, m)
-	st, r := h.opt.Loop(s.Loop()), heldRead{keyOf(m), m.GetMsgId(), seq}
+	st, r := h.opt.Loop(s.Loop()), heldRead{readmarks.KeyOf(m), m.GetMsgId(), seq}
 	if st.reads[s] != nil || !h.opt.Client(s).reads.Take(s.Loop().Now(), readRate, readBurst) {
 		return h.holdRead(st, s, r)
 	}
@@ -41,27 +42,27 @@ func (h *Reads) HandleReadAck(s *session.Client, seq uint16, m *pb.IMMsgDataRead
 func (h *Reads) passRead(s *session.Client, r heldRead) error {
 	key, id := r.key, r.id
 	m := &pb.IMMsgDataReadAck{} // db_proxy's once it is sent
-	m.SetUserId(key.user)
-	m.SetSessionId(key.session)
+	m.SetUserId(key.User)
+	m.SetSessionId(key.Session)
 	m.SetMsgId(id)
-	m.SetSessionType(key.kind)
+	m.SetSessionType(key.Type)
 	n := &pb.IMMsgDataReadNotify{}
-	n.SetUserId(key.user)
-	n.SetSessionId(key.session)
+	n.SetUserId(key.User)
+	n.SetSessionId(key.Session)
 	n.SetMsgId(id)
-	n.SetSessionType(key.kind)
+	n.SetSessionType(key.Type)
 	// Under the key of the user's queries, so that a query for unread messages that
 	// follows finds them cleared. The messages that it says were read are stored and
 	// counted: they were delivered.
-	if err := h.store.Send(uint64(key.user), r.seq, m); err != nil {
+	if err := h.store.Send(uint64(key.User), r.seq, m); err != nil {
 		h.metric.WithLabelValues("failed").Inc()
 		return err
 	}
-	switch h.marks.advance(key, id) {
-	case movedOn:
+	switch h.marks.Advance(key, id) {
+	case readmarks.MovedOn:
 		h.metric.WithLabelValues("told").Inc()
 		h.tell(n, s)
-	case inQuestion:
+	case readmarks.InQuestion:
 		h.check(n, func(n *pb.IMMsgDataReadNotify) { h.tell(n, s) })
 	default:
 		h.metric.WithLabelValues("known").Inc()
@@ -80,20 +81,21 @@ func (h *Reads) tell(n *pb.IMMsgDataReadNotify, but *session.Client) {
 // it. In that case the mark moves back and then is called, with the id at most that of
 // the newest message. Each mark is asked about once. Any goroutine.
 func (h *Reads) check(n *pb.IMMsgDataReadNotify, then func(*pb.IMMsgDataReadNotify)) {
-	key := keyOf(n)
+	key := readmarks.KeyOf(n)
 	req := &pb.IMGetLatestMsgIdReq{}
-	req.SetUserId(key.user)
-	req.SetSessionType(key.kind)
-	req.SetSessionId(key.session)
-	h.store.Call(nil, uint64(key.user), 0, req, func(rsp pb.Message, err error) {
+	req.SetUserId(key.User)
+	req.SetSessionType(key.Type)
+	req.SetSessionId(key.Session)
+	h.store.Call(nil, uint64(key.User), 0, req, func(rsp pb.Message, err error) {
 		answer, ok := rsp.(*pb.IMGetLatestMsgIdRsp)
 		if err != nil || !ok {
 			return // the next read ack asks again
 		}
 		newest := answer.GetLatestMsgId()
 		n.SetMsgId(min(n.GetMsgId(), newest))
-		back := h.marks.settle(key, newest, n.GetMsgId())
-		if !back && h.marks.advance(key, n.GetMsgId()) != movedOn { // another one moved it back
+		back := h.marks.Settle(key, newest, n.GetMsgId())
+		// Another one may have moved it back.
+		if !back && h.marks.Advance(key, n.GetMsgId()) != readmarks.MovedOn {
 			h.metric.WithLabelValues("known").Inc()
 			return
 		}
@@ -118,10 +120,10 @@ func (h *Reads) HandleRoutedRead(_ *session.Link, _ uint16, m *pb.IMMsgDataReadN
 	if len(h.opt.Online.Of(m.GetUserId())) == 0 {
 		return nil
 	}
-	switch h.marks.advance(keyOf(m), m.GetMsgId()) {
-	case movedOn:
+	switch h.marks.Advance(readmarks.KeyOf(m), m.GetMsgId()) {
+	case readmarks.MovedOn:
 		h.tellOthers(m, nil)
-	case inQuestion:
+	case readmarks.InQuestion:
 		h.check(proto.CloneOf(m), func(n *pb.IMMsgDataReadNotify) { h.tellOthers(n, nil) })
 	}
 	return nil

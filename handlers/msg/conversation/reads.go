@@ -6,6 +6,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/readmarks"
 )
 
 // A client sends a read ack for each conversation that it opens, and for each message while
@@ -33,7 +34,7 @@ const (
 
 // heldRead is a read ack that waits for its turn.
 type heldRead struct {
-	key readKey
+	key readmarks.Key
 	id  uint32
 	seq uint16
 }
@@ -41,9 +42,9 @@ type heldRead struct {
 // heldReads are the read acks of one connection that wait, in the order of their arrival.
 type heldReads struct {
 	list  []heldRead
-	taken int             // were at the front of list and are passed on
-	at    map[readKey]int // place in list, plus those taken
-	gone  bool            // the connection has ended: all of list count in Reads.held
+	taken int                   // were at the front of list and are passed on
+	at    map[readmarks.Key]int // place in list, plus those taken
+	gone  bool                  // the connection has ended: all of list count in Reads.held
 }
 
 // readLoop is what Reads keeps for each loop.
@@ -56,7 +57,7 @@ type readLoop struct {
 func (h *Reads) holdRead(st *Loop, s *session.Client, r heldRead) error {
 	held := st.reads[s]
 	if held == nil {
-		held = &heldReads{at: map[readKey]int{}}
+		held = &heldReads{at: map[readmarks.Key]int{}}
 	}
 	if i, ok := held.at[r.key]; ok {
 		h.metric.WithLabelValues("merged").Inc()

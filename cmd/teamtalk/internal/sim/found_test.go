@@ -72,6 +72,15 @@ var found = map[string]struct {
 		{at: 26953400401, act: actVanish, a: 670, b: 0, n: 1, d: 1404308030},
 		{at: 40468872486, act: actWrite, a: 0, b: 4, n: 1, d: 0},
 	}},
+	// The repeat of a text, handled when the first attempt had failed, was held as if it had
+	// just arrived. Its sender had given it up and left, and the next text overtook it.
+	"held for a sender that left": {15225, []step{
+		{at: 4450595453, act: actHalfLink, a: 15, b: 0, n: 1, d: 5669230943},
+		{at: 12278520980, act: actList, a: 1, b: 0, n: 0, d: 6161813767},
+		{at: 15074952194, act: actWrite, a: 2, b: 3, n: 1, d: 0},
+		{at: 23974517365, act: actWrite, a: 2, b: 3, n: 1, d: 0},
+		{at: 29694217842, act: actHangUp, a: 872, b: 0, n: 1, d: 1275213962},
+	}},
 	// The ack of a stored text waited for the receiver, and its connection ended.
 	"drained without an ack": {828, []step{
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},

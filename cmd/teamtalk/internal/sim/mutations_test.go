@@ -70,7 +70,7 @@ func mutations() []mutation {
 			"h.conversation.ReleaseAcks(l)", "", "unacked", 1000},
 		// Reading clears the unread count.
 		{"read acks", "handlers/msg/conversation/read.go",
-			"if err := h.store.Send(uint64(key.user), r.seq, m); err != nil {",
+			"if err := h.store.Send(uint64(key.User), r.seq, m); err != nil {",
 			"if err := error(nil); err != nil {", "unread", 10},
 		// A query is answered.
 		{"queries are not held", "handlers/msg/passing/hold.go",
