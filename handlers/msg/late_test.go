@@ -1,6 +1,8 @@
 package msg
 
 import (
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,32 +15,57 @@ import (
 
 // frozenDB is a db_proxy that keeps its requests until it thaws.
 type frozenDB struct {
+	mu   sync.Mutex // guards all
 	link *session.Link
 	keep []pb.Message
 	seqs []uint16
 }
 
-func (db *frozenDB) Open(l *session.Link) error              { db.link = l; return nil }
+func (db *frozenDB) Open(l *session.Link) error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.link = l
+	return nil
+}
+
 func (db *frozenDB) Close(*session.Link, error)              {}
 func (db *frozenDB) Frame(*session.Link, pdu.Header, []byte) {}
 func (db *frozenDB) Message(_ *session.Link, seq uint16, m pb.Message) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
 	db.keep, db.seqs = append(db.keep, m), append(db.seqs, seq)
+}
+
+// kept returns the requests that it keeps.
+func (db *frozenDB) kept() []pb.Message {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return slices.Clone(db.keep)
+}
+
+// take returns the requests that it keeps, with their link and seqs, and forgets them.
+func (db *frozenDB) take() (l *session.Link, list []pb.Message, seqs []uint16) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	l, list, seqs = db.link, db.keep, db.seqs
+	db.keep, db.seqs = nil, nil
+	return l, list, seqs
 }
 
 // thaw answers the kept messages as stored.
 func (db *frozenDB) thaw(t *testing.T) {
-	for i, m := range db.keep {
+	l, list, seqs := db.take()
+	for i, m := range list {
 		d, ok := m.(*pb.MsgData)
 		if !ok {
 			continue // a search of the history, whose caller has given up
 		}
 		rsp := *d
 		rsp.MsgID = uint32(i + 1)
-		if err := db.link.Send(db.seqs[i], &rsp); err != nil {
+		if err := l.Send(seqs[i], &rsp); err != nil {
 			t.Error(err)
 		}
 	}
-	db.keep, db.seqs = nil, nil
 	synctest.Wait()
 }
 
@@ -46,7 +73,8 @@ func (db *frozenDB) thaw(t *testing.T) {
 // it cannot be read. It forgets the other requests.
 func (db *frozenDB) answerSearches(t *testing.T, refused bool) {
 	t.Helper()
-	for i, m := range db.keep {
+	l, list, seqs := db.take()
+	for i, m := range list {
 		req, ok := m.(*pb.IMGetMsgListReq)
 		if !ok {
 			continue
@@ -58,11 +86,10 @@ func (db *frozenDB) answerSearches(t *testing.T, refused bool) {
 		if refused {
 			rsp = pb.IMRequestRefused_builder{AttachData: req.GetAttachData()}.Build()
 		}
-		if err := db.link.Send(db.seqs[i], rsp); err != nil {
+		if err := l.Send(seqs[i], rsp); err != nil {
 			t.Error(err)
 		}
 	}
-	db.keep, db.seqs = nil, nil
 	synctest.Wait()
 }
 
@@ -99,8 +126,8 @@ func TestLateAnswer(t *testing.T) {
 		}
 		alice.send(2, text(2, "x"))
 		alice.want(pb.CmdMsgDataAck)
-		if len(db.keep) != 0 {
-			t.Errorf("db_proxy was asked again: %v", db.keep)
+		if len(db.kept()) != 0 {
+			t.Errorf("db_proxy was asked again: %v", db.kept())
 		}
 		if n := w.counted("stored_late_total"); n != 1 {
 			t.Errorf("%v counted", n)
@@ -146,11 +173,11 @@ func TestRepeatedWhileUnanswered(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		alice.send(2, text(2, "A"))
 		time.Sleep(6 * time.Second) // the call has ended after 10 s
-		if len(db.keep) != 2 {
-			t.Errorf("db_proxy received %v, want A and a search", db.keep)
+		if len(db.kept()) != 2 {
+			t.Errorf("db_proxy received %v, want A and a search", db.kept())
 		}
 		alice.send(3, text(2, "B"))
-		for _, m := range db.keep {
+		for _, m := range db.kept() {
 			if d, ok := m.(*pb.MsgData); ok && string(d.Data) == "B" {
 				t.Error("db_proxy received B")
 			}
@@ -176,8 +203,8 @@ func TestRepeatGivenUp(t *testing.T) {
 				time.Sleep(c.left + 500*time.Millisecond) // the first call has ended after 10 s
 				alice.hangUp()
 				db.answerSearches(t, false)
-				if stored := len(db.keep) == 1; stored != c.stored {
-					t.Errorf("db_proxy received %v, want A: %v", db.keep, c.stored)
+				if stored := len(db.kept()) == 1; stored != c.stored {
+					t.Errorf("db_proxy received %v, want A: %v", db.kept(), c.stored)
 				}
 			})
 		})
@@ -195,14 +222,14 @@ func TestRepeatHeldFromItsArrival(t *testing.T) {
 		time.Sleep(9 * time.Second)
 		db.answerSearches(t, true)
 		time.Sleep(500 * time.Millisecond)
-		if len(db.keep) != 1 {
-			t.Errorf("9 s after the repeat, db_proxy received %v, want a search", db.keep)
+		if len(db.kept()) != 1 {
+			t.Errorf("9 s after the repeat, db_proxy received %v, want a search", db.kept())
 		}
 		time.Sleep(time.Second)
 		db.answerSearches(t, true)
 		time.Sleep(time.Second)
-		if len(db.keep) != 0 {
-			t.Errorf("11 s after the repeat, db_proxy received %v, want nothing", db.keep)
+		if len(db.kept()) != 0 {
+			t.Errorf("11 s after the repeat, db_proxy received %v, want nothing", db.kept())
 		}
 	})
 }
