@@ -327,10 +327,10 @@ func TestFeatures(t *testing.T) {
 	again := *m
 	again.Resent, again.Age = true, 1500
 	sender.send(0, m, &again)
-	got = settleAll(ours, older, other)
-	expect(t, "ours", got[0], m, &again)
-	expect(t, "an older one", got[1], m)
-	expect(t, "another", got[2], m)
+	got = settleAll(sender, ours, older, other)
+	expect(t, "ours", got[1], m, &again)
+	expect(t, "an older one", got[2], m)
+	expect(t, "another", got[3], m)
 
 	back, missed := dial(), hello(all).(*pb.IMRoleSet)
 	missed.SetMissed(3000)
