@@ -193,11 +193,9 @@ func plain(s string, limit int) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsGraphic(r) })
 }
 
-// sortNodes sorts nodes by role and name.
-func sortNodes(list []Node) {
-	slices.SortFunc(list, func(a, b Node) int {
-		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.Name, b.Name))
-	})
+// Compare orders nodes by role and name, as cmp.Compare does.
+func Compare(a, b Node) int {
+	return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.Name, b.Name))
 }
 
 // same reports whether two nodes differ in their load at most.

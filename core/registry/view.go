@@ -63,7 +63,7 @@ func (v *View) Update(list []Node, complete bool) {
 		roles[key.Role] = append(roles[key.Role], n)
 	}
 	for _, nodes := range roles {
-		sortNodes(nodes)
+		slices.SortFunc(nodes, Compare)
 	}
 	for role, wait := range v.waits {
 		if !slices.EqualFunc(v.roles[role], roles[role], same) {

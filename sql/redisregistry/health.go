@@ -1,11 +1,8 @@
 package redisregistry
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -128,11 +125,4 @@ func newMetrics(o Options, r *Registry) *metrics {
 			func() float64 { return float64(r.view.Count(role)) }))
 	}
 	return m
-}
-
-// sortEntries sorts entries by role and name.
-func sortEntries(list []Entry) {
-	slices.SortFunc(list, func(a, b Entry) int {
-		return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.Name, b.Name))
-	})
 }

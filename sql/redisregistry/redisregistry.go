@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -275,7 +276,7 @@ func (r *Registry) List(ctx context.Context) ([]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	sortEntries(c.entries)
+	slices.SortFunc(c.entries, func(a, b Entry) int { return registry.Compare(a.Node, b.Node) })
 	return c.entries, nil
 }
 
