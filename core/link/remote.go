@@ -253,7 +253,7 @@ func (r *Remote) keepUp() {
 			r.often.Warn(r.o.Log, time.Now(), "cannot connect", "err", err)
 		}
 		random := float64(r.o.Rand()>>11) / (1 << 53)
-		r.pause(r.o.Backoff.Delay(failures, time.Since(lost), random))
+		_ = backoff.Sleep(r.ctx, r.o.Backoff.Delay(failures, time.Since(lost), random))
 	}
 }
 
@@ -270,15 +270,6 @@ func (r *Remote) dial() (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.o.DialTimeout)
 	defer cancel()
 	return r.o.Dial(ctx, r.o.Addr)
-}
-
-func (r *Remote) pause(d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.ctx.Done():
-	}
 }
 
 // watch checks the times of the connection periodically.

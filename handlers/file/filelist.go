@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 	"teamtalk/core/spool"
 	"teamtalk/proto/pb"
@@ -135,10 +136,8 @@ func (c *comparison) run(ctx context.Context) error {
 
 // ask sends a request to db_proxy and waits for the answer.
 func (c *comparison) ask(ctx context.Context, req pb.Attachment) (pb.Message, error) {
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(listPause):
+	if err := backoff.Sleep(ctx, listPause); err != nil {
+		return nil, err
 	}
 	type answer struct {
 		m   pb.Message

@@ -21,6 +21,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"teamtalk/core/backoff"
 	"teamtalk/sql/redisdial"
 )
 
@@ -205,12 +206,8 @@ func (g *guard) probe() {
 	g.client.changed(node, false)
 	for !g.answers() {
 		g.client.reload()
-		wait := time.NewTimer(probePause)
-		select {
-		case <-g.client.ctx.Done():
-			wait.Stop()
+		if backoff.Sleep(g.client.ctx, probePause) != nil {
 			return
-		case <-wait.C:
 		}
 	}
 	if g.client.ctx.Err() != nil { // Close ended the probe, the node may still be down

@@ -251,13 +251,9 @@ func (r *Reader) leave(err error) {
 // await probes the replica until it is well, and puts it back into use.
 func (r *Reader) await() {
 	for {
-		pause := time.NewTimer(returnPolicy.Delay(r.failures, time.Since(r.began),
-			rand.Float64()))
-		select {
-		case <-r.ctx.Done():
-			pause.Stop()
+		pause := returnPolicy.Delay(r.failures, time.Since(r.began), rand.Float64())
+		if backoff.Sleep(r.ctx, pause) != nil {
 			return
-		case <-pause.C:
 		}
 		err := r.probe(r.ctx)
 		r.mu.Lock()

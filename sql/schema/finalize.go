@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 )
 
@@ -125,10 +126,8 @@ func (r *run) alone(ctx context.Context) error {
 				"%d other connections use this database (%s): stop every db_proxy first", n,
 				example.String)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
+		if err := backoff.Sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

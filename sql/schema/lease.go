@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 )
 
@@ -145,10 +146,9 @@ func takeMigration(ctx context.Context, db *sql.DB) (*Lease, error) {
 		if until > first {
 			return nil, im.Errorf(im.Busy, "another process is migrating this database")
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(200 * time.Millisecond): // polls another process
+		// It polls another process.
+		if err := backoff.Sleep(ctx, 200*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }

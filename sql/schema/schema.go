@@ -24,6 +24,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 )
 
@@ -326,10 +327,9 @@ func (r *run) ddl(ctx context.Context, stmt string) error {
 			return err
 		}
 		r.say("waiting for a lock (%d of %d)", try, lockTries)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(100 * time.Millisecond): // statements that queued behind ours go first
+		// Statements that queued behind ours go first.
+		if err := backoff.Sleep(ctx, 100*time.Millisecond); err != nil {
+			return err
 		}
 	}
 }

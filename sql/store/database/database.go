@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/cert"
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
@@ -70,15 +71,7 @@ type DB struct {
 
 // Pause waits before try number n. The wait doubles with each try, up to half a second.
 func Pause(ctx context.Context, n int) error {
-	d := min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return backoff.Sleep(ctx, min(time.Duration(1)<<n*5*time.Millisecond, 500*time.Millisecond))
 }
 
 // TransactionTries bounds the tries of a transaction that meets a deadlock, a lock wait

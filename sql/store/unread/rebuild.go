@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/sql/schema"
@@ -240,12 +241,8 @@ func (s *Rebuild) rebuild(ctx context.Context, lease *schema.Lease) (Rebuilt, er
 
 // pace waits as long as the part that began took, and keeps the lease.
 func (r *run) pace(ctx context.Context, began time.Time) error {
-	wait := time.NewTimer(time.Since(began))
-	defer wait.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-wait.C:
+	if err := backoff.Sleep(ctx, time.Since(began)); err != nil {
+		return err
 	}
 	return r.lease.Keep(ctx)
 }
