@@ -48,9 +48,12 @@ func NewFolder(dir string) error {
 	return err
 }
 
-// Everybody reports whether every user of the machine may read a file or folder. Windows has no
-// such modes: the system reports the same ones for all files, so the answer is false there.
-func Everybody(info fs.FileInfo) bool { return hasModes && info.Mode().Perm()&0o004 != 0 }
+// Everybody reports whether every user of the machine may read a file, which may be missing.
+// Windows has no such modes: Go reports the same ones for all files, so the answer is false there.
+func Everybody(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && hasModes && info.Mode().Perm()&0o004 != 0
+}
 
 // Others reports whether a user that does not own a file or folder may use it in any way. It is
 // false on Windows, like Everybody.

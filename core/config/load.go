@@ -170,12 +170,6 @@ func wide(p netip.Prefix) bool {
 	return p.Bits() < 7 || p.Bits() < 16 && !a.IsPrivate() && !a.IsLinkLocalUnicast()
 }
 
-// readable reports whether every user of the machine can read file, which may be missing.
-func readable(file string) bool {
-	info, err := os.Stat(file)
-	return err == nil && access.Everybody(info)
-}
-
 // Origin returns the source of the value of a setting.
 func (c *Config) Origin(key string) Origin { return c.origin[key] }
 
@@ -216,7 +210,7 @@ func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 // warnReadable adds a warning when file holds passwords and every user of the machine can
 // read it.
 func (c *Config) warnReadable(file string) {
-	if !readable(file) {
+	if !access.Everybody(file) {
 		return
 	}
 	for _, s := range Settings() {
@@ -236,7 +230,7 @@ func (c *Config) warnReadableFiles() {
 		if holds == "" {
 			continue
 		}
-		if file := s.field(c).String(); file != "" && readable(file) {
+		if file := s.field(c).String(); file != "" && access.Everybody(file) {
 			c.warnings = append(c.warnings, fmt.Sprintf("%s (%s) holds %s and can be read by all "+
 				"users on this machine: chmod o-r %s", file, s.Key, holds, file))
 		}
