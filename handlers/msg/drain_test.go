@@ -3,6 +3,7 @@ package msg
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -199,6 +200,33 @@ func TestReleaseOfNobody(t *testing.T) {
 		w.h.Release(ctx, time.Minute)
 		if took := time.Since(before); took > 2*time.Second || w.h.Online() != 1 {
 			t.Errorf("returned after %v, with %d users online", took, w.h.Online())
+		}
+	})
+}
+
+// TestDraining lets a server drain and serve again. Login servers hear that it is full, and
+// new connections are closed. Those that are open stay until Release.
+func TestDraining(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		alice := w.user(0, 1, win)
+		w.login.take()
+		for _, on := range []bool{true, false} {
+			w.h.SetDraining(on)
+			got := w.login.take()
+			if len(got) != 1 || got[0].m.Command() != pb.CmdMsgServInfo ||
+				(got[0].m.(*pb.IMMsgServInfo).GetMaxConnCnt() == 0) != on {
+				t.Fatalf("draining %v: the login server got %v", on, got)
+			}
+			var err error
+			alice.on(func() {
+				s := alice.loop.AddClient(netip.AddrPort{}, &device{w: w, loop: alice.loop})
+				err = w.h.Open(s)
+				alice.loop.Remove(&s.Conn, nil)
+			})
+			if (err != nil) != on {
+				t.Errorf("draining %v: a new connection: %v", on, err)
+			}
+			alice.wantEnd(false)
 		}
 	})
 }

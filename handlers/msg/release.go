@@ -14,6 +14,13 @@ import (
 // releaseEvery is the interval at which connections are ended.
 const releaseEvery = 100 * time.Millisecond
 
+// SetDraining makes the server close new connections, and login servers send none, or ends that.
+// Release ends those that are open. Any goroutine.
+func (h *Server) SetDraining(on bool) {
+	h.draining.Store(on)
+	h.peers.SetFull(on)
+}
+
 // Release ends all connections over a time, at an even pace. Each ends when none of its messages
 // and queries is in flight and all that has arrived is read. Connections that are busy all the
 // time stay, and Drain ends them. Release returns when the time is over, when no connection is
