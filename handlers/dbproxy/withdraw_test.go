@@ -189,7 +189,7 @@ func TestDraining(t *testing.T) {
 	if m := answer[*pb.IMStopReceivePacket](ours, 0); !m.GetMayReturn() {
 		t.Errorf("the message server was told %v", m)
 	}
-	h.server.SetDraining(true)                        // once more
+	h.server.SetDraining(true)                    // once more
 	ask[*pb.MsgData](ours, 2, text(1, 2, "late")) // it was on its way
 	h.store.set(func() error { return errNoStore })
 	ours.send(3, text(1, 2, "b"))

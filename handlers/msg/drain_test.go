@@ -179,7 +179,7 @@ func TestReleaseKeepsAPace(t *testing.T) {
 		all[3].wantEnd(false)
 		all[3].send(3, text(1, "meanwhile"))
 		<-done
-		if w.h.Online() == 0 || len(w.db.held) != 2 {
+		if w.h.Online() != 1 || len(w.db.held) != 2 {
 			t.Errorf("%d users online, %d messages in flight", w.h.Online(), len(w.db.held))
 		}
 		for _, d := range all {

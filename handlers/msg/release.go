@@ -22,25 +22,28 @@ func (h *Server) SetDraining(on bool) {
 }
 
 // Release ends all connections over a time, at an even pace. Each ends when none of its messages
-// and queries is in flight and all that has arrived is read. Connections that are busy all the
-// time stay, and Drain ends them. Release returns when the time is over, when no connection is
-// left, or when ctx ends.
-func (h *Server) Release(ctx context.Context, over time.Duration) {
+// and queries is in flight and all that has arrived is read. Connections that are busy at the end
+// stay. Release returns when the time is over, when no connection is left, or when ctx ends. It
+// reports whether any may be left.
+func (h *Server) Release(ctx context.Context, over time.Duration) (left bool) {
 	paces := map[*session.Loop]*pace{}
 	next := time.NewTicker(releaseEvery)
 	defer next.Stop()
 	begin := h.opt.Now()
-	for left := true; left; {
+	for {
 		select {
 		case <-next.C:
 		case <-ctx.Done():
-			return
+			return true
 		}
 		passed := h.opt.Now().Sub(begin)
-		if passed >= over {
-			return
+		share := 1.0
+		if passed < over {
+			share = float64(passed) / float64(over)
 		}
-		left = h.release(ctx, paces, float64(passed)/float64(over))
+		if left = h.release(ctx, paces, share); !left || passed >= over {
+			return left
+		}
 	}
 }
 
@@ -66,7 +69,7 @@ func (h *Server) release(ctx context.Context, paces map[*session.Loop]*pace, sha
 		case n := <-counts:
 			left += n
 		case <-ctx.Done():
-			return false
+			return true
 		}
 	}
 	return left > 0

@@ -28,7 +28,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
-	"teamtalk/core/backoff"
 	"teamtalk/core/opt"
 	"teamtalk/core/registry"
 	"teamtalk/sql/store/redisconn"
@@ -69,6 +68,8 @@ type Registry struct {
 	nodes atomic.Pointer[[]string]
 	// drains are the keys of the nodes that shall drain. Used by one goroutine of Run.
 	drains []string
+	// refresh holds a token when Run shall renew the leases now.
+	refresh chan struct{}
 }
 
 // Open makes a registry. It connects to Redis at its first use.
@@ -85,7 +86,8 @@ func Open(o Options) *Registry {
 	var random [8]byte
 	rand.Read(random[:])
 	r := &Registry{opt: o, client: redisconn.Connect(o.Redis, connections),
-		view: registry.NewView(), process: hex.EncodeToString(random[:]), timeout: o.Renew}
+		refresh: make(chan struct{}, 1),
+		view:    registry.NewView(), process: hex.EncodeToString(random[:]), timeout: o.Renew}
 	r.metrics = newMetrics(o, r)
 	return r
 }
@@ -128,7 +130,7 @@ func (e *ReplacedError) Error() string {
 // on, also while this process is not registered. Errors of Redis do not end it, State tells
 // them.
 func (r *Registry) Watch(ctx context.Context) {
-	_ = r.every(ctx, r.opt.Poll, func() (bool, error) { return false, r.poll(ctx) })
+	_ = every(ctx, r.opt.Poll, nil, func() (bool, error) { return false, r.poll(ctx) })
 }
 
 // Run registers the nodes that self returns, and renews their leases, until ctx ends. It calls
@@ -137,7 +139,16 @@ func (r *Registry) Watch(ctx context.Context) {
 // process has one of the nodes, an error when a node is not valid, and nil after the end of
 // ctx.
 func (r *Registry) Run(ctx context.Context, self func() []registry.Node) error {
-	return r.every(ctx, r.opt.Renew, func() (bool, error) { return r.renew(ctx, self()) })
+	return every(ctx, r.opt.Renew, r.refresh,
+		func() (bool, error) { return r.renew(ctx, self()) })
+}
+
+// Refresh makes Run renew the leases now, because what self returns has changed. Any goroutine.
+func (r *Registry) Refresh() {
+	select {
+	case r.refresh <- struct{}{}:
+	default: // it will
+	}
 }
 
 // retries is the number of attempts within one period when Redis is away, so that it is found
@@ -146,7 +157,7 @@ const retries = 4
 
 // every calls do until ctx ends, or until do returns that its error is final. The pauses are
 // between 80 and 100 % of period, so that processes that start together spread.
-func (r *Registry) every(ctx context.Context, period time.Duration,
+func every(ctx context.Context, period time.Duration, early <-chan struct{},
 	do func() (final bool, err error)) error {
 	for {
 		final, err := do()
@@ -158,7 +169,13 @@ func (r *Registry) every(ctx context.Context, period time.Duration,
 			pause = period / retries
 		}
 		pause -= time.Duration(0.2 * mathrand.Float64() * float64(pause))
-		if backoff.Sleep(ctx, pause) != nil {
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-early:
+			t.Stop()
+		case <-ctx.Done():
+			t.Stop()
 			return nil
 		}
 	}

@@ -33,6 +33,8 @@ func openRegistry(s *system) error {
 	}
 	opt := RegistryOptions(s.cfg, i)
 	opt.Roles, opt.Log, opt.Registerer = config.Roles(), s.log, s.reg
+	s.draining.s = s
+	opt.Ordered = s.draining.order
 	s.registry, s.node = redisregistry.Open(opt), name
 	s.stops.push(closeStore, "connections to the registry", closing(s.registry.Close))
 	s.ready.Add("registry", func(context.Context) error {
@@ -60,6 +62,10 @@ func register(s *system, v obs.Version) {
 			s.fail(err)
 		}
 	})
+	s.stops.push(announceEnd, "registry", plainly(s.draining.announceEnd))
+	if s.msg != nil {
+		s.stops.push(releaseClients, "message server", s.draining.releaseAtEnd)
+	}
 	s.stops.push(leaveRegistry, "registry", func(ctx context.Context) error {
 		run.stop()
 		if err := r.Leave(ctx); err != nil && r.Epoch() > 0 {
@@ -117,7 +123,8 @@ func NodeName(cfg *config.Config) (string, error) {
 func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 	var nodes []registry.Node
 	for _, role := range s.cfg.Roles {
-		n := registry.Node{Name: name, Role: role, Version: v.Version}
+		n := registry.Node{Name: name, Role: role, Version: v.Version,
+			Draining: s.draining.has(role)}
 		switch role {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())

@@ -76,6 +76,7 @@ type system struct {
 	// empty: the settings turn it off.
 	registry *redisregistry.Registry
 	node     string
+	draining draining
 
 	// The roles that run here; nil for the others.
 	msfs  *smallFiles
