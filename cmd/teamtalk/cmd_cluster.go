@@ -32,7 +32,8 @@ The command needs the settings of one of the servers, with registry.enabled. C++
 register.
 
 With --json, print one object a line: role, name, draining, addr (for servers), clients (their
-addresses), connections, users, capacity (0: no limit of its own), epoch, version, lease_age_ms, lease_left_ms.
+addresses), connections, users, capacity (0: no limit of its own), epoch, version, lease_age_ms,
+lease_left_ms.
 
 Exit codes: 0 the list is complete, even if it is empty; 1 Redis does not answer; 2 the registry is
 off, or other settings are wrong.`,
@@ -120,8 +121,8 @@ func writeNodes(out io.Writer, list []redisregistry.Entry) error {
 			state = "drains"
 		}
 		rows = append(rows, []string{e.Role, e.Name, state, or(e.Addr),
-			or(strings.Join(e.Clients, ",")), number(e.Load.Connections), capacity, number(e.Load.Users),
-			strconv.FormatUint(e.Epoch, 10),
+			or(strings.Join(e.Clients, ",")), number(e.Load.Connections), capacity,
+			number(e.Load.Users), strconv.FormatUint(e.Epoch, 10),
 			e.Age.Round(100*time.Millisecond).String() + " ago", or(e.Version)})
 	}
 	return cli.WriteTable(out, rows)

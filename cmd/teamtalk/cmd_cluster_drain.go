@@ -23,8 +23,8 @@ func newDrainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain NAME",
 		Short: "Take the load off a server",
-		Long: `Order the servers of a process, or some of its roles, to take no new work and to end what
-they have. The name is that of the process (node.name), as "teamtalk cluster" lists it.
+		Long: `Order the servers of a process, or some of its roles, to take no new work and to end
+what they have. The name is that of the process (node.name), as "teamtalk cluster" lists it.
 
 A message server accepts no connection, login servers send no client to it, and it ends those that
 it has over the time in msg.release. Clients connect again, to other message servers. The other
@@ -43,8 +43,8 @@ time, or Redis does not answer; 2 no such server is registered, or the settings 
 		RunE: func(cmd *cobra.Command, args []string) error { return o.run(cmd, args[0]) },
 	}
 	o.flags(cmd)
-	cmd.Flags().DurationVar(&o.wait, "wait", 2*time.Minute, "how long to wait until the servers are "+
-		"drained (0s: do not wait)")
+	cmd.Flags().DurationVar(&o.wait, "wait", 2*time.Minute, "how long to wait until the servers "+
+		"are drained (0s: do not wait)")
 	return cmd
 }
 
@@ -54,8 +54,8 @@ func newServeAgainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve NAME",
 		Short: "End the order to drain a server",
-		Long: `End the order of "teamtalk cluster drain": the servers of a process, or some of its roles,
-take work again within registry.renew and registry.poll.
+		Long: `End the order of "teamtalk cluster drain": the servers of a process, or some of its
+roles, take work again within registry.renew and registry.poll.
 
 Exit codes: 0 the order has ended, or there was none; 1 Redis does not answer; 2 no such server is
 registered, or the settings are wrong.`,
@@ -75,8 +75,8 @@ type order struct {
 }
 
 func (o *order) flags(cmd *cobra.Command) {
-	cmd.Flags().StringSliceVar(&o.roles, "role", nil, "the roles, when not all that the process runs "+
-		"are meant")
+	cmd.Flags().StringSliceVar(&o.roles, "role", nil, "the roles, when not all that the process "+
+		"runs are meant")
 	cli.AddConfigFlags(cmd, "registry.enabled", "registry.redis", "redis.addrs")
 }
 
@@ -88,8 +88,8 @@ func (o *order) run(cmd *cobra.Command, name string) error {
 	}
 	for _, role := range o.roles {
 		if !slices.Contains(config.Roles(), role) {
-			return &cli.UsageError{Err: fmt.Errorf("--role %s: no such role, the roles are %s", role,
-				strings.Join(config.Roles(), ", "))}
+			return &cli.UsageError{Err: fmt.Errorf("--role %s: no such role, the roles are %s",
+				role, strings.Join(config.Roles(), ", "))}
 		}
 	}
 	r, err := openRegistry(cfg)
