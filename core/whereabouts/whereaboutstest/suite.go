@@ -47,8 +47,8 @@ func node(name string, epoch uint64) whereabouts.Node {
 	return whereabouts.Node{Name: name, Epoch: epoch}
 }
 
-// text returns entries as "node@epoch:devices", separated by spaces.
-func text(entries []whereabouts.Entry) string {
+// entriesText returns entries as "node@epoch:devices", separated by spaces.
+func entriesText(entries []whereabouts.Entry) string {
 	var parts []string
 	for _, e := range entries {
 		_, devices, _ := strings.Cut(whereabouts.Encode(e.Epoch, e.Devices), ":")
@@ -75,7 +75,7 @@ func lookup(t *testing.T, s whereabouts.Store, user uint32) string {
 	if len(f) != 1 || f[0].Err != nil {
 		t.Fatalf("look-up of user %d: %+v", user, f)
 	}
-	return text(f[0].Entries)
+	return entriesText(f[0].Entries)
 }
 
 // step is a change to a user's entries: an update, or a removal.
@@ -140,9 +140,9 @@ func steps(t *testing.T, s whereabouts.Store) {
 			}
 		} else {
 			r := apply(t, s, c.by, user, c.devices...)
-			if !slices.Equal(r.Before, c.before) || text(r.Others) != c.others {
+			if !slices.Equal(r.Before, c.before) || entriesText(r.Others) != c.others {
 				t.Errorf("%s: before %v, others %q, want %v and %q", c.what, r.Before,
-					text(r.Others), c.before, c.others)
+					entriesText(r.Others), c.before, c.others)
 			}
 		}
 		if got := lookup(t, s, user); got != c.after {
@@ -229,7 +229,7 @@ func manyUsers(t *testing.T, s whereabouts.Store) {
 		case u%3 == 0:
 			want = "a@1:17a"
 		}
-		if got := text(f.Entries); f.Err != nil || got != want {
+		if got := entriesText(f.Entries); f.Err != nil || got != want {
 			t.Fatalf("user %d: %v, %q, want %q", backwards[i], f.Err, got, want)
 		}
 	}
@@ -240,7 +240,7 @@ func manyUsers(t *testing.T, s whereabouts.Store) {
 		t.Errorf("no users: %v", got)
 	}
 	if got := s.Lookup(t.Context(), []uint32{3, 3}); len(got) != 2 ||
-		text(got[0].Entries) != text(got[1].Entries) {
+		entriesText(got[0].Entries) != entriesText(got[1].Entries) {
 		t.Errorf("a user twice: %v", got)
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"teamtalk/core/im"
 	"teamtalk/core/whereabouts"
+	"teamtalk/proto/pb"
 )
 
 func TestMemory(t *testing.T) {
@@ -50,6 +52,39 @@ func TestFaults(t *testing.T) {
 	}
 	if want := []Operation{Apply, Lookup, Remove}; !slices.Equal(calls, append(want, want...)) {
 		t.Errorf("calls %v", calls)
+	}
+}
+
+// stored is a store that stores everything.
+type stored struct{ im.Store }
+
+// AppendMessages gives all messages an id.
+func (stored) AppendMessages(_ context.Context, batch []*im.Message) {
+	for _, m := range batch {
+		m.ID = 1
+	}
+}
+
+// TestAfterCommit looks up the users of messages.
+func TestAfterCommit(t *testing.T) {
+	m := NewMemory()
+	apply(t, m, node("a", 1), 5, ios)
+	apply(t, m, node("b", 2), 6, windows)
+	text, group := pb.MsgType_MSG_TYPE_SINGLE_TEXT, pb.MsgType_MSG_TYPE_GROUP_TEXT
+	batch := []*im.Message{{From: 5, To: 6, Type: text, WantWhereabouts: true},
+		{From: 5, To: 6, Type: text}, {From: 5, To: 6, Type: group, WantWhereabouts: true}}
+	AfterCommit{stored{}, m}.AppendMessages(t.Context(), batch)
+	o, err := whereabouts.ParseOfMessage(batch[0].Whereabouts)
+	if err != nil || entriesText(o.Receiver)+" | "+entriesText(o.Sender) != "b@2:1 | a@1:17a" {
+		t.Errorf("%v: %v", o, err)
+	}
+	if batch[0].ID != 1 || batch[1].Whereabouts != nil || batch[2].Whereabouts != nil {
+		t.Error("they were not asked for")
+	}
+	fault := func(context.Context, Call) error { return errors.New("fault") }
+	AfterCommit{stored{}, &Faulty{Store: m, Before: fault}}.AppendMessages(t.Context(), batch)
+	if batch[0].Whereabouts != nil {
+		t.Error("known in spite of a fault")
 	}
 }
 
