@@ -3,15 +3,18 @@ package rediswhereabouts
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/whereabouts"
 	"teamtalk/core/whereabouts/whereaboutstest"
@@ -156,6 +159,48 @@ func TestKey(t *testing.T) {
 	}
 	if got := r.Do("DBSIZE"); got != "0" {
 		t.Errorf("%s keys are left after a removal", got)
+	}
+}
+
+// trips is a hook of a client that counts pipelines, and passes no other command.
+type trips struct{ n atomic.Int64 }
+
+// DialHook changes nothing.
+func (*trips) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook refuses a command.
+func (*trips) ProcessHook(redis.ProcessHook) redis.ProcessHook {
+	return func(context.Context, redis.Cmder) error { return errors.New("not in a pipeline") }
+}
+
+// ProcessPipelineHook counts a pipeline.
+func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.n.Add(1)
+		return next(ctx, cmds)
+	}
+}
+
+// TestRoundTrips counts the pipelines of a call for some users.
+func TestRoundTrips(t *testing.T) {
+	t.Parallel()
+	s := open(t, options(single(dbtest.Redis(t))))
+	apply(t, s, node, updates(5)[0]) // the server knows the script from now on
+	var c trips
+	s.client.AddHook(&c)
+	for users, want := range map[int]int64{1: 1, 32: 1, 2000: 1, 2001: 2} {
+		list := make([]uint32, users)
+		for i := range list {
+			list[i] = uint32(i)
+		}
+		err := s.Apply(t.Context(), node, updates(list...))[0].Err
+		if n := c.n.Swap(0); err != nil || n != want {
+			t.Errorf("update of %d users: %d pipelines, %v", users, n, err)
+		}
+		err = s.Lookup(t.Context(), list)[0].Err
+		if n := c.n.Swap(0); err != nil || n != want {
+			t.Errorf("look-up of %d users: %d pipelines, %v", users, n, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -167,6 +168,36 @@ func TestWhereaboutsNotKnown(t *testing.T) {
 	}
 	if n := unreadOf(t, s, u[3], u[2]); n != 3 {
 		t.Errorf("%d unread after the return", n)
+	}
+}
+
+// TestWhereaboutsOfSlots loses a master of a cluster after the commit. Messages whose users are on
+// the others come back with whereabouts. A message of a user on that master does not, and is
+// counted if its receiver is on another one.
+func TestWhereaboutsOfSlots(t *testing.T) {
+	t.Parallel()
+	e, c := clusterEnv(t)
+	then := func() {}
+	e.o.hooks.AfterCommit = func() error { then(); return nil }
+	s := e.store(t)
+	byMaster := make([][]uint32, len(c.Masters))
+	for _, u := range users(t, s, 40) {
+		_, n := slotOf(c, rediswhereabouts.Key(u))
+		byMaster[n] = append(byMaster[n], u)
+	}
+	a, b, lost := byMaster[1][0], byMaster[1][1], byMaster[0][0]
+	send(t, s, text(a, b, "first"), text(lost, b, "first"))
+	e.connect(t, b, "msg-1")
+	then = c.Masters[0].Stop
+	batch := []*im.Message{asking(a, b, "both there"), asking(lost, b, "the sender lost")}
+	send(t, s, batch...)
+	if x, y := nodesOf(t, batch[0]), nodesOf(t, batch[1]); x != "msg-1 | " || y != "?" {
+		t.Errorf("%q and %q", x, y)
+	}
+	for _, peer := range []uint32{a, lost} {
+		if n := c.Masters[1].Do(fmt.Sprintf("HGET unread_%d %d", b, peer)); n != "2" {
+			t.Errorf("%s unread of %d", n, peer)
+		}
 	}
 }
 
