@@ -132,8 +132,13 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		case roleFile:
 			n.Capacity = int64(min(s.budget.Limit(), s.cfg.File.MaxConnections))
 			addPort(s, &n, "file servers", "file")
-		case roleRoute, RoleDBProxy, rolePush:
+		case roleRoute, RoleDBProxy:
 			addPort(s, &n, role, "")
+		case rolePush:
+			addPort(s, &n, role, "")
+			if !pushes(&s.cfg.Push) {
+				n.Addr = "" // it has nothing to send a push with
+			}
 		case roleMSFS:
 			n.Clients = []string{s.msfs.url}
 		case roleHTTP:
