@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"teamtalk/sql/dbtest"
+	"teamtalk/sql/redisregistry"
 )
 
 // registered is a deployment whose servers find each other through the registry: no setting
@@ -30,6 +31,8 @@ func deployRegistered(t *testing.T, users int, flags ...string) *registered {
 	d.common = append([]string{"--registry.enabled", "--registry.redis", "redis://" + redis.Addr(),
 		"--registry.poll", "200ms", "--registry.renew", "500ms", "--registry.lease", "20s",
 		"--link.backoff-max", "1s"}, flags...)
+	// A registry that is older than a lease: servers that leave it are gone at once.
+	redis.Do("HINCRBY " + redisregistry.Key + " clock 60000")
 	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(settings{users: users})
 	return d

@@ -36,7 +36,7 @@ func (s *system) startLogin(context.Context) error {
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log,
 		Registerer: s.reg,
 	}
-	if s.registry != nil {
+	if s.registry != nil && !(s.cfg.Runs(roleMsg) && alone(s)) {
 		opt.Registered = s.registry.View()
 	}
 	l := &loginServer{server: login.New(opt)}

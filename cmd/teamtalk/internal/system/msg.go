@@ -69,6 +69,7 @@ func connectLogins(s *system, m *msg.Server) error {
 	}
 	logins, err := s.group(peering.Peers{
 		Role: roleLogin, Here: s.localLogin(), Addrs: s.cfg.Msg.Login, Handler: m.LoginLink(),
+		Listed: true,
 	})
 	if err == nil {
 		s.needs(roleLogin, logins)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -62,8 +63,13 @@ func register(s *system, v obs.Version) {
 	})
 	s.stops.push(leaveRegistry, "registry", func(ctx context.Context) error {
 		run.stop()
-		if err := r.Leave(ctx); err != nil && r.Epoch() > 0 {
+		switch err := r.Leave(ctx); {
+		case err != nil && r.Epoch() > 0:
 			s.log.Warn("the registry still has this process until its lease ends", "err", err)
+		case err == nil && s.msg != nil && readByLogins(s):
+			// Login servers send clients here until they have read that it has left. These
+			// are served, since a stock client that is refused pauses for seconds.
+			_ = backoff.Sleep(ctx, s.cfg.Registry.Poll)
 		}
 		return nil
 	})

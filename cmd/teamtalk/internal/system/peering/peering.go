@@ -88,7 +88,32 @@ func (l *Linker) Open(p Peers) (*link.Group, func() error, error) {
 		all = append(all, link.Server{Name: addr, Conns: l.dial(p, addr)})
 	}
 	g := link.NewGroup(p.Role, l.opt.Log, all...)
-	return g, g.Close, nil
+	end := l.warnAlone(p)
+	return g, func() error {
+		end()
+		return g.Close()
+	}, nil
+}
+
+// warnAlone logs a warning when another server of the role is registered, and this process uses
+// its own alone, until the returned function is called.
+func (l *Linker) warnAlone(p Peers) (end func()) {
+	if l.opt.View == nil || p.Here == nil || p.Listed || len(p.Addrs) > 0 {
+		return func() {}
+	}
+	why := "no port for servers is open"
+	if l.opt.Config.Serves(p.Role) {
+		why = "its store is embedded"
+	}
+	told := false
+	return l.watch(p.Role, true, func(others []link.Address) {
+		if len(others) > 0 && !told {
+			told = true
+			l.opt.Log.Warn("a server of another process is registered, but this process uses its "+
+				"own alone: users of the two do not see each other", "role", p.Role,
+				"because", why, "other", others[0].Name)
+		}
+	})
 }
 
 // Follows reports whether Open links to the registered servers: the setting names none, and a

@@ -130,15 +130,35 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// lines is a log that several goroutines write.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write adds a line.
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String returns all lines.
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // newLinker returns a Linker with settings, the node "me" and a view.
-func newLinker(t *testing.T, log *bytes.Buffer, env ...string) (*Linker, *registry.View) {
+func newLinker(t *testing.T, log *lines, env ...string) (*Linker, *registry.View) {
 	t.Helper()
 	cfg, err := config.Load(config.Sources{Env: env})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if log == nil {
-		log = &bytes.Buffer{}
+		log = &lines{}
 	}
 	v := registry.NewView()
 	return New(Options{Config: cfg, View: v, Node: "me", MaxFrame: 1 << 20,
@@ -253,17 +273,18 @@ func TestOwnServer(t *testing.T) {
 		other.node("route", "other")}
 	const port, sql = "TEAMTALK_DBPROXY_LISTEN=127.0.0.1:1", "TEAMTALK_STORE=mysql"
 	for _, x := range []struct {
-		what, role string
-		env        []string
-		want       string
+		what, role    string
+		env           []string
+		want, because string
 	}{
-		{"shared", "dbproxy", []string{port, sql}, "other own"},
-		{"embedded store", "dbproxy", []string{port}, "own"},
-		{"no port", "dbproxy", []string{sql}, "own"},
-		{"route", "route", []string{"TEAMTALK_ROUTE_LISTEN=127.0.0.1:1"}, "other own"},
-		{"route without a port", "route", nil, "own"},
+		{"shared", "dbproxy", []string{port, sql}, "other own", ""},
+		{"embedded store", "dbproxy", []string{port}, "own", "its store is embedded"},
+		{"no port", "dbproxy", []string{sql}, "own", "no port for servers"},
+		{"route", "route", []string{"TEAMTALK_ROUTE_LISTEN=127.0.0.1:1"}, "other own", ""},
+		{"route without a port", "route", nil, "own", "no port for servers"},
 	} {
-		l, v := newLinker(t, nil, x.env...)
+		var log lines
+		l, v := newLinker(t, &log, x.env...)
 		g := open(t, l, Peers{Role: x.role, Here: own})
 		if !g.Up() || <-ask(g, 1) != "own" {
 			t.Errorf("%s: not up before the registry is read", x.what)
@@ -274,6 +295,16 @@ func TestOwnServer(t *testing.T) {
 		slices.Sort(got)
 		if s := strings.Join(slices.Compact(got), " "); s != x.want {
 			t.Errorf("%s: the keys are at %q, want %q", x.what, s, x.want)
+		}
+		if x.want == "own" {
+			eventually(t, "the warning", func() bool {
+				return strings.Contains(log.String(), x.because)
+			})
+		}
+		v.Update(nil, true)
+		v.Update(nodes, true)
+		if n := strings.Count(log.String(), "uses its own alone"); n > 1 {
+			t.Errorf("%s: %d warnings", x.what, n)
 		}
 	}
 }
@@ -311,7 +342,7 @@ func TestListWins(t *testing.T) {
 // TestNoPlaintextBeyond: without TLS a registered address beyond this machine is not connected to,
 // and the log and the state say with which settings it would be.
 func TestNoPlaintextBeyond(t *testing.T) {
-	var log bytes.Buffer
+	var log lines
 	l, v := newLinker(t, &log)
 	v.Update([]registry.Node{{Role: "route", Name: "far", Addr: "192.0.2.1:8200"}}, true)
 	g := open(t, l, Peers{Role: "route"})
