@@ -24,15 +24,16 @@ func newClusterCommand() *cobra.Command {
 		Use:   "cluster",
 		Short: "List the servers that are registered",
 		Long: `List the servers of the deployment that have registered in Redis and are alive, one
-for each role of a process: the address for other servers and those for clients, the open
-connections and their limit, the users that are online, the epoch, which grows with each start of
-the name, and the time since the server renewed its lease.
+for each role of a process: whether it serves or drains, the address for other servers and those
+for clients, the open connections and their limit, the users that are online, the epoch, which
+grows with each start of the name, and the time since the server renewed its lease.
 
 The command needs the settings of one of the servers, with registry.enabled. C++ servers do not
 register.
 
-With --json, print one object a line: role, name, addr (for servers), clients (their addresses),
-connections, users, capacity (0: no limit of its own), epoch, version, lease_age_ms, lease_left_ms.
+With --json, print one object a line: role, name, draining, addr (for servers), clients (their
+addresses), connections, users, capacity (0: no limit of its own), epoch, version, lease_age_ms,
+lease_left_ms.
 
 Exit codes: 0 the list is complete, even if it is empty; 1 Redis does not answer; 2 the registry is
 off, or other settings are wrong.`,
@@ -45,7 +46,12 @@ off, or other settings are wrong.`,
 			if err != nil {
 				return err
 			}
-			list, err := readRegistry(cmd.Context(), cfg)
+			r, err := openRegistry(cfg)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			list, err := r.list(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -60,33 +66,44 @@ off, or other settings are wrong.`,
 	}
 	cli.AddConfigFlags(cmd, "registry.enabled", "registry.redis", "redis.addrs")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	cmd.AddCommand(newDrainCommand(), newServeAgainCommand())
 	return cmd
 }
 
-// readRegistry reads the servers that are registered.
-func readRegistry(ctx context.Context, cfg *config.Config) ([]redisregistry.Entry, error) {
+// openedRegistry is the registry of a deployment, for a command.
+type openedRegistry struct {
+	*redisregistry.Registry
+	at string // the addresses of Redis
+}
+
+// openRegistry opens the registry. The caller closes it.
+func openRegistry(cfg *config.Config) (openedRegistry, error) {
 	if !cfg.Registry.Enabled {
-		return nil, &cli.UsageError{Err: errors.New("the registry is off: set registry.enabled " +
-			"= true in the settings of all servers, and give this command those of one of them")}
+		return openedRegistry{}, &cli.UsageError{Err: errors.New("the registry is off: set " +
+			"registry.enabled = true in the settings of all servers, and give this command those " +
+			"of one of them")}
 	}
 	i, err := system.RegistryInstance(cfg)
 	if err != nil {
-		return nil, &cli.UsageError{Err: err}
+		return openedRegistry{}, &cli.UsageError{Err: err}
 	}
-	r := redisregistry.Open(system.RegistryOptions(cfg, i))
-	defer r.Close()
+	return openedRegistry{redisregistry.Open(system.RegistryOptions(cfg, i)),
+		strings.Join(i.Addrs, ",")}, nil
+}
+
+// list reads the servers that are registered.
+func (r openedRegistry) list(ctx context.Context) ([]redisregistry.Entry, error) {
 	list, err := r.List(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the registry in Redis at %s: %w", strings.Join(i.Addrs, ","),
-			err)
+		return nil, fmt.Errorf("read the registry in Redis at %s: %w", r.at, err)
 	}
 	return list, nil
 }
 
 // writeNodes writes servers as a table.
 func writeNodes(out io.Writer, list []redisregistry.Entry) error {
-	rows := [][]string{{"ROLE", "NAME", "SERVERS", "CLIENTS", "CONNECTIONS", "CAPACITY", "USERS",
-		"EPOCH", "RENEWED", "VERSION"}}
+	rows := [][]string{{"ROLE", "NAME", "STATE", "SERVERS", "CLIENTS", "CONNECTIONS", "CAPACITY",
+		"USERS", "EPOCH", "RENEWED", "VERSION"}}
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	or := func(s string) string {
 		if s == "" {
@@ -99,9 +116,13 @@ func writeNodes(out io.Writer, list []redisregistry.Entry) error {
 		if e.Capacity > 0 {
 			capacity = number(e.Capacity)
 		}
-		rows = append(rows, []string{e.Role, e.Name, or(e.Addr), or(strings.Join(e.Clients, ",")),
-			number(e.Load.Connections), capacity, number(e.Load.Users),
-			strconv.FormatUint(e.Epoch, 10),
+		state := "serves"
+		if e.Draining {
+			state = "drains"
+		}
+		rows = append(rows, []string{e.Role, e.Name, state, or(e.Addr),
+			or(strings.Join(e.Clients, ",")), number(e.Load.Connections), capacity,
+			number(e.Load.Users), strconv.FormatUint(e.Epoch, 10),
 			e.Age.Round(100*time.Millisecond).String() + " ago", or(e.Version)})
 	}
 	return cli.WriteTable(out, rows)
@@ -111,6 +132,7 @@ func writeNodes(out io.Writer, list []redisregistry.Entry) error {
 type nodeJSON struct {
 	Role        string   `json:"role"`
 	Name        string   `json:"name"`
+	Draining    bool     `json:"draining"`
 	Addr        string   `json:"addr"`
 	Clients     []string `json:"clients"`
 	Connections int64    `json:"connections"`
@@ -126,7 +148,8 @@ type nodeJSON struct {
 func writeNodesJSON(out io.Writer, list []redisregistry.Entry) error {
 	enc := cli.NewEncoder(out)
 	for _, e := range list {
-		n := nodeJSON{Role: e.Role, Name: e.Name, Addr: e.Addr, Clients: e.Clients,
+		n := nodeJSON{Role: e.Role, Name: e.Name, Draining: e.Draining, Addr: e.Addr,
+			Clients:     e.Clients,
 			Connections: e.Load.Connections, Users: e.Load.Users, Capacity: e.Capacity,
 			Epoch: e.Epoch, Version: e.Version, LeaseAge: e.Age.Milliseconds(),
 			LeaseLeft: e.Left.Milliseconds()}

@@ -99,6 +99,7 @@ type Msg struct {
 	AckWait        time.Duration `toml:"ack_wait" default:"2s" min:"10ms" max:"1m"`
 	RedeliverAfter time.Duration `toml:"redeliver_after" default:"15s" min:"0s" max:"10m"`
 	ResendWindow   time.Duration `toml:"resend_window" default:"60s" min:"0s" max:"1h"`
+	Release        time.Duration `toml:"release" default:"5s" min:"0s" max:"1h"`
 	Hold           time.Duration `toml:"hold" default:"5s" min:"0s" max:"60s"`
 	Rate           float64       `toml:"rate" default:"20" min:"0" max:"1000000"`
 	RateBurst      int           `toml:"rate_burst" default:"20" min:"1" max:"1000000"`

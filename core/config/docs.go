@@ -118,6 +118,10 @@ var commonDocs = map[string]string{
 		"message with the same seq and content to the same receiver counts as the same message, " +
 		"also on a new connection to any message server. 0s: every message without a " +
 		"client_msg_id counts as a new one.",
+	"msg.release": "Time over which a message server that stops or drains ends the connections " +
+		"of its clients, at an even pace, so that they do not all log in elsewhere at once. It " +
+		"has an effect with registry.enabled, while another message server is registered. A stop " +
+		"takes half of shutdown_timeout for it at most. 0s: all together.",
 	"msg.hold": "Time for which the server holds a message that no dbproxy stored, unless the " +
 		"client asks to be told (clients of this project). It stores the message as soon as a " +
 		"dbproxy stores messages again, in the order of the sender. Windows clients repeat a " +

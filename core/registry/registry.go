@@ -50,8 +50,10 @@ type Node struct {
 	Clients []string `json:"clients,omitempty"`
 	// Capacity is the largest number of connections that the role accepts; 0: not bounded
 	// for this role alone.
-	Capacity int64  `json:"capacity,omitempty"`
-	Load     Load   `json:"load"`
+	Capacity int64 `json:"capacity,omitempty"`
+	Load     Load  `json:"load"`
+	// Draining says that the node takes no new work, and ends what it has.
+	Draining bool   `json:"draining,omitempty"`
 	Version  string `json:"version,omitempty"` // of the build
 	// Epoch is larger than that of every earlier process with the name. It is not part of
 	// the record, because Redis assigns it.
@@ -201,5 +203,6 @@ func Compare(a, b Node) int {
 // same reports whether two nodes differ in their load at most.
 func same(a, b Node) bool {
 	return a.Key() == b.Key() && a.Epoch == b.Epoch && a.Addr == b.Addr &&
-		slices.Equal(a.Clients, b.Clients) && a.Capacity == b.Capacity && a.Version == b.Version
+		slices.Equal(a.Clients, b.Clients) && a.Capacity == b.Capacity &&
+		a.Draining == b.Draining && a.Version == b.Version
 }

@@ -135,10 +135,11 @@ type Server struct {
 	files    *files
 	sync     *sessionSync
 
-	mu        sync.Mutex
-	sessions  map[*session.Link]struct{}
-	withdrawn bool          // see Watch
-	gone      chan struct{} // holds a token when a link has ended
+	mu       sync.Mutex
+	sessions map[*session.Link]struct{}
+	failing  bool          // the store fails, see Watch
+	draining bool          // see SetDraining
+	gone     chan struct{} // holds a token when a link has ended
 }
 
 // New returns a db_proxy.

@@ -66,7 +66,8 @@ func newMetrics(reg prometheus.Registerer, open func() int64) *metrics {
 			"Answers with a part of a list that is too long for one answer, by list: unread, "+
 				"sessions, groups, group_infos.", "list"),
 		withdrawn: prometheus.NewGauge(prometheus.GaugeOpts{Name: prefix + "withdrawn",
-			Help: "1 while the store fails, and other db_proxies get the requests."}),
+			Help: "1 while the store fails or this server drains, and other db_proxies get the " +
+				"requests."}),
 		syncs: vec("session_syncs_total", "Runs that update the conversation lists of groups' "+
 			"members, by result: done, failed, busy (not started).", "result"),
 		syncSeconds: prometheus.NewHistogram(seconds("session_sync_seconds",

@@ -44,7 +44,7 @@ func (s *Server) handleFeatures(l *session.Link, _ uint16, m *pb.IMRoleSet) erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.refusals.Store(true)
-	if s.withdrawn && !st.left {
+	if s.isWithdrawn() && !st.left {
 		return l.Send(0, withdrawal())
 	}
 	return nil

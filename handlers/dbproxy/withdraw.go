@@ -16,6 +16,9 @@ import (
 // that do not understand a withdrawal are told that this server stops, as the first
 // implementation did, and their links are closed on return, so that they connect again.
 //
+// A db_proxy that is ordered to drain withdraws in the same way, until it is ordered to serve
+// again.
+//
 // A request that arrives meanwhile is served as far as the store allows it. Servers that
 // understand a withdrawal send requests only while every db_proxy has withdrawn.
 
@@ -92,11 +95,42 @@ func withdrawal() *pb.IMStopReceivePacket {
 		MayReturn: proto.Bool(true)}.Build()
 }
 
-// withdraw asks the other servers for no more requests.
+// withdraw withdraws this server because its store fails.
 func (s *Server) withdraw(err error) {
+	s.log.Error("the store fails", "role", "dbproxy", "err", err)
+	s.setWithdrawn(func() { s.failing = true })
+}
+
+// comeBack ends what withdraw began.
+func (s *Server) comeBack() {
+	s.log.Info("the store works again", "role", "dbproxy")
+	s.setWithdrawn(func() { s.failing = false })
+}
+
+// SetDraining withdraws this server, or lets it return. While its store fails it does not
+// return. Any goroutine.
+func (s *Server) SetDraining(on bool) { s.setWithdrawn(func() { s.draining = on }) }
+
+// setWithdrawn changes the reasons for which this server withdraws, and tells the other servers
+// when the first one has come or the last one is gone.
+func (s *Server) setWithdrawn(change func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.withdrawn = true
+	before := s.isWithdrawn()
+	change()
+	switch after := s.isWithdrawn(); {
+	case after && !before:
+		s.tellWithdrawn()
+	case before && !after:
+		s.tellReturned()
+	}
+}
+
+// isWithdrawn reports whether the other servers are asked for no requests. With mu held.
+func (s *Server) isWithdrawn() bool { return s.failing || s.draining }
+
+// tellWithdrawn asks the other servers for no more requests. With mu held.
+func (s *Server) tellWithdrawn() {
 	s.requests.metrics.withdrawn.Set(1)
 	for l := range s.sessions {
 		if takesRefusals(l) {
@@ -108,15 +142,12 @@ func (s *Server) withdraw(err error) {
 		}
 		s.tell(l, pb.IMStopReceivePacket_builder{Result: proto.Uint32(0)}.Build())
 	}
-	s.log.Error("withdrawn: the store fails, and other db_proxies get the requests", "role",
-		"dbproxy", "links", len(s.sessions), "err", err)
+	s.log.Info("withdrawn: other db_proxies get the requests", "role", "dbproxy", "links",
+		len(s.sessions))
 }
 
-// comeBack tells the other servers that this one takes requests again.
-func (s *Server) comeBack() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.withdrawn = false
+// tellReturned tells the other servers that this one takes requests again. With mu held.
+func (s *Server) tellReturned() {
 	s.requests.metrics.withdrawn.Set(0)
 	for l := range s.sessions {
 		if st, ok := l.Data.(*linkState); ok && st.left {
@@ -128,11 +159,11 @@ func (s *Server) comeBack() {
 				Returned: proto.Bool(true)}.Build())
 		}
 	}
-	s.log.Info("returned: the store works again", "role", "dbproxy", "links", len(s.sessions))
+	s.log.Info("returned", "role", "dbproxy", "links", len(s.sessions))
 }
 
 // errReturned closes the links of servers that understand no return.
-var errReturned = im.Errorf(im.Unavailable, "the store works again")
+var errReturned = im.Errorf(im.Unavailable, "this db_proxy takes requests again")
 
 // tell sends m on a link. The caller holds s.mu.
 func (s *Server) tell(l *session.Link, m *pb.IMStopReceivePacket) {

@@ -177,6 +177,32 @@ func TestWithdrawalOfStock(t *testing.T) {
 	}
 }
 
+// TestDraining lets a db_proxy drain while another one serves, also while its own store fails
+// and works again. It returns when both reasons are gone.
+func TestDraining(t *testing.T) {
+	h := open(t, options{})
+	h.watch()
+	ours := h.dial()
+	ours.send(0, features())
+	ask[*pb.MsgData](ours, 1, text(1, 2, "a"))
+	h.server.SetDraining(true)
+	if m := answer[*pb.IMStopReceivePacket](ours, 0); !m.GetMayReturn() {
+		t.Errorf("the message server was told %v", m)
+	}
+	h.server.SetDraining(true)                    // once more
+	ask[*pb.MsgData](ours, 2, text(1, 2, "late")) // it was on its way
+	h.store.set(func() error { return errNoStore })
+	ours.send(3, text(1, 2, "b"))
+	if _, m, _ := ours.read(); m.Command() == pb.CmdStopReceivePacket {
+		t.Errorf("the message server was told again: %v", m)
+	}
+	h.server.SetDraining(false)
+	h.store.set(nil)
+	if m := answer[*pb.IMStopReceivePacket](ours, 0); !m.GetReturned() {
+		t.Errorf("the message server was told %v", m)
+	}
+}
+
 // TestRefusals checks the answers to requests that fail, on the link of a server that
 // understands refusals.
 func TestRefusals(t *testing.T) {

@@ -42,7 +42,8 @@ func newRegistered(from Registered, now func() time.Time) *registered {
 	return &registered{from: from, now: now, recent: map[string]uint32{}}
 }
 
-// entries returns the message servers that clients can be sent to. r may be nil.
+// entries returns the message servers that clients can be sent to, without those that drain. r may
+// be nil.
 func (r *registered) entries() []*entry {
 	if r == nil {
 		return nil
@@ -61,7 +62,7 @@ func (r *registered) entries() []*entry {
 	nodes, _ := r.from.Nodes("msg")
 	r.updates, r.list = updates, nil
 	for _, n := range nodes {
-		if e := entryOf(n); e != nil {
+		if e := entryOf(n); e != nil && !n.Draining {
 			e.handed = r.recent[n.Name] + r.before[n.Name]
 			r.list = append(r.list, e)
 		}

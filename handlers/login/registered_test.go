@@ -65,6 +65,10 @@ func TestRegisteredServers(t *testing.T) {
 	r.now = r.now.Add(6 * time.Second)
 	r.v.Update([]registry.Node{registered("1", 13, 100), registered("2", 11, 100)}, true)
 	r.expect("none counts", "2 2 1 2")
+	drains := both[1]
+	drains.Draining = true
+	r.v.Update([]registry.Node{both[0], drains}, true)
+	r.expect("one drains", "1 1 1")
 	r.v.Update(both[:1], true)
 	r.expect("one has left", "1 1 1")
 	r.v.Update(nil, true)

@@ -92,16 +92,24 @@ func (h *Server) examine(l *session.Loop, looks int) (open int) {
 			return
 		}
 		c := clientOf(s)
-		queries := c.passing.Waiting()
 		if late {
 			c.conversation.Refuse()
-			queries = c.passing.InFlight() // others may wait for a client that does not read
-		}
-		if c.conversation.InFlight() > 0 || queries > 0 || !late && !s.IsQuiet() {
+			// Others may wait for a client that does not read.
+			if c.conversation.InFlight() > 0 || c.passing.InFlight() > 0 {
+				return
+			}
+		} else if !isIdle(s) {
 			return
 		}
 		ended++
 		h.admission.Leave(s, session.ErrShutdown)
 	})
 	return open
+}
+
+// isIdle reports whether all that has arrived of a client is read, stored and answered. Loop
+// only.
+func isIdle(s *session.Client) bool {
+	c := clientOf(s)
+	return c.conversation.InFlight() == 0 && c.passing.Waiting() == 0 && s.IsQuiet()
 }

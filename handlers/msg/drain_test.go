@@ -3,6 +3,7 @@ package msg
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,5 +150,83 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 			t.Errorf("drained for %v", took)
 		}
 		w.db.letGo()
+	})
+}
+
+// TestReleaseKeepsAPace releases clients over ten seconds. Each second a tenth of them is
+// disconnected, and the others are served. One that is busy is left to Drain.
+func TestReleaseKeepsAPace(t *testing.T) {
+	inWorld(t, Options{Ack: AckStored}, func(w *world) {
+		const clients = 20 // on two loops
+		var all []*device
+		for i := range clients {
+			all = append(all, w.user(i%2, uint32(1+i), win))
+		}
+		w.db.hold = true
+		all[3].send(2, text(1, "before"))
+		done := make(chan struct{})
+		go func() {
+			w.h.Release(context.Background(), 10*time.Second)
+			close(done)
+		}()
+		time.Sleep(releaseEvery / 2) // between two steps
+		for second := 1; second <= 9; second++ {
+			time.Sleep(time.Second)
+			if want := clients - second*clients/10; w.h.Online() != want {
+				t.Errorf("%d users online after %d s, want %d", w.h.Online(), second, want)
+			}
+		}
+		all[3].wantEnd(false)
+		all[3].send(3, text(1, "meanwhile"))
+		<-done
+		if w.h.Online() != 1 || len(w.db.held) != 2 {
+			t.Errorf("%d users online, %d messages in flight", w.h.Online(), len(w.db.held))
+		}
+		for _, d := range all {
+			d.hangUp()
+		}
+		w.db.letGo()
+	})
+}
+
+// TestReleaseOfNobody returns at once when no client is connected, and when it is told to end.
+func TestReleaseOfNobody(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		before := time.Now()
+		w.h.Release(context.Background(), time.Minute)
+		w.user(0, 1, win)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		w.h.Release(ctx, time.Minute)
+		if took := time.Since(before); took > 2*time.Second || w.h.Online() != 1 {
+			t.Errorf("returned after %v, with %d users online", took, w.h.Online())
+		}
+	})
+}
+
+// TestDraining lets a server drain and serve again. Login servers hear that it is full, and
+// new connections are closed. Those that are open stay until Release.
+func TestDraining(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		alice := w.user(0, 1, win)
+		w.login.take()
+		for _, on := range []bool{true, false} {
+			w.h.SetDraining(on)
+			got := w.login.take()
+			if len(got) != 1 || got[0].m.Command() != pb.CmdMsgServInfo ||
+				(got[0].m.(*pb.IMMsgServInfo).GetMaxConnCnt() == 0) != on {
+				t.Fatalf("draining %v: the login server got %v", on, got)
+			}
+			var err error
+			alice.on(func() {
+				s := alice.loop.AddClient(netip.AddrPort{}, &device{w: w, loop: alice.loop})
+				err = w.h.Open(s)
+				alice.loop.Remove(&s.Conn, nil)
+			})
+			if (err != nil) != on {
+				t.Errorf("draining %v: a new connection: %v", on, err)
+			}
+			alice.wantEnd(false)
+		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -79,6 +80,7 @@ type Server struct {
 	transfer     *transfer.Handler
 	floods       *floods
 	early        *prometheus.CounterVec
+	draining     atomic.Bool
 
 	mu    sync.Mutex
 	loops []*session.Loop
@@ -226,8 +228,11 @@ func (h *Server) Tick(l *session.Loop, now time.Time) {
 	}
 }
 
-// Open accepts a new connection.
+// Open accepts a new connection, unless the server drains.
 func (h *Server) Open(s *session.Client) error {
+	if h.draining.Load() {
+		return session.ErrShutdown
+	}
 	s.Data = &client{}
 	s.SetDeadline(h.opt.LoginDeadline)
 	return nil

@@ -21,13 +21,13 @@ import (
 	mathrand "math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
-	"teamtalk/core/backoff"
 	"teamtalk/core/opt"
 	"teamtalk/core/registry"
 	"teamtalk/sql/store/redisconn"
@@ -45,6 +45,9 @@ type Options struct {
 	Poll time.Duration
 	// Roles are the roles whose nodes the metrics count.
 	Roles []string
+	// Ordered is called when the nodes of this process that shall drain change, with their keys,
+	// from one goroutine of Run. It must not wait. Default: nobody is told.
+	Ordered func(drain []registry.Key)
 	// Log gets a line when Redis goes away and when it is back. Default: discarded.
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
@@ -63,6 +66,10 @@ type Registry struct {
 
 	epoch atomic.Uint64 // 0: not registered yet
 	nodes atomic.Pointer[[]string]
+	// drains are the keys of the nodes that shall drain. Used by one goroutine of Run.
+	drains []string
+	// refresh holds a token when Run shall renew the leases now.
+	refresh chan struct{}
 }
 
 // Open makes a registry. It connects to Redis at its first use.
@@ -73,10 +80,14 @@ func Open(o Options) *Registry {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Ordered == nil {
+		o.Ordered = func([]registry.Key) {}
+	}
 	var random [8]byte
 	rand.Read(random[:])
 	r := &Registry{opt: o, client: redisconn.Connect(o.Redis, connections),
-		view: registry.NewView(), process: hex.EncodeToString(random[:]), timeout: o.Renew}
+		refresh: make(chan struct{}, 1),
+		view:    registry.NewView(), process: hex.EncodeToString(random[:]), timeout: o.Renew}
 	r.metrics = newMetrics(o, r)
 	return r
 }
@@ -119,7 +130,7 @@ func (e *ReplacedError) Error() string {
 // on, also while this process is not registered. Errors of Redis do not end it, State tells
 // them.
 func (r *Registry) Watch(ctx context.Context) {
-	_ = r.every(ctx, r.opt.Poll, func() (bool, error) { return false, r.poll(ctx) })
+	_ = every(ctx, r.opt.Poll, nil, func() (bool, error) { return false, r.poll(ctx) })
 }
 
 // Run registers the nodes that self returns, and renews their leases, until ctx ends. It calls
@@ -128,7 +139,16 @@ func (r *Registry) Watch(ctx context.Context) {
 // process has one of the nodes, an error when a node is not valid, and nil after the end of
 // ctx.
 func (r *Registry) Run(ctx context.Context, self func() []registry.Node) error {
-	return r.every(ctx, r.opt.Renew, func() (bool, error) { return r.renew(ctx, self()) })
+	return every(ctx, r.opt.Renew, r.refresh,
+		func() (bool, error) { return r.renew(ctx, self()) })
+}
+
+// Refresh makes Run renew the leases now, because what self returns has changed. Any goroutine.
+func (r *Registry) Refresh() {
+	select {
+	case r.refresh <- struct{}{}:
+	default: // it will
+	}
 }
 
 // retries is the number of attempts within one period when Redis is away, so that it is found
@@ -137,7 +157,7 @@ const retries = 4
 
 // every calls do until ctx ends, or until do returns that its error is final. The pauses are
 // between 80 and 100 % of period, so that processes that start together spread.
-func (r *Registry) every(ctx context.Context, period time.Duration,
+func every(ctx context.Context, period time.Duration, early <-chan struct{},
 	do func() (final bool, err error)) error {
 	for {
 		final, err := do()
@@ -149,7 +169,13 @@ func (r *Registry) every(ctx context.Context, period time.Duration,
 			pause = period / retries
 		}
 		pause -= time.Duration(0.2 * mathrand.Float64() * float64(pause))
-		if backoff.Sleep(ctx, pause) != nil {
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-early:
+			t.Stop()
+		case <-ctx.Done():
+			t.Stop()
 			return nil
 		}
 	}
@@ -193,21 +219,68 @@ func (r *Registry) renewed(answer []string, nodes []registry.Node) error {
 		by, _ := strconv.ParseUint(answer[2], 10, 64)
 		return &ReplacedError{Node: answer[1], Epoch: r.epoch.Load(), By: by,
 			Addr: address(answer[1], answer[3])}
-	case len(answer) < 3 || answer[0] != "ok":
+	case len(answer) < 4 || answer[0] != "ok":
 		return errAnswer
 	}
 	epoch, err := strconv.ParseUint(answer[1], 10, 64)
 	missing, err2 := strconv.Atoi(answer[2])
-	if err != nil || err2 != nil || epoch == 0 || epoch > registry.MaxEpoch {
+	drains, err3 := strconv.Atoi(answer[3])
+	answer = answer[4:]
+	if errors.Join(err, err2, err3) != nil || epoch == 0 || epoch > registry.MaxEpoch ||
+		drains < 0 || drains > len(answer) {
 		return errAnswer
 	}
+	r.ordered(answer[:drains], nodes)
 	if r.epoch.Swap(epoch) == 0 {
 		r.opt.Log.Info("registered", "epoch", epoch, "nodes", *r.nodes.Load())
-		r.tellFormer(answer[3:], nodes)
+		r.tellFormer(answer[drains:], nodes)
 	} else if missing > 0 {
 		r.metrics.lapses.Add(float64(missing))
 		r.opt.Log.Warn("registered again: the lease had ended, or Redis has lost it, so other "+
 			"servers may have counted this one as gone", "epoch", epoch, "nodes", missing)
+	}
+	return nil
+}
+
+// ordered takes the keys of the nodes that shall drain.
+func (r *Registry) ordered(keys []string, nodes []registry.Node) {
+	if slices.Equal(keys, r.drains) {
+		return
+	}
+	r.drains = keys
+	drain := []registry.Key{}
+	for _, n := range nodes {
+		if slices.Contains(keys, n.Key().String()) {
+			drain = append(drain, n.Key())
+		}
+	}
+	r.opt.Ordered(drain)
+}
+
+// ErrUnknown is the error for nodes that are not registered.
+var ErrUnknown = errors.New("not registered")
+
+// Order tells the processes of nodes to drain them, or to serve again. They learn it at their
+// next renewal. An order ends with the process: another one that takes its place serves. The
+// error is an ErrUnknown with the keys of nodes that are not registered. Then no order is given.
+func (r *Registry) Order(ctx context.Context, nodes []registry.Key, drain bool) error {
+	args := []any{r.clockStep(), 0, maxFields}
+	if drain {
+		args[1] = 1
+	}
+	for _, k := range nodes {
+		args = append(args, k.String())
+	}
+	answer, err := r.run(ctx, order, args)
+	switch {
+	case err != nil:
+		return err
+	case len(answer) == 2 && answer[0] == "full":
+		return fullError(answer[1])
+	case len(answer) == 0 || answer[0] != "ok":
+		return errAnswer
+	case len(answer) > 1:
+		return fmt.Errorf("%w: %s", ErrUnknown, strings.Join(answer[1:], ", "))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import "github.com/redis/go-redis/v9"
 //	<role>/<name>  "<end> <epoch> <process> <time> <record>": the end of the lease on the
 //	             registry's clock, the epoch, a random number of the process, and the time of
 //	             Redis at the last renewal, in ms; then the record, see package registry
+//	drain:<role>:<name>  the epoch of the process that shall drain the node, see Order
 const Key = "teamtalk:registry"
 
 // common begins every script. It advances the registry's clock by the time that has passed
@@ -34,6 +35,7 @@ local function record(v)
   if not ends or not epoch then return nil end
   return {ends = ends, epoch = epoch, process = process, body = body}
 end
+local function mark(node) return 'drain:' .. string.gsub(node, '/', ':') end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local state = redis.call('HMGET', key, 'clock', 'time', 'epoch')
@@ -47,8 +49,9 @@ redis.call('HSET', key, 'clock', text(clock), 'time', text(now))
 // number of the process; its epoch, 0 for a new one; the length of the lease in ms; the largest
 // number of fields; then the key and the record of each node. The answer begins with
 //
-//	ok, the epoch, the number of nodes that were not registered by this process, and with a
-//	new epoch the key and the record of each other process whose lease has not ended;
+//	ok, the epoch, the number of nodes that were not registered by this process, the number of
+//	nodes that it shall drain and their keys, and with a new epoch the key and the record of
+//	each other process whose lease has not ended;
 //	replaced, the key of a node, the epoch and the record of the process that has it now; or
 //	full, the number of fields.
 //
@@ -83,8 +86,46 @@ end
 redis.call('HSET', key, 'epoch', text(last))
 local head = text(clock + tonumber(ARGV[4])) .. ' ' .. text(epoch) .. ' ' .. process .. ' ' ..
   text(now) .. ' '
-for i = 6, #ARGV, 2 do redis.call('HSET', key, ARGV[i], head .. ARGV[i + 1]) end
-return {'ok', text(epoch), text(missing), unpack(former)}
+local drains = {}
+for i = 6, #ARGV, 2 do
+  redis.call('HSET', key, ARGV[i], head .. ARGV[i + 1])
+  local order = redis.call('HGET', key, mark(ARGV[i]))
+  if number(order) == epoch then
+    drains[#drains + 1] = ARGV[i]
+  elseif order then
+    redis.call('HDEL', key, mark(ARGV[i]))
+  end
+end
+local out = {'ok', text(epoch), text(missing), text(#drains)}
+for i = 1, #drains do out[#out + 1] = drains[i] end
+for i = 1, #former do out[#out + 1] = former[i] end
+return out
+`)
+
+// order makes nodes drain, or serve again. Its arguments after the first: 1 to drain, 0 to serve;
+// the largest number of fields; then the keys of the nodes. The answer begins with ok and has the
+// keys of the nodes that are not registered, or is full with the number of fields. Then no order
+// is given.
+//
+// An order is for one process, by its epoch, so that a process that takes the place of a drained
+// one serves.
+var order = redis.NewScript(common + `
+local unknown, epochs = {'ok'}, {}
+for i = 4, #ARGV do
+  local r = record(redis.call('HGET', key, ARGV[i]))
+  if r and r.ends > clock then epochs[i] = r.epoch else unknown[#unknown + 1] = ARGV[i] end
+end
+if #unknown > 1 then return unknown end
+for i = 4, #ARGV do
+  if ARGV[2] == '0' then
+    redis.call('HDEL', key, mark(ARGV[i]))
+  elseif redis.call('HLEN', key) >= tonumber(ARGV[3]) then
+    return {'full', text(redis.call('HLEN', key))}
+  else
+    redis.call('HSET', key, mark(ARGV[i]), text(epochs[i]))
+  end
+end
+return unknown
 `)
 
 // read returns the clock, the time of Redis, the number of fields that are too long, and field
@@ -110,7 +151,7 @@ for i = 1, #all, 2 do
     end
   end
 end
-for i = 1, #ended do redis.call('HDEL', key, ended[i]) end
+for i = 1, #ended do redis.call('HDEL', key, ended[i], mark(ended[i])) end
 out[4] = text(long)
 return out
 `)
@@ -121,7 +162,7 @@ var leave = redis.NewScript(`
 for i = 2, #ARGV do
   local v = redis.call('HGET', KEYS[1], ARGV[i])
   if v and string.match(v, '^%d+ %d+ (%x+) ') == ARGV[1] then
-    redis.call('HDEL', KEYS[1], ARGV[i])
+    redis.call('HDEL', KEYS[1], ARGV[i], 'drain:' .. string.gsub(ARGV[i], '/', ':'))
   end
 end
 return 'ok'

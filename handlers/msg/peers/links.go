@@ -156,9 +156,22 @@ func (p *Links) info() *pb.IMMsgServInfo {
 	info.SetIp2(p.ip2)
 	info.SetPort(uint32(p.port))
 	info.SetMaxConnCnt(uint32(p.opt.MaxConns))
+	if p.full {
+		info.SetMaxConnCnt(0)
+	}
 	info.SetCurConnCnt(uint32(p.online.Count()))
 	info.SetHostName(p.opt.HostName)
 	return info
+}
+
+// SetFull tells the login servers that this server takes no client, or that it does.
+func (p *Links) SetFull(full bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.full = full
+	for _, l := range p.logins {
+		p.tell(l, p.info())
+	}
 }
 
 // Close forgets the link.

@@ -67,6 +67,7 @@ type Links struct {
 	mu     sync.Mutex
 	routes []*session.Link // in order of connecting; the first one forwards
 	logins []*session.Link
+	full   bool                       // login servers shall send no client
 	behind map[*session.Link]struct{} // of both: those that missed an update
 	// receipts are the route servers among routes that forward acks, in order of
 	// connecting. hasReceipts says that there is one, from any goroutine. early are those

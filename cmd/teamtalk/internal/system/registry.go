@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"teamtalk/core/backoff"
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -34,6 +33,8 @@ func openRegistry(s *system) error {
 	}
 	opt := RegistryOptions(s.cfg, i)
 	opt.Roles, opt.Log, opt.Registerer = config.Roles(), s.log, s.reg
+	s.draining.s = s
+	opt.Ordered = s.draining.order
 	s.registry, s.node = redisregistry.Open(opt), name
 	s.stops.push(closeStore, "connections to the registry", closing(s.registry.Close))
 	s.ready.Add("registry", func(context.Context) error {
@@ -61,15 +62,14 @@ func register(s *system, v obs.Version) {
 			s.fail(err)
 		}
 	})
+	s.stops.push(announceEnd, "registry", s.draining.announceEnd)
+	if s.msg != nil {
+		s.stops.push(releaseClients, "message server", s.draining.releaseAtEnd)
+	}
 	s.stops.push(leaveRegistry, "registry", func(ctx context.Context) error {
 		run.stop()
-		switch err := r.Leave(ctx); {
-		case err != nil && r.Epoch() > 0:
+		if err := r.Leave(ctx); err != nil && r.Epoch() > 0 {
 			s.log.Warn("the registry still has this process until its lease ends", "err", err)
-		case err == nil && s.msg != nil && readByLogins(s):
-			// Login servers send clients here until they have read that it has left. These
-			// are served, since a stock client that is refused pauses for seconds.
-			_ = backoff.Sleep(ctx, s.cfg.Registry.Poll)
 		}
 		return nil
 	})
@@ -123,7 +123,8 @@ func NodeName(cfg *config.Config) (string, error) {
 func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 	var nodes []registry.Node
 	for _, role := range s.cfg.Roles {
-		n := registry.Node{Name: name, Role: role, Version: v.Version}
+		n := registry.Node{Name: name, Role: role, Version: v.Version,
+			Draining: s.draining.has(role)}
 		switch role {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())

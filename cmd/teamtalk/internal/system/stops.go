@@ -12,14 +12,16 @@ import (
 type phase int
 
 const (
-	// leaveRegistry ends the registration of the servers, so that others choose them no more.
-	leaveRegistry phase = iota
+	// announceEnd tells the other servers that these drain, so that others choose them no more.
+	announceEnd phase = iota
 	// leaveLogins closes the message server's links to login servers, which send no client
 	// here from then on. A client that has to connect again gets another message server.
 	leaveLogins
 	// refuseConnections makes every port of the engine close new connections. Connections
 	// that are open stay open.
 	refuseConnections
+	// releaseClients ends the connections of the message server's clients one after the other.
+	releaseClients
 	// finishCalls closes the HTTP API once its calls are answered. The message server,
 	// dbproxy and the links that the calls use are still running.
 	finishCalls
@@ -31,6 +33,9 @@ const (
 	drainMessages
 	// drainRequests finishes the requests that dbproxy has accepted.
 	drainRequests
+	// leaveRegistry ends the registration of the servers, which have no client and no request
+	// left.
+	leaveRegistry
 	// closeWorkers ends the workers of the store, which have no task left.
 	closeWorkers
 	// endUpkeep ends dbproxy's background tasks and closes the places of sounds.

@@ -78,6 +78,7 @@ type system struct {
 	registry *redisregistry.Registry
 	node     string
 	linker   *peering.Linker
+	draining draining
 
 	// The roles that run here; nil for the others.
 	msfs  *smallFiles

@@ -1,0 +1,114 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"teamtalk/core/backoff"
+	"teamtalk/core/registry"
+)
+
+// A role that drains takes no new work and ends what it has. All roles drain when the process
+// stops, some when an operator orders it. The registry says so, and other servers use the roles
+// no more.
+
+// draining is the roles that drain.
+type draining struct {
+	s       *system
+	mu      sync.Mutex
+	all     bool
+	ordered []string
+	clients *background // releases the message server's clients; nil: none is released
+}
+
+// has reports whether a role drains.
+func (d *draining) has(role string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all || slices.Contains(d.ordered, role)
+}
+
+// order makes the roles drain that an operator has ordered to, and others serve again. It does
+// not wait.
+func (d *draining) order(nodes []registry.Key) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.ordered
+	d.ordered = nil
+	for _, n := range nodes {
+		d.ordered = append(d.ordered, n.Role)
+	}
+	d.s.log.Info("an operator has ordered which roles drain", "drain", d.ordered)
+	d.s.ready.Remove("drain")
+	if len(d.ordered) == len(d.s.cfg.Roles) {
+		d.s.ready.Set("drain", errors.New("all roles drain, by order of an operator"))
+	}
+	for _, role := range d.s.cfg.Roles {
+		if on := slices.Contains(d.ordered, role); on != slices.Contains(before, role) {
+			d.set(role, on)
+		}
+	}
+	d.s.registry.Refresh()
+}
+
+// set makes a role drain or serve. With mu held.
+func (d *draining) set(role string, on bool) {
+	switch role {
+	case RoleDBProxy:
+		d.s.db.SetDraining(on)
+	case roleMsg:
+		d.s.msg.SetDraining(on)
+		d.stopReleasing()
+		if on {
+			d.clients = inBackground(d.release)
+		}
+	}
+}
+
+// stopReleasing lets the clients stay that are not released yet. With mu held.
+func (d *draining) stopReleasing() {
+	if d.clients != nil {
+		d.clients.cancel()
+		d.clients = nil
+	}
+}
+
+// release releases all clients until ctx ends. Those that are busy at first are released once
+// they are not.
+func (d *draining) release(ctx context.Context) {
+	for over := d.s.cfg.Msg.Release; ctx.Err() == nil; over = time.Second {
+		if !d.s.msg.Release(ctx, over) {
+			d.s.log.Info("no client is left", "role", roleMsg)
+			return
+		}
+	}
+}
+
+// announceEnd tells the other servers that all roles drain. Login servers send clients here until
+// they have read it. These are served, since a stock client that is refused pauses for seconds.
+func (d *draining) announceEnd(ctx context.Context) error {
+	d.mu.Lock()
+	d.all = true
+	d.stopReleasing() // the stops go on with it
+	d.mu.Unlock()
+	d.s.registry.Refresh()
+	if d.s.msg != nil && readByLogins(d.s) && d.s.registry.State() == nil {
+		_ = backoff.Sleep(ctx, d.s.cfg.Registry.Poll)
+	}
+	return nil
+}
+
+// releaseAtEnd releases the message server's clients over the time in the settings, if other
+// message servers are registered. Otherwise nobody could take them, and they end together.
+func (d *draining) releaseAtEnd(ctx context.Context) error {
+	others, _ := d.s.registry.View().Nodes(roleMsg)
+	if slices.ContainsFunc(others, func(n registry.Node) bool {
+		return n.Name != d.s.node && !n.Draining
+	}) {
+		d.s.msg.Release(ctx, min(d.s.cfg.Msg.Release, d.s.cfg.ShutdownTimeout/2))
+	}
+	return nil
+}

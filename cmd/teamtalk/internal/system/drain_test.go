@@ -1,0 +1,127 @@
+package system
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"teamtalk/core/registry"
+	"teamtalk/sql/dbtest"
+)
+
+// connect opens a connection to the clients' port of a message server.
+func connect(t *testing.T, s *system) net.Conn {
+	t.Helper()
+	for _, p := range s.ports {
+		if p.name == "clients" {
+			c, err := net.Dial("tcp", p.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			return c
+		}
+	}
+	t.Fatal("no port for clients")
+	return nil
+}
+
+// closed reports whether the server closes a connection within d.
+func closed(t *testing.T, c net.Conn, d time.Duration) bool {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := io.ReadAll(c)
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// drains returns the state of each server of a process, as another one reads it.
+func drains(t *testing.T, s *system) string {
+	t.Helper()
+	list, err := s.registry.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range list {
+		text := e.Key().String()
+		if e.Draining {
+			text += " drains"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, ", ")
+}
+
+// TestDrainByOrder orders the message server and the db_proxy of a process to drain, and to serve
+// again. Connections end, new ones are closed, and other servers see the state.
+func TestDrainByOrder(t *testing.T) {
+	redis := dbtest.Redis(t)
+	s := registered(t, redis, "a", map[string]string{"roles": "login,msg,route,dbproxy",
+		"msg.release": "100ms", "registry.renew": "200ms", "msg.login_deadline": "1h"})
+	eventually(t, "the registration", func() bool { return s.registry.Epoch() > 0 })
+	const serves = "dbproxy/a, login/a, msg/a, route/a"
+	const drain = "dbproxy/a drains, login/a, msg/a drains, route/a"
+	before := connect(t, s)
+	orders := []registry.Key{{Role: "msg", Name: "a"}, {Role: "dbproxy", Name: "a"}}
+	if err := s.registry.Order(t.Context(), orders, true); err != nil {
+		t.Fatal(err)
+	}
+	if !closed(t, before, time.Minute) {
+		t.Error("the connection stays")
+	}
+	eventually(t, "the state to be known", func() bool { return drains(t, s) == drain })
+	if !closed(t, connect(t, s), time.Minute) {
+		t.Error("a new connection stays")
+	}
+	if err := s.registry.Order(t.Context(), orders, false); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the order", func() bool { return drains(t, s) == serves })
+	eventually(t, "a connection that stays", func() bool {
+		return !closed(t, connect(t, s), 50*time.Millisecond)
+	})
+}
+
+// TestStopDrains stops a message server while another one is registered. It says so in the
+// registry, accepts no connection, and ends those that it has over a time.
+func TestStopDrains(t *testing.T) {
+	redis := dbtest.Redis(t)
+	roles := map[string]string{"roles": "login,msg,route,dbproxy", "msg.release": "2s",
+		"registry.renew": "5s", "msg.login_deadline": "1h"}
+	a, b := registered(t, redis, "a", roles), registered(t, redis, "b", roles)
+	eventually(t, "both to be known", func() bool {
+		return a.registry.View().Count(roleMsg) == 2 && b.registry.View().Count(roleMsg) == 2
+	})
+	conn := connect(t, a)
+	began := time.Now()
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.Stop(t.Context()) }()
+	eventually(t, "the state to be known", func() bool {
+		return strings.Contains(drains(t, b), "msg/a drains") || len(stopped) > 0
+	})
+	if !closed(t, conn, time.Minute) {
+		t.Error("the connection stays")
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("the connections ended within %v", took)
+	}
+	eventually(t, "the end of the registration", func() bool {
+		return drains(t, b) == "dbproxy/b, login/b, msg/b, route/b"
+	})
+	began = time.Now()
+	if err := b.Stop(t.Context()); err != nil { // the last one
+		t.Error(err)
+	}
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("the last one stopped after %v", took)
+	}
+}
