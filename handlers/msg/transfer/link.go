@@ -32,17 +32,21 @@ type serverAddresses struct {
 	mark string
 }
 
-// Link makes the handler for the link to a file server. Each file server has its own.
-func (h *Handler) Link() *Link {
-	l := &Link{Router: router.New[*session.Link](router.Options{
-		Role: "msg_file", Log: h.opt.LinkLog, Registerer: h.opt.Registerer})}
-	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMHeartBeat])
+// newRouter returns the table of what file servers send. It is one for all of them, with one set
+// of metrics. The Data of a session.Link is its Link.
+func newRouter(opt *Options) *router.Router[*session.Link] {
+	r := router.New[*session.Link](router.Options{
+		Role: "msg_file", Log: opt.LinkLog, Registerer: opt.Registerer})
+	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
 	// The answers to calls that had given up.
-	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileTransferRsp])
-	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileConfirmRsp])
-	router.Handle(l.Router, router.Public, l.handleAddresses)
-	return l
+	router.Handle(r, router.Public, router.Ignore[*pb.IMFileTransferRsp])
+	router.Handle(r, router.Public, router.Ignore[*pb.IMFileConfirmRsp])
+	router.Handle(r, router.Public, handleAddresses)
+	return r
 }
+
+// Link makes the handler for the link to a file server. Each file server has its own.
+func (h *Handler) Link() *Link { return &Link{Router: h.router} }
 
 // Add adds a file server: peer is the link that l handles. Without a file server, files are
 // refused. Any goroutine.
@@ -58,13 +62,15 @@ func (h *Handler) Remove(l *Link) { h.files.remove(l) }
 
 // Open asks the file server where clients reach it.
 func (l *Link) Open(s *session.Link) error {
+	s.Data = l
 	return s.Send(0, pb.IMFileServerIPReq_builder{Confirms: proto.Bool(true)}.Build())
 }
 
 // Close does nothing: the addresses stay, since files wait there.
 func (*Link) Close(*session.Link, error) {}
 
-func (l *Link) handleAddresses(_ *session.Link, _ uint16, m *pb.IMFileServerIPRsp) error {
+func handleAddresses(s *session.Link, _ uint16, m *pb.IMFileServerIPRsp) error {
+	l := s.Data.(*Link)
 	list := m.GetIpAddrList()
 	if len(list) == 0 {
 		return im.Errorf(im.Invalid, "file server without an address")
