@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strings"
+	"time"
+
+	"teamtalk/core/client/loginserver"
 )
 
 // How many servers of a role the deployment Registry has.
@@ -132,4 +136,21 @@ func (s *System) registerMsg(ctx context.Context, i int) error {
 	host, port, _ := strings.Cut(front, ":")
 	return s.register(ctx, "msg", i, []string{"--msg.listen", a[0], "--msg.advertise-ip1", host,
 		"--msg.advertise-port", port})
+}
+
+// awaitServer waits until a login server names a message server.
+func awaitServer(ctx context.Context, url string) error {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		_, err := loginserver.Discover(ctx, http.DefaultClient, url)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
