@@ -24,7 +24,15 @@ func (r *run) addServices(ctx context.Context) (err error) {
 // serverOf returns the address of a message server for a user, and the URL of the login server
 // that names it, if clients ask one.
 func (r *run) serverOf(user int) (addr, login string) {
-	return r.sys.Clients[user%len(r.sys.Clients)], r.sys.Login(user)
+	return r.sys.Clients[user%len(r.sys.Clients)], r.loginOf(user)
+}
+
+// loginOf returns the URL of the login server for a user; empty: clients ask none.
+func (r *run) loginOf(user int) string {
+	if len(r.sys.Logins) == 0 {
+		return ""
+	}
+	return r.sys.Logins[user%len(r.sys.Logins)]
 }
 
 // textsBetween returns the texts of two users of a service in the tables, which are no

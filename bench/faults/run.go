@@ -193,9 +193,9 @@ func (r *run) addTeam(ctx context.Context, team int) error {
 		var c sender
 		var err error
 		if i < 4 {
-			c, err = openOwn(ctx, name, user, addr, r.sys.Login(n), r.Log)
+			c, err = openOwn(ctx, name, user, addr, r.loginOf(n), r.Log)
 		} else {
-			c, err = openStock(ctx, name, user, findBy(r.sys.Login(n), addr), r.cipher)
+			c, err = openStock(ctx, name, user, findBy(r.loginOf(n), addr), r.cipher)
 		}
 		if err != nil {
 			return err
@@ -301,7 +301,7 @@ func (c *churn) membership() (Membership, bool) {
 
 // login logs a user in on a connection of its own, to ask for its data.
 func (r *run) login(ctx context.Context, n int, kind pb.ClientType) (*tcp.Conn, error) {
-	addr, err := findBy(r.sys.Login(n), r.sys.Clients[n%len(r.sys.Clients)])(ctx)
+	addr, err := findBy(r.loginOf(n), r.sys.Clients[n%len(r.sys.Clients)])(ctx)
 	if err != nil {
 		return nil, err
 	}

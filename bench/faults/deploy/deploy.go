@@ -92,7 +92,7 @@ func Start(ctx context.Context, o Options) (*System, error) {
 	case Separate, Galera, Cluster, Sentinel, Replica:
 		err = s.separate(ctx)
 	case Registry:
-		err = s.registered(ctx)
+		err = startRegistered(ctx, s)
 	default:
 		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, ", "))
 	}
@@ -104,14 +104,6 @@ func Start(ctx context.Context, o Options) (*System, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// Login returns the URL of the login server for a client; empty: the client asks none.
-func (s *System) Login(client int) string {
-	if len(s.Logins) == 0 {
-		return ""
-	}
-	return s.Logins[client%len(s.Logins)]
 }
 
 // Kind returns the kind of the deployment.

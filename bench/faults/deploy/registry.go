@@ -15,9 +15,9 @@ import (
 // How many servers of a role the deployment Registry has.
 const registeredMsgs, registeredDBProxies, registeredLogins, registeredFiles = 3, 3, 2, 2
 
-// registered starts a deployment whose servers find each other in the registry. Clients ask a
+// startRegistered starts a deployment whose servers find each other in the registry. Clients ask a
 // login server for a message server.
-func (s *System) registered(ctx context.Context) error {
+func startRegistered(ctx context.Context, s *System) error {
 	databases, err := s.databases(ctx)
 	if err != nil {
 		return err
@@ -34,19 +34,19 @@ func (s *System) registered(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.register(ctx, "dbproxy", i, append([]string{"--store", "mysql",
+		if err := register(ctx, s, "dbproxy", i, append([]string{"--store", "mysql",
 			"--dbproxy.listen", a[0]}, databases[0]...)); err != nil {
 			return err
 		}
 	}
-	if err := s.registerLogins(ctx); err != nil {
+	if err := registerLogins(ctx, s); err != nil {
 		return err
 	}
-	if err := s.registerServices(ctx); err != nil {
+	if err := registerServices(ctx, s); err != nil {
 		return err
 	}
 	for i := range registeredMsgs {
-		if err := s.registerMsg(ctx, i); err != nil {
+		if err := registerMsg(ctx, s, i); err != nil {
 			return err
 		}
 	}
@@ -54,19 +54,19 @@ func (s *System) registered(ctx context.Context) error {
 }
 
 // register starts a server under the name of its role and a number.
-func (s *System) register(ctx context.Context, role string, i int, args []string) error {
+func register(ctx context.Context, s *System, role string, i int, args []string) error {
 	name := fmt.Sprint(role, i+1)
 	args = append(args, "--roles", role, "--registry.enabled", "--node.name", name)
 	return s.serve(ctx, role, name, append(args, s.redis...))
 }
 
 // registerLogins starts the login servers, and a route server.
-func (s *System) registerLogins(ctx context.Context) error {
+func registerLogins(ctx context.Context, s *System) error {
 	a, err := s.ports.reserve(1)
 	if err != nil {
 		return err
 	}
-	if err := s.register(ctx, "route", 0, []string{"--route.listen", a[0]}); err != nil {
+	if err := register(ctx, s, "route", 0, []string{"--route.listen", a[0]}); err != nil {
 		return err
 	}
 	for i := range registeredLogins {
@@ -79,7 +79,7 @@ func (s *System) registerLogins(ctx context.Context) error {
 			return err
 		}
 		s.Logins = append(s.Logins, "http://"+front+"/msg_server")
-		if err := s.register(ctx, "login", i, []string{"--login.server-listen", a[0],
+		if err := register(ctx, s, "login", i, []string{"--login.server-listen", a[0],
 			"--login.client-listen", a[1], "--login.http-listen", a[2]}); err != nil {
 			return err
 		}
@@ -88,14 +88,14 @@ func (s *System) registerLogins(ctx context.Context) error {
 }
 
 // registerServices starts the servers that carry no texts.
-func (s *System) registerServices(ctx context.Context) error {
+func registerServices(ctx context.Context, s *System) error {
 	settings, err := addServices(s)
 	if err != nil {
 		return err
 	}
 	for _, kind := range []string{push, api, small} {
 		args := append([]string{"--data-dir", filepath.Join(s.opts.Dir, kind)}, settings[kind]...)
-		if err := s.register(ctx, kind, 0, args); err != nil {
+		if err := register(ctx, s, kind, 0, args); err != nil {
 			return err
 		}
 	}
@@ -115,7 +115,7 @@ func (s *System) registerServices(ctx context.Context) error {
 				"--file.advertise-ip", host, "--file.advertise-port", port, "--file.min-free",
 				"0B", "--file.dir", filepath.Join(s.opts.Dir, fmt.Sprint("files", i+1))}
 		}
-		if err := s.register(ctx, file, i, args); err != nil {
+		if err := register(ctx, s, file, i, args); err != nil {
 			return err
 		}
 	}
@@ -123,7 +123,7 @@ func (s *System) registerServices(ctx context.Context) error {
 }
 
 // registerMsg starts a message server, which clients reach through a proxy.
-func (s *System) registerMsg(ctx context.Context, i int) error {
+func registerMsg(ctx context.Context, s *System, i int) error {
 	a, err := s.ports.reserve(1)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (s *System) registerMsg(ctx context.Context, i int) error {
 	}
 	s.Clients = append(s.Clients, front)
 	host, port, _ := strings.Cut(front, ":")
-	return s.register(ctx, "msg", i, []string{"--msg.listen", a[0], "--msg.advertise-ip1", host,
+	return register(ctx, s, "msg", i, []string{"--msg.listen", a[0], "--msg.advertise-ip1", host,
 		"--msg.advertise-port", port})
 }
 
