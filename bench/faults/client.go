@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
 	"teamtalk/bench/faults/deploy"
 	"teamtalk/core/client"
+	"teamtalk/core/client/loginserver"
 	"teamtalk/core/client/tcp"
 	"teamtalk/core/im"
 )
@@ -63,12 +65,15 @@ func clientOptions() client.Options {
 	}
 }
 
-// openOwn logs in.
-func openOwn(ctx context.Context, name, user, addr string, log *slog.Logger) (*own, error) {
+// openOwn logs in at a message server, or at the one that a login server names, if there is any.
+func openOwn(ctx context.Context, name, user, addr, login string, log *slog.Logger) (*own, error) {
 	o := &own{name: name, sent: map[uint64]*Sent{}, ledger: NewLedger("")}
 	opt := clientOptions()
 	opt.Credentials = tcp.Credentials{User: user, Password: deploy.Password}
 	opt.MsgServer, opt.OnEvent, opt.Logger = addr, o.event, log
+	if login != "" {
+		opt.MsgServer, opt.Server = "", login
+	}
 	c, err := client.Open(ctx, opt)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -147,4 +152,21 @@ func convOf(m im.Message) Conv {
 		return Conv{Group: m.To}
 	}
 	return pair(m.From, m.To)
+}
+
+// finder returns the address of a message server.
+type finder func(ctx context.Context) (string, error)
+
+// findBy returns a finder that asks a login server; without one it returns addr.
+func findBy(login, addr string) finder {
+	return func(ctx context.Context) (string, error) {
+		if login == "" {
+			return addr, nil
+		}
+		list, err := loginserver.Discover(ctx, http.DefaultClient, login)
+		if err != nil {
+			return "", err
+		}
+		return list[0], nil
+	}
 }

@@ -13,12 +13,26 @@ import (
 // addServices starts the clients of the services.
 func (r *run) addServices(ctx context.Context) (err error) {
 	r.services, err = services.Open(ctx, services.World{
-		Clients: r.sys.Clients, API: r.sys.API, AppKey: deploy.AppKey, Uploads: r.sys.Uploads,
+		Server: r.serverOf, API: r.sys.API, AppKey: deploy.AppKey, Uploads: r.sys.Uploads,
 		Pushes: r.sys.Pushes.Times, User: deploy.User, First: r.Teams*teamSize + 2,
 		Password: deploy.Password, Dir: r.Dir, Options: clientOptions(), Log: r.Log,
 		Patience: r.Settle,
 		Messages: r.textsBetween, Members: r.tables.Members})
 	return err
+}
+
+// serverOf returns the address of a message server for a user, and the URL of the login server
+// that names it, if clients ask one.
+func (r *run) serverOf(user int) (addr, login string) {
+	return r.sys.Clients[user%len(r.sys.Clients)], r.loginOf(user)
+}
+
+// loginOf returns the URL of the login server for a user; empty: clients ask none.
+func (r *run) loginOf(user int) string {
+	if len(r.sys.Logins) == 0 {
+		return ""
+	}
+	return r.sys.Logins[user%len(r.sys.Logins)]
 }
 
 // textsBetween returns the texts of two users of a service in the tables, which are no

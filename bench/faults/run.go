@@ -193,9 +193,9 @@ func (r *run) addTeam(ctx context.Context, team int) error {
 		var c sender
 		var err error
 		if i < 4 {
-			c, err = openOwn(ctx, name, user, addr, r.Log)
+			c, err = openOwn(ctx, name, user, addr, r.loginOf(n), r.Log)
 		} else {
-			c, err = openStock(ctx, name, user, addr, r.cipher)
+			c, err = openStock(ctx, name, user, findBy(r.loginOf(n), addr), r.cipher)
 		}
 		if err != nil {
 			return err
@@ -301,7 +301,11 @@ func (c *churn) membership() (Membership, bool) {
 
 // login logs a user in on a connection of its own, to ask for its data.
 func (r *run) login(ctx context.Context, n int, kind pb.ClientType) (*tcp.Conn, error) {
-	conn, err := tcp.Dial(ctx, r.sys.Clients[n%len(r.sys.Clients)], tcp.Options{})
+	addr, err := findBy(r.loginOf(n), r.sys.Clients[n%len(r.sys.Clients)])(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := tcp.Dial(ctx, addr, tcp.Options{})
 	if err != nil {
 		return nil, err
 	}

@@ -20,10 +20,11 @@ import (
 // It has one text in flight in each conversation. After a login it reads the last messages
 // of its conversations.
 type stock struct {
-	name, user, addr string
-	cipher           *im.TextCipher
-	stop             context.CancelFunc
-	all              sync.WaitGroup
+	name, user string
+	find       finder
+	cipher     *im.TextCipher
+	stop       context.CancelFunc
+	all        sync.WaitGroup
 
 	mu       sync.Mutex // guards the following fields
 	self     uint32
@@ -39,9 +40,9 @@ type stock struct {
 const firstSeq, lastSeq = 30_000, 60_000
 
 // openStock logs in, and stays connected until close.
-func openStock(ctx context.Context, name, user, addr string, cipher *im.TextCipher) (*stock,
+func openStock(ctx context.Context, name, user string, find finder, cipher *im.TextCipher) (*stock,
 	error) {
-	s := &stock{name: name, user: user, addr: addr, cipher: cipher, ledger: NewLedger(""),
+	s := &stock{name: name, user: user, find: find, cipher: cipher, ledger: NewLedger(""),
 		attached: make(chan struct{}), seq: firstSeq, convs: map[Conv]map[uint32]struct{}{}}
 	conn, err := s.connect(ctx)
 	if err != nil {
@@ -117,7 +118,11 @@ func (s *stock) connect(ctx context.Context) (*tcp.Conn, error) {
 	s.number++
 	number := s.number
 	s.mu.Unlock()
-	conn, err := tcp.Dial(ctx, s.addr, tcp.Options{Heartbeat: time.Second,
+	addr, err := s.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := tcp.Dial(ctx, addr, tcp.Options{Heartbeat: time.Second,
 		OnFrame: func(c *tcp.Conn, h pdu.Header, body []byte) { s.frame(c, number, h, body) }})
 	if err != nil {
 		return nil, err

@@ -27,9 +27,10 @@ func newDrainCommand() *cobra.Command {
 what they have. The name is that of the process (node.name), as "teamtalk cluster" lists it.
 
 A message server accepts no connection, login servers send no client to it, and it ends those that
-it has over the time in msg.release. Clients connect again, to other message servers. The other
-servers of the deployment use a db_proxy, file server or push server that drains no more, unless
-all of them drain. The process continues to run, and answers what is under way.
+it has over the time in msg.release. Clients connect again, to other message servers. Message
+servers use a db_proxy that drains no more, unless all of them drain. For the other roles the order
+is shown in the list, and if all roles of the process drain, /readyz fails, so that balancers send
+it nothing new. The process continues to run, and answers what is under way.
 
 The order holds until "teamtalk cluster serve", or until the process ends: it serves again when it
 is restarted. SIGTERM drains a process in the same way, and ends it: this command is for a look in

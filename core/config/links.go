@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -43,6 +44,29 @@ func (c *Config) serverAddrs() []serverAddrs {
 	return used
 }
 
+// Serves reports whether this process opens a port of a role for other servers.
+func (c *Config) Serves(role string) bool {
+	return slices.ContainsFunc(c.serverAddrs(), func(s serverAddrs) bool {
+		return s.listen && s.role == role && s.addrs[0] != ""
+	})
+}
+
+// MayDial returns an error for the address of a registered server to which no link may be opened:
+// it would leave this machine without TLS, which no setting allows.
+func (c *Config) MayDial(addr string) error {
+	if c.protectsLinks() || onLoopback(addr) {
+		return nil
+	}
+	return fmt.Errorf("the link to %s would leave this machine without TLS: set link_tls.ca, or "+
+		"link_tls.plaintext_beyond_loopback in a network that only servers reach", addr)
+}
+
+// protectsLinks reports whether links that leave this machine have TLS, or need none.
+func (c *Config) protectsLinks() bool {
+	p := &c.LinkTLS
+	return p.CA != "" || p.PlaintextBeyondLoopback || p.CPPPlaintext == "dial"
+}
+
 // checkLinks reports links between servers that leave this machine without TLS, and
 // certificates that are incomplete.
 func (c *Config) checkLinks(wrong func(key, format string, args ...any)) {
@@ -52,7 +76,7 @@ func (c *Config) checkLinks(wrong func(key, format string, args ...any)) {
 			"way round")
 		return
 	}
-	if p.CA != "" || p.PlaintextBeyondLoopback || p.CPPPlaintext == "dial" {
+	if c.protectsLinks() {
 		return
 	}
 	var open []string

@@ -66,3 +66,74 @@ func TestRegistryHost(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistryReplacesAddresses: a role that finds the servers of others neither in its process,
+// nor at addresses, nor in the registry is refused, with both ways to name them.
+func TestRegistryReplacesAddresses(t *testing.T) {
+	apps := "[http]\napps_file = \"apps.toml\"\n"
+	for role, x := range map[string]struct{ file, keys string }{
+		"msg":  {"", "msg.dbproxy msg.route msg.login"},
+		"http": {apps, "http.dbproxy http.route"},
+		"file": {"[file]\ncheck_online = \"on\"\n", "file.route"},
+	} {
+		file := "roles = [\"" + role + "\"]\n" + x.file +
+			"[link_tls]\nplaintext_beyond_loopback = true\n[msfs]\ntickets = \"off\"\n"
+		c, err := load(t, file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.CheckServe()
+		for _, key := range strings.Fields(x.keys) {
+			_, other, _ := strings.Cut(key, ".")
+			want := key + ": needed: this process runs " + role + " without " + other +
+				", so say where " + other + " is, or let it register where all look it up " +
+				"(registry.enabled)"
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %q", role, err, want)
+			}
+		}
+		c, err = load(t, file+"[registry]\nenabled = true\nadvertise = \"a\"\n", nil)
+		if err == nil {
+			err = c.CheckServe()
+		}
+		if err != nil {
+			t.Errorf("%s with the registry: %v", role, err)
+		}
+	}
+}
+
+// TestTicketKeyOfSeveral: with the registry, a process with the three roles of tickets may share
+// their key with others. It needs none if it has all roles and no port for servers.
+func TestTicketKeyOfSeveral(t *testing.T) {
+	const on = "[registry]\nenabled = true\n"
+	const three = "roles = [\"msg\", \"msfs\", \"dbproxy\"]\n"
+	const port = "[dbproxy]\nlisten = \"127.0.0.1:1\"\n"
+	for file, needed := range map[string]bool{"": false, on: false, port: false, on + port: true,
+		three + on + "advertise = \"a\"\n": true} {
+		err := serveError(t, file+"[msfs]\ntickets = \"required\"\n")
+		if got := err != nil && strings.Contains(err.Error(), "msfs.ticket_key"); got != needed {
+			t.Errorf("%q: %v, want a key: %v", file, err, needed)
+		}
+	}
+}
+
+// TestMayDial: links to registered servers leave this machine with TLS, or with a setting.
+func TestMayDial(t *testing.T) {
+	const far = "db1:10600"
+	for file, want := range map[string]bool{"": false,
+		"link_tls = {ca = \"a\", certificate = \"b\", key = \"c\"}": true,
+		"link_tls.plaintext_beyond_loopback = true":                 true,
+		"link_tls.cpp_plaintext = \"dial\"":                         true,
+		"link_tls.cpp_plaintext = \"accept\"":                       false} {
+		c, err := load(t, file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.MayDial(far); (err == nil) != want {
+			t.Errorf("%s: %v", file, err)
+		}
+		if err := c.MayDial("127.0.0.1:10600"); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}

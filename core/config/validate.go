@@ -322,10 +322,7 @@ func (c *Config) CheckServe() error {
 			role  string
 			addrs []string
 		}{{"dbproxy", c.Msg.DBProxy}, {"route", c.Msg.Route}, {"login", c.Msg.Login}} {
-			if !c.Runs(p.role) && len(p.addrs) == 0 {
-				missing("msg."+p.role,
-					"needed: this process runs msg without %s, so say where %s is", p.role, p.role)
-			}
+			c.need(missing, "msg", p.role, p.addrs)
 		}
 	}
 	if c.Runs("http") && !c.AllInOne() {
@@ -333,14 +330,8 @@ func (c *Config) CheckServe() error {
 			missing("http.apps_file", "needed: this process runs http, and without the file "+
 				"nobody may call it")
 		}
-		if !c.Runs("dbproxy") && len(c.HTTP.DBProxy) == 0 {
-			missing("http.dbproxy", "needed: this process runs http without dbproxy, so say "+
-				"where dbproxy is")
-		}
-		if !c.Runs("route") && len(c.HTTP.Route) == 0 {
-			missing("http.route", "needed: this process runs http without route, so say where "+
-				"route is")
-		}
+		c.need(missing, "http", "dbproxy", c.HTTP.DBProxy)
+		c.need(missing, "http", "route", c.HTTP.Route)
 	}
 	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {
 		missing("msfs.s3_bucket", "needed with msfs.s3_endpoint, and the other way round")
@@ -354,9 +345,8 @@ func (c *Config) CheckServe() error {
 	c.checkLinks(missing)
 	c.checkPorts(missing)
 	c.checkRegistry(missing)
-	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
-		missing("file.route", `needed with file.check_online = "on": this process runs file `+
-			"without route, so say where route is")
+	if c.Runs("file") && c.File.CheckOnline == "on" {
+		c.need(missing, "file", "route", c.File.Route)
 	}
 	if c.Runs("dbproxy") {
 		if err := c.CheckStore(); err != nil {
@@ -364,6 +354,16 @@ func (c *Config) CheckServe() error {
 		}
 	}
 	return asError(problems)
+}
+
+// need adds the problem of a role of this process that finds no server of another role: there is
+// none in this process, no address, and no registry.
+func (c *Config) need(missing func(key, format string, args ...any), role, other string,
+	addrs []string) {
+	if !c.Runs(other) && len(addrs) == 0 && !c.Registry.Enabled {
+		missing(role+"."+other, "needed: this process runs %s without %s, so say where %[2]s is, "+
+			"or let it register where all look it up (registry.enabled)", role, other)
+	}
 }
 
 // checkTLS adds the problems of the section tls.
@@ -391,7 +391,8 @@ func (c *Config) NeedsTicketKey() bool {
 func (c *Config) keepsTickets() bool {
 	return c.Runs("msg") && c.Runs("msfs") && c.Runs("dbproxy") &&
 		len(c.Msg.Login)+len(c.Msg.Route)+len(c.Msg.DBProxy) == 0 &&
-		c.Login.MSFSPrior == "" && c.Login.MSFSBackup == "" && c.DBProxy.MSFS == ""
+		c.Login.MSFSPrior == "" && c.Login.MSFSBackup == "" && c.DBProxy.MSFS == "" &&
+		(!c.Registry.Enabled || c.AllInOne() && !c.Serves("dbproxy"))
 }
 
 // databaseTLS returns the problems of files of TLS that are incomplete, or not used: the

@@ -30,7 +30,7 @@ type Group struct {
 	// rounds is how often refused calls were given to another member, see pin.round.
 	rounds atomic.Uint32
 
-	dial func(server string) []Peer // nil: the servers do not change
+	dial func(Address) []Peer // nil: the servers do not change
 
 	mu      sync.Mutex // held while roster changes
 	closed  bool

@@ -16,9 +16,18 @@ type Server struct {
 	Conns []Peer
 }
 
+// Address is a server of a group whose servers change.
+type Address struct {
+	// Name identifies the server and stays the same when it moves: keys follow it.
+	Name string
+	// Addr is where the server is now, as the function knows it that connects to servers.
+	Addr string
+}
+
 // server is a server of a group.
 type server struct {
 	name   string
+	addr   string // of a group whose servers change
 	hash   uint64
 	number int       // the server's bit in parked.tried, if it is below maxTried
 	conns  []*member // never changed
@@ -82,7 +91,7 @@ func NewGroup(name string, log *slog.Logger, servers ...Server) *Group {
 
 // NewChangingGroup returns a group whose servers SetServers sets. It has none before. dial
 // opens the connections to a server, as Dial does, and must not wait. The log may be nil.
-func NewChangingGroup(name string, log *slog.Logger, dial func(server string) []Peer) *Group {
+func NewChangingGroup(name string, log *slog.Logger, dial func(Address) []Peer) *Group {
 	g := newGroup(name, log, nil)
 	g.dial = dial
 	return g
@@ -95,13 +104,14 @@ func newGroup(name string, log *slog.Logger, servers []*server) *Group {
 	return g
 }
 
-// SetServers makes the servers with these names those of a group made by NewChangingGroup. It
-// connects to the servers that are new, and keeps the connections to those that stay. A
-// server that is not named any more gets no further request, its connections take the answers
-// that are due, and are closed then. Only keys of servers that join or leave move to others,
-// and a key with open calls moves when they have ended. After Close it does nothing. It does
-// not wait. Any goroutine.
-func (g *Group) SetServers(names []string) {
+// SetServers makes these servers those of a group made by NewChangingGroup. Of several with one
+// name it takes the first. It connects to the servers that are new, and keeps the connections
+// to those that stay. A server that has another address than before gets new connections. A
+// server that is not listed any more gets no further request. The connections of both take the
+// answers that are due, and are closed then. Only keys of servers that join or leave move to
+// others, and a key with open calls moves when they have ended. After Close it does nothing. It
+// does not wait. Any goroutine.
+func (g *Group) SetServers(list []Address) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -109,13 +119,14 @@ func (g *Group) SetServers(names []string) {
 	}
 	old := g.roster.Load()
 	next := &roster{}
-	for _, name := range names {
-		if next.find(name) != nil {
+	for _, a := range list {
+		if next.find(a.Name) != nil {
 			continue
 		}
-		s := old.find(name)
-		if s == nil {
-			s = newServer(name, g.freeNumber(old, next), g.dial(name))
+		s := old.find(a.Name)
+		if s == nil || s.addr != a.Addr {
+			s = newServer(a.Name, g.freeNumber(old, next), g.dial(a))
+			s.addr = a.Addr
 		}
 		next.servers = append(next.servers, s)
 	}
@@ -126,6 +137,15 @@ func (g *Group) SetServers(names []string) {
 		}
 	}
 }
+
+// Drain removes all servers, as SetServers does, and returns when their links are closed.
+func (g *Group) Drain() {
+	g.SetServers(nil)
+	g.drains.Wait()
+}
+
+// Empty reports whether the group has no server, not even one that is down.
+func (g *Group) Empty() bool { return len(g.roster.Load().servers) == 0 }
 
 // freeNumber returns the lowest number that no server has, also none that was removed and is
 // not closed. With mu held.

@@ -40,22 +40,37 @@ func newRing(t *testing.T, n int) (r *ring, names []string) {
 		names = append(names, rig.addr())
 		r.rigs[rig.addr()] = rig
 	}
-	r.g = NewChangingGroup("db_proxy", nil, func(server string) []Peer {
-		r.dialed[server]++
-		return []Peer{dial(t, Options{Addr: server})}
+	r.g = NewChangingGroup("db_proxy", nil, func(a Address) []Peer {
+		r.dialed[a.Addr]++
+		return []Peer{dial(t, Options{Addr: a.Addr})}
 	})
 	t.Cleanup(func() { r.g.Close() })
 	return r, names
 }
 
-// set sets the servers, and waits until those that are new are connected.
+// set sets the servers, whose addresses are their names, and waits until those that are new are
+// connected.
 func (r *ring) set(names ...string) {
+	r.Helper()
+	r.setAddresses(addresses(names)...)
+}
+
+// addresses returns servers whose addresses are their names.
+func addresses(names []string) (list []Address) {
+	for _, n := range names {
+		list = append(list, Address{Name: n, Addr: n})
+	}
+	return list
+}
+
+// setAddresses sets the servers, and waits until those that are new are connected.
+func (r *ring) setAddresses(list ...Address) {
 	r.Helper()
 	before := map[string]int{}
 	for name, n := range r.dialed {
 		before[name] = n
 	}
-	r.g.SetServers(names)
+	r.g.SetServers(list)
 	for name, n := range r.dialed {
 		if n > before[name] {
 			w := r.rigs[name].accept()
@@ -112,10 +127,14 @@ func (r *ring) keyOf(name string) uint64 {
 // one that leaves move. The connections to the others stay.
 func TestSetServersMovesFewKeys(t *testing.T) {
 	r, names := newRing(t, 3)
-	if err := r.g.Send(1, 0, text(1, "x")); r.g.Up() || im.KindOf(err) != im.Unavailable {
-		t.Errorf("without servers: up %v, error %v", r.g.Up(), err)
+	err := r.g.Send(1, 0, text(1, "x"))
+	if r.g.Up() || !r.g.Empty() || im.KindOf(err) != im.Unavailable {
+		t.Errorf("without servers: up %v, empty %v, error %v", r.g.Up(), r.g.Empty(), err)
 	}
 	r.set(names[0], names[1])
+	if r.g.Empty() {
+		t.Error("empty with two servers")
+	}
 	two := r.all()
 	r.set(names[2], names[1], names[0], names[1])
 	for key, at := range r.all() {
@@ -170,6 +189,36 @@ func TestRemovedServerAnswers(t *testing.T) {
 	}
 }
 
+// TestServerMoves: the keys of a server that has another address go there. The connection to the
+// old address takes the answers that are due.
+func TestServerMoves(t *testing.T) {
+	r, at := newRing(t, 3)
+	a, b, moved := Address{"a", at[0]}, Address{"b", at[1]}, Address{"b", at[2]}
+	r.setAddresses(a, b)
+	before := r.all()
+	key := r.keyOf(at[1])
+	due := ask(nil, r.g, key, 0, statReq(1))
+	f := <-r.arrived
+	r.setAddresses(moved, a)
+	for other := range uint64(100) {
+		want := at[0]
+		if before[other] == at[1] {
+			want = at[2]
+		}
+		if got := r.where(other); got != want {
+			t.Errorf("key %d is at %s, want %s", other, got, want)
+		}
+	}
+	f.w.send(0, statRsp(f.m))
+	wantAnswer(t, <-due, 1)
+	if f := <-r.arrived; f.at != at[1] || f.m != nil {
+		t.Errorf("got %+v, want the end of the connection to the old address", f)
+	}
+	if n := r.dialed[at[0]]; n != 1 {
+		t.Errorf("the server that stayed was dialed %d times", n)
+	}
+}
+
 // TestServerThatLeftAndCameBack: the connection of before takes its answers, while the new
 // one has the requests.
 func TestServerThatLeftAndCameBack(t *testing.T) {
@@ -211,7 +260,7 @@ func TestCloseWhileAServerLeaves(t *testing.T) {
 		t.Error(err)
 	}
 	wantKind(t, (<-open).err, im.Closed)
-	r.g.SetServers(names)
+	r.g.SetServers(addresses(names))
 	if len(r.g.Peers()) != 1 || r.dialed[names[1]] != 1 {
 		t.Error("a closed group was changed")
 	}

@@ -37,7 +37,7 @@ type pushes struct {
 // message's group are in members; with nil the Pusher asks db_proxy for them. The caller
 // must not change m and members afterwards.
 func (p *Pusher) Stored(m *pb.MsgData, members []uint32) {
-	if p.push == nil {
+	if p.push == nil || p.none() {
 		return
 	}
 	one := &pushes{p: p, m: *m, key: im.ConversationKey(m.FromUserID, m.ToSessionID)}

@@ -67,6 +67,7 @@ type Pusher struct {
 	often   struct{ push, token obs.Often }
 
 	push, db, tokens, route Peer
+	none                    func() bool // there is no push server at all
 
 	nicks nicks
 
@@ -90,7 +91,9 @@ func New(opt Options) *Pusher {
 
 // Peers are the servers that a Pusher needs.
 type Peers struct {
-	Push   Peer // push_server: receives the pushes
+	// Push is push_server, which receives the pushes. While it has a method Empty that returns
+	// true, no pushes are sent, and none counts as dropped.
+	Push   Peer
 	DB     Peer // db_proxy: returns tokens, groups and nicks
 	Tokens Peer // db_proxy: receives dead tokens
 	Route  Peer // route_server: returns the users with a pc client on other message servers
@@ -99,6 +102,10 @@ type Peers struct {
 // Connect sets the peers. It is called before the first message is stored.
 func (p *Pusher) Connect(peers Peers) {
 	p.push, p.db, p.tokens, p.route = peers.Push, peers.DB, peers.Tokens, peers.Route
+	p.none = func() bool { return false }
+	if g, ok := peers.Push.(interface{ Empty() bool }); ok {
+		p.none = g.Empty
+	}
 }
 
 // Link returns the handler for links to push servers. It receives the results of pushes.

@@ -382,6 +382,30 @@ func TestPushServerDownAsksNothing(t *testing.T) {
 	}
 }
 
+// emptyStand is a group of push servers that may have none.
+type emptyStand struct {
+	*stand
+	empty bool
+}
+
+func (s *emptyStand) Empty() bool { return s.empty }
+
+// TestNoPushServer: without any push server no push counts as dropped. Once there is one, pushes
+// are sent.
+func TestNoPushServer(t *testing.T) {
+	s := newScene(t)
+	s.unread[2], s.push.down = 1, true
+	group := &emptyStand{s.push, true}
+	s.p.Connect(Peers{Push: group, DB: s.db, Tokens: s.db, Route: s.route})
+	s.p.Stored(single(t, "text"), nil)
+	s.wantDropped("down", 0)
+	group.empty, s.push.down = false, false
+	s.p.Stored(single(t, "text"), nil)
+	if len(s.push.sent) != 1 {
+		t.Errorf("%d pushes, want 1", len(s.push.sent))
+	}
+}
+
 func TestFailuresAreCounted(t *testing.T) {
 	s := newScene(t)
 	s.unread[2], s.push.full = 1, true

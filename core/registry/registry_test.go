@@ -174,7 +174,11 @@ func TestView(t *testing.T) {
 			t.Errorf("%s: %q, want %q", x.what, got, x.want)
 		}
 	}
+	before := v.Updates()
 	v.Update([]Node{loaded}, true)
+	if v.Updates() != before+1 {
+		t.Errorf("%d updates after %d", v.Updates(), before)
+	}
 	if list, _ := v.Nodes("msg"); list[0].Load.Users != 9 || v.Count("msg") != 1 {
 		t.Errorf("the load is not known: %v", list)
 	}

@@ -8,8 +8,9 @@ import (
 // View is what a process knows of the nodes. It keeps what it knew while the registry cannot
 // be read. Any goroutine.
 type View struct {
-	mu    sync.Mutex
-	roles map[string][]Node
+	mu      sync.Mutex
+	updates uint64
+	roles   map[string][]Node
 	// waits holds, for the roles that were asked for, the channel that the next change
 	// closes.
 	waits map[string]chan struct{}
@@ -39,6 +40,13 @@ func (v *View) Count(role string) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.roles[role])
+}
+
+// Updates returns how often the nodes were updated, with or without a change.
+func (v *View) Updates() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.updates
 }
 
 // Update replaces the known nodes. If the list may lack nodes that are alive, because the
@@ -72,4 +80,5 @@ func (v *View) Update(list []Node, complete bool) {
 		}
 	}
 	v.roles = roles
+	v.updates++
 }

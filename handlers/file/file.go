@@ -96,6 +96,9 @@ type Options struct {
 	// Online answers which users are logged in. nil: logins are not checked with it, and
 	// a task's id and user suffice.
 	Online Peer
+	// Unchecked reports that there is no server to ask, so that logins are not checked with
+	// Online for now. nil: they always are.
+	Unchecked func() bool
 	// Routes is the handler of the links to the route servers, over which RunNotices sends.
 	// nil: RunNotices does nothing.
 	Routes *Routes

@@ -3,6 +3,7 @@ package file_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,6 +67,23 @@ func TestOnlineOnly(t *testing.T) {
 	d.err = nil
 	d.mu.Unlock()
 	h.in(2, id, receiver)
+}
+
+// TestNobodyToAsk: while there is no route server at all, the task's id and the user's id suffice.
+func TestNobodyToAsk(t *testing.T) {
+	var some atomic.Bool
+	d := &directory{online: map[uint32]bool{}}
+	h := open(t, file.Options{Online: d, OnlineWait: time.Millisecond,
+		Unchecked: func() bool { return !some.Load() }})
+	id := h.task(1, 2, 100, online)
+	h.in(1, id, sender)
+	some.Store(true)
+	p := h.dial()
+	p.login(2, id, receiver)
+	if rsp := next[*pb.IMFileLoginRsp](p); rsp.GetResultCode() != uint32(
+		pb.FileServerError_FILE_SERVER_ERRNO_INVALID_USER_FOR_TASK) {
+		t.Errorf("with a route server: %v", rsp)
+	}
 }
 
 // TestOnlineBehindCpp: a C++ route server reports users with only a phone as offline.

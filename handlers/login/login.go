@@ -3,7 +3,8 @@
 // loaded message server.
 //
 // Message servers announce themselves on a port of their own, and then report each client
-// that connects or disconnects. An entry is removed when the link that announced it ends.
+// that connects or disconnects. An entry is removed when the link that announced it ends. With
+// a registry of the deployment, the message servers in it need no link.
 package login
 
 import (
@@ -15,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/mono"
 	option "teamtalk/core/opt"
 	"teamtalk/core/session"
 )
@@ -38,6 +40,9 @@ type Options struct {
 	// these networks are told.
 	Register         string
 	RegisterNetworks []netip.Prefix
+	// Registered has the message servers of the deployment, beside those that announce
+	// themselves. Default: none.
+	Registered Registered
 	// ClientDeadline is the longest time that a client may stay connected to the TCP port
 	// without a request. Default 15 s.
 	ClientDeadline time.Duration
@@ -45,6 +50,8 @@ type Options struct {
 	// is closed and its entry removed; 0: for ever. LinkHeartbeat is the interval of this
 	// side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
+	// Now returns the time. Default mono.Now.
+	Now func() time.Time
 	// Log records the message servers that connect and disconnect. Default: discarded.
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
@@ -72,7 +79,14 @@ func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{opt: opt, log: opt.Log, table: newTable()}
+	if opt.Now == nil {
+		opt.Now = mono.Now
+	}
+	var r *registered
+	if opt.Registered != nil {
+		r = newRegistered(opt.Registered, opt.Now)
+	}
+	s := &Server{opt: opt, log: opt.Log, table: newTable(r)}
 	s.metrics = newMetrics(opt.Registerer, s.table)
 	s.clients = newClients(s)
 	s.servers = newServers(s)

@@ -1,25 +1,40 @@
 package login
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
-// table lists the message servers in the order of their announcements. They are few, so
-// that choose reads the whole list.
+// table lists the message servers in the order of their announcements, and those that are
+// registered. They are few, so that choose reads the whole list.
 type table struct {
-	mu      sync.Mutex // held for a walk through the list
-	entries []*entry
+	mu         sync.Mutex // held for a walk through the list
+	entries    []*entry
+	registered *registered // nil: there is no registry
 }
 
 // entry is one message server. Its addresses do not change; a new announcement makes a
 // new entry.
 type entry struct {
-	link     uint64 // id of the session that announced it
-	ip1, ip2 string
-	port     uint32
-	hostName string
-	limit    uint32 // clients that it accepts at most
+	link       uint64 // id of the session that announced it; 0 of a registered one
+	registered bool
+	ip1, ip2   string
+	port       uint32
+	hostName   string
+	limit      uint32 // clients that it accepts at most
 
 	current uint32 // clients that it reports
-	handed  uint32 // clients told its address since current last changed: breaks ties
+	// handed is the clients told its address since current last changed, and breaks ties. Of a
+	// registered one it is those that current may lack, and adds to it.
+	handed uint32
+}
+
+// load returns the clients that count when servers are compared.
+func (e *entry) load() uint32 {
+	if e.registered {
+		return e.current + e.handed
+	}
+	return e.current
 }
 
 // chosen holds the parts of an entry that a client needs.
@@ -28,7 +43,21 @@ type chosen struct {
 	port     uint32
 }
 
-func newTable() *table { return &table{} }
+func newTable(r *registered) *table { return &table{registered: r} }
+
+// all returns the servers that have announced themselves, and the registered ones that have not:
+// a server that does both reports each client at once. With mu held.
+func (t *table) all() []*entry {
+	list := slices.Clip(t.entries)
+	for _, e := range t.registered.entries() {
+		if !slices.ContainsFunc(t.entries, func(o *entry) bool {
+			return o.port == e.port && o.ip1 == e.ip1
+		}) {
+			list = append(list, e)
+		}
+	}
+	return list
+}
 
 // put adds e in place of the entry that its link announced before. When another link
 // announced the same address, put removes that entry too and returns true: only one
@@ -95,15 +124,16 @@ func (t *table) count(link uint64, more bool) bool {
 func (t *table) choose() (chosen, result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.entries) == 0 {
+	all := t.all()
+	if len(all) == 0 {
 		return chosen{}, resultNone
 	}
 	var best *entry
-	for _, e := range t.entries {
+	for _, e := range all {
 		if e.current >= e.limit {
 			continue
 		}
-		if best == nil || e.current < best.current || e.current == best.current &&
+		if best == nil || e.load() < best.load() || e.load() == best.load() &&
 			e.handed < best.handed {
 			best = e
 		}
@@ -111,7 +141,9 @@ func (t *table) choose() (chosen, result) {
 	if best == nil {
 		return chosen{}, resultFull
 	}
-	best.handed++
+	if best.handed++; best.registered {
+		t.registered.sent(best)
+	}
 	return chosen{ip1: best.ip1, ip2: best.ip2, port: best.port}, resultOK
 }
 
@@ -119,8 +151,9 @@ func (t *table) choose() (chosen, result) {
 func (t *table) totals() (servers int, clients uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.entries {
+	all := t.all()
+	for _, e := range all {
 		clients += uint64(e.current)
 	}
-	return len(t.entries), clients
+	return len(all), clients
 }

@@ -86,6 +86,10 @@ func (h *Server) PushLink() session.LinkHandler { return h.pushes.Link() }
 // own.
 func (h *Server) FileLink() *transfer.Link { return h.transfer.Link() }
 
-// ConnectFile adds a file server: peer is the link that l handles. It must be called
-// before the first client connects. Without a file server, files are refused.
+// ConnectFile adds a file server: peer is the link that l handles. Without a file server,
+// files are refused. Any goroutine.
 func (h *Server) ConnectFile(l *transfer.Link, peer Peer) { h.transfer.Add(l, peer) }
+
+// DisconnectFile removes a file server that has left the deployment, or is restarting. Any
+// goroutine.
+func (h *Server) DisconnectFile(l *transfer.Link) { h.transfer.Remove(l) }

@@ -119,6 +119,15 @@ func TestLoginRefused(t *testing.T) {
 	})
 }
 
+// TestLoginWithoutLoginServer: a message server that login servers find in the registry needs no
+// link to one.
+func TestLoginWithoutLoginServer(t *testing.T) {
+	inWorld(t, Options{Listed: true}, func(w *world) {
+		w.loginLink.Close(w.loginS, nil)
+		w.user(0, 1, win)
+	})
+}
+
 func TestBeforeLogin(t *testing.T) {
 	inWorld(t, Options{}, func(w *world) {
 		d := w.connect(0)

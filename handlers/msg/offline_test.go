@@ -189,3 +189,62 @@ func TestHasOfflineOfSeveral(t *testing.T) {
 		}
 	})
 }
+
+// TestFileServerLeaves: a file server that leaves while clients are connected makes no more
+// transfers. Its waiting files are found at its addresses, and one that was just uploaded there is
+// not confirmed for now. Another one that comes makes transfers at once.
+func TestFileServerLeaves(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		sender := w.user(1, 1, win)
+		a, b := w.ourFileServer("10.0.0.1"), w.ourFileServer("10.0.0.2")
+		ask := func(want ...*fileStand) {
+			t.Helper()
+			for _, f := range want {
+				sender.send(2, fileReq(2, offlineMode))
+				rsp := sender.want(pb.CmdFileRsp)[0].m.(*pb.IMFileRsp)
+				if len(rsp.GetIpAddrList()) != 1 || rsp.GetIpAddrList()[0].GetIp() != f.ip {
+					t.Errorf("a transfer at %v, want %s", rsp.GetIpAddrList(), f.ip)
+				}
+			}
+		}
+		ask(a, b)
+		w.h.DisconnectFile(a.link)
+		a.down, a.err = true, im.Errorf(im.Unavailable, "closed")
+		ask(b, b)
+
+		receiver := w.user(0, 2, win)
+		w.db.also = offlineFiles(a.task(1), a.task(2))
+		req := pb.IMFileHasOfflineReq_builder{UserId: proto.Uint32(2)}.Build()
+		receiver.send(4, req)
+		wantListed(t, receiver.want(pb.CmdFileHasOfflineRsp)[0].m, 2,
+			[]string{a.task(1), a.task(2)}, a.ip, b.ip)
+		w.db.also = offlineFiles()
+		receiver.send(5, req)
+		wantListed(t, receiver.want(pb.CmdFileHasOfflineRsp)[0].m, 2, nil, b.ip)
+		sender.send(3, addOffline(2, a.senderTask(1)))
+		receiver.want()
+		if n := w.counted("files_refused_total", "file"); n != 1 {
+			t.Errorf("%v counted as not reached", n)
+		}
+
+		again := w.ourFileServer(a.ip)
+		ask(b, again)
+		receiver.got()
+		again.upload(1, 1, 2)
+		sender.send(3, addOffline(2, again.senderTask(1)))
+		told := receiver.want(pb.CmdFileNotify)[0].m.(*pb.IMFileNotify)
+		if at := told.GetIpAddrList(); len(at) == 0 || at[0].GetIp() != a.ip {
+			t.Errorf("addresses %v", at)
+		}
+		for i := range 100 { // those that left are not remembered for ever
+			f := w.fileServer(fmt.Sprintf("10.0.1.%d", i))
+			w.h.DisconnectFile(f.link)
+		}
+		w.db.also = offlineFiles(im.MarkTask(b.task(1), im.ServerMark("10.0.1.0", 8600)))
+		receiver.send(6, req)
+		got := receiver.want(pb.CmdFileHasOfflineRsp)[0].m.(*pb.IMFileHasOfflineRsp)
+		if len(got.GetIpAddrList()) != 2 {
+			t.Errorf("addresses %v, want those of two servers", got.GetIpAddrList())
+		}
+	})
+}

@@ -59,6 +59,9 @@ type Options struct {
 	// Alone says that no other message server can be connected: the route server is in
 	// this process and has no port. Texts are not forwarded then.
 	Alone bool
+	// Listed says that login servers find this server in the registry, so that it needs no link
+	// to one: clients may log in without.
+	Listed bool
 
 	Policy   DevicePolicy
 	Ack      AckPolicy

@@ -27,10 +27,13 @@ const (
 	Cluster  = "cluster"  // as Separate, with a Redis Cluster of three masters and replicas
 	Sentinel = "sentinel" // as Separate, with a Redis master, two replicas and three Sentinels
 	Replica  = "replica"  // two dbproxies on a MariaDB master with a read replica, and Redis
+	// Registry has three message servers, three dbproxies, two login and two file servers, which
+	// find each other in the registry, on MariaDB and Redis.
+	Registry = "registry"
 )
 
 // Kinds are the kinds of deployments.
-var Kinds = []string{Embedded, Separate, Galera, Cluster, Sentinel, Replica}
+var Kinds = []string{Embedded, Separate, Galera, Cluster, Sentinel, Replica, Registry}
 
 // ErrUnavailable is returned where processes cannot be bound to this one: on every
 // operating system but Linux.
@@ -59,6 +62,7 @@ type System struct {
 	Roles   []*Role  // in the order in which they start
 	Links   []*Proxy // by the role that they lead to
 	Clients []string // addresses of the message servers, through a proxy
+	Logins  []string // URLs of the login servers, if clients ask one; otherwise empty
 	DSN     string   // of the database, without a proxy; empty: the store is embedded
 	DataDir string   // of the embedded store
 
@@ -87,6 +91,8 @@ func Start(ctx context.Context, o Options) (*System, error) {
 		err = s.embedded(ctx)
 	case Separate, Galera, Cluster, Sentinel, Replica:
 		err = s.separate(ctx)
+	case Registry:
+		err = startRegistered(ctx, s)
 	default:
 		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, ", "))
 	}
@@ -157,10 +163,15 @@ func (s *System) OnDisk() string {
 // storeDir returns the folder for the data of the store.
 func (s *System) storeDir() string { return cmp.Or(s.disk, s.opts.Dir) }
 
-// AwaitReady waits until all roles are ready.
+// AwaitReady waits until all roles are ready, and each login server knows a message server.
 func (s *System) AwaitReady(ctx context.Context) error {
 	for _, r := range s.Roles {
 		if err := r.AwaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	for _, url := range s.Logins {
+		if err := awaitServer(ctx, url); err != nil {
 			return err
 		}
 	}

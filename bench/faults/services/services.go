@@ -19,17 +19,21 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
 	"teamtalk/core/client"
+	"teamtalk/core/client/loginserver"
 	"teamtalk/core/client/tcp"
 )
 
 // World is what the services work on.
 type World struct {
-	Clients  []string // addresses of the message servers
-	API      string   // address of the HTTP API, for the app key AppKey
+	// Server returns the address of a message server for a user, from 0. The other result is
+	// the URL of a login server that names it; empty: there is none.
+	Server   func(user int) (addr, login string)
+	API      string // address of the HTTP API, for the app key AppKey
 	AppKey   string
 	Uploads  string                // address of the small file server
 	Pushes   func(text string) int // how often a push of a text arrived
@@ -369,14 +373,26 @@ func (w *World) open(ctx context.Context, user int, event func(client.Event)) (*
 	error) {
 	o := w.Options
 	o.Credentials = tcp.Credentials{User: w.User(w.First + user), Password: w.Password}
-	o.MsgServer, o.OnEvent, o.Logger = w.Clients[user%len(w.Clients)], event, w.Log
+	o.MsgServer, o.Server = w.Server(user)
+	if o.Server != "" {
+		o.MsgServer = ""
+	}
+	o.OnEvent, o.Logger = event, w.Log
 	return client.Open(ctx, o)
 }
 
 // login logs a user in on a connection of its own.
 func (w *World) login(ctx context.Context, user int, o tcp.Options, c tcp.Credentials) (*tcp.Conn,
 	error) {
-	conn, err := tcp.Dial(ctx, w.Clients[user%len(w.Clients)], o)
+	addr, login := w.Server(user)
+	if login != "" {
+		list, err := loginserver.Discover(ctx, http.DefaultClient, login)
+		if err != nil {
+			return nil, err
+		}
+		addr = list[0]
+	}
+	conn, err := tcp.Dial(ctx, addr, o)
 	if err != nil {
 		return nil, err
 	}

@@ -37,16 +37,7 @@ func TestDBProxyLeaves(t *testing.T) {
 		}
 		more()
 	}
-	for _, w := range all {
-		w.quit.Store(true)
-	}
-	for _, w := range all {
-		until(t, fmt.Sprintf("all texts to user %d to be acked", w.to), func() bool {
-			return w.waiting() == 0
-		})
-		w.Close()
-	}
-	done.Wait()
+	finish(t, all, done)
 	for i, w := range all {
 		name := fmt.Sprintf("u%05d", i+1)
 		checkStored(t, sys.msgAddr[0], name, w)

@@ -58,7 +58,7 @@ type Route interface {
 // Others is the other servers.
 type Others interface {
 	// HasRoute and HasLogin report whether a route server and a login server are
-	// connected.
+	// connected, or not needed.
 	HasRoute() bool
 	HasLogin() bool
 	// Lock makes the registry of sessions and what the others are told of it change

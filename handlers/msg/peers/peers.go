@@ -33,6 +33,8 @@ type Options struct {
 	// Alone says that no other message server can be connected: the route server is in
 	// this process and has no port.
 	Alone bool
+	// Listed says that login servers know this server without a link.
+	Listed bool
 
 	Online *session.Registry
 	// Acks reports whether the client of a session acknowledges deliveries. Any
@@ -294,8 +296,11 @@ func (p *Links) HasRoute() bool {
 	return len(p.routes) > 0
 }
 
-// HasLogin reports whether a login server is connected.
+// HasLogin reports whether a login server is connected, or none needs to be.
 func (p *Links) HasLogin() bool {
+	if p.opt.Listed {
+		return true
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.logins) > 0

@@ -1,6 +1,8 @@
 package transfer
 
 import (
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
@@ -30,34 +32,45 @@ type serverAddresses struct {
 	mark string
 }
 
-// Link makes the handler for the link to a file server. Each file server has its own.
-func (h *Handler) Link() *Link {
-	l := &Link{Router: router.New[*session.Link](router.Options{
-		Role: "msg_file", Log: h.opt.LinkLog, Registerer: h.opt.Registerer})}
-	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMHeartBeat])
+// newRouter returns the table of what file servers send. It is one for all of them, with one set
+// of metrics. The Data of a session.Link is its Link.
+func newRouter(opt *Options) *router.Router[*session.Link] {
+	r := router.New[*session.Link](router.Options{
+		Role: "msg_file", Log: opt.LinkLog, Registerer: opt.Registerer})
+	router.Handle(r, router.Public, router.Ignore[*pb.IMHeartBeat])
 	// The answers to calls that had given up.
-	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileTransferRsp])
-	router.Handle(l.Router, router.Public, router.Ignore[*pb.IMFileConfirmRsp])
-	router.Handle(l.Router, router.Public, l.handleAddresses)
-	return l
+	router.Handle(r, router.Public, router.Ignore[*pb.IMFileTransferRsp])
+	router.Handle(r, router.Public, router.Ignore[*pb.IMFileConfirmRsp])
+	router.Handle(r, router.Public, handleAddresses)
+	return r
 }
 
-// Add adds a file server: peer is the link that l handles. It must be called before the
-// first client connects. Without a file server, files are refused.
+// Link makes the handler for the link to a file server. Each file server has its own.
+func (h *Handler) Link() *Link { return &Link{Router: h.router} }
+
+// Add adds a file server: peer is the link that l handles. Without a file server, files are
+// refused. Any goroutine.
 func (h *Handler) Add(l *Link, peer Peer) {
 	l.peer = peer
-	h.files.links = append(h.files.links, l)
+	h.files.add(l)
 }
+
+// Remove removes a file server that has left: no transfer is made there any more. Clients with
+// files there are told its addresses all the same, since it may only be restarting: at another
+// server they would not find them. Answers that are due still count. Any goroutine.
+func (h *Handler) Remove(l *Link) { h.files.remove(l) }
 
 // Open asks the file server where clients reach it.
 func (l *Link) Open(s *session.Link) error {
+	s.Data = l
 	return s.Send(0, pb.IMFileServerIPReq_builder{Confirms: proto.Bool(true)}.Build())
 }
 
 // Close does nothing: the addresses stay, since files wait there.
 func (*Link) Close(*session.Link, error) {}
 
-func (l *Link) handleAddresses(_ *session.Link, _ uint16, m *pb.IMFileServerIPRsp) error {
+func handleAddresses(s *session.Link, _ uint16, m *pb.IMFileServerIPRsp) error {
+	l := s.Data.(*Link)
 	list := m.GetIpAddrList()
 	if len(list) == 0 {
 		return im.Errorf(im.Invalid, "file server without an address")
@@ -79,37 +92,83 @@ func (l *Link) addresses() []*pb.IpAddr {
 	return nil
 }
 
-// servers is the file servers. links is not changed once clients connect.
+// servers is the file servers. The zero value has none. Any goroutine.
 type servers struct {
+	mu   sync.Mutex // held while known changes
+	now  atomic.Pointer[known]
+	next atomic.Uint32
+}
+
+// known is the file servers at a time. It is never changed, only replaced.
+type known struct {
 	links []*Link
-	next  atomic.Uint32
+	// left are those that have left, the last one first: at most maxLeft.
+	left []*Link
+}
+
+// maxLeft bounds the file servers that are remembered after they have left.
+const maxLeft = 64
+
+// present returns the present file servers.
+func (f *servers) present() *known {
+	if k := f.now.Load(); k != nil {
+		return k
+	}
+	return &known{}
+}
+
+func (f *servers) add(l *Link) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := f.present()
+	f.now.Store(&known{links: append(slices.Clip(k.links), l), left: k.left})
+}
+
+func (f *servers) remove(l *Link) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k := f.present()
+	links := slices.DeleteFunc(slices.Clone(k.links), func(o *Link) bool { return o == l })
+	left := k.left
+	if at := l.at.Load(); at != nil {
+		left = append([]*Link{l}, slices.DeleteFunc(slices.Clone(left), func(o *Link) bool {
+			return o.at.Load().mark == at.mark
+		})...)
+		left = left[:min(len(left), maxLeft)]
+	}
+	f.now.Store(&known{links: links, left: left})
 }
 
 // inTurn returns the file servers that can be asked. Each call begins with another one.
 func (f *servers) inTurn() []*Link {
-	n := len(f.links)
+	links := f.present().links
+	n := len(links)
 	if n == 0 {
 		return nil
 	}
 	first := int(f.next.Add(1)-1) % n
 	var up []*Link
 	for i := range n {
-		if l := f.links[(first+i)%n]; l.peer.Up() && l.at.Load() != nil {
+		if l := links[(first+i)%n]; l.peer.Up() && l.at.Load() != nil {
 			up = append(up, l)
 		}
 	}
 	return up
 }
 
-// of returns the file server that a transfer's id leads to; nil when there is none.
+// of returns the file server that a transfer's id leads to, also one that has left; nil when
+// there is none.
 func (f *servers) of(task string) *Link {
 	mark := im.TaskMark(task)
 	if mark == "" {
 		return nil
 	}
-	for _, l := range f.links {
-		if at := l.at.Load(); at != nil && at.mark == mark {
-			return l
+	k := f.present()
+	for _, list := range [][]*Link{k.links, k.left} {
+		for _, l := range list {
+			if at := l.at.Load(); at != nil && at.mark == mark {
+				return l
+			}
 		}
 	}
 	return nil
@@ -133,17 +192,18 @@ func (f *servers) holders(task string) []*Link {
 	if l := f.of(task); l != nil {
 		return []*Link{l}
 	}
-	return f.links
+	return f.present().links
 }
 
 // addresses returns the addresses of all file servers, beginning with those of first.
 // With nil they are in no particular order.
 func (f *servers) addresses(first *Link) []*pb.IpAddr {
-	if len(f.links) == 1 {
-		return f.links[0].addresses()
+	links := f.present().links
+	if len(links) == 1 && (first == nil || first == links[0]) {
+		return links[0].addresses()
 	}
 	list := append([]*pb.IpAddr(nil), first.addresses()...)
-	for _, l := range f.links {
+	for _, l := range links {
 		if l != first {
 			list = append(list, l.addresses()...)
 		}

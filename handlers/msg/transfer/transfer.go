@@ -62,6 +62,7 @@ type Options struct {
 // Handler handles what clients say about files.
 type Handler struct {
 	opt     Options
+	router  *router.Router[*session.Link] // of the links to file servers
 	queries *passing.Handler
 	first   Peer
 	route   Peer
@@ -79,7 +80,7 @@ func New(opt Options) *Handler {
 		return prometheus.NewCounterVec(
 			prometheus.CounterOpts{Name: "teamtalk_msg_" + name, Help: help}, []string{label})
 	}
-	h := &Handler{opt: opt, queries: opt.Queries,
+	h := &Handler{opt: opt, router: newRouter(&opt), queries: opt.Queries,
 		made: vec("file_transfers_total",
 			"Transfers of files made, by mode: online, offline.", "mode"),
 		refused: vec("files_refused_total",

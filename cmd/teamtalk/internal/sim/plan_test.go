@@ -262,8 +262,8 @@ func (w *world) leaveOut(p *proc, db string, d time.Duration) {
 		if life.short[db] += n; life.short[db] == 0 {
 			delete(life.short, db)
 		}
-		life.stores.SetServers(slices.DeleteFunc([]string{"db1", "db2"},
-			func(name string) bool { return life.short[name] > 0 }))
+		life.stores.SetServers(addresses(slices.DeleteFunc([]string{"db1", "db2"},
+			func(name string) bool { return life.short[name] > 0 })))
 	}
 	set(1)
 	w.after(d, p.name+" knows "+db, func() {

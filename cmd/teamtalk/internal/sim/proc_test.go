@@ -188,8 +188,10 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 	}
 	var g *link.Group
 	if name == "dbproxy" {
-		g = link.NewChangingGroup(name, nil, dial)
-		g.SetServers(to)
+		g = link.NewChangingGroup(name, nil, func(a link.Address) []link.Peer {
+			return dial(a.Addr)
+		})
+		g.SetServers(addresses(to))
 	} else {
 		var all []link.Server
 		for _, t := range to {
@@ -199,6 +201,14 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 	}
 	p.dialed = append(p.dialed, g)
 	return g
+}
+
+// addresses returns servers whose addresses are their names.
+func addresses(names []string) (list []link.Address) {
+	for _, n := range names {
+		list = append(list, link.Address{Name: n, Addr: n})
+	}
+	return list
 }
 
 func lockedRand(s *sched, src *source) func() uint64 {

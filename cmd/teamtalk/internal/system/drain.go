@@ -2,10 +2,12 @@ package system
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/registry"
 )
 
@@ -40,6 +42,10 @@ func (d *draining) order(nodes []registry.Key) {
 		d.ordered = append(d.ordered, n.Role)
 	}
 	d.s.log.Info("an operator has ordered which roles drain", "drain", d.ordered)
+	d.s.ready.Remove("drain")
+	if len(d.ordered) == len(d.s.cfg.Roles) {
+		d.s.ready.Set("drain", errors.New("all roles drain, by order of an operator"))
+	}
 	for _, role := range d.s.cfg.Roles {
 		if on := slices.Contains(d.ordered, role); on != slices.Contains(before, role) {
 			d.set(role, on)
@@ -81,13 +87,18 @@ func (d *draining) release(ctx context.Context) {
 	}
 }
 
-// announceEnd tells the other servers that all roles drain.
-func (d *draining) announceEnd() {
+// announceEnd tells the other servers that all roles drain. Login servers send clients here until
+// they have read it. These are served, since a stock client that is refused pauses for seconds.
+func (d *draining) announceEnd(ctx context.Context) error {
 	d.mu.Lock()
 	d.all = true
 	d.stopReleasing() // the stops go on with it
 	d.mu.Unlock()
 	d.s.registry.Refresh()
+	if d.s.msg != nil && readByLogins(d.s) && d.s.registry.State() == nil {
+		_ = backoff.Sleep(ctx, d.s.cfg.Registry.Poll)
+	}
+	return nil
 }
 
 // releaseAtEnd releases the message server's clients over the time in the settings, if other

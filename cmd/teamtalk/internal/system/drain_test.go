@@ -40,8 +40,8 @@ func closed(t *testing.T, c net.Conn, d time.Duration) bool {
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// state returns the state of each server of a process, as another one reads it.
-func state(t *testing.T, s *system) string {
+// drains returns the state of each server of a process, as another one reads it.
+func drains(t *testing.T, s *system) string {
 	t.Helper()
 	list, err := s.registry.List(t.Context())
 	if err != nil {
@@ -66,7 +66,7 @@ func TestDrainByOrder(t *testing.T) {
 		"msg.release": "100ms", "registry.renew": "200ms", "msg.login_deadline": "1h"})
 	eventually(t, "the registration", func() bool { return s.registry.Epoch() > 0 })
 	const serves = "dbproxy/a, login/a, msg/a, route/a"
-	const drains = "dbproxy/a drains, login/a, msg/a drains, route/a"
+	const drain = "dbproxy/a drains, login/a, msg/a drains, route/a"
 	before := connect(t, s)
 	orders := []registry.Key{{Role: "msg", Name: "a"}, {Role: "dbproxy", Name: "a"}}
 	if err := s.registry.Order(t.Context(), orders, true); err != nil {
@@ -75,14 +75,14 @@ func TestDrainByOrder(t *testing.T) {
 	if !closed(t, before, time.Minute) {
 		t.Error("the connection stays")
 	}
-	eventually(t, "the state to be known", func() bool { return state(t, s) == drains })
+	eventually(t, "the state to be known", func() bool { return drains(t, s) == drain })
 	if !closed(t, connect(t, s), time.Minute) {
 		t.Error("a new connection stays")
 	}
 	if err := s.registry.Order(t.Context(), orders, false); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of the order", func() bool { return state(t, s) == serves })
+	eventually(t, "the end of the order", func() bool { return drains(t, s) == serves })
 	eventually(t, "a connection that stays", func() bool {
 		return !closed(t, connect(t, s), 50*time.Millisecond)
 	})
@@ -103,7 +103,7 @@ func TestStopDrains(t *testing.T) {
 	stopped := make(chan error, 1)
 	go func() { stopped <- a.Stop(t.Context()) }()
 	eventually(t, "the state to be known", func() bool {
-		return strings.Contains(state(t, b), "msg/a drains") || len(stopped) > 0
+		return strings.Contains(drains(t, b), "msg/a drains") || len(stopped) > 0
 	})
 	if !closed(t, conn, time.Minute) {
 		t.Error("the connection stays")
@@ -115,7 +115,7 @@ func TestStopDrains(t *testing.T) {
 		t.Errorf("the connections ended within %v", took)
 	}
 	eventually(t, "the end of the registration", func() bool {
-		return state(t, b) == "dbproxy/b, login/b, msg/b, route/b"
+		return drains(t, b) == "dbproxy/b, login/b, msg/b, route/b"
 	})
 	began = time.Now()
 	if err := b.Stop(t.Context()); err != nil { // the last one

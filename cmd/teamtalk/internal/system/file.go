@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/spool"
@@ -72,17 +73,25 @@ func (s *system) openSpool() (*spool.Spool, error) {
 // online. Without any, or with check_online off, the check is left out.
 func (s *system) fileOnline(opt *file.Options) error {
 	cfg, here := &s.cfg.File, s.localRoute()
-	if cfg.CheckOnline == "off" || here == nil && len(cfg.Route) == 0 {
+	if cfg.CheckOnline == "off" || here == nil && len(cfg.Route) == 0 && s.registry == nil {
 		return nil
 	}
 	opt.Routes = &file.Routes{}
-	routes, err := s.group(peers{name: "route", here: here, addrs: cfg.Route,
-		handler: opt.Routes})
+	routes, err := s.group(peering.Peers{Role: roleRoute, Here: here, Addrs: cfg.Route,
+		Handler: opt.Routes})
 	if err != nil {
 		return err
 	}
 	opt.Online = routes
-	s.needs("file route", routes) // until then no client could log in to a transfer
+	if cfg.CheckOnline == "auto" {
+		opt.Unchecked = routes.Empty // a deployment may have none
+	}
+	s.ready.Add("file route", func(context.Context) error {
+		if opt.Unchecked != nil && routes.Empty() {
+			return nil
+		}
+		return s.linker.Check(routes) // until then no client could log in to a transfer
+	})
 	return nil
 }
 
@@ -93,12 +102,13 @@ func (s *system) fileList() (file.Peer, error) {
 	switch {
 	case cfg.Compare == 0:
 		return nil, nil
-	case here == nil && len(cfg.DBProxy) == 0:
+	case here == nil && len(cfg.DBProxy) == 0 && s.registry == nil:
 		s.log.Info("the files are not compared with the list of waiting files: "+
 			"no dbproxy is named (setting file.dbproxy)", "role", roleFile)
 		return nil, nil
 	}
-	return s.group(peers{name: "dbproxy", here: here, addrs: cfg.DBProxy, handler: file.ListLink{}})
+	return s.group(peering.Peers{Role: RoleDBProxy, Here: here, Addrs: cfg.DBProxy,
+		Handler: file.ListLink{}})
 }
 
 // listEvery is the interval at which a file server lists the files that were finished.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
@@ -166,15 +167,14 @@ func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 
 // apiPeers opens the links to the servers that do the work of calls.
 func (s *system) apiPeers(routes *httpapi.Routes) (db, route *link.Group, err error) {
-	db, err = s.group(peers{
-		name: "dbproxy", here: s.localDB(), addrs: s.cfg.HTTP.DBProxy, handler: httpapi.Link{},
+	db, err = s.group(peering.Peers{
+		Role: RoleDBProxy, Here: s.localDB(), Addrs: s.cfg.HTTP.DBProxy, Handler: httpapi.Link{},
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	route, err = s.group(peers{
-		name: "route", here: s.localRoute(), addrs: s.cfg.HTTP.Route,
-		handler: routes,
+	route, err = s.group(peering.Peers{
+		Role: roleRoute, Here: s.localRoute(), Addrs: s.cfg.HTTP.Route, Handler: routes,
 	})
 	return db, route, err
 }

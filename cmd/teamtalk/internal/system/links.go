@@ -6,11 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
-	"teamtalk/proto/pb"
 )
 
 // A role that runs in another process is a nil session.LinkHandler. The functions below
@@ -42,69 +42,33 @@ func (s *system) localLogin() session.LinkHandler {
 	return s.login.server.Servers()
 }
 
-// peers locates the servers of one role, and says how to talk to them.
-type peers struct {
-	name    string              // of the role
-	here    session.LinkHandler // the server in this process; nil: there is none
-	addrs   []string            // of servers in other processes
-	conns   int                 // connections to each of addrs; 0: one
-	handler session.LinkHandler // of the calling server: receives the peers' frames
-	send    bool                // the servers send clients to this one
+// newLinker returns what opens the links to other servers. The registry is open.
+func newLinker(s *system) *peering.Linker {
+	opt := peering.Options{Config: s.cfg, Node: s.node, MaxFrame: linkFrame(s.cfg),
+		Dial: s.servers.dial(), Answers: s.answers, Metrics: s.links, Log: s.log}
+	if s.registry != nil {
+		opt.View = s.registry.View()
+	}
+	return peering.New(opt)
 }
 
 // group opens links to the servers of one role. Stop closes them.
-func (s *system) group(p peers) (*link.Group, error) {
-	var all []link.Server
-	var features uint32
-	if p.name == RoleDBProxy {
-		features = uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS |
-			pb.ServerFeature_SERVER_FEATURE_PARTS)
+func (s *system) group(p peering.Peers) (*link.Group, error) {
+	g, end, err := s.linker.Open(p)
+	if err != nil {
+		return nil, err
 	}
-	end := closeLinks
-	if p.send {
-		end = leaveLogins
+	phase := closeLinks
+	if p.Role == roleLogin { // these send clients to this process
+		phase = leaveLogins
 	}
-	add := func(server string, peer link.Peer) {
-		all = append(all, link.Server{Name: server, Conns: []link.Peer{peer}})
-		s.stops.push(end, "link to "+peer.Name(), closing(peer.Close))
-	}
-	if p.here != nil {
-		local, err := link.Local(link.LocalOptions{
-			Name: p.name, CallerName: roleMsg, Caller: p.handler, Callee: p.here,
-			Features:    features,
-			CallTimeout: s.cfg.Link.CallTimeout, Log: s.log, Metrics: s.links,
-		})
-		if err != nil {
-			return nil, err
-		}
-		add(local.Name(), local)
-	}
-	for _, addr := range p.addrs {
-		for range max(p.conns, 1) {
-			add(addr, link.Dial(link.Options{
-				Name: p.name, Addr: addr, Handler: p.handler, Features: features,
-				Dial:        s.servers.dial(),
-				DialTimeout: s.cfg.Link.DialTimeout,
-				Heartbeat:   s.cfg.Link.Heartbeat, IdleLimit: s.cfg.Link.Timeout,
-				MaxBackoff: s.cfg.Link.BackoffMax, CallTimeout: s.cfg.Link.CallTimeout,
-				MaxFrame: linkFrame(s.cfg), Answers: s.answers, Log: s.log, Metrics: s.links,
-			}))
-		}
-	}
-	return link.NewGroup(p.name, s.log, all...), nil
+	s.stops.push(phase, "link to "+p.Role, closing(end))
+	return g, nil
 }
 
 // needs makes a group of links a condition for being ready, under a name.
 func (s *system) needs(name string, g *link.Group) {
-	s.ready.Add(name, func(context.Context) error {
-		if !g.Up() {
-			return fmt.Errorf("no %s server is connected", g.Name())
-		}
-		if g.Withdrawn() {
-			return fmt.Errorf("the store of every %s server fails", g.Name())
-		}
-		return nil
-	})
+	s.ready.Add(name, func(context.Context) error { return s.linker.Check(g) })
 }
 
 // needsDisk makes the disk, or bucket, of a role's files a condition for being ready, if

@@ -29,13 +29,17 @@ func (s *system) startLogin(context.Context) error {
 		nets = append(nets, p)
 	}
 	register, from := s.registration()
-	l := &loginServer{server: login.New(login.Options{
+	opt := login.Options{
 		IP2Networks: nets, MSFSPrior: s.filesURL(), MSFSBackup: cfg.MSFSBackup,
 		Discovery: cfg.Discovery,
 		Register:  register, RegisterNetworks: from,
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log,
 		Registerer: s.reg,
-	})}
+	}
+	if s.registry != nil && !(s.cfg.Runs(roleMsg) && alone(s)) {
+		opt.Registered = s.registry.View()
+	}
+	l := &loginServer{server: login.New(opt)}
 	s.login = l
 	err := s.listen(&port{name: "login servers"}, "login.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()),

@@ -2,11 +2,14 @@ package system
 
 import (
 	"context"
+	"errors"
 	"os"
 
+	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
+	"teamtalk/core/obs"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg"
 )
@@ -21,15 +24,15 @@ func (s *system) startMsg(ctx context.Context) error {
 	}
 	s.msg = m
 	s.stops.push(drainMessages, "message server", m.Drain)
-	db, err := s.group(peers{
-		name: "dbproxy", here: s.localDB(), addrs: cfg.DBProxy, conns: cfg.DBProxyConnections,
-		handler: m.DBLink(),
+	db, err := s.group(peering.Peers{
+		Role: RoleDBProxy, Here: s.localDB(), Addrs: cfg.DBProxy, Conns: cfg.DBProxyConnections,
+		Handler: m.DBLink(),
 	})
 	if err != nil {
 		return err
 	}
-	routes, err := s.group(peers{
-		name: "route", here: s.localRoute(), addrs: cfg.Route, handler: m.RouteLink(),
+	routes, err := s.group(peering.Peers{
+		Role: roleRoute, Here: s.localRoute(), Addrs: cfg.Route, Handler: m.RouteLink(),
 	})
 	if err != nil {
 		return err
@@ -45,16 +48,38 @@ func (s *system) startMsg(ctx context.Context) error {
 	if err := s.serveClients(m); err != nil {
 		return err
 	}
-	logins, err := s.group(peers{
-		name: "login", here: s.localLogin(), addrs: cfg.Login, handler: m.LoginLink(), send: true,
+	s.needs(RoleDBProxy, db)
+	s.needs(roleRoute, routes)
+	return connectLogins(s, m)
+}
+
+// connectLogins links the message server to the login servers, which send clients here from then
+// on. With the registry they find it there, and read from there how many clients it has: no link
+// is needed, except to one in this process, which works while Redis is away.
+func connectLogins(s *system, m *msg.Server) error {
+	if readByLogins(s) {
+		s.ready.Add(roleLogin, func(context.Context) error {
+			if s.registry.View().Count(roleLogin) == 0 {
+				return obs.Degraded(errors.New("no login server is registered: no client is " +
+					"sent here"))
+			}
+			return nil
+		})
+		return nil
+	}
+	logins, err := s.group(peering.Peers{
+		Role: roleLogin, Here: s.localLogin(), Addrs: s.cfg.Msg.Login, Handler: m.LoginLink(),
+		Listed: true,
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		s.needs(roleLogin, logins)
 	}
-	for _, g := range []*link.Group{db, routes, logins} {
-		s.needs(g.Name(), g)
-	}
-	return nil
+	return err
+}
+
+// readByLogins reports whether login servers learn of the message server from the registry alone.
+func readByLogins(s *system) bool {
+	return s.registry != nil && s.login == nil && len(s.cfg.Msg.Login) == 0
 }
 
 // alone reports whether no other message server can be connected to that of this process.
@@ -69,6 +94,7 @@ func (s *system) msgOptions() msg.Options {
 	host, _ := os.Hostname()
 	return msg.Options{
 		Proxies: s.trusted, MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
+		Listed: readByLogins(s),
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
 		Presence: msg.Presence(cfg.Presence), PresenceWindow: cfg.PresenceWindow,
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),
@@ -107,8 +133,9 @@ func (s *system) serveClients(m *msg.Server) error {
 }
 
 // connectFiles links the message server to the file servers: to the one in this process,
-// if there is one, and to those at the addresses of the settings. Each file server has a
-// group of its own, since only the server that made a transfer knows it.
+// if there is one, and to those at the addresses of the settings, or to those that are
+// registered. Each file server has a group of its own, since only the server that made a
+// transfer knows it.
 func (s *system) connectFiles(m *msg.Server) error {
 	if s.file != nil {
 		if err := s.connectFile(m, s.file.Servers(), nil); err != nil {
@@ -120,13 +147,27 @@ func (s *system) connectFiles(m *msg.Server) error {
 			return err
 		}
 	}
+	all := peering.Peers{Role: roleFile, Addrs: s.cfg.Msg.File}
+	if s.file != nil {
+		all.Here = s.file.Servers()
+	}
+	if s.linker.Follows(all) {
+		end := s.linker.Each(roleFile, s.file != nil, func() peering.Member {
+			l := m.FileLink()
+			return peering.Member{Handler: l,
+				Joined: func(g *link.Group) { m.ConnectFile(l, g) },
+				Left:   func() { m.DisconnectFile(l) }}
+		})
+		s.stops.push(closeLinks, "links to registered file servers", closing(end))
+	}
 	return nil
 }
 
 // connectFile links the message server to one file server.
 func (s *system) connectFile(m *msg.Server, here session.LinkHandler, addrs []string) error {
 	l := m.FileLink()
-	g, err := s.group(peers{name: "file", here: here, addrs: addrs, handler: l})
+	g, err := s.group(peering.Peers{Role: roleFile, Here: here, Addrs: addrs, Handler: l,
+		Listed: true})
 	if err != nil {
 		return err
 	}

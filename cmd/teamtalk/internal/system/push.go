@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
@@ -71,17 +72,21 @@ func (s *system) connectPush(m *msg.Server) error {
 }
 
 // pushGroup opens the links to the push servers: to the one in this process, if it has a
-// push service, and to those at the addresses. It returns nil when there are none.
+// push service, and to those at the addresses, or those that are registered. It returns nil when
+// there are none, and never will be.
 func (s *system) pushGroup(addrs []string, handler session.LinkHandler) (*link.Group, error) {
 	var here session.LinkHandler
-	if s.push != nil && (s.cfg.Push.APNsTopic != "" || s.cfg.Push.FCMCredentials != "") {
+	if s.push != nil && pushes(&s.cfg.Push) {
 		here = s.push
 	}
-	if here == nil && len(addrs) == 0 {
+	if here == nil && len(addrs) == 0 && s.registry == nil {
 		return nil, nil
 	}
-	return s.group(peers{name: "push", here: here, addrs: addrs, handler: handler})
+	return s.group(peering.Peers{Role: rolePush, Here: here, Addrs: addrs, Handler: handler})
 }
+
+// pushes reports whether a push server has a push service.
+func pushes(cfg *config.Push) bool { return cfg.APNsTopic != "" || cfg.FCMCredentials != "" }
 
 // apiPushes returns the sender of pushes for messages of the HTTP API; nil without push
 // servers.

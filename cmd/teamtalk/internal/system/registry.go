@@ -62,7 +62,7 @@ func register(s *system, v obs.Version) {
 			s.fail(err)
 		}
 	})
-	s.stops.push(announceEnd, "registry", plainly(s.draining.announceEnd))
+	s.stops.push(announceEnd, "registry", s.draining.announceEnd)
 	if s.msg != nil {
 		s.stops.push(releaseClients, "message server", s.draining.releaseAtEnd)
 	}
@@ -139,8 +139,13 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		case roleFile:
 			n.Capacity = int64(min(s.budget.Limit(), s.cfg.File.MaxConnections))
 			addPort(s, &n, "file servers", "file")
-		case roleRoute, RoleDBProxy, rolePush:
+		case roleRoute, RoleDBProxy:
 			addPort(s, &n, role, "")
+		case rolePush:
+			addPort(s, &n, role, "")
+			if !pushes(&s.cfg.Push) {
+				n.Addr = "" // it has nothing to send a push with
+			}
 		case roleMSFS:
 			n.Clients = []string{s.msfs.url}
 		case roleHTTP:

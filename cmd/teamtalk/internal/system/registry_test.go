@@ -88,10 +88,10 @@ func TestRegistered(t *testing.T) {
 		"http/a  \"\" [%q]\nlogin/a  \"hub:%d\" [\"hub:%d\" "+
 		"\"http://hub:%d/msg_server\"]\n"+
 		"msfs/a  \"\" [%q]\nmsg/a  \"\" [\"203.0.113.1:9000\" \"203.0.113.2:9000\"]\n"+
-		"push/a  \"hub:%d\" []\nroute/a  \"hub:%d\" []\n", port(a, "dbproxy"),
+		"push/a  \"\" []\nroute/a  \"hub:%d\" []\n", port(a, "dbproxy"),
 		port(a, "file servers"), port(a, "file"), a.api.url, port(a, "login servers"),
 		port(a, "login"), a.login.http.Addr().(*net.TCPAddr).Port, a.msfs.url,
-		port(a, "push"), port(a, "route"))
+		port(a, "route"))
 	if got := listed(t, reader); got != want {
 		t.Errorf("registered:\n%s\nwant:\n%s", got, want)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
@@ -76,6 +77,7 @@ type system struct {
 	// empty: the settings turn it off.
 	registry *redisregistry.Registry
 	node     string
+	linker   *peering.Linker
 	draining draining
 
 	// The roles that run here; nil for the others.
@@ -230,6 +232,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if err := openRegistry(s); err != nil {
 		return nil, err
 	}
+	s.linker = newLinker(s)
 	if err := startEach(ctx, s); err != nil {
 		return nil, err
 	}
