@@ -192,6 +192,9 @@ func TestLoadsThroughRegistry(t *testing.T) {
 		return strings.Contains(all, portOf(b, "clients")) &&
 			strings.Contains(all, portOf(c, "clients"))
 	})
+	eventually(t, "all message servers to be known", func() bool {
+		return counted(t, a, "teamtalk_registry_nodes", "msg") == 3
+	})
 	for _, port := range seen(a) {
 		if port != portOf(a, "clients") {
 			t.Errorf("a process with all roles and no port for servers sends clients to %s", port)
