@@ -237,7 +237,7 @@ func TestExamples(t *testing.T) {
 	}
 	for _, role := range []string{"login", "msg", "route", "dbproxy", "push"} {
 		command(t, "", "config", "check", "--config", "example/cluster.toml", "--roles", role,
-			"--no-files").want(t, cli.ExitOK, "ok: ", "")
+			"--registry.advertise", "hub", "--no-files").want(t, cli.ExitOK, "ok: ", "")
 	}
 }
 

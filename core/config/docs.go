@@ -23,7 +23,8 @@ var commonDocs = map[string]string{
 		"serves one dbproxy process. \"mysql\" needs MySQL and Redis (see [mysql] and [redis]).",
 	"roles": "Servers to run in this process: login, msg, route, dbproxy, msfs, file, " +
 		"push, http. In a process with all roles the servers find each other without addresses. " +
-		"A process with fewer roles needs the addresses of its peers.",
+		"A process with fewer roles finds its peers in the registry (registry.enabled), or needs " +
+		"their addresses.",
 	"workers": "Number of requests that work on the store at the same time. The numbers " +
 		"of database connections and Redis connections derive from it. 0: derived from the " +
 		"number of cores.",
@@ -53,9 +54,12 @@ var commonDocs = map[string]string{
 	"registry": "Registry of the servers of a deployment, in Redis. Each process says which " +
 		"servers it runs, at which addresses and how busy, and reads those of others. \"teamtalk " +
 		"cluster\" lists them. The page sql/redisregistry/DESIGN.md says what happens in failures.",
-	"registry.enabled": "Register the servers of this process. The addresses of servers in the " +
-		"settings apply all the same. Leave it off in rings with C++ servers, which do not " +
-		"register.",
+	"registry.enabled": "Register the servers of this process, and find those of other " +
+		"processes. A setting with addresses, such as msg.dbproxy, is used instead where it is " +
+		"not empty: C++ servers do not register. A server in this process is one of the " +
+		"registered ones if it has a port for servers (and dbproxy no embedded store). " +
+		"Otherwise this process uses it alone. msg needs no login servers then: these find it " +
+		"in the registry.",
 	"registry.redis": "Redis of the registry, when it is not the one of the section redis, " +
 		"written as redis.unread. All processes of a deployment need the same. " +
 		"Empty: the instance in the section redis.",
@@ -154,16 +158,19 @@ var commonDocs = map[string]string{
 	"msg.mobile_timeout": "Silence of a phone client after which the server closes its " +
 		"connection.",
 	"msg.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs " +
-		"in the same process. Write an address in the same way for all message servers and HTTP " +
-		"APIs, because the address decides which conversations the dbproxy stores.",
+		"in the same process, or with registry.enabled. Write an address in the same way for " +
+		"all message servers and HTTP APIs, because it decides which conversations the dbproxy " +
+		"stores. With the registry the name of its process does.",
 	"msg.route": "Addresses of the route servers. Not needed when route runs in " +
-		"the same process.",
+		"the same process, or with registry.enabled.",
 	"msg.login": "Addresses of the login servers. Not needed when login runs in " +
-		"the same process.",
-	"msg.push": "Addresses of the push servers. Empty: no pushes are sent, unless " +
-		"push runs in the same process. For messages of the HTTP API, set http.push.",
-	"msg.file": "Addresses of the file servers. Not needed when file runs in the " +
-		"same process. Without a file server, clients can send no files other than pictures.",
+		"the same process, or with registry.enabled.",
+	"msg.push": "Addresses of the push servers. Empty: no pushes are sent, unless push runs " +
+		"in the same process, or is found with registry.enabled. For messages of the HTTP API, " +
+		"set http.push.",
+	"msg.file": "Addresses of the file servers. Not needed when file runs in the same " +
+		"process, or with registry.enabled. Without a file server, clients can send no files " +
+		"other than pictures.",
 	"msg.require_cipher": "Drop texts that are not encrypted as the clients do it: base64 " +
 		"of whole blocks of 16 bytes. A dropped text gets no ack. The metric " +
 		"teamtalk_msg_dropped_total counts it as no_cipher. Set this where users have the " +

@@ -35,7 +35,8 @@ var outerDocs = map[string]string{
 		"openssl rand -hex 32. All msg, msfs and dbproxy servers need the same one; change it on " +
 		"all at once. Tickets are valid for 5 minutes, so their clocks may differ by 30 seconds. " +
 		"Empty: a new key at each start. That works while msg, msfs and dbproxy run in this " +
-		"process, and no setting names a login, route, dbproxy or small file server elsewhere.",
+		"process, no setting names a login, route, dbproxy or small file server elsewhere, and " +
+		"none finds this one with registry.enabled.",
 	"msfs.quota": "Space for all files in the folder, in blocks of 4KiB. The server accepts no " +
 		"files beyond it, sounds included, and warns in the log from 90 % on. Files of earlier " +
 		"runs are counted in the background after each start. Not for S3: set the bucket's own " +
@@ -81,15 +82,15 @@ var outerDocs = map[string]string{
 		"when this process does not run all roles. Keep the port off the internet, because the " +
 		"server trusts every peer.",
 	"file.route": "Addresses of the route servers, which report the users that are " +
-		"online. Not needed when route runs in the same process.",
+		"online. Not needed when route runs in the same process, or with registry.enabled.",
 	"file.check_online": "Check that a user is online before the user may send or fetch " +
-		"files. auto: check when route servers are known. A process that checks is ready once it " +
-		"has a link to a route server. A C++ route server does not count phones, so behind one, " +
-		"users that it reports as offline are admitted too.",
+		"files. auto: check when route servers are named or registered. A process that checks is " +
+		"ready once it has a link to a route server. A C++ route server does not count phones, " +
+		"so behind one, users that it reports as offline are admitted too.",
 	"file.dbproxy": "Addresses of the dbproxy servers, which hold the list of waiting " +
 		"files. The file server compares the files in its folder with this list. Not needed when " +
-		"dbproxy runs in the same process. Without an address there is no comparison. C++ " +
-		"servers do not answer it.",
+		"dbproxy runs in the same process, or with registry.enabled. Without a dbproxy there is " +
+		"no comparison. C++ servers do not answer it.",
 	"file.compare": "Interval at which the file server compares its folder with the list " +
 		"of waiting files. A finished file is listed at once. The comparison adds a waiting " +
 		"file that is missing from the list nevertheless. It removes an entry whose file it no " +
@@ -160,11 +161,12 @@ var outerDocs = map[string]string{
 	"http.apps_file": "File with the systems that may call, their keys, and the rules of " +
 		"registration. The examples include one: http/apps.toml.",
 	"http.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs in " +
-		"the same process.",
+		"the same process, or with registry.enabled.",
 	"http.route": "Addresses of the route servers. Not needed when route runs in the " +
-		"same process.",
+		"same process, or with registry.enabled.",
 	"http.push": "Addresses of the push servers, for messages sent over the HTTP API. " +
-		"Empty: no pushes are sent for these messages, unless push runs in the same process. " +
+		"Empty: no pushes are sent for these messages, unless push runs in the same process, or " +
+		"is found with registry.enabled. " +
 		"msg.push_text and keys.text_key determine the text of pushes.",
 	"http.trusted_proxies": "Networks (CIDR) of HTTP proxies in front of any HTTP port, those of " +
 		"login and msfs included. In their requests http.client_header names the client: the " +

@@ -26,7 +26,7 @@ type registered struct {
 func deployRegistered(t *testing.T, users int, flags ...string) *registered {
 	t.Helper()
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
-	d := &registered{deployment: &deployment{t: t, shape: separate, separate: true, plain: true,
+	d := &registered{deployment: &deployment{t: t, shape: separate, separate: true,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}}
 	d.common = append([]string{"--registry.enabled", "--registry.redis", "redis://" + redis.Addr(),
 		"--registry.poll", "200ms", "--registry.renew", "500ms", "--registry.lease", "20s",

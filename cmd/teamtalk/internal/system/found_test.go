@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/pdu"
+	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/redisregistry"
+	"teamtalk/sql/store"
 )
 
 // found starts roles whose settings name no server of others.
@@ -189,6 +192,9 @@ func TestLoadsThroughRegistry(t *testing.T) {
 		return strings.Contains(all, portOf(b, "clients")) &&
 			strings.Contains(all, portOf(c, "clients"))
 	})
+	eventually(t, "all message servers to be known", func() bool {
+		return counted(t, a, "teamtalk_registry_nodes", "msg") == 3
+	})
 	for _, port := range seen(a) {
 		if port != portOf(a, "clients") {
 			t.Errorf("a process with all roles and no port for servers sends clients to %s", port)
@@ -199,4 +205,34 @@ func TestLoadsThroughRegistry(t *testing.T) {
 	if err := c.Stop(stop); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestStopServesLateClients: a message server that has left the registry serves the clients that
+// login servers send there until they have read it.
+func TestStopServesLateClients(t *testing.T) {
+	redis := completeRegistry(t)
+	m := found(t, redis, "msg", "msg", "registry.poll", "20s",
+		"registry.lease", "60s")
+	reader := redisregistry.Open(RegistryOptions(m.cfg,
+		store.Instance{Addrs: []string{redis.Addr()}}))
+	defer reader.Close()
+	eventually(t, "the registration", func() bool { return listed(t, reader) != "" })
+	ctx, cancel := context.WithCancel(t.Context())
+	stopped := make(chan error, 1)
+	go func() { stopped <- m.Stop(ctx) }()
+	eventually(t, "the end of the registration", func() bool { return listed(t, reader) == "" })
+	nc, err := net.Dial("tcp", "127.0.0.1:"+portOf(m, "clients"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	frame := pdu.AppendHeader(nil, pb.CmdHeartBeat, 7)
+	if _, err := nc.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(nc, frame); err != nil {
+		t.Errorf("a late client is not served: %v", err)
+	}
+	cancel()
+	<-stopped // its error says that the stop was cut off
 }
