@@ -12,11 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"teamtalk/core/pdu"
-	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/redisregistry"
-	"teamtalk/sql/store"
 )
 
 // found starts roles whose settings name no server of others.
@@ -207,32 +204,18 @@ func TestLoadsThroughRegistry(t *testing.T) {
 	}
 }
 
-// TestStopServesLateClients: a message server that has left the registry serves the clients that
-// login servers send there until they have read it.
+// TestStopServesLateClients: a message server that stops says in the registry that it drains, and
+// serves the clients that login servers send there until they have read it.
 func TestStopServesLateClients(t *testing.T) {
 	redis := completeRegistry(t)
 	m := found(t, redis, "msg", "msg", "registry.poll", "20s",
 		"registry.lease", "60s")
-	reader := redisregistry.Open(RegistryOptions(m.cfg,
-		store.Instance{Addrs: []string{redis.Addr()}}))
-	defer reader.Close()
-	eventually(t, "the registration", func() bool { return listed(t, reader) != "" })
+	eventually(t, "the registration", func() bool { return drains(t, m) == "msg/msg" })
 	ctx, cancel := context.WithCancel(t.Context())
 	stopped := make(chan error, 1)
 	go func() { stopped <- m.Stop(ctx) }()
-	eventually(t, "the end of the registration", func() bool { return listed(t, reader) == "" })
-	nc, err := net.Dial("tcp", "127.0.0.1:"+portOf(m, "clients"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	frame := pdu.AppendHeader(nil, pb.CmdHeartBeat, 7)
-	if _, err := nc.Write(frame); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(nc, frame); err != nil {
-		t.Errorf("a late client is not served: %v", err)
-	}
+	eventually(t, "its end to be told", func() bool { return drains(t, m) == "msg/msg drains" })
+	connect(t, m)
 	cancel()
 	<-stopped // its error says that the stop was cut off
 }
