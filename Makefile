@@ -37,7 +37,7 @@ nightly: race ## for a machine at night: the race detector in every process, 100
 check: lint ## the loop while working: lint, tests without database or binary; 1 to 2 minutes
 	$(GO) test -vet=off -short $$($(GO) list ./... | grep -v '/sql/')
 
-deps: # MariaDB, Redis and a C compiler, installed on Debian when missing
+deps: # MariaDB, Redis, HAProxy and a C compiler, installed on Debian when missing
 	@.ci/deps
 
 lint: generated ## generated code fresh, gofmt, go vet, staticcheck
