@@ -211,16 +211,18 @@ func TestLoadsThroughRegistry(t *testing.T) {
 // login servers send there until they have read it.
 func TestStopServesLateClients(t *testing.T) {
 	redis := completeRegistry(t)
-	m := found(t, redis, "msg", "msg", "registry.poll", "20s",
-		"registry.lease", "60s")
-	reader := redisregistry.Open(RegistryOptions(m.cfg,
+	login := found(t, redis, "lg", "login")
+	reader := redisregistry.Open(RegistryOptions(login.cfg,
 		store.Instance{Addrs: []string{redis.Addr()}}))
 	defer reader.Close()
-	eventually(t, "the registration", func() bool { return listed(t, reader) != "" })
+	eventually(t, "the login server", func() bool { return listed(t, reader) != "" })
+	m := found(t, redis, "msg", "msg", "registry.poll", "20s", "registry.lease", "60s")
+	has := func() bool { return strings.Contains(listed(t, reader), "msg/msg") }
+	eventually(t, "the message server", has)
 	ctx, cancel := context.WithCancel(t.Context())
 	stopped := make(chan error, 1)
 	go func() { stopped <- m.Stop(ctx) }()
-	eventually(t, "the end of the registration", func() bool { return listed(t, reader) == "" })
+	eventually(t, "the end of the registration", func() bool { return !has() })
 	nc, err := net.Dial("tcp", "127.0.0.1:"+portOf(m, "clients"))
 	if err != nil {
 		t.Fatal(err)

@@ -66,7 +66,7 @@ func register(s *system, v obs.Version) {
 		switch err := r.Leave(ctx); {
 		case err != nil && r.Epoch() > 0:
 			s.log.Warn("the registry still has this process until its lease ends", "err", err)
-		case err == nil && s.msg != nil && readByLogins(s):
+		case err == nil && s.msg != nil && !alone(s) && r.View().Count(roleLogin) > 0:
 			// Login servers send clients here until they have read that it has left. These
 			// are served, since a stock client that is refused pauses for seconds.
 			_ = backoff.Sleep(ctx, s.cfg.Registry.Poll)
