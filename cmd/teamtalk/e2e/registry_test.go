@@ -145,10 +145,19 @@ func (d *registered) startAll() (route *server) {
 	d.fileAddr = reserve(t)
 	d.file = d.node("fs1", "file", "--file.listen", d.fileAddr, "--file.server-listen", reserve(t),
 		"--file.min-free", "0B", "--data-dir", filepath.Join(t.TempDir(), "files"))
+	service := newPushService(t)
+	d.node("ps1", "push", "--push.listen", reserve(t), "--push.fcm-credentials",
+		service.credentials, "--push.fcm-url", service.URL)
 	for _, s := range d.servers {
 		s.awaitReady()
 	}
 	d.awaitListed()
+	for _, s := range d.msg {
+		until(t, "the links to the file server and the push server", func() bool {
+			return s.metric("teamtalk_link_up", `"push"`)+
+				s.metric("teamtalk_link_up", `"file"`) == 2
+		})
+	}
 	return route
 }
 
