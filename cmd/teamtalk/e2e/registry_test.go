@@ -87,7 +87,7 @@ func TestServersFindEachOther(t *testing.T) {
 		t.Helper()
 		for _, w := range all {
 			n := w.count()
-			until(t, "all writers to have more acks", func() bool { return w.count() >= n+50 })
+			until(t, "all writers to have more acks", func() bool { return w.count() >= n+20 })
 		}
 		awaitTalk(t, a, b, 2*maxWaiting+10)
 	}
