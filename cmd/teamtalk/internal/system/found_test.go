@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/cert/certtest"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/dbtest"
@@ -141,11 +142,16 @@ func TestFoundThroughRegistry(t *testing.T) {
 }
 
 // TestFoundWhileRedisIsAway: processes that know each other work while Redis is away, and after it
-// has lost what it held. No link is dialed anew.
+// has lost what it held. No link is dialed anew. The links have TLS.
 func TestFoundWhileRedisIsAway(t *testing.T) {
 	redis := completeRegistry(t)
-	db, route := found(t, redis, "db", "dbproxy"), found(t, redis, "rt", "route")
-	login, m := found(t, redis, "lg", "login"), found(t, redis, "msg", "msg")
+	var tls []string
+	own := certtest.Write(t, t.TempDir(), certtest.Options{})
+	for key, value := range proved(own, "off") {
+		tls = append(tls, key, value)
+	}
+	db, route := found(t, redis, "db", "dbproxy", tls...), found(t, redis, "rt", "route", tls...)
+	login, m := found(t, redis, "lg", "login", tls...), found(t, redis, "msg", "msg", tls...)
 	port := portOf(m, "clients")
 	eventually(t, "the message server", func() bool {
 		return sentTo(t, login) == port && m.ready.Check(t.Context()).Ready
