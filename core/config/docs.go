@@ -58,8 +58,8 @@ var commonDocs = map[string]string{
 		"processes. A setting with addresses, such as msg.dbproxy, is used instead where it is " +
 		"not empty: C++ servers do not register. A server in this process is one of the " +
 		"registered ones if it has a port for servers (and dbproxy no embedded store). " +
-		"Otherwise this process uses it alone. msg needs no login servers then: these find it " +
-		"in the registry.",
+		"Otherwise this process uses it alone. Login servers find message servers here, so " +
+		"msg needs no link to them.",
 	"registry.redis": "Redis of the registry, when it is not the one of the section redis, " +
 		"written as redis.unread. All processes of a deployment need the same. " +
 		"Empty: the instance in the section redis.",

@@ -86,8 +86,7 @@ func TestRegistryReplacesAddresses(t *testing.T) {
 		for _, key := range strings.Fields(x.keys) {
 			_, other, _ := strings.Cut(key, ".")
 			want := key + ": needed: this process runs " + role + " without " + other +
-				", so say where " + other + " is, or let it register where all look it up " +
-				"(registry.enabled)"
+				", so say where " + other + " is, or set registry.enabled in both"
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%s: %v, want %q", role, err, want)
 			}

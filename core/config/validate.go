@@ -362,7 +362,7 @@ func (c *Config) need(missing func(key, format string, args ...any), role, other
 	addrs []string) {
 	if !c.Runs(other) && len(addrs) == 0 && !c.Registry.Enabled {
 		missing(role+"."+other, "needed: this process runs %s without %s, so say where %[2]s is, "+
-			"or let it register where all look it up (registry.enabled)", role, other)
+			"or set registry.enabled in both, so that they find each other", role, other)
 	}
 }
 

@@ -25,3 +25,39 @@ func TestMixKeepsZero(t *testing.T) {
 		t.Errorf("Mix(1) and Mix(2) are both %d", a)
 	}
 }
+
+// TestChoose: a candidate that is not usable loses its keys, and no other key moves. The choice
+// does not depend on the order.
+func TestChoose(t *testing.T) {
+	names := []string{"a", "b", "c"}
+	choose := func(key uint64, names []string, without string) string {
+		i := Choose(key, len(names), func(i int) uint64 { return Name(names[i]) },
+			func(i int) bool { return names[i] != without })
+		if i < 0 {
+			return ""
+		}
+		return names[i]
+	}
+	got := map[string]int{}
+	for key := range uint64(300) {
+		all := choose(key, names, "")
+		got[all]++
+		if n := choose(key, names, "b"); n == "b" || all != "b" && n != all {
+			t.Errorf("key %d moved from %s to %s", key, all, n)
+		}
+		if n := choose(key, []string{"c", "a", "b"}, ""); n != all {
+			t.Errorf("key %d: %s in another order, want %s", key, n, all)
+		}
+	}
+	for _, n := range names {
+		if got[n] < 60 {
+			t.Errorf("%d keys of 300 are at %s", got[n], n)
+		}
+	}
+	if n := choose(1, names[:1], "a"); n != "" {
+		t.Errorf("%q of none", n)
+	}
+	if n := Name("db1"); n != 0xca896918f453f7d6 { // servers of all versions agree
+		t.Errorf("the name's part is %#x", n)
+	}
+}

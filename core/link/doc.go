@@ -46,7 +46,7 @@
 // to another member. When one of the open ones fails, the waiting ones are refused with
 // ErrNotSent. Messages that are not calls may overtake each other around that moment.
 //
-// The servers of a Group may change while it is used, see SetServers. A server that leaves
+// The servers of a Group may change while it is used (SetServers, Linger). A server that leaves
 // is one that takes no more requests: its connections are drained and closed.
 //
 // A peer may refuse a request with IMRequestRefused, if Options.Features announced that

@@ -5,7 +5,9 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"teamtalk/core/hash"
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -30,7 +32,8 @@ type Group struct {
 	// rounds is how often refused calls were given to another member, see pin.round.
 	rounds atomic.Uint32
 
-	dial func(Address) []Peer // nil: the servers do not change
+	dial   func(Address) []Peer // nil: the servers do not change
+	linger time.Duration        // see Linger
 
 	mu      sync.Mutex // held while roster changes
 	closed  bool
@@ -285,7 +288,7 @@ func (m *members) pick(key, tried uint64) *member {
 			slices.ContainsFunc(s.conns, g.takes)
 	}
 	for {
-		best := choose(key, len(servers), hashOf, usable)
+		best := hash.Choose(key, len(servers), hashOf, usable)
 		if best < 0 {
 			return nil
 		}
@@ -303,7 +306,7 @@ func (m *members) pick(key, tried uint64) *member {
 
 // chooseConn selects one of several connections for a key, nil when none takes requests.
 func (g *Group) chooseConn(key uint64, list []*member) *member {
-	i := choose(key, len(list), connHash, func(i int) bool { return g.takes(list[i]) })
+	i := hash.Choose(key, len(list), connHash, func(i int) bool { return g.takes(list[i]) })
 	if i < 0 {
 		return nil
 	}

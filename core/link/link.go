@@ -2,11 +2,9 @@ package link
 
 import (
 	"errors"
-	"hash/fnv"
 	"log/slog"
 	"runtime/debug"
 
-	"teamtalk/core/hash"
 	"teamtalk/core/im"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -81,36 +79,11 @@ func guard(log *slog.Logger, m *peerMetrics, f func()) (err error) {
 	return nil
 }
 
-// hashName returns the part of a server's weight that its name gives: 64-bit FNV-1a. It
-// must not change, because servers of all versions select the same one for a key.
-func hashName(name string) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(name)) // never fails
-	return h.Sum64()
-}
-
 // connSalt is part of the weight of a connection.
 const connSalt = 1 << 32
 
 // connHash returns the part of the weight of a server's connection that its index gives.
 func connHash(i int) uint64 { return connSalt + uint64(i) }
-
-// choose selects one of n candidates for a key by rendezvous hashing. Each candidate has
-// a weight computed from the key and its hash, and the usable candidate with the greatest
-// weight is selected. So when a candidate fails, only its own keys move, and when one
-// joins, it takes only its own. It returns -1 when no candidate is usable.
-func choose(key uint64, n int, hashOf func(i int) uint64, usable func(i int) bool) int {
-	best, weight := -1, uint64(0)
-	for i := range n {
-		if !usable(i) {
-			continue
-		}
-		if w := hash.Next(key ^ hash.Next(hashOf(i))); best < 0 || w > weight {
-			best, weight = i, w
-		}
-	}
-	return best
-}
 
 // ErrNotSent is in the chain of a call's error when the request was not sent: the peer
 // did not carry it out and never will.
@@ -132,11 +105,4 @@ func logFor(l *slog.Logger, name string) *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return l.With("role", name)
-}
-
-func named(name, def string) string {
-	if name == "" {
-		return def
-	}
-	return name
 }

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -68,7 +69,7 @@ var _ Peer = (*Pipe)(nil)
 // first, and returns after both. An error is from the handler that refused. When either
 // side closes its session, the Pipe stays closed: there is no network that could return.
 func Local(o LocalOptions) (*Pipe, error) {
-	o.Name, o.CallerName = named(o.Name, "local"), named(o.CallerName, "local")
+	o.Name, o.CallerName = cmp.Or(o.Name, "local"), cmp.Or(o.CallerName, "local")
 	opt.Default(&o.MaxQueue, 16384)
 	opt.Require("link.CallTimeout", o.CallTimeout)
 	opt.Default(&o.MaxPending, 16384)

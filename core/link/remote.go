@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -68,7 +69,7 @@ type Options struct {
 }
 
 func (o *Options) setDefaults() {
-	o.Name = named(o.Name, o.Addr)
+	o.Name = cmp.Or(o.Name, o.Addr)
 	if o.Dial == nil {
 		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -103,6 +104,7 @@ type Remote struct {
 	o       Options
 	metrics *peerMetrics
 	conn    atomic.Pointer[conn] // nil while down
+	retired atomic.Bool          // Retire was called
 	leaving atomic.Bool          // Drain was called
 	ctx     context.Context      // ends with Close
 	cancel  context.CancelFunc
@@ -131,7 +133,7 @@ func (r *Remote) Up() bool { return r.usable() != nil }
 
 // usable returns the connection if requests are sent on it, otherwise nil.
 func (r *Remote) usable() *conn {
-	if c := r.conn.Load(); c.usable() && !r.leaving.Load() {
+	if c := r.conn.Load(); c.usable() && !r.retired.Load() {
 		return c
 	}
 	return nil
@@ -211,15 +213,24 @@ func (r *Remote) Close() error {
 	return nil
 }
 
+// Retire sends no more requests, and makes no new connection. The handler may still send on its
+// session, and receives what the peer sends. The channel is closed when the connection has ended.
+func (r *Remote) Retire() (ended <-chan struct{}) {
+	r.retired.Store(true)
+	if r.conn.Load() == nil {
+		r.cancel()
+	}
+	return r.ctx.Done()
+}
+
 // Drain sends no more requests, and closes the link when no call is open any more: each
 // ends with its answer, or after Options.CallTimeout. It returns after that. Close does not
 // wait for the answers.
 func (r *Remote) Drain() {
+	r.Retire()
 	r.leaving.Store(true)
 	if c := r.conn.Load(); c != nil {
 		c.leave()
-	} else {
-		r.cancel()
 	}
 	r.wg.Wait()
 }
@@ -242,7 +253,7 @@ func (r *Remote) keepUp() {
 			r.metrics.dialed.Inc()
 			began := time.Now()
 			r.serve(nc)
-			if r.leaving.Load() {
+			if r.retired.Load() {
 				r.cancel()
 			}
 			if now := time.Now(); now.Sub(began) >= r.o.Heartbeat {

@@ -1,10 +1,14 @@
 package link
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"slices"
 	"sync/atomic"
+	"time"
+
+	"teamtalk/core/hash"
 )
 
 // Server is a member of a Group, with the connections to it.
@@ -18,10 +22,8 @@ type Server struct {
 
 // Address is a server of a group whose servers change.
 type Address struct {
-	// Name identifies the server and stays the same when it moves: keys follow it.
-	Name string
-	// Addr is where the server is now, as the function knows it that connects to servers.
-	Addr string
+	Name string // stays the same when the server moves: keys follow it
+	Addr string // where it is now, for the function that connects to it
 }
 
 // server is a server of a group.
@@ -29,10 +31,11 @@ type server struct {
 	name   string
 	addr   string // of a group whose servers change
 	hash   uint64
-	number int       // the server's bit in parked.tried, if it is below maxTried
-	conns  []*member // never changed
-	// left: it was removed, and gets no more requests.
-	left atomic.Bool
+	number int             // the server's bit in parked.tried, if it is below maxTried
+	conns  []*member       // never changed
+	left   atomic.Bool     // it was removed, and gets no more requests
+	sole   context.Context // ends when another server has the name
+	yields func()          // ends sole
 }
 
 // member is a connection of a group.
@@ -42,7 +45,8 @@ type member struct {
 }
 
 func newServer(name string, number int, conns []Peer) *server {
-	s := &server{name: name, hash: hashName(name), number: number}
+	s := &server{name: name, hash: hash.Name(name), number: number}
+	s.sole, s.yields = context.WithCancel(context.Background())
 	for _, p := range conns {
 		s.conns = append(s.conns, &member{p, s})
 	}
@@ -97,6 +101,11 @@ func NewChangingGroup(name string, log *slog.Logger, dial func(Address) []Peer) 
 	return g
 }
 
+// Linger lets connections to a server that is removed stay open for d at most, for messages that
+// the server sends by itself, until it closes them or another one has its name. It must be called
+// before SetServers.
+func (g *Group) Linger(d time.Duration) { g.linger = d }
+
 func newGroup(name string, log *slog.Logger, servers []*server) *Group {
 	g := &Group{name: name, log: logFor(log, name)}
 	g.roster.Store(rosterOf(servers))
@@ -105,12 +114,10 @@ func newGroup(name string, log *slog.Logger, servers []*server) *Group {
 }
 
 // SetServers makes these servers those of a group made by NewChangingGroup. Of several with one
-// name it takes the first. It connects to the servers that are new, and keeps the connections
-// to those that stay. A server that has another address than before gets new connections. A
-// server that is not listed any more gets no further request. The connections of both take the
-// answers that are due, and are closed then. Only keys of servers that join or leave move to
-// others, and a key with open calls moves when they have ended. After Close it does nothing. It
-// does not wait. Any goroutine.
+// name it takes the first. Connections to a server stay while it has its address. The others get
+// no further request, take the answers that are due, and are closed then. Only keys of servers
+// that join or leave move to others, and a key with open calls moves when they have ended. After
+// Close it does nothing. It does not wait. Any goroutine.
 func (g *Group) SetServers(list []Address) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -125,6 +132,11 @@ func (g *Group) SetServers(list []Address) {
 		}
 		s := old.find(a.Name)
 		if s == nil || s.addr != a.Addr {
+			for _, o := range slices.Concat(old.servers, g.leaving) {
+				if o.name == a.Name {
+					o.yields()
+				}
+			}
 			s = newServer(a.Name, g.freeNumber(old, next), g.dial(a))
 			s.addr = a.Addr
 		}
@@ -138,7 +150,7 @@ func (g *Group) SetServers(list []Address) {
 	}
 }
 
-// Drain removes all servers, as SetServers does, and returns when their links are closed.
+// Drain removes all servers, and returns when their links are closed.
 func (g *Group) Drain() {
 	g.SetServers(nil)
 	g.drains.Wait()
@@ -162,7 +174,10 @@ func (g *Group) freeNumber(of ...*roster) int {
 }
 
 // drainer is a peer that can be closed without the loss of an answer. Remote is.
-type drainer interface{ Drain() }
+type drainer interface {
+	Retire() (ended <-chan struct{})
+	Drain()
+}
 
 // remove closes the connections to a server when the answers that are due have arrived. With
 // mu held.
@@ -170,6 +185,7 @@ func (g *Group) remove(s *server) {
 	s.left.Store(true)
 	g.leaving = append(g.leaving, s)
 	g.drains.Go(func() {
+		s.wait(g.linger)
 		for _, m := range s.conns {
 			if d, ok := m.Peer.(drainer); ok {
 				d.Drain()
@@ -180,6 +196,24 @@ func (g *Group) remove(s *server) {
 		defer g.mu.Unlock()
 		g.leaving = slices.DeleteFunc(g.leaving, func(o *server) bool { return o == s })
 	})
+}
+
+// wait waits until the connections end, for d at most, or another server has the name.
+func (s *server) wait(d time.Duration) {
+	ctx, cancel := context.WithTimeout(s.sole, d)
+	defer cancel()
+	var ends []<-chan struct{}
+	for _, m := range s.conns {
+		if r, ok := m.Peer.(drainer); ok {
+			ends = append(ends, r.Retire())
+		}
+	}
+	for _, ended := range ends {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // Close closes all connections, also those that wait for answers.

@@ -87,7 +87,7 @@ func TestServersFindEachOther(t *testing.T) {
 		t.Helper()
 		for _, w := range all {
 			n := w.count()
-			until(t, "all writers to have more acks", func() bool { return w.count() >= n+50 })
+			until(t, "all writers to have more acks", func() bool { return w.count() >= n+20 })
 		}
 		awaitTalk(t, a, b, 2*maxWaiting+10)
 	}
@@ -145,10 +145,19 @@ func (d *registered) startAll() (route *server) {
 	d.fileAddr = reserve(t)
 	d.file = d.node("fs1", "file", "--file.listen", d.fileAddr, "--file.server-listen", reserve(t),
 		"--file.min-free", "0B", "--data-dir", filepath.Join(t.TempDir(), "files"))
+	service := newPushService(t)
+	d.node("ps1", "push", "--push.listen", reserve(t), "--push.fcm-credentials",
+		service.credentials, "--push.fcm-url", service.URL)
 	for _, s := range d.servers {
 		s.awaitReady()
 	}
 	d.awaitListed()
+	for _, s := range d.msg {
+		until(t, "the links to the file server and the push server", func() bool {
+			return s.metric("teamtalk_link_up", `"push"`)+
+				s.metric("teamtalk_link_up", `"file"`) == 2
+		})
+	}
 	return route
 }
 
@@ -165,4 +174,59 @@ func finish(t *testing.T, all []*writer, done *sync.WaitGroup) {
 		w.Close()
 	}
 	done.Wait()
+}
+
+// TestEqualProcesses runs two processes with the same four roles, which find each other. Users of
+// the two write to each other. One process stops, and its users go to the other. All texts that
+// are acked reach the users that stay connected, once and in order, also those of the last
+// moments. Then it returns, and its servers are linked to again.
+func TestEqualProcesses(t *testing.T) {
+	t.Parallel()
+	d := deployRegistered(t, steadyWriters, "--msg.rate", "0", "--msg.hold", "60s")
+	for i := range d.msg {
+		d.msgAddr[i], d.loginHTTP = reserve(t), reserve(t)
+		d.loginHTTPs = append(d.loginHTTPs, d.loginHTTP)
+		d.msg[i] = d.node(fmt.Sprint("node", i+1), "login,msg,route,dbproxy",
+			append(slices.Clone(d.store), "--msg.listen", d.msgAddr[i],
+				"--login.client-listen", reserve(t), "--login.server-listen", reserve(t),
+				"--login.http-listen", d.loginHTTP, "--route.listen", reserve(t),
+				"--dbproxy.listen", reserve(t))...)
+	}
+	linked := func() {
+		t.Helper()
+		for _, s := range d.msg {
+			s.awaitReady()
+			until(t, "the links to both", func() bool {
+				return s.metric("teamtalk_link_up", `"route"`) == 2 &&
+					s.metric("teamtalk_link_up", `"dbproxy"`) == 3 && // one is local
+					s.metric("teamtalk_login_message_servers", "") == 2
+			})
+		}
+	}
+	linked()
+	var all []*steady
+	for i := range uint32(steadyWriters) {
+		s := newSteady(t, d.deployment, d.msgAddr[i%2], i)
+		s.talk()
+		all = append(all, s)
+	}
+	more(t, all)
+	d.msg[0].stop()
+	for i := 0; i < len(all); i += 2 {
+		until(t, all[i].name+" to be connected", all[i].connected)
+	}
+	more(t, all)
+	d.msg[0].start()
+	linked()
+	more(t, all)
+	for _, s := range all {
+		s.settle()
+	}
+	for i := 0; i < len(all); i += 2 {
+		all[i+1].heardAll(all[i], 0)
+	}
+	for _, s := range all {
+		s.hangUp()
+		s.stored(d.msgAddr[1])
+	}
 }

@@ -95,7 +95,8 @@ func (d *draining) announceEnd(ctx context.Context) error {
 	d.stopReleasing() // the stops go on with it
 	d.mu.Unlock()
 	d.s.registry.Refresh()
-	if d.s.msg != nil && readByLogins(d.s) && d.s.registry.State() == nil {
+	r := d.s.registry
+	if d.s.msg != nil && !alone(d.s) && r.View().Count(roleLogin) > 0 && r.State() == nil {
 		_ = backoff.Sleep(ctx, d.s.cfg.Registry.Poll)
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/cert/certtest"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/redisregistry"
 )
@@ -138,11 +139,16 @@ func TestFoundThroughRegistry(t *testing.T) {
 }
 
 // TestFoundWhileRedisIsAway: processes that know each other work while Redis is away, and after it
-// has lost what it held. No link is dialed anew.
+// has lost what it held. No link is dialed anew. The links have TLS.
 func TestFoundWhileRedisIsAway(t *testing.T) {
 	redis := completeRegistry(t)
-	db, route := found(t, redis, "db", "dbproxy"), found(t, redis, "rt", "route")
-	login, m := found(t, redis, "lg", "login"), found(t, redis, "msg", "msg")
+	var tls []string
+	own := certtest.Write(t, t.TempDir(), certtest.Options{})
+	for key, value := range proved(own, "off") {
+		tls = append(tls, key, value)
+	}
+	db, route := found(t, redis, "db", "dbproxy", tls...), found(t, redis, "rt", "route", tls...)
+	login, m := found(t, redis, "lg", "login", tls...), found(t, redis, "msg", "msg", tls...)
 	port := portOf(m, "clients")
 	eventually(t, "the message server", func() bool {
 		return sentTo(t, login) == port && m.ready.Check(t.Context()).Ready
@@ -208,13 +214,18 @@ func TestLoadsThroughRegistry(t *testing.T) {
 // serves the clients that login servers send there until they have read it.
 func TestStopServesLateClients(t *testing.T) {
 	redis := completeRegistry(t)
-	m := found(t, redis, "msg", "msg", "registry.poll", "20s",
-		"registry.lease", "60s")
-	eventually(t, "the registration", func() bool { return drains(t, m) == "msg/msg" })
+	login := found(t, redis, "lg", "login")
+	eventually(t, "the login server", func() bool { return drains(t, login) != "" })
+	m := found(t, redis, "msg", "msg", "registry.poll", "20s", "registry.lease", "60s")
+	eventually(t, "the message server", func() bool {
+		return drains(t, m) == "login/lg, msg/msg"
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	stopped := make(chan error, 1)
 	go func() { stopped <- m.Stop(ctx) }()
-	eventually(t, "its end to be told", func() bool { return drains(t, m) == "msg/msg drains" })
+	eventually(t, "its end to be told", func() bool {
+		return drains(t, m) == "login/lg, msg/msg drains"
+	})
 	connect(t, m)
 	cancel()
 	<-stopped // its error says that the stop was cut off

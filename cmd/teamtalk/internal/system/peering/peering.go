@@ -184,6 +184,9 @@ func (l *Linker) follow(p Peers, local []link.Peer) (*link.Group, func() error) 
 		}
 		return l.dial(p, a.Addr)
 	})
+	if talks(p.Role) {
+		g.Linger(l.opt.Config.ShutdownTimeout)
+	}
 	end := l.watch(p.Role, p.Here != nil, func(list []link.Address) {
 		if p.Here != nil {
 			list = append(list, link.Address{Name: l.opt.Node, Addr: here})
@@ -195,6 +198,12 @@ func (l *Linker) follow(p Peers, local []link.Peer) (*link.Group, func() error) 
 		return g.Close()
 	}
 }
+
+// talks reports whether the servers of a role send messages by themselves. A link to one that
+// leaves stays open until it has stopped, or for shutdown_timeout: a route server passes on what
+// the clients of a message server in its process write to the end, and a push server reports on
+// its last pushes.
+func talks(role string) bool { return role == "route" || role == "push" }
 
 // here is the address of the server in this process, which no other has.
 const here = ""

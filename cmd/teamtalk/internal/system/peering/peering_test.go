@@ -16,6 +16,7 @@ import (
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
+	"teamtalk/core/pdu"
 	"teamtalk/core/registry"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -33,6 +34,7 @@ type stand struct {
 	held   chan struct{} // not nil: an answer waits until it is closed
 	opened int           // connections
 	open   int
+	last   *session.Link
 }
 
 func newStand(name string) *stand {
@@ -82,9 +84,10 @@ func (s *stand) listen(t *testing.T) *stand {
 }
 
 // Open counts a connection.
-func (s *stand) Open(*session.Link) error {
+func (s *stand) Open(l *session.Link) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.last = l
 	s.opened++
 	s.open++
 	return nil
@@ -219,12 +222,12 @@ func up(t *testing.T, g *link.Group, n int) {
 func TestFollow(t *testing.T) {
 	a, b, moved := newStand("a").listen(t), newStand("b").listen(t), newStand("b").listen(t)
 	l, v := newLinker(t, nil)
-	g := open(t, l, Peers{Role: "route"})
-	if err := l.Check(g); err == nil || err.Error() != "no route server is registered" {
+	g := open(t, l, Peers{Role: "dbproxy"})
+	if err := l.Check(g); err == nil || err.Error() != "no dbproxy server is registered" {
 		t.Errorf("without servers: %v", err)
 	}
-	v.Update([]registry.Node{a.node("route", "a"), b.node("route", "b"), a.node("push", "p"),
-		{Role: "route", Name: "noport"}}, true)
+	v.Update([]registry.Node{a.node("dbproxy", "a"), b.node("dbproxy", "b"), a.node("push", "p"),
+		{Role: "dbproxy", Name: "noport"}}, true)
 	up(t, g, 2)
 	if err := l.Check(g); err != nil {
 		t.Error(err)
@@ -234,7 +237,7 @@ func TestFollow(t *testing.T) {
 		t.Errorf("the keys are at %q", before)
 	}
 
-	v.Update([]registry.Node{a.node("route", "a"), moved.node("route", "b")}, true)
+	v.Update([]registry.Node{a.node("dbproxy", "a"), moved.node("dbproxy", "b")}, true)
 	eventually(t, "the move", func() bool {
 		_, old := b.links()
 		_, now := moved.links()
@@ -252,7 +255,7 @@ func TestFollow(t *testing.T) {
 	key := uint64(slices.Index(before, "b"))
 	due := ask(g, key)
 	<-moved.got
-	v.Update([]registry.Node{a.node("route", "a")}, true)
+	v.Update([]registry.Node{a.node("dbproxy", "a")}, true)
 	up(t, g, 1)
 	if got := <-ask(g, key+1000); got != "a" {
 		t.Errorf("a request went to %q", got)
@@ -262,6 +265,44 @@ func TestFollow(t *testing.T) {
 		t.Errorf("the answer that was due: %q", got)
 	}
 	eventually(t, "the end of the link", func() bool { _, n := moved.links(); return n == 0 })
+}
+
+// told is a handler that passes on the names in the messages that arrive.
+type told chan string
+
+func (h told) Open(*session.Link) error                      { return nil }
+func (h told) Close(*session.Link, error)                    { h <- "closed" }
+func (h told) Frame(_ *session.Link, _ pdu.Header, _ []byte) { h <- "frame" }
+func (h told) Message(_ *session.Link, _ uint16, m pb.Message) {
+	h <- m.(*pb.IMFileNotify).GetFileName()
+}
+
+// TestRouteServerLeaves: the messages that a route server passes on arrive after it has left, until
+// it closes the link.
+func TestRouteServerLeaves(t *testing.T) {
+	a, got := newStand("a").listen(t), make(told, 10)
+	l, v := newLinker(t, nil)
+	g := open(t, l, Peers{Role: "route", Handler: got})
+	v.Update([]registry.Node{a.node("route", "a")}, true)
+	up(t, g, 1)
+	v.Update(nil, true)
+	eventually(t, "the end of requests", func() bool { return g.Empty() })
+	a.mu.Lock()
+	far := a.last
+	a.mu.Unlock()
+	if err := far.Send(0, pb.IMFileNotify_builder{FromUserId: proto.Uint32(1),
+		ToUserId: proto.Uint32(2), FileName: proto.String("late"), FileSize: proto.Uint32(1),
+		TaskId: proto.String("1"), TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
+		OfflineReady: proto.Uint32(0)}.Build()); err != nil {
+		t.Fatal(err)
+	}
+	if m := <-got; m != "late" {
+		t.Errorf("got %s", m)
+	}
+	far.Close(nil)
+	if m := <-got; m != "closed" {
+		t.Errorf("got %s", m)
+	}
 }
 
 // TestOwnServer: a server in this process that others reach is one of the registered ones under
