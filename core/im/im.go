@@ -73,6 +73,8 @@ type Message struct {
 	// return it. ResentWithin says that the client may have sent the message before, at
 	// most so many seconds ago; 0: it did not.
 	SentAs, ResentWithin uint32
+	// AskPrevious asks for Previous, of a message between users.
+	AskPrevious bool
 
 	// AppendMessages sets the following fields.
 
@@ -87,6 +89,9 @@ type Message struct {
 	// GroupVersion is the version of the group in which the sender of a stored group
 	// message was a member.
 	GroupVersion uint32
+	// Previous is the id of the message before, if another process has stored it in the last
+	// seconds, or may be storing it; 0: none. A store that serves one process sets none.
+	Previous uint32
 }
 
 // clockSkew is by how many seconds the clocks of message servers may differ.
@@ -96,6 +101,17 @@ const clockSkew = 5
 // before.
 func (m *Message) ResentSince() uint32 {
 	return m.Created - min(m.Created, m.ResentWithin+clockSkew)
+}
+
+// onItsWay is how long a stored message may be on its way to a message server, in seconds.
+const onItsWay = 2
+
+// MayBeOnItsWay reports whether a message that a message server created at a unix second may
+// be on its way to another message server now. The clocks of the servers may differ: it is 2 s
+// old, or up to 12 s.
+func MayBeOnItsWay(created, now uint32) bool {
+	age := int64(now) - int64(created)
+	return -clockSkew <= age && age <= onItsWay+clockSkew
 }
 
 // MaxClientID is the longest client_msg_id accepted, in bytes (a UUID in text is 36).

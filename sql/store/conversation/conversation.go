@@ -48,6 +48,7 @@ type Conversation struct {
 	// time does; the lock is for callers that break this rule.
 	mu       sync.Mutex
 	floor    uint32 // highest message id known to be given
+	drawn    uint32 // highest message id that this process has drawn
 	settled  uint32 // no message with this id, or a lower one, is being stored; see unsettled.go
 	mark     any    // see markKey
 	verified uint64 // epoch in which floor was compared with the table; 0: none
@@ -163,7 +164,7 @@ func (s *Cache) remember(key uint64, t Thread) *Conversation {
 	if old, ok := s.cache.Peek(key); ok && old.Thread == t {
 		old.mu.Lock()
 		c.floor, c.verified, c.chatted = old.floor, old.verified, old.chatted
-		c.settled = old.settled
+		c.settled, c.drawn = old.settled, old.drawn
 		old.mu.Unlock()
 		c.Sides = old.Sides
 	}

@@ -15,6 +15,7 @@ type metrics struct {
 	bisects    prometheus.Counter
 	failed     *prometheus.CounterVec
 	duplicates prometheus.Counter
+	previous   *prometheus.CounterVec
 }
 
 // newMetrics adds the metrics to those of the store.
@@ -32,5 +33,8 @@ func newMetrics(m *database.Metrics) metrics {
 		failed: m.CounterVec("failed", "Messages not stored, by the kind of error.", "kind"),
 		duplicates: m.Counter("duplicates",
 			"Messages recognised as duplicates by client_msg_id."),
+		previous: m.CounterVec("previous", "Messages between users that were looked up because "+
+			"another process had stored them before one of this process, by outcome: named "+
+			"(message servers wait for it), old, failed (not known).", "outcome"),
 	}
 }

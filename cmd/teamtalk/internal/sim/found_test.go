@@ -81,6 +81,15 @@ var found = map[string]struct {
 		{at: 23974517365, act: actWrite, a: 2, b: 3, n: 1, d: 0},
 		{at: 29694217842, act: actHangUp, a: 872, b: 0, n: 1, d: 1275213962},
 	}},
+	// A db_proxy left. Two message servers stored the first two texts of a conversation with
+	// different db_proxies. The second one overtook the first one on its way to a receiver,
+	// and the first one was dropped.
+	"behind another db_proxy": {15476, []step{
+		{at: 4119962430, act: actWrite, a: 1, b: 3, n: 1, d: 0},
+		{at: 4122640132, act: actStop, a: 961, b: 0, n: 3, d: 3515947087},
+		{at: 7799489116, act: actWrite, a: 4, b: 2, n: 1, d: 0},
+		{at: 7801484470, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+	}},
 	// The ack of a stored text waited for the receiver, and its connection ended.
 	"drained without an ack": {828, []step{
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},

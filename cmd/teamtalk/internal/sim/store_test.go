@@ -86,6 +86,7 @@ type store struct {
 	proc            *proc
 	life            *life
 	src             *source
+	drawn           map[uint64]uint32 // the last id of each conversation that it gave
 }
 
 // do has run called by the scheduler some time later, and returns later still. It returns
@@ -195,16 +196,31 @@ func (st *store) AppendMessages(_ context.Context, batch []*im.Message) {
 	}
 	err := st.do(fmt.Sprintf("append %x %s", rows[0].Key(), rows[0].Data), func() {
 		for i := range rows {
-			st.db.append(&rows[i])
+			st.append(&rows[i])
 		}
 	})
 	for i, m := range batch {
 		m.Err, m.ID, m.Duplicate, m.FirstCreated, m.GroupVersion = err, 0, false, 0, 0
+		m.Previous = 0
 		if err == nil {
 			r := &rows[i]
 			m.Err, m.ID, m.Duplicate, m.GroupVersion = r.Err, r.ID, r.Duplicate, r.GroupVersion
-			m.FirstCreated = r.FirstCreated
+			m.FirstCreated, m.Previous = r.FirstCreated, r.Previous
 		}
+	}
+}
+
+// append stores one message, and names the one before it as package sql/store does.
+func (st *store) append(m *im.Message) {
+	key, own := m.Key(), st.drawn[m.Key()]
+	st.db.append(m)
+	if m.Err != nil || m.Duplicate {
+		return
+	}
+	st.drawn[key] = m.ID
+	if list := st.db.convs[key].msgs; m.AskPrevious && own != m.ID-1 && len(list) > 1 &&
+		im.MayBeOnItsWay(list[len(list)-2].Created, uint32(wall.Add(st.db.now()).Unix())) {
+		m.Previous = m.ID - 1
 	}
 }
 
