@@ -152,8 +152,8 @@ func unfit(m *pb.MsgData, requireCipher bool) string {
 
 // send gives a message to db_proxy and continues with stored or notStored when db_proxy
 // has answered. The answer is not taken on the sender's loop: deliveries must leave in
-// the order of the answers. Loop only.
-func (h *Handler) send(f attempt) {
+// the order of the answers. send reports whether the message was sent. Loop only.
+func (h *Handler) send(f attempt) bool {
 	if c := h.opt.Client(f.from); f.repeats || f.holds {
 		if f.holds && (!f.repeats || c.sends.order.find(f.target) == nil) {
 			f.epoch = c.outbox.EpochAfter(f.epoch)
@@ -164,6 +164,7 @@ func (h *Handler) send(f attempt) {
 	if err != nil {
 		h.notStoredHere(f, false, err)
 	}
+	return err == nil
 }
 
 // sent returns the function that takes db_proxy's answer.
