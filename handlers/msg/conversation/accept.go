@@ -61,6 +61,9 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, nil
 	}
+	if !f.asked.IsZero() {
+		f.asked = received
+	}
 	ownFields(m, h.opt.Now())
 	h.number(s, seq, m, now)
 	if state == sendUnknown {
@@ -74,18 +77,22 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
 		h.metrics.received.Inc()
 	}
-	if behind {
-		if !h.outboxes.Hold(&h.opt.Loop(s.Loop()).outboxes, s, f, nil) {
+	h.pass(f, behind)
+	return true, nil
+}
+
+// pass gives an accepted message to db_proxy, or holds it behind others.
+func (h *Handler) pass(f attempt, behind bool) {
+	switch c := h.opt.Client(f.from); {
+	case behind:
+		if !h.outboxes.Hold(&h.opt.Loop(f.from.Loop()).outboxes, f.from, f, nil) {
 			h.giveUp(f, false, errBehind)
 		}
-		return true, nil
-	}
-	if c.sends.order.looking(f.target) {
+	case c.sends.order.looking(f.target):
 		h.storeAgain(f) // the history is searched for a message before it
-		return true, nil
+	default:
+		h.send(f)
 	}
-	h.send(f)
-	return true, nil
 }
 
 // repeated prepares the repeat of a message in doubt.

@@ -136,6 +136,9 @@ func (h *hold) admit(f *attempt, more bool) bool {
 		blocked = blocked || !u.flying && int32(u.last-last) > 0
 	}
 	u := &h.unsettled[i]
+	if f.came != u.first && f.asked.IsZero() {
+		f.asked = f.at // it was refused before, and resends takes it for a new one
+	}
 	u.last, u.at, u.since = f.came, f.at, f.at
 	if blocked {
 		return false
