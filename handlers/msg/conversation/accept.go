@@ -1,6 +1,7 @@
 package conversation
 
 import (
+	"cmp"
 	"time"
 
 	"teamtalk/core/im"
@@ -11,14 +12,16 @@ import (
 // HandleMessage takes a message from a client. accept decides whether it is stored.
 func (h *Handler) HandleMessage(s *session.Client, seq uint16, m *pb.MsgData) error {
 	m.FromUserID = s.User
-	return h.handle(s, seq, m, s.Loop().Now())
+	return h.handle(s, seq, m, s.Loop().Now(), 0)
 }
 
 // handle is HandleMessage for a message that was received at that time. It counts from
-// then how long the sender of a repeat waits for the ack.
-func (h *Handler) handle(s *session.Client, seq uint16, m *pb.MsgData, received time.Time) error {
+// then how long the sender of a repeat waits for the ack. number is its place, see attempt;
+// 0: it is the newest.
+func (h *Handler) handle(s *session.Client, seq uint16, m *pb.MsgData, received time.Time,
+	number uint32) error {
 	h.inFlight.Add(1)
-	taken, err := h.accept(s, seq, m, received)
+	taken, err := h.accept(s, seq, m, received, number)
 	if !taken {
 		h.inFlight.Add(-1)
 	}
@@ -28,8 +31,8 @@ func (h *Handler) handle(s *session.Client, seq uint16, m *pb.MsgData, received 
 // accept checks a message, recognises a repeated one, limits the rate of the connection,
 // keeps the order of the conversation, and gives the message to db_proxy. It reports
 // whether the message is in flight now. Loop only.
-func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received time.Time) (
-	taken bool, err error) {
+func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received time.Time,
+	number uint32) (taken bool, err error) {
 	if h.opt.Client(s).refuses {
 		h.metrics.dropped.WithLabelValues("shutdown").Inc()
 		return false, im.Errorf(im.Closed, "message not taken: shutting down")
@@ -49,6 +52,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		return false, nil // the answer to the first one is on its way
 	}
 	f := h.newAttempt(s, seq, m, now)
+	f.number = cmp.Or(number, f.came)
 	if h.opt.Rate > 0 && !c.bucket.TakeN(now, h.costOf(m), h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
@@ -159,8 +163,8 @@ func unfit(m *pb.MsgData, requireCipher bool) string {
 
 // send gives a message to db_proxy and continues with stored or notStored when db_proxy
 // has answered. The answer is not taken on the sender's loop: deliveries must leave in
-// the order of the answers. send reports whether the message was sent. Loop only.
-func (h *Handler) send(f attempt) bool {
+// the order of the answers. Loop only.
+func (h *Handler) send(f attempt) {
 	if c := h.opt.Client(f.from); f.repeats || f.holds {
 		if f.holds && (!f.repeats || c.sends.order.find(f.target) == nil) {
 			f.epoch = c.outbox.EpochAfter(f.epoch)
@@ -171,7 +175,6 @@ func (h *Handler) send(f attempt) bool {
 	if err != nil {
 		h.notStoredHere(f, false, err)
 	}
-	return err == nil
 }
 
 // sent returns the function that takes db_proxy's answer.

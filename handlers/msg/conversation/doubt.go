@@ -160,7 +160,7 @@ func (s *search) fail() {
 // the first answer: db_proxy stores none behind one that fails.
 func (s *search) end(recognises bool) {
 	defer s.over()
-	h, sent := s.h, true
+	h := s.h
 	for _, f := range s.list {
 		order := h.opt.Client(f.from).sends.order
 		switch {
@@ -170,11 +170,11 @@ func (s *search) end(recognises bool) {
 			h.inFlight.Add(-1)
 		case f.doubt && !recognises || f.isGivenUp():
 			h.giveUp(f, false, errLookedFor) // it may be committed later, and stored twice
-		case !order.found(f) || !sent:
+		case !order.found(f) || h.outboxOf(f.from).HoldsBefore(f):
 			h.notStoredHere(f, false, errLookedFor)
 		default:
 			f.doubt = f.doubt || recognises && f.isRecognisable()
-			sent = h.send(f)
+			h.send(f)
 		}
 	}
 }
@@ -288,7 +288,8 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 	if again && !f.wants && !f.from.IsClosed() {
 		// The repeat came while the message was in flight. A Windows client makes no other.
-		_ = h.handle(f.from, f.seq, f.data, f.asked) // counts it when it is not taken
+		// It counts itself when it is not taken.
+		_ = h.handle(f.from, f.seq, f.data, f.asked, f.number)
 	}
 }
 

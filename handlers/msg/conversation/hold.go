@@ -17,7 +17,7 @@ import (
 // been given up: then they have to repeat both, see order.go. A repeat is held as well.
 
 // Number, At, Size and InDoubt make attempt an outbox.Item.
-func (f attempt) Number() uint32 { return f.came }
+func (f attempt) Number() uint32 { return f.number }
 
 // At returns when the message arrived last. A sender that repeats it waits for it.
 func (f attempt) At() time.Time {

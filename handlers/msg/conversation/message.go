@@ -29,6 +29,9 @@ type attempt struct {
 	hash  uint64 // of content and type
 	epoch uint32 // see sendOrder
 	came  uint32 // the number of the message on its connection
+	// number is its place among the messages that are held: came, or that of the attempt
+	// before, in whose flight its sender repeated it.
+	number uint32
 	// await is how long the sender may take to repeat the message.
 	await time.Duration
 	// wants says that the sender is told when the message is not stored.

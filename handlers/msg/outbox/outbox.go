@@ -184,6 +184,12 @@ func (c *Client[T]) EpochAfter(last uint32) uint32 {
 // Holds reports whether a further message of the connection has to be held.
 func (c *Client[T]) Holds() bool { return c.box != nil && (c.box.waits || len(c.box.list) > 0) }
 
+// HoldsBefore reports whether a message is held that was sent before item.
+func (c *Client[T]) HoldsBefore(item T) bool {
+	return c.box != nil && len(c.box.list) > 0 &&
+		int32(c.box.list[0].Number()-item.Number()) < 0
+}
+
 // Loop is what the package keeps for a loop: the sessions with an outbox.
 type Loop struct{ sessions []*session.Client }
 

@@ -90,6 +90,23 @@ var found = map[string]struct {
 		{at: 7799489116, act: actWrite, a: 4, b: 2, n: 1, d: 0},
 		{at: 7801484470, act: actWrite, a: 3, b: 2, n: 1, d: 0},
 	}},
+	// Two repeated texts were searched in the history. The search for the first one failed,
+	// and it was held. The other one was not found, and stored.
+	"held while another one is searched": {16920, []step{
+		{at: 15425673910, act: actHalfLink, a: 7, b: 0, n: 1, d: 1665622276},
+		{at: 21778878778, act: actWrite, a: 4, b: 1002, n: 1, d: 0},
+		{at: 23264495483, act: actWrite, a: 4, b: 1002, n: 1, d: 0},
+		{at: 28069890608, act: actList, a: 0, b: 0, n: 0, d: 5547349076},
+	}},
+	// A text was repeated while it was in flight, and the next text while it was held. When
+	// the first one failed, it was held as if it had just arrived, behind the next one.
+	"held behind a later one": {19321, []step{
+		{at: 4282259881, act: actVanish, a: 768, b: 0, n: 2, d: 6041952595},
+		{at: 5707207726, act: actWrite, a: 4, b: 1, n: 3, d: 0},
+		{at: 12334449330, act: actWrite, a: 4, b: 1001, n: 2, d: 0},
+		{at: 22071102186, act: actWrite, a: 4, b: 1, n: 1, d: 0},
+		{at: 24132778907, act: actWrite, a: 4, b: 1, n: 1, d: 0},
+	}},
 	// The ack of a stored text waited for the receiver, and its connection ended.
 	"drained without an ack": {828, []step{
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
