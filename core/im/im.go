@@ -90,7 +90,8 @@ type Message struct {
 	// message was a member.
 	GroupVersion uint32
 	// Previous is the id of the message before, if another process has stored it in the last
-	// seconds, or may be storing it; 0: none. A store that serves one process sets none.
+	// seconds, or may be storing it, or if it was stored then with an unknown outcome; 0:
+	// none. A store that serves one process sets none.
 	Previous uint32
 }
 

@@ -46,6 +46,8 @@ func TestPreviousOfAnotherProcess(t *testing.T) {
 				{"behind an old one", 1, nil, []bool{false}},
 				{"refused", 0, func(m *im.Message) { m.Data = []byte("refused") }, []bool{false}},
 				{"behind one without a row", 1, nil, []bool{true}},
+				{"refused", 1, func(m *im.Message) { m.Data = []byte("refused") }, []bool{false}},
+				{"behind its own without a row", 1, nil, []bool{false}},
 			} {
 				list := e.asking(u[0], u[1], len(st.want))
 				if st.change != nil {
@@ -63,14 +65,36 @@ func TestPreviousOfAnotherProcess(t *testing.T) {
 					}
 				}
 			}
-			e.exec(t, fmt.Sprintf("UPDATE %s SET status=1", both[0].conversations.Cached(
-				im.ConversationKey(u[0], u[1])).Thread.Table()))
-			removed := e.asking(u[0], u[1], 1)
-			send(t, both[0], removed...)
-			if removed[0].Previous != 0 {
-				t.Errorf("a message that was removed is named: %d", removed[0].Previous)
-			}
 		})
+	}
+}
+
+// TestPreviousInDoubt: the outcome of a batch is not known to the process, and it is
+// committed. The next message of the process names it. It names none that was removed.
+func TestPreviousInDoubt(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	s := e.store(t)
+	u := users(t, s, 2)
+	send(t, s, e.asking(u[0], u[1], 1)...)
+	e.refuse(t, "refused")
+	lost := e.asking(u[0], u[1], 1)
+	lost[0].Data = []byte("refused")
+	s.AppendMessages(t.Context(), lost)
+	table := s.conversations.Cached(im.ConversationKey(u[0], u[1])).Thread.Table()
+	e.exec(t, fmt.Sprintf("INSERT INTO %s (relateId, fromId, toId, msgId, content, status, type, "+
+		"created, updated) SELECT relateId, fromId, toId, 2, content, 0, type, %d, updated "+
+		"FROM %[1]s", table, lost[0].Created))
+	behind := e.asking(u[0], u[1], 1)
+	send(t, s, behind...)
+	if m := behind[0]; m.ID != 3 || m.Previous != 2 {
+		t.Errorf("behind one in doubt, message %d names %d", m.ID, m.Previous)
+	}
+	e.exec(t, fmt.Sprintf("UPDATE %s SET status=1", table))
+	removed := e.asking(u[0], u[1], 1)
+	send(t, e.store(t), removed...)
+	if removed[0].Previous != 0 {
+		t.Errorf("a message that was removed is named: %d", removed[0].Previous)
 	}
 }
 

@@ -72,8 +72,9 @@ type item struct {
 	status uint32 // of its row
 	stale  bool   // the table has its client_msg_id, which has expired
 	guard  *guard // of a message that may be stored already; nil for others
-	// previous says that the message before it is looked up, see previous.go.
-	previous bool
+	// previous says that the message before it is looked up, foreign that another process
+	// has drawn its id. See previous.go.
+	previous, foreign bool
 }
 
 // AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers
@@ -289,7 +290,8 @@ func (s *Messages) number(ctx context.Context, items []*item) (numbered, open []
 		}
 		switch {
 		case d.First != 0:
-			it.id, it.previous = d.First, d.Foreign && d.First == d.Base && it.m.AskPrevious
+			it.id, it.foreign = d.First, d.Foreign
+			it.previous = d.Unsure && d.First == d.Base && it.m.AskPrevious
 			d.First++
 			numbered = append(numbered, it)
 		case d.Again():

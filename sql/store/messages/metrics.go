@@ -34,7 +34,8 @@ func newMetrics(m *database.Metrics) metrics {
 		duplicates: m.Counter("duplicates",
 			"Messages recognised as duplicates by client_msg_id."),
 		previous: m.CounterVec("previous", "Messages between users that were looked up because "+
-			"another process had stored them before one of this process, by outcome: named "+
-			"(message servers wait for it), old, failed (not known).", "outcome"),
+			"another process had stored them before one of this process, or this one perhaps, "+
+			"by outcome: named (message servers wait for it), old, failed (not known). Old are "+
+			"also those that this process did not store.", "outcome"),
 	}
 }

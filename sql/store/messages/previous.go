@@ -16,11 +16,15 @@ import (
 // behind that of another process names it, unless it is old: each message server waits for it,
 // or searches for it. One that is old would be delivered a second time.
 //
+// The same holds behind a message of this process whose commit has an unknown outcome: its
+// message server has to search for it.
+//
 // The look-up is made after the commit, with one query for a batch. It is made once for each
-// conversation that another process has stored to, and for no other message.
+// conversation that another process has stored to, or that a message was not stored to, and
+// for no other message.
 
-// findPrevious sets Previous of the messages that ask for it. A message before them without a
-// row is being stored, or never will be. When the look-up fails, nothing is named.
+// findPrevious sets Previous of the messages that ask for it. A message of another process
+// without a row is being stored, or never will be. When the look-up fails, nothing is named.
 func (s *Messages) findPrevious(ctx context.Context, items []*item) {
 	asked := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !it.previous })
 	if len(asked) == 0 {
@@ -39,15 +43,18 @@ func (s *Messages) findPrevious(ctx context.Context, items []*item) {
 				"status IN (0,%d) AND msgId=%d", i, t.Table(), t.Column(), t.ID, statusClosed,
 				it.id-1)
 		}
-		old := make([]bool, len(part))
+		named := make([]bool, len(part))
+		for i, it := range part {
+			named[i] = it.foreign
+		}
 		err := s.pairs(ctx, q.String(), func(i, created uint32) {
-			old[i] = !im.MayBeOnItsWay(created, now)
+			named[i] = im.MayBeOnItsWay(created, now)
 		})
 		if err != nil {
 			return err
 		}
 		for i, it := range part {
-			if !old[i] {
+			if named[i] {
 				it.m.Previous = it.id - 1
 			}
 		}

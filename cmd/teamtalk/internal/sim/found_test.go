@@ -90,6 +90,15 @@ var found = map[string]struct {
 		{at: 7799489116, act: actWrite, a: 4, b: 2, n: 1, d: 0},
 		{at: 7801484470, act: actWrite, a: 3, b: 2, n: 1, d: 0},
 	}},
+	// The commit of a text had an unknown outcome, and its message server searched for it. The
+	// next text of the same db_proxy did not name it, and overtook it on its way.
+	"behind one in doubt": {19529, []step{
+		{at: 5430545240, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+		{at: 5737326426, act: actWrite, a: 1, b: 1002, n: 1, d: 0},
+		{at: 5744039203, act: actMood, a: 1, b: 0, n: 3, d: 3117415630},
+		{at: 6759032562, act: actWrite, a: 1, b: 4, n: 1, d: 0},
+		{at: 6872292586, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+	}},
 	// Two repeated texts were searched in the history. The search for the first one failed,
 	// and it was held. The other one was not found, and stored.
 	"held while another one is searched": {16920, []step{
