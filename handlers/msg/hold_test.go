@@ -350,3 +350,21 @@ func TestRefusedRepeatGivenUp(t *testing.T) {
 		})
 	}
 }
+
+// TestHeldRepeatKeepsItsPlace: A is held in vain, and B behind it. The repeat of A is held, too,
+// and stored before B.
+func TestHeldRepeatKeepsItsPlace(t *testing.T) {
+	holding(t, Options{}, func(w *world, _ *device) {
+		carol := w.user(0, 3, win)
+		carol.got()
+		w.db.become("down")
+		carol.send(2, text(2, "A"))
+		time.Sleep(4 * time.Second)
+		carol.send(3, text(2, "B"))
+		time.Sleep(2 * time.Second)
+		carol.send(2, text(2, "A"))
+		time.Sleep(time.Second)
+		w.db.become("up")
+		wantHeld(w, carol, "A B", 2)
+	})
+}

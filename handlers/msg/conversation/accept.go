@@ -1,7 +1,6 @@
 package conversation
 
 import (
-	"cmp"
 	"time"
 
 	"teamtalk/core/im"
@@ -12,16 +11,14 @@ import (
 // HandleMessage takes a message from a client. accept decides whether it is stored.
 func (h *Handler) HandleMessage(s *session.Client, seq uint16, m *pb.MsgData) error {
 	m.FromUserID = s.User
-	return h.handle(s, seq, m, s.Loop().Now(), 0)
+	return h.handle(s, seq, m, s.Loop().Now())
 }
 
 // handle is HandleMessage for a message that was received at that time. It counts from
-// then how long the sender of a repeat waits for the ack. number is its place, see attempt;
-// 0: it is the newest.
-func (h *Handler) handle(s *session.Client, seq uint16, m *pb.MsgData, received time.Time,
-	number uint32) error {
+// then how long the sender of a repeat waits for the ack.
+func (h *Handler) handle(s *session.Client, seq uint16, m *pb.MsgData, received time.Time) error {
 	h.inFlight.Add(1)
-	taken, err := h.accept(s, seq, m, received, number)
+	taken, err := h.accept(s, seq, m, received)
 	if !taken {
 		h.inFlight.Add(-1)
 	}
@@ -31,8 +28,8 @@ func (h *Handler) handle(s *session.Client, seq uint16, m *pb.MsgData, received 
 // accept checks a message, recognises a repeated one, limits the rate of the connection,
 // keeps the order of the conversation, and gives the message to db_proxy. It reports
 // whether the message is in flight now. Loop only.
-func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received time.Time,
-	number uint32) (taken bool, err error) {
+func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received time.Time) (
+	taken bool, err error) {
 	if h.opt.Client(s).refuses {
 		h.metrics.dropped.WithLabelValues("shutdown").Inc()
 		return false, im.Errorf(im.Closed, "message not taken: shutting down")
@@ -52,7 +49,6 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		return false, nil // the answer to the first one is on its way
 	}
 	f := h.newAttempt(s, seq, m, now)
-	f.number = cmp.Or(number, f.came)
 	if h.opt.Rate > 0 && !c.bucket.TakeN(now, h.costOf(m), h.opt.Rate, h.opt.RateBurst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
@@ -60,7 +56,9 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
 	behind := c.isBehind(&f)
-	if !behind && !c.sends.order.admit(&f) {
+	if behind {
+		c.sends.order.comesAgain(&f)
+	} else if !c.sends.order.admit(&f) {
 		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
 		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, nil

@@ -288,8 +288,7 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 	if again && !f.wants && !f.from.IsClosed() {
 		// The repeat came while the message was in flight. A Windows client makes no other.
-		// It counts itself when it is not taken.
-		_ = h.handle(f.from, f.seq, f.data, f.asked, f.number)
+		_ = h.handle(f.from, f.seq, f.data, f.asked) // counts it when it is not taken
 	}
 }
 

@@ -139,7 +139,7 @@ func (h *hold) admit(f *attempt, more bool) bool {
 	if f.came != u.first && f.asked.IsZero() {
 		f.asked = f.at // it was refused before, and resends takes it for a new one
 	}
-	u.last, u.at, u.since = f.came, f.at, f.at
+	u.last, u.at, u.since, f.number = f.came, f.at, f.at, u.first
 	if blocked {
 		return false
 	}
@@ -150,6 +150,20 @@ func (h *hold) admit(f *attempt, more bool) bool {
 		return !u.flying && int32(u.first-first) < 0
 	})
 	return true
+}
+
+// comesAgain records that a message is held which was not stored before: its sender has repeated
+// it. It is held before those that were sent after it.
+func (o *sendOrder) comesAgain(f *attempt) {
+	h := o.find(f.target)
+	if h == nil || !f.repeats {
+		return
+	}
+	if i := h.place(f); i >= 0 {
+		u := &h.unsettled[i]
+		u.last, u.at, u.since, u.flying = f.came, f.at, f.at, true
+		f.number, f.epoch, f.asked = u.first, h.epoch, f.at
+	}
 }
 
 // place returns the place of a message among those that were not stored, -1 when it is a

@@ -116,6 +116,20 @@ var found = map[string]struct {
 		{at: 22071102186, act: actWrite, a: 4, b: 1, n: 1, d: 0},
 		{at: 24132778907, act: actWrite, a: 4, b: 1, n: 1, d: 0},
 	}},
+	// A text was given up and repeated while the next one was held. The repeat was held behind
+	// the next one, which was stored when it was repeated as well.
+	"repeat held behind a later one": {21267, []step{
+		{at: 5391825500, act: actCutLink, a: 3, b: 0, n: 3, d: 5985821612},
+		{at: 20255914440, act: actStop, a: 1, b: 0, n: 3, d: 2616027826},
+		{at: 20262904533, act: actHalfLink, a: 554, b: 0, n: 1, d: 7994996311},
+		{at: 21551872787, act: actWrite, a: 3, b: 3, n: 5, d: 0},
+		{at: 28971513296, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 31372845974, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 33398064125, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 34974154194, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 37737351670, act: actWrite, a: 3, b: 3, n: 3, d: 0},
+		{at: 38824973693, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+	}},
 	// The ack of a stored text waited for the receiver, and its connection ended.
 	"drained without an ack": {828, []step{
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
