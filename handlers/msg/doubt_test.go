@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,13 +180,12 @@ func TestDoubtInManyConversations(t *testing.T) {
 // shutStand is a db_proxy that takes no message for a number of times.
 type shutStand struct {
 	*dbStand
-	shut int
+	shut atomic.Int32
 }
 
 func (db *shutStand) TryCall(key uint64, seq uint16, req pb.Attachment,
 	done func(pb.Message, error)) error {
-	if db.shut > 0 {
-		db.shut--
+	if db.shut.Add(-1) >= 0 {
 		return im.WithKind(im.Unavailable, "shut", link.ErrNotSent)
 	}
 	return db.dbStand.TryCall(key, seq, req, done)
@@ -197,30 +197,38 @@ func TestDoubtNotSent(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world, alice *device) {
 		w.db.repeats = true
 		w.db.slowHistory()
+		db := &shutStand{dbStand: w.db}
+		w.h.conversation.Connect(db, w.db, w.route)
 		list, all := numberedTexts(2, 5)
 		w.inDoubt(alice, false, list...)
-		w.h.conversation.Connect(&shutStand{w.db, 1}, w.db, w.route)
+		db.shut.Store(1)
 		time.Sleep(time.Second)
 		wantHeld(w, alice, all, len(list))
 	})
 }
 
+// failReads makes the next reads of histories fail.
+func (db *dbStand) failReads(n int) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.also = func(req pb.Message) (pb.Message, error) {
+		if _, ok := req.(*pb.IMGetMsgListReq); !ok || n == 0 {
+			return nil, nil
+		}
+		n--
+		return nil, im.Errorf(im.Unavailable, "no answer")
+	}
+}
+
 // TestDoubtNotSearched: the history cannot be read at first. Then it has all texts in doubt.
 func TestDoubtNotSearched(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world, alice *device) {
-		failures := 3
 		list, all := numberedTexts(2, 5)
 		w.inDoubt(alice, true, list...)
-		w.db.also = func(req pb.Message) (pb.Message, error) {
-			if _, ok := req.(*pb.IMGetMsgListReq); !ok || failures == 0 {
-				return nil, nil
-			}
-			failures--
-			return nil, im.Errorf(im.Unavailable, "no answer")
-		}
+		w.db.failReads(3)
 		wantHeld(w, alice, all, len(list))
-		if failures > 0 {
-			t.Errorf("the history was read %d times", w.db.historyReads())
+		if n := w.db.historyReads(); n != 4 {
+			t.Errorf("the history was read %d times, want 4", n)
 		}
 	})
 }
