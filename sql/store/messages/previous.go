@@ -26,10 +26,10 @@ import (
 // findPrevious sets Previous of the messages that ask for it. A message of another process
 // without a row is being stored, or never will be. When the look-up fails, nothing is named.
 func (s *Messages) findPrevious(ctx context.Context, items []*item) {
-	asked := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !it.previous })
-	if len(asked) == 0 {
-		return
+	if !slices.ContainsFunc(items, func(it *item) bool { return it.previous }) {
+		return // as nearly always
 	}
+	asked := slices.DeleteFunc(slices.Clone(items), func(it *item) bool { return !it.previous })
 	now := uint32(s.db.Time().Unix())
 	err := database.InChunks(asked, database.Chunk, func(part []*item) error {
 		var q strings.Builder
