@@ -76,7 +76,7 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		}
 	} else {
 		c.outbox.Accepted(now)
-		c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
+		c.sends.add(seq, f.hash, m, received, h.opt.ResendWindow)
 		h.metrics.received.Inc()
 	}
 	h.pass(f, behind)

@@ -153,7 +153,7 @@ func (h *hold) admit(f *attempt, more bool) bool {
 }
 
 // comesAgain records that a message is held which was not stored before: its sender has repeated
-// it. It is held before those that were sent after it.
+// it. It is held before those that were sent after it. last remains for admit.
 func (o *sendOrder) comesAgain(f *attempt) {
 	h := o.find(f.target)
 	if h == nil || !f.repeats {
@@ -161,7 +161,7 @@ func (o *sendOrder) comesAgain(f *attempt) {
 	}
 	if i := h.place(f); i >= 0 {
 		u := &h.unsettled[i]
-		u.last, u.at, u.since, u.flying = f.came, f.at, f.at, true
+		u.at, u.since, u.flying = f.at, f.at, true
 		f.number, f.epoch, f.asked = u.first, h.epoch, f.at
 	}
 }
@@ -235,7 +235,7 @@ func (o *sendOrder) failed(f attempt, now time.Time) (kept bool) {
 	}
 	for i := range h.unsettled {
 		if u := &h.unsettled[i]; u.is(f.seq, f.hash) {
-			u.flying, u.at, u.since = false, f.At(), now
+			u.flying, u.last, u.at, u.since = false, f.came, f.At(), now
 			return true
 		}
 	}

@@ -130,6 +130,19 @@ var found = map[string]struct {
 		{at: 37737351670, act: actWrite, a: 3, b: 3, n: 3, d: 0},
 		{at: 38824973693, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
 	}},
+	// The repeat of a text was refused behind an older one, and handled again as if its sender
+	// had repeated it once more. That counted as giving up the older one.
+	"repeat counted twice": {27712, []step{
+		{at: 7856084557, act: actVanish, a: 1, b: 0, n: 1, d: 1814780809},
+		{at: 17175822998, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 17177217220, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 22532924465, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 25213064532, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 28945399090, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+		{at: 29098640304, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 34812573059, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 37484351930, act: actHangUp, a: 3, b: 0, n: 2, d: 7184971844},
+	}},
 	// The ack of a stored text waited for the receiver, and its connection ended.
 	"drained without an ack": {828, []step{
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
