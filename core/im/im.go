@@ -73,6 +73,8 @@ type Message struct {
 	// return it. ResentWithin says that the client may have sent the message before, at
 	// most so many seconds ago; 0: it did not.
 	SentAs, ResentWithin uint32
+	// AskPrevious asks for Previous, of a message between users.
+	AskPrevious bool
 
 	// WantWhereabouts asks for Whereabouts. Without effect in messages to groups, and in a
 	// store for one process.
@@ -94,6 +96,10 @@ type Message struct {
 	// Whereabouts is where From and To had devices at a moment after the commit of a message
 	// with WantWhereabouts, see whereabouts.OfMessage; nil: not known.
 	Whereabouts []byte
+	// Previous is the id of the message before, if another process has stored it in the last
+	// seconds, or may be storing it, or if it was stored then with an unknown outcome; 0:
+	// none. A store that serves one process sets none.
+	Previous uint32
 }
 
 // clockSkew is by how many seconds the clocks of message servers may differ.
@@ -103,6 +109,17 @@ const clockSkew = 5
 // before.
 func (m *Message) ResentSince() uint32 {
 	return m.Created - min(m.Created, m.ResentWithin+clockSkew)
+}
+
+// onItsWay is how long a stored message may be on its way to a message server, in seconds.
+const onItsWay = 2
+
+// MayBeOnItsWay reports whether a message that a message server created at a unix second may
+// be on its way to another message server now. The clocks of the servers may differ: it is 2 s
+// old, or up to 12 s.
+func MayBeOnItsWay(created, now uint32) bool {
+	age := int64(now) - int64(created)
+	return -clockSkew <= age && age <= onItsWay+clockSkew
 }
 
 // MaxClientID is the longest client_msg_id accepted, in bytes (a UUID in text is 36).

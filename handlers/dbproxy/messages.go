@@ -1,6 +1,7 @@
 package dbproxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -74,7 +75,8 @@ func (ms *messages) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) 
 		msg:     m,
 		row: im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime,
 			Type: m.Type, Data: m.Data, SentAs: m.SentAs, ResentWithin: m.ResentWithin,
-			WantWhereabouts: m.WantWhereabouts},
+			WantWhereabouts: m.WantWhereabouts,
+			AskPrevious:     m.HasPrevID && !m.Type.IsGroup()},
 		size: len(m.Data) + len(m.ClientMsgID) + pendingOverhead,
 	}
 	if len(m.ClientMsgID) > 0 {
@@ -211,7 +213,8 @@ func (ms *messages) settle(p *Pending) {
 	} else {
 		ms.metrics.stored.Inc()
 		if !p.row.Type.IsGroup() {
-			p.msg.PrevID = ms.before.Stored(p.row.Key(), p.row.ID, ms.now())
+			p.msg.PrevID = cmp.Or(ms.before.Stored(p.row.Key(), p.row.ID, ms.now()),
+				p.row.Previous)
 		}
 	}
 	ms.answer(&p.request, p.msg)

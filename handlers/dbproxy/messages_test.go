@@ -39,6 +39,30 @@ func TestPreviousIsAskedFor(t *testing.T) {
 	}
 }
 
+// twoProcesses is a store whose messages follow those of another process.
+type twoProcesses struct{ im.Store }
+
+func (s twoProcesses) AppendMessages(ctx context.Context, batch []*im.Message) {
+	s.Store.AppendMessages(ctx, batch)
+	for _, m := range batch {
+		if m.AskPrevious {
+			m.Previous = m.ID - 1
+		}
+	}
+}
+
+// TestPreviousOfAnotherProcess: the first message behind that of another db_proxy names it.
+func TestPreviousOfAnotherProcess(t *testing.T) {
+	h := open(t, options{stored: func(s im.Store) im.Store { return twoProcesses{s} }})
+	h.store.AppendMessages(t.Context(), []*im.Message{{From: 2, To: 1, Created: 1_700_000_000,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("first")}})
+	m := text(1, 2, "second")
+	m.HasPrevID = true
+	if rsp := ask[*pb.MsgData](h.dial(), 7, m); rsp.MsgID != 2 || rsp.PrevID != 1 {
+		t.Errorf("answered %+v", rsp)
+	}
+}
+
 // TestMessage checks the answer to each kind of message, and what the store contains
 // afterwards.
 func TestMessage(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/pdu"
-	"teamtalk/handlers/msg/conversation"
+	"teamtalk/handlers/msg/fanout"
 	"teamtalk/proto/pb"
 )
 
@@ -298,7 +298,7 @@ func wantSoundTooLong(t *testing.T, typ, want pb.MsgType, body []byte) {
 		t.Fatal(err)
 	}
 	if text, err := cipher.Decrypt(body); err != nil || typ != want ||
-		text != conversation.SoundTooLong {
+		text != fanout.SoundTooLong {
 		t.Errorf("type %s: %q, %v", typ, text, err)
 	}
 }

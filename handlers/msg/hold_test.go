@@ -321,3 +321,50 @@ func TestHoldWithoutSender(t *testing.T) {
 		wantHeld(w, alice, "A", 0)
 	})
 }
+
+// TestRefusedRepeatGivenUp: a text of a Windows client is held in vain and forgotten. Its repeat
+// comes into doubt, and the client leaves. When it may have given the text up before, the text
+// is not stored any more, as in TestRepeatGivenUp.
+func TestRefusedRepeatGivenUp(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		back time.Duration // after the repeat: a db_proxy takes texts again
+		want string
+	}{{"at once", 3 * time.Second, "A"}, {"later", 6 * time.Second, ""}} {
+		t.Run(c.name, func(t *testing.T) {
+			holding(t, Options{}, func(w *world, _ *device) {
+				w.db.repeats = true
+				carol := w.user(0, 3, win)
+				carol.got()
+				w.db.become("down")
+				carol.send(2, text(2, "A"))
+				time.Sleep(6 * time.Second)
+				w.db.become("silent")
+				carol.send(2, text(2, "A"))
+				w.db.become("down")
+				carol.hangUp()
+				time.Sleep(c.back)
+				w.db.become("up")
+				wantHeld(w, carol, c.want, 0)
+			})
+		})
+	}
+}
+
+// TestHeldRepeatKeepsItsPlace: A is held in vain, and B behind it. The repeat of A is held, too,
+// and stored before B.
+func TestHeldRepeatKeepsItsPlace(t *testing.T) {
+	holding(t, Options{}, func(w *world, _ *device) {
+		carol := w.user(0, 3, win)
+		carol.got()
+		w.db.become("down")
+		carol.send(2, text(2, "A"))
+		time.Sleep(4 * time.Second)
+		carol.send(3, text(2, "B"))
+		time.Sleep(2 * time.Second)
+		carol.send(2, text(2, "A"))
+		time.Sleep(time.Second)
+		w.db.become("up")
+		wantHeld(w, carol, "A B", 2)
+	})
+}

@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
+	"teamtalk/handlers/msg/fanout"
 	"teamtalk/handlers/msg/group"
 	"teamtalk/handlers/msg/missing"
 	"teamtalk/handlers/msg/passing"
@@ -110,7 +111,7 @@ func New(opt Options) (*Server, error) {
 		RouteLost:    func() { h.conversation.Receipts.RouteLost() },
 		Replaces:     opt.Policy == DeviceClass || opt.Policy == OneClient,
 		Now:          opt.Now, Registerer: opt.Registerer})
-	soundTooLong := texts.Encrypt(conversation.SoundTooLong)
+	soundTooLong := texts.Encrypt(fanout.SoundTooLong)
 	if err := h.build(soundTooLong, newMetrics(opt.Registerer, h.online)); err != nil {
 		return nil, err
 	}
@@ -134,10 +135,10 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Slow:       func(s *session.Client) { h.admission.Slow(s) },
 		AndroidCut: m.androidCut, QueriesFailed: m.queriesFailed,
 		Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
-	fanout := conversation.NewFanout(conversation.FanoutOptions{SoundTooLong: soundTooLong,
+	out := fanout.New(fanout.Options{SoundTooLong: soundTooLong,
 		AndroidCut: m.androidCut, Now: opt.Now, Log: h.log, Registerer: opt.Registerer})
 	h.groups = group.New(group.Options{Tag: conversation.TagGroup, Online: h.online,
-		Fanout: fanout, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
+		Fanout: out, Pushes: h.pushes, Others: h.peers, Queries: h.passing,
 		Missing: h.missing, Since: h.since, Writes: h.writes,
 		QueriesFailed: m.queriesFailed, Now: opt.Now, AfterFunc: opt.AfterFunc, Log: h.log,
 		Registerer: opt.Registerer})
@@ -145,7 +146,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		AckWait: opt.AckWait, RedeliverAfter: opt.RedeliverAfter, ResendWindow: opt.ResendWindow,
 		Hold: opt.Hold, Rate: opt.Rate, RateBurst: opt.RateBurst, RequireCipher: opt.RequireCipher,
 		Whereabouts: opt.Whereabouts, Client: conversationOf,
-		Loop: conversationLoop, Loops: h.allLoops, Online: h.online, Fanout: fanout,
+		Loop: conversationLoop, Loops: h.allLoops, Online: h.online, Fanout: out,
 		Others: h.peers, Groups: h.groups, Pushes: h.pushes,
 		Contacts: h.presence, Missing: h.missing, NoEffect: h.noEffect, Since: h.since,
 		Now: opt.Now, AfterFunc: opt.AfterFunc, Log: h.log,

@@ -1,6 +1,7 @@
 package msg
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 	"testing/synctest"
@@ -202,6 +203,10 @@ func (db *dbStand) store(key uint64, m *pb.MsgData) (pb.Message, error) {
 	if db.fail || !db.mayPost(&out) {
 		return &out, nil
 	}
+	if id := db.numbered(&out); id != 0 {
+		out.MsgID, out.Duplicate = id, true
+		return &out, nil
+	}
 	if id := db.clients[string(m.ClientMsgID)]; id != 0 {
 		out.MsgID, out.Duplicate = id, true
 		return &out, nil
@@ -220,6 +225,20 @@ func (db *dbStand) store(key uint64, m *pb.MsgData) (pb.Message, error) {
 		return nil, im.Errorf(im.Unavailable, "no answer")
 	}
 	return &out, nil
+}
+
+// numbered returns the id of the message that m repeats, by what its client numbered it; 0:
+// none, or db_proxy recognises no repeats.
+func (db *dbStand) numbered(m *pb.MsgData) (id uint32) {
+	if !db.repeats || m.SentAs == 0 {
+		return 0
+	}
+	for _, st := range db.stored {
+		if st.SentAs == m.SentAs && m.ResentWithin != 0 && bytes.Equal(st.Data, m.Data) {
+			id = st.MsgID
+		}
+	}
+	return id
 }
 
 // history returns the stored messages of a conversation, newest first.

@@ -44,7 +44,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	start := time.Now()
 	todo := make([]pending, 0, len(batch))
 	for _, m := range batch {
-		m.ID, m.Duplicate, m.FirstCreated, m.GroupVersion = 0, false, 0, 0
+		m.ID, m.Duplicate, m.FirstCreated, m.GroupVersion, m.Previous = 0, false, 0, 0, 0
 		if m.Err = im.CheckMessage(m); m.Err == nil {
 			todo = append(todo, pending{m: m, small: min(m.From, m.To), big: max(m.From, m.To)})
 		}

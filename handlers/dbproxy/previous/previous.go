@@ -4,7 +4,9 @@
 // Two message servers that store messages of one conversation deliver each other's
 // through a route server. So that their clients receive them in the order of the ids, a
 // stored message names its predecessor when that one may still be on its way: see PrevID
-// of pb.MsgData.
+// of pb.MsgData. A predecessor of another db_proxy is not known here when this one has
+// stored nothing of the conversation lately. The store looks it up: see Previous of
+// im.Message.
 package previous
 
 import (

@@ -56,10 +56,15 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
 	}
 	behind := c.isBehind(&f)
-	if !behind && !c.sends.order.admit(&f) {
+	if behind {
+		c.sends.order.comesAgain(&f)
+	} else if !c.sends.order.admit(&f) {
 		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
 		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
 		return false, nil
+	}
+	if !f.asked.IsZero() {
+		f.asked = received
 	}
 	ownFields(m, h.opt.Now())
 	h.number(s, seq, m, now)
@@ -71,21 +76,25 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		}
 	} else {
 		c.outbox.Accepted(now)
-		c.sends.add(seq, f.hash, m, now, h.opt.ResendWindow)
+		c.sends.add(seq, f.hash, m, received, h.opt.ResendWindow)
 		h.metrics.received.Inc()
 	}
-	if behind {
-		if !h.outboxes.Hold(&h.opt.Loop(s.Loop()).outboxes, s, f, nil) {
+	h.pass(f, behind)
+	return true, nil
+}
+
+// pass gives an accepted message to db_proxy, or holds it behind others.
+func (h *Handler) pass(f attempt, behind bool) {
+	switch c := h.opt.Client(f.from); {
+	case behind:
+		if !h.outboxes.Hold(&h.opt.Loop(f.from.Loop()).outboxes, f.from, f, nil) {
 			h.giveUp(f, false, errBehind)
 		}
-		return true, nil
-	}
-	if c.sends.order.looking(f.target) {
+	case c.sends.order.looking(f.target):
 		h.storeAgain(f) // the history is searched for a message before it
-		return true, nil
+	default:
+		h.send(f)
 	}
-	h.send(f)
-	return true, nil
 }
 
 // repeated prepares the repeat of a message in doubt.

@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
+	"teamtalk/handlers/msg/fanout"
 	"teamtalk/handlers/msg/outbox"
 	"teamtalk/handlers/msg/turns"
 	"teamtalk/handlers/msg/waits"
@@ -148,7 +149,7 @@ type Options struct {
 	Loops func() []*session.Loop
 
 	Online   *session.Registry
-	Fanout   *Fanout
+	Fanout   *fanout.Fanout
 	Others   Others
 	Groups   Groups
 	Pushes   Pushes
@@ -181,7 +182,7 @@ type Handler struct {
 	log     *slog.Logger
 	metrics metrics
 	online  *session.Registry
-	out     *Fanout
+	out     *fanout.Fanout
 	others  Others
 	turns   *turns.Turns
 	repeats repeats

@@ -145,8 +145,8 @@ func (h *Handler) deliver(t turns.Turn) {
 	if frame == nil {
 		return
 	}
-	h.out.post(to, t.From, frame, t.Tag)
-	h.out.post(mine, t.From, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
+	h.out.Post(to, t.From, frame, t.Tag)
+	h.out.Post(mine, t.From, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
 }
 
 // connectedBefore returns the sessions with an id below since; all if since is 0.

@@ -3,6 +3,7 @@ package conversation
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"time"
 
 	"teamtalk/core/im"
@@ -35,60 +36,147 @@ const repeatWait = 5 * time.Second
 // message before it is still searched for.
 var errLookedFor = im.Errorf(im.Unavailable, "not known whether it was stored")
 
+// maxLooks is how many conversations of one connection are searched at a time.
+const maxLooks = 4
+
 // storeAgain stores a message in doubt, unless the history has it. In that case it
 // continues with the message of the history, which was not delivered. Loop only.
-func (h *Handler) storeAgain(f attempt) {
-	h.opt.Client(f.from).sends.order.looks(&f)
-	h.lookFor(f, 0, maxPages)
+func (h *Handler) storeAgain(f attempt) { h.lookFor([]attempt{f}, func() {}) }
+
+// storeHeld is storeAgain for messages of one connection that were held, in the order in
+// which they were sent. Those of one conversation share the search. Loop only.
+func (h *Handler) storeHeld(list []attempt) {
+	var groups [][]attempt
+	for _, f := range list {
+		h.mayBeStored(&f)
+		i := slices.IndexFunc(groups, func(g []attempt) bool { return g[0].target == f.target })
+		if i < 0 {
+			i, groups = len(groups), append(groups, nil)
+		}
+		groups[i] = append(groups[i], f)
+	}
+	var next func()
+	next = func() {
+		if len(groups) > 0 {
+			first := groups[0]
+			groups = groups[1:]
+			h.lookFor(first, next)
+		}
+	}
+	for range maxLooks {
+		next()
+	}
 }
 
-// lookFor searches the messages with ids up to begin, or the newest ones if begin is 0.
-// It stores the message when none of that many pages has it.
-func (h *Handler) lookFor(f attempt, begin uint32, pages int) {
-	req := &pb.IMGetMsgListReq{}
+// search is a search of the history for messages in doubt of one connection to one
+// conversation. Loop only.
+type search struct {
+	h     *Handler
+	list  []attempt // in the order in which they were sent; with their id when found
+	pages int       // that may be read
+	over  func()    // called when no page is read any more
+}
+
+// lookFor searches the history for the messages of list, and stores those that it does not
+// have.
+func (h *Handler) lookFor(list []attempt, over func()) {
+	for i := range list {
+		list[i].data.MsgID = 0
+		h.opt.Client(list[i].from).sends.order.looks(&list[i])
+	}
+	s := &search{h: h, list: list, pages: maxPages, over: over}
+	s.read(0)
+}
+
+// read reads the page of the messages with ids up to begin, or the newest ones if begin is 0.
+func (s *search) read(begin uint32) {
+	f, req := s.list[0], &pb.IMGetMsgListReq{}
 	req.SetUserId(f.data.FromUserID)
 	req.SetSessionType(sessionType(f.group))
 	req.SetSessionId(f.data.ToSessionID)
 	req.SetMsgIdBegin(begin)
 	req.SetMsgCnt(lookBack)
-	if f.doubt {
+	if slices.ContainsFunc(s.list, attempt.isRecognisable) {
 		req.SetAskRepeats(true)
 	}
-	h.store.Call(f.from.Loop(), OrderKey(f.data), 0, req, func(rsp pb.Message, err error) {
+	s.pages--
+	s.h.store.Call(f.from.Loop(), OrderKey(f.data), 0, req, func(rsp pb.Message, err error) {
 		answer, ok := rsp.(*pb.IMGetMsgListRsp)
-		sends := &h.opt.Client(f.from).sends
 		if err != nil || !ok {
-			sends.order.found(f)
-			h.notStoredHere(f, false, errLookedFor)
+			s.fail()
 			return
 		}
-		list, m := answer.GetMsgList(), f.data
-		for i, old := range list {
-			// Equal texts of one second are told apart by the ids of the others.
-			if isStored(m, old) && !sends.stands(m, old.GetMsgId()) {
-				defer h.inFlight.Add(-1)
-				h.metrics.resends.Inc()
-				m.MsgID = old.GetMsgId()
-				m.PrevID = turns.BeforeFound(list[i+1:], h.opt.Now())
-				h.storedBefore(f.Message)
-				return
+		list, recognises := answer.GetMsgList(), answer.GetRecognisesRepeats()
+		s.match(list)
+		if n := len(list); n > 0 && s.pages > 0 && s.needs(list[n-1], recognises) {
+			s.read(list[n-1].GetMsgId() - 1)
+			return
+		}
+		s.end(recognises)
+	})
+}
+
+// isRecognisable reports whether a db_proxy that recognises repeats tells whether the message
+// is stored already.
+func (f attempt) isRecognisable() bool {
+	return (f.doubt || !f.asked.IsZero()) && (f.data.SentAs != 0 || len(f.data.ClientMsgID) > 0)
+}
+
+// match looks for the messages in a page of the history. Equal texts of one second have ids in
+// the order in which they were sent, and are told apart from others by the ids of those.
+func (s *search) match(list []*pb.MsgInfo) {
+	sends := &s.h.opt.Client(s.list[0].from).sends
+	for i, old := range slices.Backward(list) {
+		for _, f := range s.list {
+			m := f.data
+			if m.MsgID == 0 && isStored(m, old) && !sends.stands(m, old.GetMsgId()) {
+				m.MsgID, m.PrevID = old.GetMsgId(), turns.BeforeFound(list[i+1:], s.h.opt.Now())
+				break
 			}
 		}
-		if n := len(list); n > 0 && pages > 1 && list[n-1].GetMsgId() > 1 &&
-			list[n-1].GetCreateTime()+clockSkew >= m.CreateTime {
-			h.lookFor(f, list[n-1].GetMsgId()-1, pages-1)
-			return
-		}
-		if f.doubt && !answer.GetRecognisesRepeats() || f.isGivenUp() {
-			h.giveUp(f, false, errLookedFor) // it may be committed later, and stored twice
-			return
-		}
-		if !sends.order.found(f) {
-			h.notStoredHere(f, false, errLookedFor)
-			return
-		}
-		h.send(f)
+	}
+}
+
+// needs reports whether a message may be in the history before last. One that db_proxy
+// recognises is not searched any further.
+func (s *search) needs(last *pb.MsgInfo, recognises bool) bool {
+	return last.GetMsgId() > 1 && slices.ContainsFunc(s.list, func(f attempt) bool {
+		return f.data.MsgID == 0 && !(recognises && f.isRecognisable()) &&
+			last.GetCreateTime()+clockSkew >= f.data.CreateTime
 	})
+}
+
+// fail ends a search without an answer.
+func (s *search) fail() {
+	defer s.over()
+	for _, f := range s.list {
+		f.data.MsgID, f.data.PrevID = 0, 0
+		s.h.opt.Client(f.from).sends.order.found(f)
+		s.h.notStoredHere(f, false, errLookedFor)
+	}
+}
+
+// end continues with the messages that were found, and stores the others. All are sent before
+// the first answer: db_proxy stores none behind one that fails.
+func (s *search) end(recognises bool) {
+	defer s.over()
+	h := s.h
+	for _, f := range s.list {
+		order := h.opt.Client(f.from).sends.order
+		switch {
+		case f.data.MsgID != 0:
+			h.metrics.resends.Inc()
+			h.storedBefore(f.Message)
+			h.inFlight.Add(-1)
+		case f.doubt && !recognises || f.isGivenUp():
+			h.giveUp(f, false, errLookedFor) // it may be committed later, and stored twice
+		case !order.found(f) || h.outboxOf(f.from).HoldsBefore(f):
+			h.notStoredHere(f, false, errLookedFor)
+		default:
+			f.doubt = f.doubt || recognises && f.isRecognisable()
+			h.send(f)
+		}
+	}
 }
 
 // isStored reports whether old, a message of the history, equals m.

@@ -17,7 +17,7 @@ import (
 // been given up: then they have to repeat both, see order.go. A repeat is held as well.
 
 // Number, At, Size and InDoubt make attempt an outbox.Item.
-func (f attempt) Number() uint32 { return f.came }
+func (f attempt) Number() uint32 { return f.number }
 
 // At returns when the message arrived last. A sender that repeats it waits for it.
 func (f attempt) At() time.Time {
@@ -39,7 +39,7 @@ func newOutboxes(h *Handler) *outbox.Outboxes[attempt] {
 		Hold:   h.opt.Hold,
 		Client: h.outboxOf,
 		Ready:  func() bool { return h.store.Up() && !h.store.Withdrawn() },
-		Send:   h.sendHeld,
+		Send:   h.sendHeld, SendDoubtful: h.storeHeld,
 		Expired: func(f attempt, cause error) {
 			if h.isAsked(&f) && h.outboxes.Hold(&h.opt.Loop(f.from.Loop()).outboxes, f.from, f,
 				cause) {
@@ -58,21 +58,22 @@ func (h *Handler) outboxOf(s *session.Client) *outbox.Client[attempt] {
 
 // sendHeld gives a held message to a db_proxy. Loop only.
 func (h *Handler) sendHeld(f attempt) {
-	// The client may have sent it on another connection meanwhile, and a message in doubt
-	// may be committed after the search of the history.
-	if f.data.SentAs != 0 {
-		f.data.ResentWithin = h.windowSeconds()
-	}
-	if f.doubt {
-		h.storeAgain(f)
-		return
-	}
+	h.mayBeStored(&f)
 	if f.repeats && !h.opt.Client(f.from).sends.order.admit(&f) {
 		h.metrics.dropped.WithLabelValues("behind_failed").Inc()
 		h.giveUp(f, false, errBehind)
 		return
 	}
 	h.send(f)
+}
+
+// mayBeStored makes db_proxy recognise a held message that is stored already: the client may
+// have sent it on another connection meanwhile, and a message in doubt may be committed after
+// the search of the history.
+func (h *Handler) mayBeStored(f *attempt) {
+	if f.data.SentAs != 0 {
+		f.data.ResentWithin = h.windowSeconds()
+	}
 }
 
 // errBehind is the error of a message behind one that failed.

@@ -26,9 +26,10 @@ type Message struct {
 // it is known that it was not stored, or may not have been.
 type attempt struct {
 	Message
-	hash  uint64 // of content and type
-	epoch uint32 // see sendOrder
-	came  uint32 // the number of the message on its connection
+	hash   uint64 // of content and type
+	epoch  uint32 // see sendOrder
+	came   uint32 // the number of the message on its connection
+	number uint32 // its place among those that are held: came, or that of the first attempt
 	// await is how long the sender may take to repeat the message.
 	await time.Duration
 	// wants says that the sender is told when the message is not stored.
@@ -61,7 +62,8 @@ func (h *Handler) newAttempt(s *session.Client, seq uint16, m *pb.MsgData,
 	order := c.sends.order
 	order.came++
 	return attempt{Message: Message{from: s, data: m, target: targetOf(m), seq: seq, at: now},
-		hash: contentHash(m), came: order.came, await: patience(m, h.opt.ResendWindow),
+		hash: contentHash(m), came: order.came, number: order.came,
+		await: patience(m, h.opt.ResendWindow),
 		wants: m.WantRefusal, repeats: seq != 0 &&
 			(m.WantRefusal || s.ClientType == pb.ClientType_CLIENT_TYPE_WINDOWS),
 		holds: h.opt.Hold > 0 && !m.WantRefusal}

@@ -136,7 +136,10 @@ func (h *hold) admit(f *attempt, more bool) bool {
 		blocked = blocked || !u.flying && int32(u.last-last) > 0
 	}
 	u := &h.unsettled[i]
-	u.last, u.at, u.since = f.came, f.at, f.at
+	if f.came != u.first && f.asked.IsZero() {
+		f.asked = f.at // it was refused before, and resends takes it for a new one
+	}
+	u.last, u.at, u.since, f.number = f.came, f.at, f.at, u.first
 	if blocked {
 		return false
 	}
@@ -147,6 +150,20 @@ func (h *hold) admit(f *attempt, more bool) bool {
 		return !u.flying && int32(u.first-first) < 0
 	})
 	return true
+}
+
+// comesAgain records that a message is held which was not stored before: its sender has repeated
+// it. It is held before those that were sent after it. last remains for admit.
+func (o *sendOrder) comesAgain(f *attempt) {
+	h := o.find(f.target)
+	if h == nil || !f.repeats {
+		return
+	}
+	if i := h.place(f); i >= 0 {
+		u := &h.unsettled[i]
+		u.at, u.since, u.flying = f.at, f.at, true
+		f.number, f.epoch, f.asked = u.first, h.epoch, f.at
+	}
 }
 
 // place returns the place of a message among those that were not stored, -1 when it is a
@@ -218,7 +235,7 @@ func (o *sendOrder) failed(f attempt, now time.Time) (kept bool) {
 	}
 	for i := range h.unsettled {
 		if u := &h.unsettled[i]; u.is(f.seq, f.hash) {
-			u.flying, u.at, u.since = false, f.At(), now
+			u.flying, u.last, u.at, u.since = false, f.came, f.At(), now
 			return true
 		}
 	}

@@ -99,3 +99,23 @@ func TestRepeatFailsAsWell(t *testing.T) {
 		t.Error("B or C is refused although A is given up")
 	}
 }
+
+// TestHeldRepeatFails: A and B have failed. The repeat of A is held and fails, and that of B is
+// held, too. B does not overtake A, which its sender has not given up.
+func TestHeldRepeatFails(t *testing.T) {
+	o, begin := newSendOrder(), time.Unix(1_700_000_000, 0)
+	message := func(seq uint16, came uint32) *attempt {
+		return &attempt{repeats: true, Message: Message{target: target{id: 2}, seq: seq, at: begin},
+			hash: uint64(seq), came: came, number: came, await: stockPatience}
+	}
+	o.failed(*message(1, 1), begin)
+	o.failed(*message(2, 2), begin)
+	a, b := message(1, 3), message(2, 4)
+	if o.comesAgain(a); a.number != 1 {
+		t.Errorf("the repeat of A has the place %d, want 1", a.number)
+	}
+	o.failed(*a, begin)
+	if o.comesAgain(b); o.admit(b) {
+		t.Error("B overtakes A")
+	}
+}

@@ -12,8 +12,8 @@
 // sent again in a new epoch, when none of the old one is in flight.
 //
 // A message in doubt, whose link ended before the answer, may be stored. The caller
-// searches the history for it before it sends it again. Meanwhile nothing else of the
-// connection is sent.
+// searches the history for it before it sends it again, and for those in doubt behind it at
+// the same time. Meanwhile nothing else of the connection is sent.
 package outbox
 
 import (
@@ -70,9 +70,11 @@ type Options[T Item] struct {
 	Client func(*session.Client) *Client[T]
 	// Ready reports whether a db_proxy takes requests.
 	Ready func() bool
-	// Send gives a message to a db_proxy, after a search of the history when it is in
-	// doubt. It ends in a call of Landed or of Hold.
+	// Send gives a message to a db_proxy. It ends in a call of Landed or of Hold.
 	Send func(T)
+	// SendDoubtful does so with messages in doubt, after a search of the history. It ends
+	// in such a call for each. They are in the order of their numbers.
+	SendDoubtful func([]T)
 	// Expired gives a message up. It ends in a call of Landed. cause is the last reason
 	// for which a message of the connection was held; it may be nil.
 	Expired func(item T, cause error)
@@ -182,6 +184,12 @@ func (c *Client[T]) EpochAfter(last uint32) uint32 {
 // Holds reports whether a further message of the connection has to be held.
 func (c *Client[T]) Holds() bool { return c.box != nil && (c.box.waits || len(c.box.list) > 0) }
 
+// HoldsBefore reports whether a message is held that was sent before item.
+func (c *Client[T]) HoldsBefore(item T) bool {
+	return c.box != nil && len(c.box.list) > 0 &&
+		int32(c.box.list[0].Number()-item.Number()) < 0
+}
+
 // Loop is what the package keeps for a loop: the sessions with an outbox.
 type Loop struct{ sessions []*session.Client }
 
@@ -262,6 +270,14 @@ func (o *Outboxes[T]) take(b *box[T]) T {
 	return item
 }
 
+// takeDoubtful removes the messages in doubt that come first.
+func (o *Outboxes[T]) takeDoubtful(b *box[T]) (items []T) {
+	for len(b.list) > 0 && b.list[0].InDoubt() {
+		items = append(items, o.take(b))
+	}
+	return items
+}
+
 // Landed records that a message is no longer in flight. stored says that it is stored.
 func (o *Outboxes[T]) Landed(s *session.Client, stored bool) {
 	c := o.opt.Client(s)
@@ -298,8 +314,12 @@ func (o *Outboxes[T]) send(s *session.Client, c *Client[T]) {
 	b.pause = min(max(2*b.pause, firstPause), maxPause)
 	b.next = now.Add(b.pause)
 	for len(b.list) > 0 && !b.waits {
+		if b.list[0].InDoubt() {
+			b.waits = true
+			o.opt.SendDoubtful(o.takeDoubtful(b))
+			return
+		}
 		item := o.take(b)
-		b.waits = item.InDoubt()
 		o.opt.Send(item)
 		if len(b.list) > 0 && b.list[0].Number() == item.Number() {
 			return // not sent

@@ -9,8 +9,9 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// prevAge is how much older a predecessor that db_proxy names may be than the message.
-const prevAge = 4 * time.Second
+// prevAge is how much older a predecessor that db_proxy names may be than the message, if the
+// clocks of message servers agree: see im.MayBeOnItsWay.
+const prevAge = 8 * time.Second
 
 // search asks for what is missing before t, the first message of c that waits, when it is
 // time for that. It returns when to look at t again. With the shard's lock.

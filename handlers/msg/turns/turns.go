@@ -9,7 +9,8 @@
 // before its predecessor is held until the predecessor was delivered.
 //
 // Which message is the predecessor is known from PrevID. db_proxy sets it when the
-// predecessor was stored within the last second. When this server has delivered a message
+// predecessor was stored within the last second, or by another db_proxy within the last
+// seconds. When this server has delivered a message
 // of the conversation lately, and has sessions that were connected then, the next id is
 // known as well. So in order nothing waits, also when this server has not seen the
 // conversation before. A message without a PrevID was stored or forwarded by a C++

@@ -48,6 +48,8 @@ type Conversation struct {
 	// time does; the lock is for callers that break this rule.
 	mu       sync.Mutex
 	floor    uint32 // highest message id known to be given
+	drawn    uint32 // highest message id that this process has drawn
+	stored   uint32 // highest message id that this process knows to have stored
 	settled  uint32 // no message with this id, or a lower one, is being stored; see unsettled.go
 	mark     any    // see markKey
 	verified uint64 // epoch in which floor was compared with the table; 0: none
@@ -94,6 +96,13 @@ func (c *Conversation) SettleNext(id uint32) {
 	if id == c.settled+1 {
 		c.settled++
 	}
+}
+
+// Stored records that this process has stored the message with this id.
+func (c *Conversation) Stored(id uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stored = max(c.stored, id)
 }
 
 // Distrust makes the next draw compare the counter of message ids with the table.
@@ -163,7 +172,7 @@ func (s *Cache) remember(key uint64, t Thread) *Conversation {
 	if old, ok := s.cache.Peek(key); ok && old.Thread == t {
 		old.mu.Lock()
 		c.floor, c.verified, c.chatted = old.floor, old.verified, old.chatted
-		c.settled = old.settled
+		c.settled, c.drawn, c.stored = old.settled, old.drawn, old.stored
 		old.mu.Unlock()
 		c.Sides = old.Sides
 	}

@@ -75,6 +75,9 @@ type Draw struct {
 	First        uint32 // the answer; 0 until it arrives
 	Err          error  // why First is 0
 	Base         uint32 // First, as it was answered
+	// Unsure says that this process does not know whether the message before Base is stored,
+	// Foreign that another one has drawn its id. Neither is set when the counter was lost.
+	Unsure, Foreign bool
 
 	// Its messages that may be repeats, see unsettled.go: whether a client numbered any, the
 	// bits of those senders, and for how long they may repeat. marked is the answer.
@@ -146,7 +149,8 @@ func (d *Draw) take(s *IDs, answer int64) {
 		d.Conversation.verified, d.Err = 0, errCounters
 		return
 	}
-	if answer < 0 {
+	restored := answer < 0
+	if restored {
 		answer = -answer
 		if d.Conversation.floor > 0 {
 			s.restores.Inc()
@@ -156,7 +160,10 @@ func (d *Draw) take(s *IDs, answer int64) {
 		}
 	}
 	d.First, d.Err = uint32(answer-int64(d.N)+1), nil
+	d.Unsure = !restored && d.First > 1 && d.First != d.Conversation.stored+1
+	d.Foreign = d.Unsure && d.First != d.Conversation.drawn+1
 	d.Conversation.floor = max(d.Conversation.floor, uint32(answer))
+	d.Conversation.drawn = max(d.Conversation.drawn, uint32(answer))
 }
 
 // verify compares with the table the counters that were not compared in this epoch. It

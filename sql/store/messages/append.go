@@ -74,6 +74,9 @@ type item struct {
 	status uint32 // of its row
 	stale  bool   // the table has its client_msg_id, which has expired
 	guard  *guard // of a message that may be stored already; nil for others
+	// previous says that the message before it is looked up, foreign that another process
+	// has drawn its id. See previous.go.
+	previous, foreign bool
 }
 
 // AppendMessages stores a batch; see im.MessageStore. It waits until one of the Workers
@@ -86,8 +89,8 @@ func (s *Messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 	start := time.Now()
 	for _, m := range batch {
-		m.ID, m.Err, m.Duplicate, m.FirstCreated, m.GroupVersion = 0, nil, false, 0, 0
-		m.Whereabouts = nil
+		m.ID, m.Err, m.Duplicate, m.FirstCreated = 0, nil, false, 0
+		m.GroupVersion, m.Previous, m.Whereabouts = 0, 0, nil
 	}
 	var sl *outbox.Slot
 	select {
@@ -289,7 +292,8 @@ func (s *Messages) number(ctx context.Context, items []*item) (numbered, open []
 		}
 		switch {
 		case d.First != 0:
-			it.id = d.First
+			it.id, it.foreign = d.First, d.Foreign
+			it.previous = d.Unsure && d.First == d.Base && it.m.AskPrevious
 			d.First++
 			numbered = append(numbered, it)
 		case d.Again():

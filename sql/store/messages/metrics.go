@@ -16,6 +16,7 @@ type metrics struct {
 	failed     *prometheus.CounterVec
 	duplicates prometheus.Counter
 	where      *prometheus.CounterVec
+	previous   *prometheus.CounterVec
 }
 
 // newMetrics adds the metrics to those of the store.
@@ -36,5 +37,9 @@ func newMetrics(m *database.Metrics) metrics {
 		where: m.CounterVec("whereabouts", "Messages for which both users' whereabouts were "+
 			"asked for: found, or failed, then the message server looks again. Refused are "+
 			"values in Redis that were left out because they are no entries.", "what"),
+		previous: m.CounterVec("previous", "Messages between users that were looked up because "+
+			"another process had stored them before one of this process, or this one perhaps, "+
+			"by outcome: named (message servers wait for it), old, failed (not known). Old are "+
+			"also those that this process did not store.", "outcome"),
 	}
 }

@@ -89,6 +89,7 @@ func (s *Messages) done(ctx context.Context, sl *outbox.Slot, items []*item, p *
 	for _, t := range p.chats {
 		t.c.SetChatted(t.second)
 	}
+	s.findPrevious(ctx, items)
 	where := s.questionsOf(ctx, items)
 	s.parts.Outbox.Settle(ctx, sl, p.owed, where.add())
 	where.answer()

@@ -208,8 +208,8 @@ func withClosed(items []*item) []*item {
 	return all
 }
 
-// settle records, after the commit of items, up to which id of each conversation nothing is
-// being stored.
+// settle records, after the commit of items, that they are stored, and up to which id of each
+// conversation nothing is being stored.
 func settle(items []*item) {
 	for _, it := range items {
 		if it.guard != nil && it.guard.checked {
@@ -218,6 +218,7 @@ func settle(items []*item) {
 	}
 	for _, it := range items {
 		it.c.SettleNext(it.id)
+		it.c.Stored(it.id)
 	}
 }
 

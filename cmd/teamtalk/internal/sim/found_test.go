@@ -81,6 +81,68 @@ var found = map[string]struct {
 		{at: 23974517365, act: actWrite, a: 2, b: 3, n: 1, d: 0},
 		{at: 29694217842, act: actHangUp, a: 872, b: 0, n: 1, d: 1275213962},
 	}},
+	// A db_proxy left. Two message servers stored the first two texts of a conversation with
+	// different db_proxies. The second one overtook the first one on its way to a receiver,
+	// and the first one was dropped.
+	"behind another db_proxy": {15476, []step{
+		{at: 4119962430, act: actWrite, a: 1, b: 3, n: 1, d: 0},
+		{at: 4122640132, act: actStop, a: 961, b: 0, n: 3, d: 3515947087},
+		{at: 7799489116, act: actWrite, a: 4, b: 2, n: 1, d: 0},
+		{at: 7801484470, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+	}},
+	// The commit of a text had an unknown outcome, and its message server searched for it. The
+	// next text of the same db_proxy did not name it, and overtook it on its way.
+	"behind one in doubt": {19529, []step{
+		{at: 5430545240, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+		{at: 5737326426, act: actWrite, a: 1, b: 1002, n: 1, d: 0},
+		{at: 5744039203, act: actMood, a: 1, b: 0, n: 3, d: 3117415630},
+		{at: 6759032562, act: actWrite, a: 1, b: 4, n: 1, d: 0},
+		{at: 6872292586, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+	}},
+	// Two repeated texts were searched in the history. The search for the first one failed,
+	// and it was held. The other one was not found, and stored.
+	"held while another one is searched": {16920, []step{
+		{at: 15425673910, act: actHalfLink, a: 7, b: 0, n: 1, d: 1665622276},
+		{at: 21778878778, act: actWrite, a: 4, b: 1002, n: 1, d: 0},
+		{at: 23264495483, act: actWrite, a: 4, b: 1002, n: 1, d: 0},
+		{at: 28069890608, act: actList, a: 0, b: 0, n: 0, d: 5547349076},
+	}},
+	// A text was repeated while it was in flight, and the next text while it was held. When
+	// the first one failed, it was held as if it had just arrived, behind the next one.
+	"held behind a later one": {19321, []step{
+		{at: 4282259881, act: actVanish, a: 768, b: 0, n: 2, d: 6041952595},
+		{at: 5707207726, act: actWrite, a: 4, b: 1, n: 3, d: 0},
+		{at: 12334449330, act: actWrite, a: 4, b: 1001, n: 2, d: 0},
+		{at: 22071102186, act: actWrite, a: 4, b: 1, n: 1, d: 0},
+		{at: 24132778907, act: actWrite, a: 4, b: 1, n: 1, d: 0},
+	}},
+	// A text was given up and repeated while the next one was held. The repeat was held behind
+	// the next one, which was stored when it was repeated as well.
+	"repeat held behind a later one": {21267, []step{
+		{at: 5391825500, act: actCutLink, a: 3, b: 0, n: 3, d: 5985821612},
+		{at: 20255914440, act: actStop, a: 1, b: 0, n: 3, d: 2616027826},
+		{at: 20262904533, act: actHalfLink, a: 554, b: 0, n: 1, d: 7994996311},
+		{at: 21551872787, act: actWrite, a: 3, b: 3, n: 5, d: 0},
+		{at: 28971513296, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 31372845974, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 33398064125, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 34974154194, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 37737351670, act: actWrite, a: 3, b: 3, n: 3, d: 0},
+		{at: 38824973693, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+	}},
+	// The repeat of a text was refused behind an older one, and handled again as if its sender
+	// had repeated it once more. That counted as giving up the older one.
+	"repeat counted twice": {27712, []step{
+		{at: 7856084557, act: actVanish, a: 1, b: 0, n: 1, d: 1814780809},
+		{at: 17175822998, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 17177217220, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 22532924465, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 25213064532, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 28945399090, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+		{at: 29098640304, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 34812573059, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+		{at: 37484351930, act: actHangUp, a: 3, b: 0, n: 2, d: 7184971844},
+	}},
 	// The ack of a stored text waited for the receiver, and its connection ended.
 	"drained without an ack": {828, []step{
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},

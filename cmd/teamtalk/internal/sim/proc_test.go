@@ -269,7 +269,8 @@ func (p *proc) startLogin() {
 func (p *proc) startDB() {
 	workers := pool.New(pool.Options{Workers: 4})
 	st := &store{Memory: p.w.db.logins, db: p.w.db, proc: p, life: p.life,
-		src: p.w.source(fmt.Sprintf("%s.%d store", p.name, p.lives))}
+		src:    p.w.source(fmt.Sprintf("%s.%d store", p.name, p.lives)),
+		stored: map[uint64]uint32{}}
 	c := &settings.DBProxy
 	db := dbproxy.New(dbproxy.Options{
 		Store: st, Tasks: &tasks{workers, p.w.sched, st.src},

@@ -86,6 +86,9 @@ type store struct {
 	proc            *proc
 	life            *life
 	src             *source
+
+	mu     sync.Mutex
+	stored map[uint64]uint32 // the last id of each conversation that it knows to have stored
 }
 
 // do has run called by the scheduler some time later, and returns later still. It returns
@@ -195,15 +198,45 @@ func (st *store) AppendMessages(_ context.Context, batch []*im.Message) {
 	}
 	err := st.do(fmt.Sprintf("append %x %s", rows[0].Key(), rows[0].Data), func() {
 		for i := range rows {
-			st.db.append(&rows[i])
+			st.append(&rows[i])
 		}
 	})
+	if err == nil {
+		st.keep(rows)
+	}
 	for i, m := range batch {
 		m.Err, m.ID, m.Duplicate, m.FirstCreated, m.GroupVersion = err, 0, false, 0, 0
+		m.Previous = 0
 		if err == nil {
 			r := &rows[i]
 			m.Err, m.ID, m.Duplicate, m.GroupVersion = r.Err, r.ID, r.Duplicate, r.GroupVersion
-			m.FirstCreated = r.FirstCreated
+			m.FirstCreated, m.Previous = r.FirstCreated, r.Previous
+		}
+	}
+}
+
+// append stores one message, and names the one before it as package sql/store does.
+func (st *store) append(m *im.Message) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	key, known := m.Key(), st.stored[m.Key()]
+	st.db.append(m)
+	if m.Err != nil || m.Duplicate {
+		return
+	}
+	if list := st.db.convs[key].msgs; m.AskPrevious && known != m.ID-1 && len(list) > 1 &&
+		im.MayBeOnItsWay(list[len(list)-2].Created, uint32(wall.Add(st.db.now()).Unix())) {
+		m.Previous = m.ID - 1
+	}
+}
+
+// keep records that messages are stored.
+func (st *store) keep(rows []im.Message) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for i := range rows {
+		if m := &rows[i]; m.Err == nil {
+			st.stored[m.Key()] = max(st.stored[m.Key()], m.ID)
 		}
 	}
 }

@@ -1,4 +1,5 @@
-package conversation
+// Package fanout sends one frame to many clients, in a form that each of them can read.
+package fanout
 
 import (
 	"log/slog"
@@ -16,8 +17,8 @@ import (
 // frame.
 const SoundTooLong = "[语音过长，请在其他设备上收听]"
 
-// FanoutOptions sets up a Fanout. All fields but Registerer must be set.
-type FanoutOptions struct {
+// Options sets up a Fanout. All fields but Registerer must be set.
+type Options struct {
 	// SoundTooLong is SoundTooLong as the body of a text.
 	SoundTooLong []byte
 	// AndroidCut counts what does not fit a frame to Android, by outcome.
@@ -31,13 +32,13 @@ type FanoutOptions struct {
 // Fanout sends one frame to many sessions, with one note to each of their loops. Any
 // goroutine.
 type Fanout struct {
-	opt        FanoutOptions
+	opt        Options
 	deliveries prometheus.Counter
 	dropped    obs.Often
 }
 
-// NewFanout returns a Fanout.
-func NewFanout(opt FanoutOptions) *Fanout {
+// New returns a Fanout.
+func New(opt Options) *Fanout {
 	o := &Fanout{opt: opt, deliveries: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "teamtalk_msg_deliveries_total",
 		Help: "Messages put into the mailboxes of connected devices."})}
@@ -60,14 +61,14 @@ func (o *Fanout) Frame(m *pb.MsgData) []byte {
 	return frame
 }
 
-// post sends a frame to sessions except but.
-func (o *Fanout) post(sessions []*session.Client, but *session.Client, frame []byte,
+// Post sends a frame to sessions except but.
+func (o *Fanout) Post(sessions []*session.Client, but *session.Client, frame []byte,
 	tag session.Tag) {
 	if len(frame) > pdu.MaxAndroidFrame {
 		var android []*session.Client
 		if android, sessions = apart(sessions); len(android) > 0 {
 			if short := o.shortFrame(frame); short != nil {
-				o.post(android, but, short, tag)
+				o.Post(android, but, short, tag)
 			}
 		}
 	}
