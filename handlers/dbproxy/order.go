@@ -132,6 +132,10 @@ func (o *sendOrder) note(p *Pending, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if f, ok := o.failed[p.sender]; ok && !f.over(p) && now.Sub(f.at) <= o.keep {
+		if int64(p.order-f.order) < 0 { // p waited, and the other one was refused at once
+			f.order, f.movable = p.order, f.movable && p.movable()
+			o.failed[p.sender] = f
+		}
 		return
 	}
 	if len(o.failed) >= maxFailedSends {
