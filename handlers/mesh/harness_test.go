@@ -1,0 +1,488 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"teamtalk/core/link"
+	"teamtalk/core/pdu"
+	"teamtalk/core/registry"
+	"teamtalk/core/session"
+	"teamtalk/core/whereabouts"
+	"teamtalk/core/whereabouts/whereaboutstest"
+	"teamtalk/proto/pb"
+)
+
+const (
+	windows = pb.ClientType_CLIENT_TYPE_WINDOWS
+	android = pb.ClientType_CLIENT_TYPE_ANDROID
+	on      = pb.UserStatType_USER_STATUS_ONLINE
+	off     = pb.UserStatType_USER_STATUS_OFFLINE
+)
+
+// hook is called before and after a call to the store takes effect. An error before it keeps it
+// from taking effect, and one after it loses the answer.
+type hook func(by string, call whereaboutstest.Operation, after bool) error
+
+// storeOf returns the store as a node reaches it.
+func (c *cluster) storeOf(n *node) whereabouts.Store {
+	through := func(after bool) func(context.Context, whereaboutstest.Call) error {
+		return func(_ context.Context, call whereaboutstest.Call) error {
+			c.mu.Lock()
+			h, dead := c.hook, n.dead
+			c.mu.Unlock()
+			if dead {
+				return errStoreAway
+			}
+			if h != nil {
+				return h(n.name, call.Operation, after)
+			}
+			return nil
+		}
+	}
+	return &whereaboutstest.Faulty{Store: c.store, Before: through(false), After: through(true)}
+}
+
+// setHook sets the faults of the store; nil: none.
+func (c *cluster) setHook(h hook) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hook = h
+}
+
+var errStoreAway = errors.New("the store is away")
+
+// cluster is message servers whose meshes are linked in memory.
+type cluster struct {
+	t     *testing.T
+	store *whereaboutstest.Memory
+	mu    sync.Mutex
+	nodes map[string]*node // that run
+	all   map[string]*node // that are registered
+	epoch uint64
+	cut   map[[2]string]bool // links that do not work: from, to
+	wires map[*wire]struct{}
+	hook  hook
+}
+
+func newCluster(t *testing.T) *cluster {
+	return &cluster{t: t, store: whereaboutstest.NewMemory(), nodes: map[string]*node{},
+		all: map[string]*node{}, cut: map[[2]string]bool{}, wires: map[*wire]struct{}{}}
+}
+
+// node is a message server in a test: a mesh, and what a message server does with it.
+type node struct {
+	c      *cluster
+	name   string
+	epoch  uint64
+	mesh   *Server
+	view   *registry.View
+	pipe   *link.Pipe
+	cancel context.CancelFunc
+	done   chan struct{}
+	dead   bool // its calls to the store fail
+
+	mu       sync.Mutex
+	sessions []*login
+	got      []pb.Message
+}
+
+// login is a session in a test.
+type login struct {
+	user   uint32
+	client pb.ClientType
+	state  string // "waits", "in", "kicked", "refused", "left"
+	at     time.Time
+}
+
+// start starts a message server under a name.
+func (c *cluster) start(name string) *node {
+	c.t.Helper()
+	c.mu.Lock()
+	c.epoch++
+	n := &node{c: c, name: name, epoch: c.epoch, view: registry.NewView(),
+		done: make(chan struct{})}
+	c.mu.Unlock()
+	n.mesh = New(Options{Store: c.storeOf(n), Nodes: n.view, Name: name,
+		Self: func() Self { return Self{Epoch: n.epoch} },
+		Dial: func(to registry.Node, h session.LinkHandler) Link {
+			return c.dial(n, to, h)
+		}})
+	pipe, err := link.Local(link.LocalOptions{Name: "route", Caller: n, Callee: n.mesh.Local(),
+		CallTimeout: 10 * time.Second})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	n.pipe = pipe
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	go func() {
+		defer close(n.done)
+		n.mesh.Run(ctx)
+	}()
+	c.mu.Lock()
+	c.nodes[name], c.all[name] = n, n
+	c.mu.Unlock()
+	c.publish()
+	return n
+}
+
+// publish tells all nodes which ones are registered.
+func (c *cluster) publish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []registry.Node
+	for _, n := range c.all {
+		list = append(list, registry.Node{Role: "msg", Name: n.name, Epoch: n.epoch, Addr: n.name})
+	}
+	slices.SortFunc(list, registry.Compare)
+	for _, n := range c.nodes {
+		n.view.Update(list, true)
+	}
+}
+
+// stop ends a node. With crash it says nothing, and its lease ends later, see expire.
+func (n *node) stop(crash bool) {
+	n.c.mu.Lock()
+	n.dead = crash
+	if n.c.nodes[n.name] == n {
+		delete(n.c.nodes, n.name)
+	}
+	n.c.mu.Unlock()
+	for w := range n.c.each() {
+		if w.from == n || w.to.Name == n.name {
+			w.drop()
+		}
+	}
+	n.pipe.Close()
+	n.cancel()
+	<-n.done
+}
+
+// expire ends the registration of a node.
+func (n *node) expire() {
+	n.c.mu.Lock()
+	delete(n.c.all, n.name)
+	n.c.mu.Unlock()
+	n.c.publish()
+}
+
+// end ends all nodes.
+func (c *cluster) end() {
+	for {
+		c.mu.Lock()
+		var n *node
+		for _, n = range c.nodes {
+			break
+		}
+		c.mu.Unlock()
+		if n == nil {
+			break
+		}
+		n.stop(false)
+	}
+	for w := range c.each() {
+		w.Close()
+	}
+	synctest.Wait()
+}
+
+func (c *cluster) each() map[*wire]struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := map[*wire]struct{}{}
+	for w := range c.wires {
+		list[w] = struct{}{}
+	}
+	return list
+}
+
+// setCut breaks or repairs the links between two nodes.
+func (c *cluster) setCut(a, b string, cut bool) {
+	c.mu.Lock()
+	c.cut[[2]string{a, b}], c.cut[[2]string{b, a}] = cut, cut
+	c.mu.Unlock()
+	if !cut {
+		return
+	}
+	for w := range c.each() {
+		if w.from.name == a && w.to.Name == b || w.from.name == b && w.to.Name == a {
+			w.drop()
+		}
+	}
+}
+
+// wire is a link between two meshes. It connects again as link.Remote does.
+type wire struct {
+	c       *cluster
+	from    *node
+	to      registry.Node
+	handler session.LinkHandler
+	stop    chan struct{}
+	stopped sync.Once
+
+	mu   sync.Mutex
+	conn *wireConn
+}
+
+// wireConn is a connection of a wire.
+type wireConn struct {
+	near, far *session.Link
+	there     chan []byte
+	back      chan []byte
+	gone      chan struct{}
+	once      sync.Once
+}
+
+func (c *cluster) dial(from *node, to registry.Node, h session.LinkHandler) Link {
+	w := &wire{c: c, from: from, to: to, handler: h, stop: make(chan struct{})}
+	c.mu.Lock()
+	c.wires[w] = struct{}{}
+	c.mu.Unlock()
+	go w.run()
+	return w
+}
+
+func (w *wire) run() {
+	for {
+		w.c.mu.Lock()
+		to := w.c.nodes[w.to.Addr]
+		if w.c.cut[[2]string{w.from.name, w.to.Name}] {
+			to = nil
+		}
+		w.c.mu.Unlock()
+		if to != nil {
+			w.serve(to)
+		}
+		select {
+		case <-w.stop:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (w *wire) serve(to *node) {
+	conn := &wireConn{there: make(chan []byte, 1000), back: make(chan []byte, 1000),
+		gone: make(chan struct{})}
+	conn.near = session.NewLink(session.NextID(), w.to.Name, wireEnd{conn, conn.there})
+	conn.far = session.NewLink(session.NextID(), w.from.name, wireEnd{conn, conn.back})
+	if to.mesh.Servers().Open(conn.far) != nil || w.handler.Open(conn.near) != nil {
+		return
+	}
+	w.mu.Lock()
+	w.conn = conn
+	w.mu.Unlock()
+	var wg sync.WaitGroup
+	wg.Go(func() { conn.carry(conn.there, to.mesh.Servers(), conn.far) })
+	wg.Go(func() { conn.carry(conn.back, w.handler, conn.near) })
+	select {
+	case <-conn.gone:
+	case <-w.stop:
+		conn.end()
+	}
+	wg.Wait()
+	w.mu.Lock()
+	w.conn = nil
+	w.mu.Unlock()
+	to.mesh.Servers().Close(conn.far, nil)
+	w.handler.Close(conn.near, nil)
+}
+
+// carry delivers frames, one after the other.
+func (c *wireConn) carry(frames chan []byte, h session.LinkHandler, l *session.Link) {
+	for {
+		select {
+		case <-c.gone:
+			return
+		case b := <-frames:
+			h.Frame(l, pdu.ParseHeader(b), b[pdu.HeaderLen:])
+		}
+	}
+}
+
+func (c *wireConn) end() { c.once.Do(func() { close(c.gone) }) }
+
+// wireEnd carries what one side sends.
+type wireEnd struct {
+	c  *wireConn
+	to chan []byte
+}
+
+func (e wireEnd) SendMessage(seq uint16, m pb.Message) error {
+	b, err := pdu.Append(nil, seq, m)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-e.c.gone:
+		return errors.New("the connection is gone")
+	case e.to <- b:
+		return nil
+	default:
+		return errors.New("the connection is full")
+	}
+}
+
+func (e wireEnd) Close(error) { e.c.end() }
+
+func (w *wire) Send(_ uint64, seq uint16, m pb.Message) error {
+	w.mu.Lock()
+	conn := w.conn
+	w.mu.Unlock()
+	if conn == nil {
+		return errors.New("not connected")
+	}
+	return conn.near.Send(seq, m)
+}
+
+func (w *wire) drop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.conn != nil {
+		w.conn.end()
+	}
+}
+
+func (w *wire) Close() error {
+	w.stopped.Do(func() { close(w.stop) })
+	w.c.mu.Lock()
+	delete(w.c.wires, w)
+	w.c.mu.Unlock()
+	return nil
+}
+
+// A node handles its link to the mesh as a message server does.
+
+func (n *node) Open(l *session.Link) error {
+	m := &pb.IMRoleSet{}
+	m.SetMaster(1)
+	m.SetFeatures(features)
+	if err := l.Send(0, m); err != nil {
+		return err
+	}
+	return l.Send(0, &pb.IMOnlineUserInfo{})
+}
+
+func (n *node) Close(*session.Link, error)              {}
+func (n *node) Frame(*session.Link, pdu.Header, []byte) {}
+
+func (n *node) Message(_ *session.Link, _ uint16, m pb.Message) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.got = append(n.got, m)
+	kick, ok := m.(*pb.IMServerKickUser)
+	if !ok {
+		return
+	}
+	for _, s := range n.sessions {
+		late := kick.HasAge() &&
+			time.Since(s.at) < time.Duration(kick.GetAge())*time.Millisecond
+		if s.user == kick.GetUserId() && s.state == "in" && !late &&
+			s.client.SameClass(kick.GetClientType()) {
+			n.endLogin(s, "kicked")
+		}
+	}
+}
+
+// endLogin ends a session and tells the mesh. With n.mu held.
+func (n *node) endLogin(s *login, state string) {
+	s.state = state
+	n.status(s.user, s.client, off)
+}
+
+func (n *node) status(user uint32, client pb.ClientType, status pb.UserStatType) {
+	n.send(pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(uint32(status)),
+		UserId: proto.Uint32(user), ClientType: client.Enum()}.Build())
+}
+
+func (n *node) send(m pb.Message) {
+	if err := n.pipe.Send(0, 0, m); err != nil {
+		n.c.t.Errorf("%s: %v", n.name, err)
+	}
+}
+
+// login logs a client in, as package admission does.
+func (n *node) login(user uint32, client pb.ClientType) *login {
+	s := &login{user: user, client: client, state: "waits"}
+	n.mu.Lock()
+	n.sessions = append(n.sessions, s)
+	n.mu.Unlock()
+	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(user), UserIdList: []uint32{user},
+		Comes: client.Enum(), SameClass: client.Enum(),
+		Scope: pb.DeviceScope_DEVICE_SCOPE_ANY.Enum()}.Build()
+	n.pipe.Call(nil, 0, 0, req, func(rsp pb.Message, err error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if err != nil {
+			s.state = "refused"
+			return
+		}
+		for _, o := range n.sessions {
+			if o.user == user && o.state == "in" && o.client.SameClass(client) {
+				defer n.status(user, o.client, off)
+				o.state = "kicked"
+			}
+		}
+		s.state, s.at = "in", time.Now()
+		n.send(pb.IMServerKickUser_builder{UserId: proto.Uint32(user), ClientType: client.Enum(),
+			Reason: proto.Uint32(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))}.Build())
+		n.status(user, client, on)
+	})
+	return s
+}
+
+// logout ends a session.
+func (n *node) logout(s *login) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.endLogin(s, "left")
+}
+
+func (n *node) state(s *login) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return s.state
+}
+
+// take returns the messages of a type that the node got, and forgets all.
+func take[M pb.Message](n *node) []M { return only[M](n.all()) }
+
+func text(from, to, id uint32) *pb.MsgData {
+	return &pb.MsgData{FromUserID: from, ToSessionID: to, MsgID: id, CreateTime: 1,
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: []byte("text")}
+}
+
+// ids returns the ids of texts.
+func ids(list []*pb.MsgData) (ids []uint32) {
+	for _, m := range list {
+		ids = append(ids, m.MsgID)
+	}
+	return ids
+}
+
+// all returns the messages that the node got, and forgets them.
+func (n *node) all() []pb.Message {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	got := n.got
+	n.got = nil
+	return got
+}
+
+// only returns the messages of a type.
+func only[M pb.Message](got []pb.Message) (list []M) {
+	for _, m := range got {
+		if m, ok := m.(M); ok {
+			list = append(list, m)
+		}
+	}
+	return list
+}

@@ -1,0 +1,281 @@
+package mesh
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"teamtalk/core/pdu"
+	"teamtalk/core/registry"
+	"teamtalk/core/session"
+	"teamtalk/core/whereabouts"
+	"teamtalk/proto/pb"
+)
+
+const (
+	// maxWaiting bounds the messages that wait for a link.
+	maxWaiting = 1 << 13
+	// waitLasts is how long a message waits for a link, also to a message server that an entry
+	// names and that is not in the list yet.
+	waitLasts = 3 * time.Second
+)
+
+// peer is another message server. Messages for it are sent over a link that is dialed when there
+// are some. Any goroutine.
+type peer struct {
+	s    *Server
+	node whereabouts.Node
+
+	mu      sync.Mutex
+	at      *registry.Node // nil: it is not in the list yet
+	link    Link           // nil: not dialed
+	number  int            // of the link
+	up      bool           // the other side has accepted the introduction
+	closed  bool
+	used    time.Time
+	waiting []pb.Message // for the link to open
+	since   time.Time    // when the first of them came
+	// lost is since when messages may be lost; zero: none is.
+	lost time.Time
+}
+
+// links are the other message servers. With Server.mu held.
+type links struct {
+	*Server
+	peers map[whereabouts.Node]*peer
+}
+
+// peer returns the message server that is a node. The caller holds s.mu.
+func (s *links) peer(node whereabouts.Node) *peer {
+	p := s.peers[node]
+	if p == nil {
+		p = &peer{s: s.Server, node: node}
+		// A message server that was not reached before has missed nothing, except kicks that
+		// came in the moments before.
+		if n, ok := s.nodes[node.Name]; ok && n.Epoch == node.Epoch {
+			p.at = &n
+		}
+		s.peers[node] = p
+	}
+	return p
+}
+
+// everyPeer returns all message servers that are alive, sorted by name. The caller holds s.mu.
+func (s *links) everyPeer() []*peer {
+	list := make([]*peer, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		list = append(list, s.links.peer(whereabouts.Node{Name: n.Name, Epoch: n.Epoch}))
+	}
+	slices.SortFunc(list, func(a, b *peer) int {
+		return registry.Compare(registry.Node{Name: a.node.Name}, registry.Node{Name: b.node.Name})
+	})
+	return list
+}
+
+// found takes the place of the message server from the list.
+func (p *peer) found(n registry.Node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	moved := p.at != nil && p.at.Addr != n.Addr
+	p.at = &n
+	if moved {
+		p.hangUp()
+	}
+	if len(p.waiting) > 0 {
+		p.dial()
+	}
+}
+
+// dial opens a link unless there is one. The caller holds p.mu.
+func (p *peer) dial() {
+	if p.link == nil && p.at != nil && p.at.Addr != "" && !p.closed {
+		p.number++
+		p.link = p.s.opt.Dial(*p.at, &peerEnd{p, p.number})
+	}
+}
+
+// hangUp closes the link. The link sends what it has accepted before. The caller holds p.mu.
+func (p *peer) hangUp() {
+	if p.link == nil {
+		return
+	}
+	l := p.link
+	if p.up {
+		p.s.metrics.links.Dec()
+	}
+	p.link, p.up = nil, false
+	go func() { _ = l.Close() }() // Close waits for the handlers of the link
+}
+
+// close ends the peer.
+func (p *peer) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.hangUp()
+	p.drop("ended")
+}
+
+// send sends a message, or keeps it until a link is open.
+func (p *peer) send(m pb.Message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.used = p.s.opt.Now(); p.closed {
+		return // its clients are gone
+	}
+	if p.up {
+		p.put(m)
+		return
+	}
+	if len(p.waiting) >= maxWaiting {
+		p.s.metrics.drops.WithLabelValues("link_full").Inc()
+		p.lose(p.used)
+		return
+	}
+	if len(p.waiting) == 0 {
+		p.since = p.used
+	}
+	p.waiting = append(p.waiting, m)
+	p.dial()
+}
+
+// put gives a message to the link. The caller holds p.mu.
+func (p *peer) put(m pb.Message) {
+	if err := p.link.Send(0, 0, m); err != nil {
+		p.s.metrics.drops.WithLabelValues("link_full").Inc()
+		p.lose(p.s.opt.Now())
+		return
+	}
+	p.s.metrics.sent.WithLabelValues(m.Command().String()).Inc()
+}
+
+// lose records that messages may be lost from a time on.
+func (p *peer) lose(from time.Time) {
+	if p.lost.IsZero() || from.Before(p.lost) {
+		p.lost = from
+	}
+}
+
+// drop drops the messages that wait.
+func (p *peer) drop(reason string) {
+	if len(p.waiting) > 0 {
+		p.s.metrics.drops.WithLabelValues(reason).Add(float64(len(p.waiting)))
+		p.lose(p.since)
+		p.waiting = nil
+	}
+}
+
+// opened takes the other side's answer to the introduction: what waits is sent.
+func (p *peer) opened(number int) {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if number != p.number || p.link == nil || p.up {
+		return
+	}
+	p.up = true
+	p.s.metrics.links.Inc()
+	waiting, since := p.waiting, p.lost
+	p.waiting, p.lost = nil, time.Time{}
+	for _, m := range waiting {
+		p.put(m)
+	}
+	p.recover(since)
+}
+
+// recover makes what may be lost since a time be sent again, unless it is zero. With the locks of
+// the server and the peer held.
+func (p *peer) recover(since time.Time) {
+	var missed time.Duration
+	if !since.IsZero() {
+		missed = p.s.opt.Now().Sub(since)
+		p.s.log.Info("what a message server may have missed is sent again", "node", p.node.Name,
+			"missed", missed)
+		note := introduction(p.s.self(), p.node)
+		note.SetLost(true)
+		p.put(note)
+		p.s.tellMissed(missed)
+	}
+	for _, k := range p.s.lateKicks(missed) {
+		p.put(k)
+	}
+}
+
+// ended takes the end of a connection. The link makes another one.
+func (p *peer) ended(number int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if number != p.number || p.link == nil || !p.up {
+		return
+	}
+	p.up = false
+	p.s.metrics.links.Dec()
+	p.lose(p.s.opt.Now().Add(-brokenLasts))
+}
+
+// checkPeers drops what has waited too long, closes links that are not used, and makes what a full
+// link did not take be sent again.
+func (s *links) checkPeers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.opt.Now()
+	for _, p := range s.peers {
+		s.links.checkPeer(p, now)
+	}
+}
+
+func (s *links) checkPeer(p *peer, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.up && !p.lost.IsZero():
+		since := p.lost
+		p.lost = time.Time{}
+		p.recover(since)
+	case len(p.waiting) > 0 && now.Sub(p.since) >= waitLasts:
+		reason := "unreachable"
+		if p.at == nil {
+			reason = "unknown_node"
+		}
+		p.drop(reason)
+	case p.link != nil && len(p.waiting) == 0 && now.Sub(p.used) >= s.opt.LinkIdle &&
+		p.lost.IsZero():
+		p.hangUp()
+	}
+}
+
+// peerEnd handles a link that this mesh dialed.
+type peerEnd struct {
+	p      *peer
+	number int
+}
+
+// Open introduces this server.
+func (e *peerEnd) Open(l *session.Link) error {
+	return l.Send(0, introduction(e.p.s.self(), e.p.node))
+}
+
+// Close takes the end of a connection.
+func (e *peerEnd) Close(*session.Link, error) { e.p.ended(e.number) }
+
+// Frame takes the answer to the introduction. Nothing else is sent on this link.
+func (e *peerEnd) Frame(l *session.Link, h pdu.Header, body []byte) {
+	m := &pb.IMRoleSet{}
+	if h.Command == m.Command() && m.ParseBody(body) == nil {
+		e.Message(l, h.Seq, m)
+	}
+}
+
+// Message takes the answer to the introduction.
+func (e *peerEnd) Message(l *session.Link, _ uint16, m pb.Message) {
+	r, ok := m.(*pb.IMRoleSet)
+	if !ok {
+		return
+	}
+	if r.GetNode() != e.p.node.Name || r.GetEpoch() != e.p.node.Epoch {
+		l.Close(nil) // the address belongs to another server now
+		return
+	}
+	e.p.opened(e.number)
+}
