@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
@@ -116,13 +117,13 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	if cfg.Admin.PProf {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
-	defer followClock(log)()
+	defer process.FollowClock(log)()
 	s, err := start(ctx, opt)
 	if err != nil {
 		return explained(ctx, opt, err)
 	}
-	defer spareProcessors(cfg.Loops)()
-	defer inBackground(trimMemory).stop()
+	defer process.SpareProcessors(cfg.Loops)()
+	defer inBackground(process.TrimMemory).stop()
 	if opt.Demo {
 		if err = makeDemoUsers(ctx, cfg, s.store); ctx.Err() != nil {
 			err = nil // the process was told to end meanwhile

@@ -1,4 +1,4 @@
-package system
+package process
 
 import (
 	"runtime"
@@ -11,14 +11,14 @@ func TestSpareProcessors(t *testing.T) {
 	cores := runtime.GOMAXPROCS(0)
 	t.Setenv("GOMAXPROCS", "")
 	for loops, want := range map[int]int{0: 2 * cores, 1: cores + 1, 5: cores + 5} {
-		restore := spareProcessors(loops)
+		restore := SpareProcessors(loops)
 		if got := runtime.GOMAXPROCS(0); got != want {
 			t.Errorf("%d loops on %d cores: %d processors, want %d", loops, cores, got, want)
 		}
 		restore()
 	}
 	t.Setenv("GOMAXPROCS", "3")
-	spareProcessors(4)()
+	SpareProcessors(4)()
 	if got := runtime.GOMAXPROCS(0); got != cores {
 		t.Errorf("%d processors although GOMAXPROCS is set", got)
 	}

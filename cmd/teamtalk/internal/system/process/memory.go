@@ -1,4 +1,4 @@
-package system
+package process
 
 import (
 	"context"
@@ -56,9 +56,9 @@ func readHeap(samples []metrics.Sample) heapUse {
 	}
 }
 
-// trimMemory returns memory to the system after bursts, until ctx ends. Each time costs a
+// TrimMemory returns memory to the system after bursts, until ctx ends. Each time costs a
 // collection: at most one in trimPause, and none during a burst.
-func trimMemory(ctx context.Context) {
+func TrimMemory(ctx context.Context) {
 	samples := heapSamples()
 	t := time.NewTicker(trimInterval)
 	defer t.Stop()

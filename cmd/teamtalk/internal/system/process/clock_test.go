@@ -1,4 +1,4 @@
-package system
+package process
 
 import (
 	"log/slog"
@@ -18,12 +18,12 @@ func TestFollowClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	off := func() time.Duration { return mono.Now().Round(0).Sub(time.Now().Round(0)) }
-	followClock(slog.New(slog.DiscardHandler))()
+	FollowClock(slog.New(slog.DiscardHandler))()
 	if d := off(); d < -time.Hour {
 		t.Errorf("without the variable the clock is off by %v", d)
 	}
 	t.Setenv(clockFile, file)
-	stop := followClock(slog.New(slog.DiscardHandler))
+	stop := FollowClock(slog.New(slog.DiscardHandler))
 	defer mono.StepWall(0)
 	defer stop()
 	if d := off(); d > -time.Hour {

@@ -1,12 +1,17 @@
-package system
+// Package process adapts a process to its machine: it returns memory to the system after
+// bursts, gives the event loops processors of their own, and steps the wall clock where faults
+// are measured.
+package process
 
 import (
 	"context"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
+	"teamtalk/core/backoff"
 	"teamtalk/core/mono"
 )
 
@@ -19,8 +24,8 @@ const clockFile = "TEAMTALK_BENCH_CLOCK_FILE"
 // clockPause is the pause between two looks at the file.
 const clockPause = 20 * time.Millisecond
 
-// followClock steps the wall clock as the file says, until the returned function is called.
-func followClock(log *slog.Logger) (stop func()) {
+// FollowClock steps the wall clock as the file says, until the returned function is called.
+func FollowClock(log *slog.Logger) (stop func()) {
 	path := os.Getenv(clockFile)
 	if path == "" {
 		return func() {}
@@ -46,16 +51,15 @@ func followClock(log *slog.Logger) (stop func()) {
 		}
 	}
 	look()
-	return inBackground(func(ctx context.Context) {
-		t := time.NewTicker(clockPause)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				look()
-			case <-ctx.Done():
-				return
-			}
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	following.Go(func() {
+		for backoff.Sleep(ctx, clockPause) == nil {
+			look()
 		}
-	}).stop
+	})
+	return func() {
+		cancel()
+		following.Wait()
+	}
 }

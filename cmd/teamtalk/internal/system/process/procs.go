@@ -1,11 +1,11 @@
-package system
+package process
 
 import (
 	"os"
 	"runtime"
 )
 
-// spareProcessors adds one processor of Go's scheduler (GOMAXPROCS) for each event loop
+// SpareProcessors adds one processor of Go's scheduler (GOMAXPROCS) for each event loop
 // of a listener, and returns a function that removes them again. It does nothing when the
 // operator has set GOMAXPROCS. Call it after all parts whose size depends on the number
 // of cores are made.
@@ -16,7 +16,7 @@ import (
 // and the workers of the store had to wait for the watchdog again and again: at 400
 // messages a second on two cores, p99 from send to ack was 17 to 21 ms. With a spare
 // processor for each loop it is 3 ms.
-func spareProcessors(loops int) (restore func()) {
+func SpareProcessors(loops int) (restore func()) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return func() {}
 	}
