@@ -87,8 +87,8 @@ const connections = 2
 // Close closes the connections to Redis.
 func (r *Registry) Close() error { return r.client.Close() }
 
-// View returns what is known of all nodes, those of this process included. Run keeps it up to
-// date.
+// View returns what is known of all nodes, those of this process included. Watch keeps it up
+// to date.
 func (r *Registry) View() *registry.View { return r.view }
 
 // Epoch returns the epoch of this process; 0 before it is registered.
@@ -115,22 +115,20 @@ func (e *ReplacedError) Error() string {
 		e.Epoch)
 }
 
-// Run registers the nodes that self returns, renews their leases, and reads those of others,
-// until ctx ends. It calls self before each renewal, from one goroutine; role and name of the
-// nodes must stay the same. Errors of Redis do not end it, State tells them. Run returns a
-// *ReplacedError when another process has one of the nodes, an error when a node is not valid,
-// and nil after the end of ctx.
+// Watch reads the nodes of all processes into the View until ctx ends, from the first attempt
+// on, also while this process is not registered. Errors of Redis do not end it, State tells
+// them.
+func (r *Registry) Watch(ctx context.Context) {
+	_ = r.every(ctx, r.opt.Poll, func() (bool, error) { return false, r.poll(ctx) })
+}
+
+// Run registers the nodes that self returns, and renews their leases, until ctx ends. It calls
+// self before each renewal, from one goroutine; role and name of the nodes must stay the same.
+// Errors of Redis do not end it, State tells them. Run returns a *ReplacedError when another
+// process has one of the nodes, an error when a node is not valid, and nil after the end of
+// ctx.
 func (r *Registry) Run(ctx context.Context, self func() []registry.Node) error {
-	ctx, cancel := context.WithCancel(ctx)
-	polled := make(chan struct{})
-	go func() {
-		defer close(polled)
-		r.every(ctx, r.opt.Poll, func() (bool, error) { return false, r.poll(ctx) })
-	}()
-	err := r.every(ctx, r.opt.Renew, func() (bool, error) { return r.renew(ctx, self()) })
-	cancel()
-	<-polled
-	return err
+	return r.every(ctx, r.opt.Renew, func() (bool, error) { return r.renew(ctx, self()) })
 }
 
 // retries is the number of attempts within one period when Redis is away, so that it is found
@@ -252,7 +250,7 @@ func at(n registry.Node) string {
 func (r *Registry) poll(ctx context.Context) error {
 	c, err := r.read(ctx)
 	if ctx.Err() != nil {
-		return nil // Run ends
+		return nil // Watch ends
 	}
 	r.health.set(r, "poll", err)
 	if err != nil {

@@ -440,12 +440,12 @@ func TestRun(t *testing.T) {
 		r, ended := open(t, o), make(chan error, 1)
 		r.timeout = time.Minute
 		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
+		var both sync.WaitGroup
+		both.Go(func() { r.Watch(ctx) })
+		both.Go(func() {
 			ended <- r.Run(ctx, func() []registry.Node { return []registry.Node{msg(name)} })
-		}()
-		t.Cleanup(func() { cancel(); <-done })
+		})
+		t.Cleanup(func() { cancel(); both.Wait() })
 		return r, ended
 	}
 	a, aEnded := run("a")

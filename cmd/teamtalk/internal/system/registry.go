@@ -17,9 +17,9 @@ import (
 	"teamtalk/sql/store"
 )
 
-// startRegistry registers the servers of this process, whose ports are all open, unless the
-// settings turn the registry off.
-func startRegistry(s *system, v obs.Version) error {
+// openRegistry opens the registry and begins to read the servers of other processes, unless the
+// settings turn it off. It does not wait for Redis.
+func openRegistry(s *system) error {
 	if !s.cfg.Registry.Enabled {
 		return nil
 	}
@@ -33,11 +33,25 @@ func startRegistry(s *system, v obs.Version) error {
 	}
 	opt := RegistryOptions(s.cfg, i)
 	opt.Roles, opt.Log, opt.Registerer = config.Roles(), s.log, s.reg
-	r := redisregistry.Open(opt)
-	s.stops.push(closeStore, "connections to the registry", closing(r.Close))
-	s.ready.Add("registry", func(context.Context) error { return obs.Degraded(r.State()) })
+	s.registry, s.node = redisregistry.Open(opt), name
+	s.stops.push(closeStore, "connections to the registry", closing(s.registry.Close))
+	s.ready.Add("registry", func(context.Context) error {
+		return obs.Degraded(s.registry.State())
+	})
+	// Until the links are closed, they follow the other servers.
+	s.stops.push(closeStore, "reading of the registry",
+		plainly(inBackground(s.registry.Watch).stop))
+	return nil
+}
+
+// register registers the servers of this process, whose ports are all open.
+func register(s *system, v obs.Version) {
+	r := s.registry
+	if r == nil {
+		return
+	}
 	run := inBackground(func(ctx context.Context) {
-		err := r.Run(ctx, func() []registry.Node { return nodesOf(s, name, v) })
+		err := r.Run(ctx, func() []registry.Node { return nodesOf(s, s.node, v) })
 		if replaced := new(redisregistry.ReplacedError); errors.As(err, &replaced) {
 			err = &ReplacedError{&config.Error{Problems: []config.Problem{{Key: "node.name",
 				Origin: s.cfg.Origin("node.name"), Msg: replaced.Error()}}}}
@@ -53,7 +67,6 @@ func startRegistry(s *system, v obs.Version) error {
 		}
 		return nil
 	})
-	return nil
 }
 
 // ReplacedError is the error of a process whose name another process has taken.

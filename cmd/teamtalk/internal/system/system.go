@@ -33,6 +33,7 @@ import (
 	"teamtalk/handlers/msg"
 	"teamtalk/handlers/push"
 	"teamtalk/handlers/route"
+	"teamtalk/sql/redisregistry"
 )
 
 // The roles, as the configuration names them.
@@ -71,6 +72,10 @@ type system struct {
 	links      *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
+	// registry has the servers of all processes, and node is the name of this one; nil and
+	// empty: the settings turn it off.
+	registry *redisregistry.Registry
+	node     string
 
 	// The roles that run here; nil for the others.
 	msfs  *smallFiles
@@ -221,6 +226,9 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if err := s.startAdmin(); err != nil {
 		return nil, err
 	}
+	if err := openRegistry(s); err != nil {
+		return nil, err
+	}
 	if err := startEach(ctx, s); err != nil {
 		return nil, err
 	}
@@ -230,9 +238,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if err := startACME(s); err != nil {
 		return nil, err
 	}
-	if err := startRegistry(s, opt.Version); err != nil {
-		return nil, err
-	}
+	register(s, opt.Version)
 	warnOpenLinks(s)
 	s.ready.Set("start", nil)
 	return s, nil
