@@ -45,6 +45,13 @@ type Peer interface {
 	Up() bool
 }
 
+// Route is the route servers, or the mesh in their place.
+type Route interface {
+	Peer
+	// Withdrawn reports whether the servers that are up asked for no requests for now.
+	Withdrawn() bool
+}
+
 // DB is a db_proxy that stores messages.
 type DB interface {
 	Peer
@@ -153,7 +160,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Repeats: func(s *session.Client) bool { return admissionOf(s).FileRepeats() },
 		Queries: h.passing, Others: h.peers, Now: opt.Now, Log: h.log, LinkLog: opt.Log,
 		Registerer: opt.Registerer})
-	h.admission, err = admission.New(admission.Options{Policy: opt.Policy, Proxies: opt.Proxies,
+	h.admission, err = admission.New(admission.Options{Policy: opt.Policy,
+		Announces: opt.Announces, Proxies: opt.Proxies,
 		PCTimeout: opt.PCTimeout, MobileTimeout: opt.MobileTimeout,
 		LoginKey: opt.LoginKey, UploadTickets: len(opt.TicketKey) > 0,
 		Client: admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
@@ -180,7 +188,7 @@ func (r reads) FlushReads(s *session.Client) int { return r.h.conversation.Reads
 // route servers wait for it. db stores and returns messages. dbFirst checks logins and
 // returns what a client shows first. They may be the same. route answers queries about
 // users elsewhere.
-func (h *Server) Connect(db DB, dbFirst, route Peer) {
+func (h *Server) Connect(db DB, dbFirst Peer, route Route) {
 	h.db, h.dbFirst, h.route = db, dbFirst, route
 	h.admission.Connect(dbFirst, route)
 	h.conversation.Connect(db, dbFirst, route)

@@ -60,6 +60,10 @@ type Options struct {
 	// this process and has no port. Texts are not forwarded then.
 	Alone bool
 
+	// Announces says that the route server is a mesh: a login is announced to it before the
+	// client is answered.
+	Announces bool
+
 	Policy   DevicePolicy
 	Ack      AckPolicy
 	Presence Presence

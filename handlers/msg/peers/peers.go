@@ -137,6 +137,16 @@ func (p *Links) Left(s *session.Client) {
 	}
 }
 
+// GiveUp tells the mesh, which takes the place of route servers then, that a login that was
+// announced to it was given up. With the lock held.
+func (p *Links) GiveUp(user uint32, client pb.ClientType) {
+	st := statusUpdate(user, client, offline)
+	st.SetComes(true)
+	for _, r := range p.routes {
+		_ = r.Send(0, st) // the mesh gives the login up itself, some seconds later
+	}
+}
+
 // update tells every route and login server that the user of s came or left. It reports
 // whether a route server hears of it, now or when it gets the whole state. With mu held.
 func (p *Links) update(s *session.Client, status uint32) (heard bool) {
