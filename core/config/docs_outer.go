@@ -81,7 +81,8 @@ var outerDocs = map[string]string{
 		"when this process does not run all roles. Keep the port off the internet, because the " +
 		"server trusts every peer.",
 	"file.route": "Addresses of the route servers, which report the users that are " +
-		"online. Not needed when route runs in the same process.",
+		"online. Not needed when route runs in the same process. With msg.whereabouts = " +
+		"\"redis\", those of msg.server_listen of message servers instead.",
 	"file.check_online": "Check that a user is online before the user may send or fetch " +
 		"files. auto: check when route servers are known. A process that checks is ready once it " +
 		"has a link to a route server. A C++ route server does not count phones, so behind one, " +
@@ -162,7 +163,8 @@ var outerDocs = map[string]string{
 	"http.dbproxy": "Addresses of the dbproxy servers. Not needed when dbproxy runs in " +
 		"the same process.",
 	"http.route": "Addresses of the route servers. Not needed when route runs in the " +
-		"same process.",
+		"same process. With msg.whereabouts = \"redis\", those of msg.server_listen of message " +
+		"servers instead.",
 	"http.push": "Addresses of the push servers, for messages sent over the HTTP API. " +
 		"Empty: no pushes are sent for these messages, unless push runs in the same process. " +
 		"msg.push_text and keys.text_key determine the text of pushes.",

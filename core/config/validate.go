@@ -322,7 +322,7 @@ func (c *Config) CheckServe() error {
 			role  string
 			addrs []string
 		}{{"dbproxy", c.Msg.DBProxy}, {"route", c.Msg.Route}, {"login", c.Msg.Login}} {
-			if !c.Runs(p.role) && len(p.addrs) == 0 {
+			if !c.Runs(p.role) && len(p.addrs) == 0 && !(p.role == "route" && c.Mesh()) {
 				missing("msg."+p.role,
 					"needed: this process runs msg without %s, so say where %s is", p.role, p.role)
 			}
@@ -337,7 +337,7 @@ func (c *Config) CheckServe() error {
 			missing("http.dbproxy", "needed: this process runs http without dbproxy, so say "+
 				"where dbproxy is")
 		}
-		if !c.Runs("route") && len(c.HTTP.Route) == 0 {
+		if !c.Runs("route") && len(c.HTTP.Route) == 0 && !c.Mesh() {
 			missing("http.route", "needed: this process runs http without route, so say where "+
 				"route is")
 		}
@@ -354,7 +354,9 @@ func (c *Config) CheckServe() error {
 	c.checkLinks(missing)
 	c.checkPorts(missing)
 	c.checkRegistry(missing)
-	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") && len(c.File.Route) == 0 {
+	c.checkMesh(missing)
+	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Runs("route") &&
+		len(c.File.Route) == 0 && !c.Mesh() {
 		missing("file.route", `needed with file.check_online = "on": this process runs file `+
 			"without route, so say where route is")
 	}
@@ -389,7 +391,7 @@ func (c *Config) NeedsTicketKey() bool {
 
 // keepsTickets reports whether no other process needs the key of this process's tickets.
 func (c *Config) keepsTickets() bool {
-	return c.Runs("msg") && c.Runs("msfs") && c.Runs("dbproxy") &&
+	return c.Runs("msg") && c.Runs("msfs") && c.Runs("dbproxy") && !c.Mesh() &&
 		len(c.Msg.Login)+len(c.Msg.Route)+len(c.Msg.DBProxy) == 0 &&
 		c.Login.MSFSPrior == "" && c.Login.MSFSBackup == "" && c.DBProxy.MSFS == ""
 }

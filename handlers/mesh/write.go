@@ -66,16 +66,13 @@ func (s *Server) Reassert() {
 	s.writer.reassert(true)
 }
 
-// reassert is Reassert. lost says that the store has lost everything: the numbers of its changes
-// begin anew, and what others see now is no news. Otherwise others may have removed entries of this
+// reassert is Reassert. lost says that the store has lost everything: the versions may begin anew,
+// and what others see now is no news. Otherwise others may have removed entries of this
 // process, and have said so. The caller holds s.mu.
 func (s *writer) reassert(lost bool) {
 	for _, u := range s.users {
 		if lost {
 			u.quiet = true
-			for i := range u.devices {
-				u.devices[i].version = 0
-			}
 		}
 		s.writer.changed(u)
 	}
