@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-// TestMesh: message servers that find each other in Redis need the registry and a port, and no route
-// server.
+// TestMesh: message servers that find each other in Redis need the registry and a port, and no
+// route server.
 func TestMesh(t *testing.T) {
 	const base = "roles = [\"msg\", \"http\"]\nmsg.dbproxy = [\"127.0.0.1:1\"]\n" +
-		"msg.login = [\"127.0.0.1:2\"]\nhttp.dbproxy = [\"127.0.0.1:1\"]\nhttp.apps_file = \"x\"\n" +
-		"msg.whereabouts = \"redis\"\nmsg.server_listen = \"127.0.0.1:3\"\n"
+		"msg.login = [\"127.0.0.1:2\"]\nhttp.dbproxy = [\"127.0.0.1:1\"]\n" +
+		"http.apps_file = \"x\"\nmsg.whereabouts = \"redis\"\nmsg.server_listen = \"127.0.0.1:3\"\n"
 	for _, x := range []struct{ more, want string }{
 		{"registry.enabled = true", ""},
 		{"", "registry.enabled"},

@@ -93,7 +93,7 @@ func (s *Server) pass(from *end, users []uint32, m pb.Message) {
 // a member of a group would be looked up here as well.
 func (s *Server) forward(local bool, users []uint32, m pb.Message) {
 	if users == nil {
-		s.spread(m)
+		s.links.spread(m)
 		if !local {
 			s.toLocal(m)
 		}
@@ -119,7 +119,7 @@ func (s *Server) sendToUsers(local bool, users []uint32,
 		entries, err := find(user)
 		if err != nil {
 			s.metrics.floods.Inc()
-			s.spread(m)
+			s.links.spread(m)
 			if !local {
 				s.toLocal(m)
 			}
@@ -137,13 +137,6 @@ func (s *Server) sendToUsers(local bool, users []uint32,
 		s.toLocal(m)
 	} else if len(to) == 0 {
 		s.metrics.nobody.WithLabelValues(m.Command().String()).Inc()
-	}
-}
-
-// spread sends a message to all other message servers.
-func (s *Server) spread(m pb.Message) {
-	for _, p := range s.links.everyPeer() {
-		p.send(m)
 	}
 }
 

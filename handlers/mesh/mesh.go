@@ -220,11 +220,6 @@ func (s *Server) setNodes(list []registry.Node) {
 		}
 	}
 	s.known = whereabouts.NewKnown(list, s.known.Latest())
-	for _, n := range list {
-		if p := s.links.peers[whereabouts.Node{Name: n.Name, Epoch: n.Epoch}]; p != nil {
-			p.found(n)
-		}
-	}
 	for node, p := range s.links.peers {
 		if s.known.Ended(node) {
 			delete(s.links.peers, node)
@@ -235,6 +230,14 @@ func (s *Server) setNodes(list []registry.Node) {
 		if node := (whereabouts.Node{Name: n.Name, Epoch: n.Epoch}); s.known.Ended(node) {
 			s.log.Info("message server has ended", "node", n.Name, "epoch", n.Epoch)
 			s.status.leftBehind(node)
+		}
+	}
+	for _, n := range list {
+		if n.Name == s.opt.Name {
+			continue
+		}
+		if was, ok := before[n.Name]; !ok || was.Epoch != n.Epoch || was.Addr != n.Addr {
+			s.links.greet(n)
 		}
 	}
 	if !self && s.writer.epoch != 0 {

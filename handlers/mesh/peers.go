@@ -43,6 +43,72 @@ type peer struct {
 type links struct {
 	*Server
 	peers map[whereabouts.Node]*peer
+	// recent are the latest messages for all, oldest first, and bytes is their size.
+	recent []recentMessage
+	bytes  int
+}
+
+// recentMessage is a message that was sent to all message servers at a time.
+type recentMessage struct {
+	m    pb.Message
+	at   time.Time
+	size int
+}
+
+const (
+	// recentLasts is how long a message for all is kept for message servers that are not known
+	// yet: a list of them is up to two seconds old. maxRecent and maxRecentBytes bound them.
+	recentLasts    = 5 * time.Second
+	maxRecent      = 1 << 13
+	maxRecentBytes = 8 << 20
+)
+
+// spread sends a message to all other message servers, and to those that are found a moment later.
+// The caller holds s.mu.
+func (s *links) spread(m pb.Message) {
+	for _, p := range s.everyPeer() {
+		p.send(m)
+	}
+	size := 64
+	if t, ok := m.(*pb.MsgData); ok {
+		size += len(t.Data)
+	}
+	now := s.opt.Now()
+	s.recent, s.bytes = append(s.recent, recentMessage{m, now, size}), s.bytes+size
+	s.prune(now)
+}
+
+// prune forgets the messages for all that are too old or too many.
+func (s *links) prune(now time.Time) {
+	n := 0
+	for ; n < len(s.recent); n++ {
+		r := &s.recent[n]
+		if now.Sub(r.at) <= recentLasts && len(s.recent)-n <= maxRecent &&
+			s.bytes <= maxRecentBytes {
+			break
+		}
+		s.bytes -= r.size
+		*r = recentMessage{}
+	}
+	if s.recent = s.recent[n:]; len(s.recent) == 0 {
+		s.recent = nil // release what append has grown
+	}
+}
+
+// greet sends a message server that is found the messages for all that it has missed, and the kicks
+// of the HTTP API. It recognises those that it has. The caller holds s.mu.
+func (s *links) greet(n registry.Node) {
+	p := s.peer(whereabouts.Node{Name: n.Name, Epoch: n.Epoch})
+	p.found(n)
+	s.prune(s.opt.Now())
+	for _, r := range s.recent {
+		p.send(r.m)
+	}
+	if len(s.lateKicks(0)) > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.dial()
+	}
 }
 
 // peer returns the message server that is a node. The caller holds s.mu.

@@ -192,3 +192,41 @@ func TestRestart(t *testing.T) {
 		}
 	}, "a", "b")
 }
+
+// TestNewNodeIsNotKnownYet: a message server has clients before the others know of it. It gets what
+// they have sent to all meanwhile.
+func TestNewNodeIsNotKnownYet(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a := nodes[0]
+		c.mu.Lock()
+		c.late = true
+		c.mu.Unlock()
+		b := c.start("b")
+		b.login(2, windows)
+		time.Sleep(100 * time.Millisecond)
+		a.login(1, windows)
+		group := text(1, 9, 1)
+		group.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT
+		a.send(group)
+		a.send(text(1, 2, 2))
+		settle()
+		if got := b.all(); len(only[*pb.MsgData](got)) > 0 {
+			t.Fatalf("b got %v", got)
+		}
+		c.mu.Lock()
+		c.late = false
+		c.mu.Unlock()
+		c.publish()
+		settle()
+		got := b.all()
+		texts := ids(only[*pb.MsgData](got))
+		slices.Sort(texts)
+		online := false
+		for _, m := range only[*pb.IMUserStatNotify](got) {
+			online = online || m.GetUserStat().GetUserId() == 1
+		}
+		if !slices.Equal(texts, []uint32{1, 2}) || !online {
+			t.Errorf("b got %v", got)
+		}
+	}, "a")
+}

@@ -43,9 +43,10 @@ func (s *presence) forget() {
 	s.seen = recent.Map[noteKey, uint64]{Age: versionsKept, Max: maxVersions}
 }
 
-// isNews reports whether no notify with a larger version was seen, and records this one.
+// isNews reports whether a notify of another message server is later than all that were seen, and
+// records it. One that is sent again is no news.
 func (s *presence) isNews(key noteKey, version uint64) bool {
-	if last, _ := s.seen.Get(key); last > version {
+	if last, _ := s.seen.Get(key); last >= version {
 		s.metrics.late.Inc()
 		return false
 	}
@@ -128,13 +129,12 @@ func (s *presence) announce(user uint32, version uint64, notes ...pb.Message) {
 			c.SetVersion(version)
 			key.pc, out = true, c
 		}
-		if !s.isNews(key, version) {
-			continue
+		if last, _ := s.seen.Get(key); last > version {
+			continue // the user has changed on another message server meanwhile
 		}
+		s.seen.Put(key, version, s.opt.Now())
 		s.toLocal(m)
-		for _, p := range s.links.everyPeer() {
-			p.send(out)
-		}
+		s.links.spread(out)
 	}
 }
 

@@ -139,8 +139,7 @@ func TestOldNotify(t *testing.T) {
 			a.mesh.Servers().Message(link, 0, pc)
 		}
 		settle()
-		if got := notes(a); !slices.Equal(got, []string{"1 online", "1 pc 0", "1 online",
-			"1 pc 1"}) {
+		if got := notes(a); !slices.Equal(got, []string{"1 online", "1 pc 1"}) {
 			t.Errorf("a got %q", got)
 		}
 	}, "a")
