@@ -29,7 +29,7 @@ func (s *system) startMsg(ctx context.Context) error {
 		return err
 	}
 	routes, err := s.group(peers{
-		name: "route", here: s.localRoute(), addrs: cfg.Route, handler: m.RouteLink(),
+		name: "route", here: routeOfMsg(s), addrs: cfg.Route, handler: m.RouteLink(),
 	})
 	if err != nil {
 		return err
@@ -59,7 +59,7 @@ func (s *system) startMsg(ctx context.Context) error {
 
 // alone reports whether no other message server can be connected to that of this process.
 func alone(s *system) bool {
-	return s.localRoute() != nil && len(s.cfg.Msg.Route) == 0 &&
+	return s.route != nil && len(s.cfg.Msg.Route) == 0 &&
 		s.cfg.Route.Addr(s.cfg.AllInOne()) == ""
 }
 
@@ -69,7 +69,8 @@ func (s *system) msgOptions() msg.Options {
 	host, _ := os.Hostname()
 	return msg.Options{
 		Proxies: s.trusted, MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
-		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
+		Announces: s.mesh != nil,
+		Policy:    msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
 		Presence: msg.Presence(cfg.Presence), PresenceWindow: cfg.PresenceWindow,
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),
 		RequireCipher: cfg.RequireCipher, AckWait: cfg.AckWait,
