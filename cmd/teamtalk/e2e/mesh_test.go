@@ -1,0 +1,105 @@
+//go:build linux
+
+package e2e
+
+import (
+	"testing"
+
+	"teamtalk/proto/pb"
+)
+
+// TestMesh runs two message servers without a route server. They find each other in Redis.
+func TestMesh(t *testing.T) {
+	t.Parallel()
+	sys := deploySeparate(t, settings{users: 4, mesh: true, races: true,
+		flags: []string{"--msg.ack-wait", "1m"}})
+	m := &meshTest{t: t, sys: sys}
+	m.awaitNodes(2)
+	m.alice, m.aliceID = loggedIn(t, sys.msgAddr[0], "u00001", windows)
+	m.bob, m.bobID = loggedIn(t, sys.msgAddr[1], "u00002", windows)
+	m.chat()
+	m.kick()
+	m.killed()
+}
+
+// meshTest has the clients of TestMesh: alice is on the first message server, bob on the second.
+type meshTest struct {
+	t              *testing.T
+	sys            *deployment
+	alice, bob     *wire
+	aliceID, bobID uint32
+}
+
+// awaitNodes waits until each message server that runs knows of n.
+func (m *meshTest) awaitNodes(n float64) {
+	m.t.Helper()
+	for i, s := range m.sys.msg {
+		if n == 1 && i == 1 {
+			continue
+		}
+		until(m.t, s.name+" to know the message servers", func() bool {
+			return s.metric("teamtalk_registry_nodes", `role="msg"`) == n
+		})
+	}
+}
+
+// chat sends texts both ways. The second one of each waits for the ack of the receiver, and a read
+// ack reaches the reader's phone on the other server.
+func (m *meshTest) chat() {
+	for seq, body := range map[uint16]string{10: "hello", 11: "again"} {
+		m.alice.send(seq, text(m.bobID, body))
+		m.bob.sendAck(m.arrived(m.bob, m.aliceID, body))
+		m.alice.acked(seq, m.bobID)
+		m.bob.send(seq, text(m.aliceID, body))
+		m.alice.sendAck(m.arrived(m.alice, m.bobID, body))
+		m.bob.acked(seq, m.aliceID)
+	}
+	phone, _ := loggedIn(m.t, m.sys.msgAddr[0], "u00002", ios)
+	m.bob.send(20, pb.IMMsgDataReadAck_builder{UserId: new(m.bobID), SessionId: new(m.aliceID),
+		MsgId: new(uint32(2)), SessionType: pb.SessionType_SESSION_TYPE_SINGLE.Enum()}.Build())
+	n := &pb.IMMsgDataReadNotify{}
+	phone.expect(n)
+	if n.GetUserId() != m.bobID || n.GetSessionId() != m.aliceID {
+		m.t.Errorf("the phone was told %v", n)
+	}
+	phone.Close()
+}
+
+// arrived reads the next frame, which must be a text.
+func (m *meshTest) arrived(w *wire, from uint32, body string) *pb.MsgData {
+	m.t.Helper()
+	got := &pb.MsgData{}
+	w.expectSeq(0, got)
+	if got.FromUserID != from || string(got.Data) != body {
+		m.t.Fatalf("got %q of user %d, want %q of %d", got.Data, got.FromUserID, body, from)
+	}
+	return got
+}
+
+// kick logs alice in on the other server. The first session ends.
+func (m *meshTest) kick() {
+	second, _ := loggedIn(m.t, m.sys.msgAddr[1], "u00001", mac)
+	k := &pb.IMKickUser{}
+	m.alice.expect(k)
+	if k.GetKickReason() != pb.KickReasonType_KICK_REASON_DUPLICATE_USER {
+		m.t.Errorf("kicked with %v", k)
+	}
+	m.alice.closed()
+	second.Close()
+	m.alice = withNews(m.t, m.sys.msgAddr[0], "u00001", windows)
+	m.alice.status(m.aliceID, isOnline) // its own
+}
+
+// killed kills the second message server. Its user goes offline on the first one, and texts arrive
+// again when it is back.
+func (m *meshTest) killed() {
+	m.sys.msg[1].kill()
+	m.alice.status(m.bobID, isOffline)
+	m.sys.msg[1].start()
+	m.awaitNodes(2)
+	bob, _ := loggedIn(m.t, m.sys.msgAddr[1], "u00002", windows)
+	m.alice.status(m.bobID, isOnline)
+	m.alice.send(30, text(m.bobID, "welcome back"))
+	bob.sendAck(m.arrived(bob, m.aliceID, "welcome back"))
+	m.alice.acked(30, m.bobID)
+}
