@@ -99,7 +99,7 @@ func (s *Server) forward(local bool, users []uint32, m pb.Message) {
 		}
 		return
 	}
-	asked := s.lookups.lookup(lookup{users: users,
+	asked := s.lookups.lookup(lookup{users: users, size: sizeOf(m),
 		then: func(find func(uint32) ([]whereabouts.Entry, error)) {
 			s.sendToUsers(local, users, find, m)
 		}})

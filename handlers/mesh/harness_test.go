@@ -93,6 +93,7 @@ type node struct {
 	mu       sync.Mutex
 	sessions []*login
 	got      []pb.Message
+	times    []time.Time // when they came
 }
 
 // login is a session in a test.
@@ -381,7 +382,7 @@ func (n *node) Frame(*session.Link, pdu.Header, []byte) {}
 func (n *node) Message(_ *session.Link, _ uint16, m pb.Message) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.got = append(n.got, m)
+	n.got, n.times = append(n.got, m), append(n.times, time.Now())
 	kick, ok := m.(*pb.IMServerKickUser)
 	if !ok {
 		return
@@ -477,8 +478,20 @@ func (n *node) all() []pb.Message {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	got := n.got
-	n.got = nil
+	n.got, n.times = nil, nil
 	return got
+}
+
+// arrivals returns when texts for a user came.
+func (n *node) arrivals(user uint32) (at []time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, m := range n.got {
+		if m, ok := m.(*pb.MsgData); ok && m.ToSessionID == user {
+			at = append(at, n.times[i])
+		}
+	}
+	return at
 }
 
 // only returns the messages of a type.

@@ -1,10 +1,14 @@
 package mesh
 
 import (
+	"slices"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/whereabouts/whereaboutstest"
+	"teamtalk/proto/pb"
 )
 
 // loginRace is how two logins at the same time meet: the delays of the calls to the store before
@@ -68,6 +72,137 @@ func TestOneOfTwoLoginsStays(t *testing.T) {
 				t.Errorf("%+v: the first is %s, the second is %s", race, one, two)
 			}
 			c.setHook(nil)
+		}
+	}, "a", "b")
+}
+
+// TestNoTextIsMissed lets a client log in while a text for it is stored and forwarded, with all
+// delays of the calls to the store. The client reads the history when its login is answered. The
+// text is in it, or it arrives live.
+func TestNoTextIsMissed(t *testing.T) {
+	times := []time.Duration{0, 2 * time.Millisecond, 5 * time.Millisecond}
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		user, live, read := uint32(100), 0, 0
+		for i := range 81 {
+			delays := map[whereaboutstest.Operation][2]time.Duration{
+				whereaboutstest.Apply:  {times[i%3], times[i/3%3]},
+				whereaboutstest.Lookup: {times[i/9%3], times[i/27]}}
+			for stored := range 14 {
+				user++
+				c.setHook(func(_ string, call whereaboutstest.Operation, after bool) error {
+					d := delays[call][0]
+					if after {
+						d = delays[call][1]
+					}
+					time.Sleep(d)
+					return nil
+				})
+				s := b.login(user, windows)
+				time.Sleep(time.Duration(stored) * time.Millisecond)
+				committed := time.Now()
+				a.send(text(1, user, user))
+				settle()
+				c.setHook(nil)
+				b.mu.Lock()
+				inHistory := !s.at.Before(committed) // it is read after the answer
+				b.mu.Unlock()
+				arrived := false
+				for _, at := range b.arrivals(user) {
+					arrived = arrived || !at.Before(s.at)
+				}
+				if !inHistory && !arrived {
+					t.Errorf("delays %v: the text of %d ms is missed", delays, stored)
+				}
+				if inHistory {
+					read++
+				} else {
+					live++
+				}
+				b.logout(s)
+				settle()
+				b.all()
+			}
+		}
+		if live == 0 || read == 0 {
+			t.Errorf("%d texts arrived live, %d were in the history", live, read)
+		}
+	}, "a", "b")
+}
+
+// TestLoginGivenUp: the announcement of a client that has gone is taken back, at once when the
+// message server says so, and otherwise after some time.
+func TestLoginGivenUp(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a := nodes[0]
+		announce := func(user uint32) {
+			a.pipe.Call(nil, 0, 0, pb.IMUsersStatReq_builder{UserId: proto.Uint32(user),
+				UserIdList: []uint32{user}, Comes: windows.Enum()}.Build(),
+				func(_ pb.Message, err error) {
+					if err != nil {
+						t.Error(err)
+					}
+				})
+		}
+		announce(1)
+		announce(2)
+		settle()
+		if users := c.store.Users(); len(users) != 2 {
+			t.Errorf("in the store are %v", users)
+		}
+		a.send(pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(uint32(off)),
+			UserId: proto.Uint32(1), ClientType: windows.Enum(), Comes: proto.Bool(true)}.Build())
+		settle()
+		if users := c.store.Users(); len(users) != 1 || users[0] != 2 {
+			t.Errorf("in the store are %v", users)
+		}
+		time.Sleep(comingLasts)
+		settle()
+		if users := c.store.Users(); len(users) != 0 {
+			t.Errorf("in the store are %v", users)
+		}
+		if n := len(a.mesh.users); n != 0 {
+			t.Errorf("%d users are remembered", n)
+		}
+	}, "a")
+}
+
+// TestLapse: a message server whose registration had ended writes its users again, and announces
+// them again: the others have counted them as gone.
+func TestLapse(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		b.login(2, windows)
+		settle()
+		a.all()
+		b.expire()
+		settle()
+		if got := notes(a); !slices.Equal(got, []string{"2 offline"}) {
+			t.Errorf("at the end of the lease a got %q", got)
+		}
+		a.send(text(1, 2, 1)) // removes the entry
+		settle()
+		c.mu.Lock()
+		c.all["b"] = b
+		c.mu.Unlock()
+		c.publish()
+		settle()
+		got := a.all()
+		online := false
+		for _, m := range only[*pb.IMUserStatNotify](got) {
+			online = online || m.GetUserStat().GetStatus() == on
+		}
+		asked := false
+		for _, m := range only[*pb.IMRoleSet](got) {
+			asked = asked || m.GetMissed() >= 35_000
+		}
+		if !online || !asked {
+			t.Errorf("when it is back, a got %v", got)
+		}
+		a.send(text(1, 2, 2))
+		settle()
+		if got := ids(take[*pb.MsgData](b)); !slices.Equal(got, []uint32{2}) {
+			t.Errorf("b got %v", got)
 		}
 	}, "a", "b")
 }

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -17,7 +18,9 @@ type lookups struct {
 	*Server
 	wake    chan struct{} // holds one token when questions wait
 	waiting []lookup
-	failing bool // the last call failed
+	bytes   int       // of the messages that wait
+	tried   time.Time // when the store was asked last
+	failing bool      // the last call failed
 	since   time.Time
 	told    bool // the message server was told that the store fails
 }
@@ -25,25 +28,29 @@ type lookups struct {
 // lookup is a question for the entries of users.
 type lookup struct {
 	users []uint32
+	size  int // of the message that waits, in bytes
 	// then is called with the lock held. find returns the entries of one of the users on other
 	// message servers whose processes run, or an error when they are not known.
 	then func(find func(user uint32) ([]whereabouts.Entry, error))
 }
 
 const (
-	// maxLookups bounds the questions that wait.
-	maxLookups = 1 << 15
+	// maxLookups and maxLookupBytes bound the questions that wait.
+	maxLookups     = 1 << 15
+	maxLookupBytes = 64 << 20
+	// probeEvery is how often a store that fails is asked. The questions between do not wait.
+	probeEvery = 500 * time.Millisecond
 	// lookupUsers is how many users are asked for at a time, unless one question has more.
 	lookupUsers = 4096
 )
 
 // lookup asks for the entries of users. It reports whether there was room. The caller holds s.mu.
 func (s *lookups) lookup(q lookup) bool {
-	if len(s.lookups.waiting) >= maxLookups {
+	if len(s.waiting) >= maxLookups || s.bytes >= maxLookupBytes {
 		s.metrics.drops.WithLabelValues("lookups_full").Inc()
 		return false
 	}
-	s.lookups.waiting = append(s.lookups.waiting, q)
+	s.waiting, s.bytes = append(s.waiting, q), s.bytes+q.size
 	wake(s.lookups.wake)
 	return true
 }
@@ -75,6 +82,7 @@ func (s *lookups) takeLookups() (questions []lookup, users []uint32) {
 			break
 		}
 		users = append(users, waiting[n].users...)
+		s.bytes -= waiting[n].size
 	}
 	questions = slices.Clone(waiting[:n])
 	if s.lookups.waiting = slices.Delete(waiting, 0, n); len(s.lookups.waiting) == 0 {
@@ -86,9 +94,7 @@ func (s *lookups) takeLookups() (questions []lookup, users []uint32) {
 
 // answer asks the store, and continues with the questions in their order.
 func (s *lookups) answer(ctx context.Context, questions []lookup, users []uint32) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.StoreTimeout)
-	found := s.opt.Store.Lookup(ctx, users)
-	cancel()
+	found := s.read(ctx, users)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var failed error
@@ -112,6 +118,30 @@ func (s *lookups) answer(ctx context.Context, questions []lookup, users []uint32
 		})
 	}
 }
+
+// read asks the store, unless it has failed a moment ago.
+func (s *lookups) read(ctx context.Context, users []uint32) []whereabouts.Found {
+	s.mu.Lock()
+	now := s.opt.Now()
+	ask := !s.failing || now.Sub(s.tried) >= probeEvery
+	if ask {
+		s.tried = now
+	}
+	s.mu.Unlock()
+	if !ask {
+		found := make([]whereabouts.Found, len(users))
+		for i := range found {
+			found[i].Err = errFails
+		}
+		return found
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.opt.StoreTimeout)
+	defer cancel()
+	return s.opt.Store.Lookup(ctx, users)
+}
+
+// errFails is the error of questions that are not asked.
+var errFails = errors.New("the store has failed a moment ago")
 
 // alive returns the entries of other message servers whose processes have not ended. The others are
 // removed from the store. The caller holds s.mu.

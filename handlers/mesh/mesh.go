@@ -212,12 +212,14 @@ func (s *Server) setNodes(list []registry.Node) {
 	before := s.nodes
 	s.nodes = make(map[string]registry.Node, len(list))
 	self := false
+	s.links.order = nil
 	for _, n := range list {
 		if n.Name == s.opt.Name {
 			self = true
-		} else {
-			s.nodes[n.Name] = n
+			continue
 		}
+		s.nodes[n.Name] = n
+		s.links.order = append(s.links.order, whereabouts.Node{Name: n.Name, Epoch: n.Epoch})
 	}
 	s.known = whereabouts.NewKnown(list, s.known.Latest())
 	for node, p := range s.links.peers {

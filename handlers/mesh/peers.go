@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"slices"
 	"sync"
 	"time"
 
@@ -13,8 +12,12 @@ import (
 )
 
 const (
-	// maxWaiting bounds the messages that wait for a link.
-	maxWaiting = 1 << 13
+	// maxWaiting and maxWaitingBytes bound the messages that wait for a link.
+	maxWaiting      = 1 << 13
+	maxWaitingBytes = 8 << 20
+	// recoverEvery is the shortest time between two losses on one link that make texts be sent
+	// again: a link that does not keep up must not get more.
+	recoverEvery = 5 * time.Second
 	// waitLasts is how long a message waits for a link, also to a message server that an entry
 	// names and that is not in the list yet.
 	waitLasts = 3 * time.Second
@@ -34,15 +37,26 @@ type peer struct {
 	closed  bool
 	used    time.Time
 	waiting []pb.Message // for the link to open
+	bytes   int          // of them
 	since   time.Time    // when the first of them came
 	// lost is since when messages may be lost; zero: none is.
-	lost time.Time
+	lost      time.Time
+	recovered time.Time // when what was lost before was sent again
+}
+
+// sizeOf returns the memory that a message takes, in bytes.
+func sizeOf(m pb.Message) int {
+	if t, ok := m.(*pb.MsgData); ok {
+		return 256 + len(t.Data)
+	}
+	return 256
 }
 
 // links are the other message servers. With Server.mu held.
 type links struct {
 	*Server
 	peers map[whereabouts.Node]*peer
+	order []whereabouts.Node // those that are alive, sorted by name
 	// recent are the latest messages for all, oldest first, and bytes is their size.
 	recent []recentMessage
 	bytes  int
@@ -69,11 +83,7 @@ func (s *links) spread(m pb.Message) {
 	for _, p := range s.everyPeer() {
 		p.send(m)
 	}
-	size := 64
-	if t, ok := m.(*pb.MsgData); ok {
-		size += len(t.Data)
-	}
-	now := s.opt.Now()
+	size, now := sizeOf(m), s.opt.Now()
 	s.recent, s.bytes = append(s.recent, recentMessage{m, now, size}), s.bytes+size
 	s.prune(now)
 }
@@ -128,13 +138,10 @@ func (s *links) peer(node whereabouts.Node) *peer {
 
 // everyPeer returns all message servers that are alive, sorted by name. The caller holds s.mu.
 func (s *links) everyPeer() []*peer {
-	list := make([]*peer, 0, len(s.nodes))
-	for _, n := range s.nodes {
-		list = append(list, s.links.peer(whereabouts.Node{Name: n.Name, Epoch: n.Epoch}))
+	list := make([]*peer, len(s.order))
+	for i, node := range s.order {
+		list[i] = s.peer(node)
 	}
-	slices.SortFunc(list, func(a, b *peer) int {
-		return registry.Compare(registry.Node{Name: a.node.Name}, registry.Node{Name: b.node.Name})
-	})
 	return list
 }
 
@@ -147,7 +154,7 @@ func (p *peer) found(n registry.Node) {
 	if moved {
 		p.hangUp()
 	}
-	if len(p.waiting) > 0 {
+	if len(p.waiting) > 0 || !p.lost.IsZero() {
 		p.dial()
 	}
 }
@@ -193,7 +200,7 @@ func (p *peer) send(m pb.Message) {
 		p.put(m)
 		return
 	}
-	if len(p.waiting) >= maxWaiting {
+	if len(p.waiting) >= maxWaiting || p.bytes >= maxWaitingBytes {
 		p.s.metrics.drops.WithLabelValues("link_full").Inc()
 		p.lose(p.used)
 		return
@@ -201,7 +208,7 @@ func (p *peer) send(m pb.Message) {
 	if len(p.waiting) == 0 {
 		p.since = p.used
 	}
-	p.waiting = append(p.waiting, m)
+	p.waiting, p.bytes = append(p.waiting, m), p.bytes+sizeOf(m)
 	p.dial()
 }
 
@@ -227,7 +234,7 @@ func (p *peer) drop(reason string) {
 	if len(p.waiting) > 0 {
 		p.s.metrics.drops.WithLabelValues(reason).Add(float64(len(p.waiting)))
 		p.lose(p.since)
-		p.waiting = nil
+		p.waiting, p.bytes = nil, 0
 	}
 }
 
@@ -243,7 +250,7 @@ func (p *peer) opened(number int) {
 	p.up = true
 	p.s.metrics.links.Inc()
 	waiting, since := p.waiting, p.lost
-	p.waiting, p.lost = nil, time.Time{}
+	p.waiting, p.bytes, p.lost = nil, 0, time.Time{}
 	for _, m := range waiting {
 		p.put(m)
 	}
@@ -262,6 +269,7 @@ func (p *peer) recover(since time.Time) {
 		note.SetLost(true)
 		p.put(note)
 		p.s.tellMissed(missed)
+		p.recovered = p.s.opt.Now()
 	}
 	for _, k := range p.s.lateKicks(missed) {
 		p.put(k)
@@ -295,7 +303,7 @@ func (s *links) checkPeer(p *peer, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.up && !p.lost.IsZero():
+	case p.up && !p.lost.IsZero() && now.Sub(p.recovered) >= recoverEvery:
 		since := p.lost
 		p.lost = time.Time{}
 		p.recover(since)

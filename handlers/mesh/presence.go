@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"time"
+
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
@@ -36,6 +38,7 @@ type noteKey struct {
 type leftUser struct {
 	user uint32
 	node whereabouts.Node
+	due  time.Time // when it is looked at
 }
 
 // forget forgets the versions of notifies.
@@ -148,13 +151,18 @@ func (s *presence) handleStatus(l *session.Link, _ uint16, m *pb.IMUserStatNotif
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	user := m.GetUserStat().GetUserId()
+	comes := m.GetUserStat().GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE
 	if !s.isNews(noteKey{user: user}, m.GetVersion()) {
 		return nil
 	}
-	if m.GetUserStat().GetStatus() == pb.UserStatType_USER_STATUS_OFFLINE {
+	if !comes {
 		node = whereabouts.Node{}
 	}
 	s.setElsewhere(user, node)
+	if comes && s.known.Ended(node) && len(s.owed) < maxElsewhere {
+		// It leaves, or it is back and not in the list yet.
+		s.owed = append(s.owed, leftUser{user, node, s.opt.Now().Add(waitLasts)})
+	}
 	m.ClearVersion()
 	s.toLocal(m)
 	return nil
@@ -186,7 +194,7 @@ func errNoMesh(m pb.Message) error {
 func (s *presence) leftBehind(node whereabouts.Node) {
 	for user, n := range s.elsewhere {
 		if n == node {
-			s.owed = append(s.owed, leftUser{user, node})
+			s.owed = append(s.owed, leftUser{user, node, s.opt.Now()})
 		}
 	}
 }
@@ -199,17 +207,19 @@ const owedAtOnce = 2048
 func (s *presence) askOwed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(len(s.owed), owedAtOnce)
-	if n == 0 {
+	var list, later []leftUser
+	var users []uint32
+	now := s.opt.Now()
+	for _, left := range s.owed {
+		switch {
+		case len(list) == owedAtOnce || now.Before(left.due):
+			later = append(later, left)
+		case s.known.Ended(left.node):
+			list, users = append(list, left), append(users, left.user)
+		}
+	}
+	if s.owed = later; len(list) == 0 {
 		return
-	}
-	list := s.owed[:n:n]
-	if s.owed = s.owed[n:]; len(s.owed) == 0 {
-		s.owed = nil
-	}
-	users := make([]uint32, n)
-	for i := range list {
-		users[i] = list[i].user
 	}
 	asked := s.lookups.lookup(lookup{users: users,
 		then: func(find func(uint32) ([]whereabouts.Entry, error)) {

@@ -74,7 +74,8 @@ func (h *servers) Close(l *session.Link, err error) {
 }
 
 // handleRoleSet takes the introduction of another server: a mesh names its message server. One that
-// means another message server, or whose process has ended, is refused.
+// means another message server is refused. One that has left the registry is not: it may have texts
+// of its last clients.
 func (h *servers) handleRoleSet(l *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	s, e := h.s, of(l)
 	self := s.self()
@@ -101,9 +102,6 @@ func (h *servers) handleRoleSet(l *session.Link, _ uint16, m *pb.IMRoleSet) erro
 	case m.GetToNode() != self.Name || m.GetToEpoch() != self.Epoch:
 		refusal = im.Errorf(im.Denied, "it means message server %.64q with epoch %d",
 			m.GetToNode(), m.GetToEpoch())
-	case s.known.Ended(node):
-		refusal = im.Errorf(im.Denied, "message server %s with epoch %d has ended", node.Name,
-			node.Epoch)
 	}
 	if refusal != nil {
 		s.metrics.drops.WithLabelValues("not_introduced").Inc()

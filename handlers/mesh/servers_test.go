@@ -60,7 +60,7 @@ func TestIntroduction(t *testing.T) {
 			{"one without an epoch", whereabouts.Node{Name: "b"}, self, false},
 			{"one whose epoch is too large", whereabouts.Node{Name: "b", Epoch: 1 << 60}, self,
 				false},
-			{"one that has ended", whereabouts.Node{Name: "b", Epoch: 1}, self, false},
+			{"one that leaves", whereabouts.Node{Name: "b", Epoch: 1}, self, true},
 			{"a name that is none", whereabouts.Node{Name: "b/c", Epoch: 1000}, self, false},
 			{"this server", self, self, false},
 		} {

@@ -15,6 +15,7 @@ type user struct {
 	dirty   bool // the store does not have the present state, and no write of it runs
 	busy    bool // a write runs
 	quiet   bool // the next write is no news: it restores what the store has lost
+	renewed bool // others may have said that the user is gone
 	pcSaved bool // the last write had a PC
 	// pcElsewhere says that other message servers had a PC of the user at the last write.
 	pcElsewhere bool

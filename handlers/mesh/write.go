@@ -71,9 +71,7 @@ func (s *Server) Reassert() {
 // process, and have said so. The caller holds s.mu.
 func (s *writer) reassert(lost bool) {
 	for _, u := range s.users {
-		if lost {
-			u.quiet = true
-		}
+		u.quiet, u.renewed = lost, !lost
 		s.writer.changed(u)
 	}
 	if lost {
@@ -209,11 +207,11 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 	switch {
 	case had && !has && !u.pcElsewhere && !u.hasPC():
 		s.status.announceGone(u, len(devices)+len(others) > 0)
-	case !had && u.hasPC() && !u.quiet && (u.pending == nil || len(u.arrived) == 0):
+	case (!had || u.renewed) && u.hasPC() && !u.quiet && (u.pending == nil || len(u.arrived) == 0):
 		s.status.announce(u.id, u.version, pcNote(u.id, true),
 			statusNote(u.id, pb.UserStatType_USER_STATUS_ONLINE))
 	}
-	u.quiet = false
+	u.quiet, u.renewed = false, false
 	if !u.dirty {
 		s.status.announceArrived(u)
 	}
