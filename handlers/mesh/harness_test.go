@@ -94,6 +94,14 @@ type node struct {
 	sessions []*login
 	got      []pb.Message
 	times    []time.Time // when they came
+	sent     []sentText
+	seen     map[uint32]bool // ids of texts that came
+}
+
+// sentText is a text that a node may have to send again.
+type sentText struct {
+	m  *pb.MsgData
+	at time.Time
 }
 
 // login is a session in a test.
@@ -110,7 +118,7 @@ func (c *cluster) start(name string) *node {
 	c.mu.Lock()
 	c.epoch++
 	n := &node{c: c, name: name, epoch: c.epoch, view: registry.NewView(),
-		done: make(chan struct{})}
+		done: make(chan struct{}), seen: map[uint32]bool{}}
 	c.mu.Unlock()
 	n.mesh = New(Options{Store: c.storeOf(n), Nodes: n.view, Name: name,
 		Self: func() Self { return Self{Epoch: n.epoch} },
@@ -242,11 +250,49 @@ func (n *node) Frame(*session.Link, pdu.Header, []byte) {}
 func (n *node) Message(_ *session.Link, _ uint16, m pb.Message) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.got, n.times = append(n.got, m), append(n.times, time.Now())
-	kick, ok := m.(*pb.IMServerKickUser)
-	if !ok {
-		return
+	if t, ok := m.(*pb.MsgData); ok {
+		if n.seen[t.MsgID] {
+			return // it was sent again
+		}
+		n.seen[t.MsgID] = true
 	}
+	n.got, n.times = append(n.got, m), append(n.times, time.Now())
+	switch m := m.(type) {
+	case *pb.IMServerKickUser:
+		n.takeKick(m)
+	case *pb.IMRoleSet:
+		if m.HasMissed() {
+			n.sendAgain(time.Duration(m.GetMissed()) * time.Millisecond)
+		}
+	}
+}
+
+// sendAgain sends the texts and the kicks of the latest time again. With n.mu held.
+func (n *node) sendAgain(missed time.Duration) {
+	for _, t := range n.sent {
+		if age := time.Since(t.at); age <= missed+2*time.Second && age < 35*time.Second {
+			again := *t.m
+			again.Resent, again.Age = true, uint32(age.Milliseconds())
+			n.send(&again)
+		}
+	}
+	for _, s := range n.sessions {
+		if age := time.Since(s.at); s.state == "in" && age <= missed+35*time.Second {
+			kick := kickOf(s.user, s.client)
+			kick.SetAge(uint32(age.Milliseconds()))
+			n.send(kick)
+		}
+	}
+}
+
+// kickOf returns the kick of a login.
+func kickOf(user uint32, client pb.ClientType) *pb.IMServerKickUser {
+	return pb.IMServerKickUser_builder{UserId: proto.Uint32(user), ClientType: client.Enum(),
+		Reason: proto.Uint32(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))}.Build()
+}
+
+// takeKick ends the sessions that a kick ends. With n.mu held.
+func (n *node) takeKick(kick *pb.IMServerKickUser) {
 	for _, s := range n.sessions {
 		late := kick.HasAge() &&
 			time.Since(s.at) < time.Duration(kick.GetAge())*time.Millisecond
@@ -266,6 +312,14 @@ func (n *node) endLogin(s *login, state string) {
 func (n *node) status(user uint32, client pb.ClientType, status pb.UserStatType) {
 	n.send(pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(uint32(status)),
 		UserId: proto.Uint32(user), ClientType: client.Enum()}.Build())
+}
+
+// text sends a text, which is sent again when it may be lost.
+func (n *node) text(m *pb.MsgData) {
+	n.mu.Lock()
+	n.sent = append(n.sent, sentText{m, time.Now()})
+	n.mu.Unlock()
+	n.send(m)
 }
 
 func (n *node) send(m pb.Message) {
@@ -297,8 +351,7 @@ func (n *node) login(user uint32, client pb.ClientType) *login {
 			}
 		}
 		s.state, s.at = "in", time.Now()
-		n.send(pb.IMServerKickUser_builder{UserId: proto.Uint32(user), ClientType: client.Enum(),
-			Reason: proto.Uint32(uint32(pb.KickReasonType_KICK_REASON_DUPLICATE_USER))}.Build())
+		n.send(kickOf(user, client))
 		n.status(user, client, on)
 	})
 	return s

@@ -186,7 +186,9 @@ func TestLapse(t *testing.T) {
 		c.all["b"] = b
 		c.mu.Unlock()
 		c.publish()
-		settle()
+		for range 5 {
+			settle()
+		}
 		got := a.all()
 		online := false
 		for _, m := range only[*pb.IMUserStatNotify](got) {

@@ -212,6 +212,7 @@ func (s *lookups) checkStore() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, l, w := s.opt.Now(), &s.lookups, &s.writer
+	w.repeat(now)
 	if self.Epoch != w.epoch || self.Lapses != w.lapses {
 		wake(w.wake)
 	}

@@ -27,6 +27,8 @@ type writer struct {
 	// as all users are written. from is since when they may have missed users of this one.
 	owes bool
 	from time.Time
+	// again is when all users are written once more; zero: never.
+	again time.Time
 }
 
 const (
@@ -67,21 +69,41 @@ func (s *Server) Reassert() {
 }
 
 // reassert is Reassert. lost says that the store has lost everything: the versions may begin anew,
-// and what others see now is no news. Otherwise others may have removed entries of this
-// process, and have said so. The caller holds s.mu.
+// and what others see now is no news. Otherwise others may have removed entries of this process,
+// and have said so. They do so until their lists of message servers have this one again, so the
+// users are written once more after that. The caller holds s.mu.
 func (s *writer) reassert(lost bool) {
-	for _, u := range s.users {
-		u.quiet, u.renewed = lost, !lost
-		s.writer.changed(u)
-	}
+	s.writeAll(lost)
 	if lost {
 		s.status.forget()
 	}
 	if len(s.users) == 0 {
 		return
 	}
-	s.writer.owes, s.writer.from = true, s.opt.Now().Add(-brokenLasts)
-	wake(s.writer.wake)
+	s.owes, s.from = true, s.opt.Now().Add(-brokenLasts)
+	if !lost {
+		s.again = s.opt.Now().Add(againAfter)
+	}
+}
+
+// againAfter is the time after which the lists of all message servers have one that is back.
+const againAfter = 3 * time.Second
+
+// writeAll makes all users be written. quiet says that this is no news.
+func (s *writer) writeAll(quiet bool) {
+	for _, u := range s.users {
+		u.quiet, u.renewed = quiet, !quiet
+		s.changed(u)
+	}
+	wake(s.wake)
+}
+
+// repeat writes all users once more when it is time. The caller holds s.mu.
+func (s *writer) repeat(now time.Time) {
+	if !s.again.IsZero() && !now.Before(s.again) {
+		s.again = time.Time{}
+		s.writeAll(false)
+	}
 }
 
 // write writes users until ctx ends and all are written, or the store fails.
@@ -224,7 +246,7 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 func (s *writer) written() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.writer.owes || len(s.writer.dirty) > 0 {
+	if !s.owes || !s.again.IsZero() || len(s.dirty) > 0 {
 		return
 	}
 	s.writer.owes = false
