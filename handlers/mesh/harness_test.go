@@ -70,6 +70,7 @@ type cluster struct {
 	cut   map[[2]string]bool // links that do not work: from, to
 	wires map[*wire]struct{}
 	hook  hook
+	keeps bool // the policy is keep_first
 	late  bool // nodes that start are known to themselves alone
 }
 
@@ -310,8 +311,12 @@ func (n *node) endLogin(s *login, state string) {
 }
 
 func (n *node) status(user uint32, client pb.ClientType, status pb.UserStatType) {
-	n.send(pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(uint32(status)),
-		UserId: proto.Uint32(user), ClientType: client.Enum()}.Build())
+	n.send(statusOf(user, client, status))
+}
+
+func statusOf(user uint32, client pb.ClientType, status pb.UserStatType) *pb.IMUserStatusUpdate {
+	return pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(uint32(status)),
+		UserId: proto.Uint32(user), ClientType: client.Enum()}.Build()
 }
 
 // text sends a text, which is sent again when it may be lost.
@@ -340,8 +345,13 @@ func (n *node) login(user uint32, client pb.ClientType) *login {
 	n.pipe.Call(nil, 0, 0, req, func(rsp pb.Message, err error) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if err != nil {
+		if stat, _ := rsp.(*pb.IMUsersStatRsp); err != nil || n.c.keeps && stat.IsOnline(user) {
 			s.state = "refused"
+			if err == nil {
+				m := statusOf(user, client, off)
+				m.SetComes(true)
+				n.send(m)
+			}
 			return
 		}
 		for _, o := range n.sessions {
@@ -351,7 +361,9 @@ func (n *node) login(user uint32, client pb.ClientType) *login {
 			}
 		}
 		s.state, s.at = "in", time.Now()
-		n.send(kickOf(user, client))
+		if !n.c.keeps {
+			n.send(kickOf(user, client))
+		}
 		n.status(user, client, on)
 	})
 	return s

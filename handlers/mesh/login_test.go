@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/registry"
 	"teamtalk/core/whereabouts/whereaboutstest"
 	"teamtalk/proto/pb"
 )
@@ -72,6 +73,39 @@ func TestOneOfTwoLoginsStays(t *testing.T) {
 				t.Errorf("%+v: the first is %s, the second is %s", race, one, two)
 			}
 			c.setHook(nil)
+		}
+	}, "a", "b")
+}
+
+// TestFirstOfTwoLoginsStays does the same with the policy keep_first: the login that the store saw
+// first stays. Both may be refused when an answer of the store was lost.
+func TestFirstOfTwoLoginsStays(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		c.keeps = true
+		for user, race := range races() {
+			c.setHook(race.hook())
+			first := a.login(uint32(user+1), windows)
+			time.Sleep(race.start)
+			second := b.login(uint32(user+1), windows)
+			settle()
+			stay := 0
+			for _, state := range []string{a.state(first), b.state(second)} {
+				if state == "in" {
+					stay++
+				}
+			}
+			if lost := race.lost[0] || race.lost[1]; stay > 1 || stay == 0 && !lost {
+				t.Errorf("%+v: %d stay", race, stay)
+			}
+			c.setHook(nil)
+			settle() // the one that is refused is taken back
+			third := b.login(uint32(user+1), windows)
+			settle()
+			if (b.state(third) == "in") == (a.state(first) == "in") {
+				t.Errorf("%+v: another login is %s beside the first, which is %s", race,
+					b.state(third), a.state(first))
+			}
 		}
 	}, "a", "b")
 }
@@ -150,8 +184,9 @@ func TestLoginGivenUp(t *testing.T) {
 		if users := c.store.Users(); len(users) != 2 {
 			t.Errorf("in the store are %v", users)
 		}
-		a.send(pb.IMUserStatusUpdate_builder{UserStatus: proto.Uint32(uint32(off)),
-			UserId: proto.Uint32(1), ClientType: windows.Enum(), Comes: proto.Bool(true)}.Build())
+		m := statusOf(1, windows, off)
+		m.SetComes(true)
+		a.send(m)
 		settle()
 		if users := c.store.Users(); len(users) != 1 || users[0] != 2 {
 			t.Errorf("in the store are %v", users)
@@ -207,4 +242,40 @@ func TestLapse(t *testing.T) {
 			t.Errorf("b got %v", got)
 		}
 	}, "a", "b")
+}
+
+// TestJudge: a kick ends the logins that the policy lets it end, and that are earlier.
+func TestJudge(t *testing.T) {
+	for _, x := range []struct {
+		what   string
+		one    bool // the policy is one_client
+		user   user
+		kicked pb.ClientType
+		want   verdict
+	}{
+		{"an earlier login", false, user{devices: []device{{client: windows, version: 4}}},
+			windows, kickNow},
+		{"a later login", false, user{devices: []device{{client: windows, version: 6}}},
+			windows, kickNever},
+		{"a later login of a phone", false, user{devices: []device{{client: windows, version: 4},
+			{client: android, version: 6}}}, windows, kickNow},
+		{"a later login of a phone, with one client", true, user{devices: []device{
+			{client: android, version: 6}}}, windows, kickNever},
+		{"a login that is not written", false, user{dirty: true,
+			devices: []device{{client: windows}}}, windows, kickLater},
+		{"a login that comes", false, user{pending: &pending{coming: []*coming{{
+			client: windows, version: 4}}}}, windows, kickLater},
+		{"a phone that comes", false, user{pending: &pending{coming: []*coming{{
+			client: android}}}}, windows, kickNow},
+	} {
+		s := New(Options{Nodes: registry.NewView()})
+		if x.one {
+			s.opt.Replaces = func(pb.ClientType, pb.ClientType) bool { return true }
+		}
+		kick := kickOf(1, x.kicked)
+		kick.SetVersion(5)
+		if got := s.judge(&x.user, kick); got != x.want {
+			t.Errorf("%s: %v, want %v", x.what, got, x.want)
+		}
+	}
 }

@@ -234,7 +234,7 @@ func TestNewNodeIsNotKnownYet(t *testing.T) {
 }
 
 // TestCutOffFromTheStore: a message server is cut off from the store alone, and a user of it logs
-// in elsewhere meanwhile. Afterwards the later session is left, and the texts of the last time arrive.
+// in elsewhere meanwhile. Then the later session is left, and the texts of the last time arrive.
 func TestCutOffFromTheStore(t *testing.T) {
 	inCluster(t, func(c *cluster, nodes []*node) {
 		a, b := nodes[0], nodes[1]
