@@ -85,6 +85,7 @@ func TestLoginsAreBounded(t *testing.T) {
 			t.Errorf("%d logins were refused", refused)
 		}
 		time.Sleep(5 * time.Second)
+		settle()
 		if refused != maxComing+10 {
 			t.Errorf("%d logins were refused while the store fails", refused)
 		}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"teamtalk/core/cert"
+	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
 	"teamtalk/core/registry"
@@ -13,6 +14,7 @@ import (
 	"teamtalk/handlers/msg"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/rediswhereabouts"
+	"teamtalk/sql/store"
 )
 
 // meshPort is the name of the port for other message servers.
@@ -54,8 +56,7 @@ func startMesh(s *system) error {
 
 // openWhereabouts opens the whereabouts, which are beside the unread counts.
 func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
-	var encrypted *cert.Client
-	i, err := redisInstance(s.cfg.Redis, s.cfg.Redis.Unread, &encrypted)
+	i, err := whereaboutsInstance(s.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +65,12 @@ func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
 		Poll: r.Poll, Log: s.log, Registerer: s.reg})
 	s.stops.push(closeStore, "connections to the whereabouts", closing(store.Close))
 	return store, nil
+}
+
+// whereaboutsInstance returns the Redis of the whereabouts. It reads the files of its TLS.
+func whereaboutsInstance(cfg *config.Config) (store.Instance, error) {
+	var encrypted *cert.Client
+	return redisInstance(cfg.Redis, cfg.Redis.Unread, &encrypted)
 }
 
 // dialNode opens a link to another message server.
