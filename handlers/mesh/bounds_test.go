@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,23 +72,23 @@ func TestLoginsAreBounded(t *testing.T) {
 	inCluster(t, func(c *cluster, nodes []*node) {
 		a := nodes[0]
 		c.setHook(func(string, whereaboutstest.Operation, bool) error { return errStoreAway })
-		refused := 0
+		var refused atomic.Int32
 		a.mesh.mu.Lock()
 		for i := range uint32(maxComing + 10) {
 			a.mesh.comes(i+1, windows, func(_ []whereabouts.Entry, err error) {
 				if err != nil {
-					refused++
+					refused.Add(1)
 				}
 			})
 		}
 		a.mesh.mu.Unlock()
-		if refused != 10 {
-			t.Errorf("%d logins were refused", refused)
+		if refused.Load() != 10 {
+			t.Errorf("%d logins were refused", refused.Load())
 		}
 		time.Sleep(5 * time.Second)
 		settle()
-		if refused != maxComing+10 {
-			t.Errorf("%d logins were refused while the store fails", refused)
+		if refused.Load() != maxComing+10 {
+			t.Errorf("%d logins were refused while the store fails", refused.Load())
 		}
 		c.setHook(nil)
 		settle()
