@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,7 +48,37 @@ func (c *cluster) storeOf(n *node) whereabouts.Store {
 			return nil
 		}
 	}
-	return &whereaboutstest.Faulty{Store: c.store, Before: through(false), After: through(true)}
+	return &spoilt{Store: &whereaboutstest.Faulty{Store: c.store, Before: through(false),
+		After: through(true)}, c: c}
+}
+
+// spoilt is a store in which one user cannot be written and read.
+type spoilt struct {
+	whereabouts.Store
+	c *cluster
+}
+
+// Apply fails for the user alone.
+func (s *spoilt) Apply(ctx context.Context, by whereabouts.Node,
+	updates []whereabouts.Update) []whereabouts.Result {
+	results := s.Store.Apply(ctx, by, updates)
+	for i, u := range updates {
+		if bad := s.c.bad.Load(); bad != 0 && u.User == bad {
+			results[i] = whereabouts.Result{Err: errors.New("no entry of a user")}
+		}
+	}
+	return results
+}
+
+// Lookup fails for the user alone.
+func (s *spoilt) Lookup(ctx context.Context, users []uint32) []whereabouts.Found {
+	found := s.Store.Lookup(ctx, users)
+	for i, u := range users {
+		if bad := s.c.bad.Load(); bad != 0 && u == bad {
+			found[i] = whereabouts.Found{Err: errors.New("no entry of a user")}
+		}
+	}
+	return found
 }
 
 // setHook sets the faults of the store; nil: none.
@@ -70,8 +101,9 @@ type cluster struct {
 	cut   map[[2]string]bool // links that do not work: from, to
 	wires map[*wire]struct{}
 	hook  hook
-	keeps bool // the policy is keep_first
-	late  bool // nodes that start are known to themselves alone
+	bad   atomic.Uint32 // user that cannot be written and read; 0: none
+	keeps bool          // the policy is keep_first
+	late  bool          // nodes that start are known to themselves alone
 }
 
 func newCluster(t *testing.T) *cluster {

@@ -110,7 +110,7 @@ func (s *lookups) answer(ctx context.Context, questions []lookup, users []uint32
 	if failed != nil {
 		s.often.Warn(s.log, s.opt.Now(), "whereabouts not read", "err", failed)
 	}
-	s.lookups.readable(failed == nil)
+	s.readable(slices.ContainsFunc(found, func(f whereabouts.Found) bool { return f.Err == nil }))
 	for _, q := range questions {
 		q.then(func(user uint32) ([]whereabouts.Entry, error) {
 			i, _ := slices.BinarySearch(users, user)
@@ -219,7 +219,7 @@ func (s *lookups) checkStore() {
 	fails := w.epoch == 0 || w.failing && now.Sub(w.since) >= failsLong ||
 		l.failing && now.Sub(l.since) >= failsLong
 	if l.failing && len(l.waiting) == 0 { // nothing else would notice that it works again
-		s.lookups.lookup(lookup{users: []uint32{0},
+		s.lookups.lookup(lookup{users: []uint32{nobody},
 			then: func(func(uint32) ([]whereabouts.Entry, error)) {}})
 	}
 	if s.here == nil || fails == l.told {

@@ -160,15 +160,11 @@ func (s *Server) Run(ctx context.Context) {
 	}
 	wg.Wait()
 	s.mu.Lock()
-	var links []*peer
-	for node, p := range s.links.peers {
-		links = append(links, p)
-		delete(s.links.peers, node)
+	for _, p := range s.links.peers {
+		wg.Go(p.close)
 	}
 	s.mu.Unlock()
-	for _, p := range links {
-		p.close()
-	}
+	wg.Wait()
 }
 
 // tickEvery is the interval at which the mesh looks at what has waited too long.

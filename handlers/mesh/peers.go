@@ -152,7 +152,7 @@ func (p *peer) found(n registry.Node) {
 	moved := p.at != nil && p.at.Addr != n.Addr
 	p.at = &n
 	if moved {
-		p.hangUp()
+		go p.hangUp()()
 	}
 	if len(p.waiting) > 0 || !p.lost.IsZero() {
 		p.dial()
@@ -167,26 +167,28 @@ func (p *peer) dial() {
 	}
 }
 
-// hangUp closes the link. The link sends what it has accepted before. The caller holds p.mu.
-func (p *peer) hangUp() {
-	if p.link == nil {
-		return
-	}
+// hangUp takes the link away. The caller, which holds p.mu, starts the function that is returned.
+// It closes the link, and waits until what it has accepted is sent and its handlers have returned.
+func (p *peer) hangUp() (closing func()) {
 	l := p.link
+	if l == nil {
+		return func() {}
+	}
 	if p.up {
 		p.s.metrics.links.Dec()
 	}
 	p.link, p.up = nil, false
-	go func() { _ = l.Close() }() // Close waits for the handlers of the link
+	return func() { _ = l.Close() }
 }
 
-// close ends the peer.
+// close ends the peer. It waits for the link.
 func (p *peer) close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.closed = true
-	p.hangUp()
+	closing := p.hangUp()
 	p.drop("ended")
+	p.mu.Unlock()
+	closing()
 }
 
 // send sends a message, or keeps it until a link is open.
@@ -315,7 +317,7 @@ func (s *links) checkPeer(p *peer, now time.Time) {
 		p.drop(reason)
 	case p.link != nil && len(p.waiting) == 0 && now.Sub(p.used) >= s.opt.LinkIdle &&
 		p.lost.IsZero():
-		p.hangUp()
+		go p.hangUp()()
 	}
 }
 

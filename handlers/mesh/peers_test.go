@@ -277,3 +277,36 @@ func TestCutOffFromTheStore(t *testing.T) {
 		}
 	}, "a", "b")
 }
+
+// TestOneUserIsSpoilt: one user cannot be written and read. The others are served, and texts for it
+// go to all message servers.
+func TestOneUserIsSpoilt(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		a.login(9, windows)
+		c.bad.Store(1)
+		spoilt := a.login(1, windows)
+		for range 5 {
+			settle()
+		}
+		good := a.login(2, windows)
+		settle()
+		a.text(text(9, 1, 1))
+		settle()
+		if a.state(spoilt) != "refused" || a.state(good) != "in" || a.pipe.Withdrawn() {
+			t.Errorf("the user is %s, another one %s, no logins are served: %v", a.state(spoilt),
+				a.state(good), a.pipe.Withdrawn())
+		}
+		if got := ids(take[*pb.MsgData](b)); !slices.Equal(got, []uint32{1}) {
+			t.Errorf("b got %v", got)
+		}
+		c.bad.Store(0)
+		settle()
+		again := a.login(1, windows)
+		settle()
+		if a.state(again) != "in" || !slices.Equal(c.store.Users(), []uint32{1, 2, 9}) {
+			t.Errorf("afterwards the user is %s, in the store are %v", a.state(again),
+				c.store.Users())
+		}
+	}, "a", "b")
+}

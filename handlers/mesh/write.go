@@ -17,6 +17,9 @@ type writer struct {
 	*Server
 	wake  chan struct{} // holds one token when there are dirty users
 	dirty []*user
+	// retry are dirty users whose write failed although others worked. They are written again
+	// at the next tick, and do not delay the others.
+	retry []*user
 	epoch uint64 // under which the users are written
 	// lapses is that of Self, when the users were written last.
 	lapses  uint64
@@ -98,8 +101,13 @@ func (s *writer) writeAll(quiet bool) {
 	wake(s.wake)
 }
 
-// repeat writes all users once more when it is time. The caller holds s.mu.
+// repeat writes users that failed again, and all users once more when it is time. The caller holds
+// s.mu.
 func (s *writer) repeat(now time.Time) {
+	if len(s.retry) > 0 {
+		s.dirty, s.retry = append(s.dirty, s.retry...), nil
+		wake(s.wake)
+	}
 	if !s.again.IsZero() && !now.Before(s.again) {
 		s.again = time.Time{}
 		s.writeAll(false)
@@ -138,6 +146,9 @@ func (s *writer) write(ctx context.Context) {
 	}
 }
 
+// nobody is a user that does not exist.
+const nobody = 0
+
 // takeDirty returns the users that are written next. It returns none while this process is not
 // registered.
 func (s *writer) takeDirty() (by whereabouts.Node, users []*user, updates []whereabouts.Update) {
@@ -170,10 +181,13 @@ func (s *writer) takeDirty() (by whereabouts.Node, users []*user, updates []wher
 		}
 		updates = append(updates, whereabouts.Update{User: u.id, Devices: u.state()})
 	}
+	if w.failing && n > 0 { // tells a store that fails from an entry that cannot be written
+		updates = append(updates, whereabouts.Update{User: nobody})
+	}
 	return whereabouts.Node{Name: s.opt.Name, Epoch: self.Epoch}, users, updates
 }
 
-// apply writes users and takes the results. It reports whether all were written.
+// apply writes users and takes the results. It reports whether the store works.
 func (s *writer) apply(ctx context.Context, by whereabouts.Node, users []*user,
 	updates []whereabouts.Update) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.StoreTimeout)
@@ -182,12 +196,18 @@ func (s *writer) apply(ctx context.Context, by whereabouts.Node, users []*user,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var failed error
+	works := slices.ContainsFunc(results, func(r whereabouts.Result) bool { return r.Err == nil })
 	for i, u := range users {
 		u.busy = false
 		if err := results[i].Err; err != nil {
 			failed = err
 			s.metrics.writes.WithLabelValues("failed").Inc()
-			s.writer.changed(u)
+			if works && !u.dirty {
+				u.dirty = true
+				s.retry = append(s.retry, u)
+			} else {
+				s.changed(u)
+			}
 			continue
 		}
 		s.metrics.writes.WithLabelValues("ok").Inc()
@@ -196,8 +216,8 @@ func (s *writer) apply(ctx context.Context, by whereabouts.Node, users []*user,
 	if failed != nil {
 		s.often.Warn(s.log, s.opt.Now(), "whereabouts not written", "err", failed)
 	}
-	s.fails(failed != nil)
-	return failed == nil
+	s.fails(!works)
+	return works
 }
 
 // settle takes the result of a write of a user, whose state was devices.
@@ -246,7 +266,7 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 func (s *writer) written() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.owes || !s.again.IsZero() || len(s.dirty) > 0 {
+	if !s.owes || !s.again.IsZero() || len(s.dirty)+len(s.retry) > 0 {
 		return
 	}
 	s.writer.owes = false
