@@ -73,30 +73,32 @@ func (x MsgRefusal) Number() protoreflect.EnumNumber {
 
 // cmd: 0x0301
 type IMMsgData struct {
-	state                   protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_FromUserId   uint32                 `protobuf:"varint,1,req,name=from_user_id,json=fromUserId"`
-	xxx_hidden_ToSessionId  uint32                 `protobuf:"varint,2,req,name=to_session_id,json=toSessionId"`
-	xxx_hidden_MsgId        uint32                 `protobuf:"varint,3,req,name=msg_id,json=msgId"`
-	xxx_hidden_CreateTime   uint32                 `protobuf:"varint,4,req,name=create_time,json=createTime"`
-	xxx_hidden_MsgType      MsgType                `protobuf:"varint,5,req,name=msg_type,json=msgType,enum=teamtalk.MsgType"`
-	xxx_hidden_MsgData      []byte                 `protobuf:"bytes,6,req,name=msg_data,json=msgData"`
-	xxx_hidden_AttachData   []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
-	xxx_hidden_ClientMsgId  []byte                 `protobuf:"bytes,100,opt,name=client_msg_id,json=clientMsgId"`
-	xxx_hidden_Duplicate    bool                   `protobuf:"varint,101,opt,name=duplicate"`
-	xxx_hidden_GroupVersion uint32                 `protobuf:"varint,102,opt,name=group_version,json=groupVersion"`
-	xxx_hidden_SenderConn   uint32                 `protobuf:"varint,110,opt,name=sender_conn,json=senderConn"`
-	xxx_hidden_Epoch        uint32                 `protobuf:"varint,111,opt,name=epoch"`
-	xxx_hidden_WantRefusal  bool                   `protobuf:"varint,112,opt,name=want_refusal,json=wantRefusal"`
-	xxx_hidden_Rejected     bool                   `protobuf:"varint,113,opt,name=rejected"`
-	xxx_hidden_PrevMsgId    uint32                 `protobuf:"varint,114,opt,name=prev_msg_id,json=prevMsgId"`
-	xxx_hidden_SentAs       uint32                 `protobuf:"varint,115,opt,name=sent_as,json=sentAs"`
-	xxx_hidden_ResentWithin uint32                 `protobuf:"varint,116,opt,name=resent_within,json=resentWithin"`
-	xxx_hidden_Round        uint32                 `protobuf:"varint,120,opt,name=round"`
-	xxx_hidden_Age          uint32                 `protobuf:"varint,121,opt,name=age"`
-	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
-	XXX_presence            [1]uint32
-	unknownFields           protoimpl.UnknownFields
-	sizeCache               protoimpl.SizeCache
+	state                      protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_FromUserId      uint32                 `protobuf:"varint,1,req,name=from_user_id,json=fromUserId"`
+	xxx_hidden_ToSessionId     uint32                 `protobuf:"varint,2,req,name=to_session_id,json=toSessionId"`
+	xxx_hidden_MsgId           uint32                 `protobuf:"varint,3,req,name=msg_id,json=msgId"`
+	xxx_hidden_CreateTime      uint32                 `protobuf:"varint,4,req,name=create_time,json=createTime"`
+	xxx_hidden_MsgType         MsgType                `protobuf:"varint,5,req,name=msg_type,json=msgType,enum=teamtalk.MsgType"`
+	xxx_hidden_MsgData         []byte                 `protobuf:"bytes,6,req,name=msg_data,json=msgData"`
+	xxx_hidden_AttachData      []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
+	xxx_hidden_ClientMsgId     []byte                 `protobuf:"bytes,100,opt,name=client_msg_id,json=clientMsgId"`
+	xxx_hidden_Duplicate       bool                   `protobuf:"varint,101,opt,name=duplicate"`
+	xxx_hidden_GroupVersion    uint32                 `protobuf:"varint,102,opt,name=group_version,json=groupVersion"`
+	xxx_hidden_SenderConn      uint32                 `protobuf:"varint,110,opt,name=sender_conn,json=senderConn"`
+	xxx_hidden_Epoch           uint32                 `protobuf:"varint,111,opt,name=epoch"`
+	xxx_hidden_WantRefusal     bool                   `protobuf:"varint,112,opt,name=want_refusal,json=wantRefusal"`
+	xxx_hidden_Rejected        bool                   `protobuf:"varint,113,opt,name=rejected"`
+	xxx_hidden_PrevMsgId       uint32                 `protobuf:"varint,114,opt,name=prev_msg_id,json=prevMsgId"`
+	xxx_hidden_SentAs          uint32                 `protobuf:"varint,115,opt,name=sent_as,json=sentAs"`
+	xxx_hidden_ResentWithin    uint32                 `protobuf:"varint,116,opt,name=resent_within,json=resentWithin"`
+	xxx_hidden_Round           uint32                 `protobuf:"varint,120,opt,name=round"`
+	xxx_hidden_Age             uint32                 `protobuf:"varint,121,opt,name=age"`
+	xxx_hidden_WantWhereabouts bool                   `protobuf:"varint,130,opt,name=want_whereabouts,json=wantWhereabouts"`
+	xxx_hidden_Whereabouts     []byte                 `protobuf:"bytes,131,opt,name=whereabouts"`
+	XXX_raceDetectHookData     protoimpl.RaceDetectHookData
+	XXX_presence               [1]uint32
+	unknownFields              protoimpl.UnknownFields
+	sizeCache                  protoimpl.SizeCache
 }
 
 func (x *IMMsgData) Reset() {
@@ -259,29 +261,43 @@ func (x *IMMsgData) GetAge() uint32 {
 	return 0
 }
 
+func (x *IMMsgData) GetWantWhereabouts() bool {
+	if x != nil {
+		return x.xxx_hidden_WantWhereabouts
+	}
+	return false
+}
+
+func (x *IMMsgData) GetWhereabouts() []byte {
+	if x != nil {
+		return x.xxx_hidden_Whereabouts
+	}
+	return nil
+}
+
 func (x *IMMsgData) SetFromUserId(v uint32) {
 	x.xxx_hidden_FromUserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 21)
 }
 
 func (x *IMMsgData) SetToSessionId(v uint32) {
 	x.xxx_hidden_ToSessionId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 21)
 }
 
 func (x *IMMsgData) SetMsgId(v uint32) {
 	x.xxx_hidden_MsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 21)
 }
 
 func (x *IMMsgData) SetCreateTime(v uint32) {
 	x.xxx_hidden_CreateTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 21)
 }
 
 func (x *IMMsgData) SetMsgType(v MsgType) {
 	x.xxx_hidden_MsgType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 21)
 }
 
 func (x *IMMsgData) SetMsgData(v []byte) {
@@ -289,7 +305,7 @@ func (x *IMMsgData) SetMsgData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_MsgData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 21)
 }
 
 func (x *IMMsgData) SetAttachData(v []byte) {
@@ -297,7 +313,7 @@ func (x *IMMsgData) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 21)
 }
 
 func (x *IMMsgData) SetClientMsgId(v []byte) {
@@ -305,62 +321,75 @@ func (x *IMMsgData) SetClientMsgId(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_ClientMsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 21)
 }
 
 func (x *IMMsgData) SetDuplicate(v bool) {
 	x.xxx_hidden_Duplicate = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 8, 21)
 }
 
 func (x *IMMsgData) SetGroupVersion(v uint32) {
 	x.xxx_hidden_GroupVersion = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 9, 21)
 }
 
 func (x *IMMsgData) SetSenderConn(v uint32) {
 	x.xxx_hidden_SenderConn = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 21)
 }
 
 func (x *IMMsgData) SetEpoch(v uint32) {
 	x.xxx_hidden_Epoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 11, 21)
 }
 
 func (x *IMMsgData) SetWantRefusal(v bool) {
 	x.xxx_hidden_WantRefusal = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 12, 21)
 }
 
 func (x *IMMsgData) SetRejected(v bool) {
 	x.xxx_hidden_Rejected = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 13, 21)
 }
 
 func (x *IMMsgData) SetPrevMsgId(v uint32) {
 	x.xxx_hidden_PrevMsgId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 14, 21)
 }
 
 func (x *IMMsgData) SetSentAs(v uint32) {
 	x.xxx_hidden_SentAs = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 15, 21)
 }
 
 func (x *IMMsgData) SetResentWithin(v uint32) {
 	x.xxx_hidden_ResentWithin = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 16, 21)
 }
 
 func (x *IMMsgData) SetRound(v uint32) {
 	x.xxx_hidden_Round = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 17, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 17, 21)
 }
 
 func (x *IMMsgData) SetAge(v uint32) {
 	x.xxx_hidden_Age = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 18, 19)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 18, 21)
+}
+
+func (x *IMMsgData) SetWantWhereabouts(v bool) {
+	x.xxx_hidden_WantWhereabouts = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 19, 21)
+}
+
+func (x *IMMsgData) SetWhereabouts(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Whereabouts = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 20, 21)
 }
 
 func (x *IMMsgData) HasFromUserId() bool {
@@ -496,6 +525,20 @@ func (x *IMMsgData) HasAge() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 18)
 }
 
+func (x *IMMsgData) HasWantWhereabouts() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 19)
+}
+
+func (x *IMMsgData) HasWhereabouts() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 20)
+}
+
 func (x *IMMsgData) ClearFromUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_FromUserId = 0
@@ -591,6 +634,16 @@ func (x *IMMsgData) ClearAge() {
 	x.xxx_hidden_Age = 0
 }
 
+func (x *IMMsgData) ClearWantWhereabouts() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 19)
+	x.xxx_hidden_WantWhereabouts = false
+}
+
+func (x *IMMsgData) ClearWhereabouts() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 20)
+	x.xxx_hidden_Whereabouts = nil
+}
+
 type IMMsgData_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -644,6 +697,12 @@ type IMMsgData_builder struct {
 	// SERVER_FEATURE_RESENT: the message was stored so many milliseconds ago, and is
 	// forwarded again because the link to the route server was lost.
 	Age *uint32
+	// Extension, from message servers to db_proxy only, in messages between two users: the
+	// answer says whereabouts, if it can.
+	WantWhereabouts *bool
+	// Extension, in db_proxy's answer to want_whereabouts only: a MsgWhereabouts of a moment
+	// after the message was stored. Without it, the whereabouts are not known.
+	Whereabouts []byte
 }
 
 func (b0 IMMsgData_builder) Build() *IMMsgData {
@@ -651,80 +710,277 @@ func (b0 IMMsgData_builder) Build() *IMMsgData {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.FromUserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 21)
 		x.xxx_hidden_FromUserId = *b.FromUserId
 	}
 	if b.ToSessionId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 21)
 		x.xxx_hidden_ToSessionId = *b.ToSessionId
 	}
 	if b.MsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 21)
 		x.xxx_hidden_MsgId = *b.MsgId
 	}
 	if b.CreateTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 21)
 		x.xxx_hidden_CreateTime = *b.CreateTime
 	}
 	if b.MsgType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 21)
 		x.xxx_hidden_MsgType = *b.MsgType
 	}
 	if b.MsgData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 21)
 		x.xxx_hidden_MsgData = b.MsgData
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 21)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.ClientMsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 21)
 		x.xxx_hidden_ClientMsgId = b.ClientMsgId
 	}
 	if b.Duplicate != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 8, 21)
 		x.xxx_hidden_Duplicate = *b.Duplicate
 	}
 	if b.GroupVersion != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 9, 21)
 		x.xxx_hidden_GroupVersion = *b.GroupVersion
 	}
 	if b.SenderConn != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 21)
 		x.xxx_hidden_SenderConn = *b.SenderConn
 	}
 	if b.Epoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 11, 21)
 		x.xxx_hidden_Epoch = *b.Epoch
 	}
 	if b.WantRefusal != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 12, 21)
 		x.xxx_hidden_WantRefusal = *b.WantRefusal
 	}
 	if b.Rejected != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 13, 21)
 		x.xxx_hidden_Rejected = *b.Rejected
 	}
 	if b.PrevMsgId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 14, 21)
 		x.xxx_hidden_PrevMsgId = *b.PrevMsgId
 	}
 	if b.SentAs != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 15, 21)
 		x.xxx_hidden_SentAs = *b.SentAs
 	}
 	if b.ResentWithin != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 16, 21)
 		x.xxx_hidden_ResentWithin = *b.ResentWithin
 	}
 	if b.Round != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 17, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 17, 21)
 		x.xxx_hidden_Round = *b.Round
 	}
 	if b.Age != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 18, 19)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 18, 21)
 		x.xxx_hidden_Age = *b.Age
+	}
+	if b.WantWhereabouts != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 19, 21)
+		x.xxx_hidden_WantWhereabouts = *b.WantWhereabouts
+	}
+	if b.Whereabouts != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 20, 21)
+		x.xxx_hidden_Whereabouts = b.Whereabouts
+	}
+	return m0
+}
+
+// MsgWhereabouts is an extension: on which message servers of a cluster the users of a
+// message have devices.
+type MsgWhereabouts struct {
+	state               protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Receiver *[]*MsgNode            `protobuf:"bytes,1,rep,name=receiver"`
+	xxx_hidden_Sender   *[]*MsgNode            `protobuf:"bytes,2,rep,name=sender"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *MsgWhereabouts) Reset() {
+	*x = MsgWhereabouts{}
+	mi := &file_message_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MsgWhereabouts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MsgWhereabouts) ProtoMessage() {}
+
+func (x *MsgWhereabouts) ProtoReflect() protoreflect.Message {
+	mi := &file_message_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *MsgWhereabouts) GetReceiver() []*MsgNode {
+	if x != nil {
+		if x.xxx_hidden_Receiver != nil {
+			return *x.xxx_hidden_Receiver
+		}
+	}
+	return nil
+}
+
+func (x *MsgWhereabouts) GetSender() []*MsgNode {
+	if x != nil {
+		if x.xxx_hidden_Sender != nil {
+			return *x.xxx_hidden_Sender
+		}
+	}
+	return nil
+}
+
+func (x *MsgWhereabouts) SetReceiver(v []*MsgNode) {
+	x.xxx_hidden_Receiver = &v
+}
+
+func (x *MsgWhereabouts) SetSender(v []*MsgNode) {
+	x.xxx_hidden_Sender = &v
+}
+
+type MsgWhereabouts_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	Receiver []*MsgNode
+	Sender   []*MsgNode
+}
+
+func (b0 MsgWhereabouts_builder) Build() *MsgWhereabouts {
+	m0 := &MsgWhereabouts{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Receiver = &b.Receiver
+	x.xxx_hidden_Sender = &b.Sender
+	return m0
+}
+
+// MsgNode is an extension: what a message server has of a user.
+type MsgNode struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Name        []byte                 `protobuf:"bytes,1,req,name=name"`
+	xxx_hidden_Devices     []byte                 `protobuf:"bytes,2,req,name=devices"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *MsgNode) Reset() {
+	*x = MsgNode{}
+	mi := &file_message_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MsgNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MsgNode) ProtoMessage() {}
+
+func (x *MsgNode) ProtoReflect() protoreflect.Message {
+	mi := &file_message_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *MsgNode) GetName() []byte {
+	if x != nil {
+		return x.xxx_hidden_Name
+	}
+	return nil
+}
+
+func (x *MsgNode) GetDevices() []byte {
+	if x != nil {
+		return x.xxx_hidden_Devices
+	}
+	return nil
+}
+
+func (x *MsgNode) SetName(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Name = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+}
+
+func (x *MsgNode) SetDevices(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Devices = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *MsgNode) HasName() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *MsgNode) HasDevices() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *MsgNode) ClearName() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Name = nil
+}
+
+func (x *MsgNode) ClearDevices() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Devices = nil
+}
+
+type MsgNode_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	Name    []byte
+	Devices []byte
+}
+
+func (b0 MsgNode_builder) Build() *MsgNode {
+	m0 := &MsgNode{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Name != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		x.xxx_hidden_Name = b.Name
+	}
+	if b.Devices != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Devices = b.Devices
 	}
 	return m0
 }
@@ -745,7 +1001,7 @@ type IMMsgDataAck struct {
 
 func (x *IMMsgDataAck) Reset() {
 	*x = IMMsgDataAck{}
-	mi := &file_message_proto_msgTypes[1]
+	mi := &file_message_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +1013,7 @@ func (x *IMMsgDataAck) String() string {
 func (*IMMsgDataAck) ProtoMessage() {}
 
 func (x *IMMsgDataAck) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[1]
+	mi := &file_message_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1202,7 @@ type IMMsgDataReadAck struct {
 
 func (x *IMMsgDataReadAck) Reset() {
 	*x = IMMsgDataReadAck{}
-	mi := &file_message_proto_msgTypes[2]
+	mi := &file_message_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1214,7 @@ func (x *IMMsgDataReadAck) String() string {
 func (*IMMsgDataReadAck) ProtoMessage() {}
 
 func (x *IMMsgDataReadAck) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[2]
+	mi := &file_message_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1370,7 @@ type IMMsgDataReadNotify struct {
 
 func (x *IMMsgDataReadNotify) Reset() {
 	*x = IMMsgDataReadNotify{}
-	mi := &file_message_proto_msgTypes[3]
+	mi := &file_message_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1382,7 @@ func (x *IMMsgDataReadNotify) String() string {
 func (*IMMsgDataReadNotify) ProtoMessage() {}
 
 func (x *IMMsgDataReadNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[3]
+	mi := &file_message_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1532,7 @@ type IMClientTimeReq struct {
 
 func (x *IMClientTimeReq) Reset() {
 	*x = IMClientTimeReq{}
-	mi := &file_message_proto_msgTypes[4]
+	mi := &file_message_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1544,7 @@ func (x *IMClientTimeReq) String() string {
 func (*IMClientTimeReq) ProtoMessage() {}
 
 func (x *IMClientTimeReq) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[4]
+	mi := &file_message_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1579,7 @@ type IMClientTimeRsp struct {
 
 func (x *IMClientTimeRsp) Reset() {
 	*x = IMClientTimeRsp{}
-	mi := &file_message_proto_msgTypes[5]
+	mi := &file_message_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1591,7 @@ func (x *IMClientTimeRsp) String() string {
 func (*IMClientTimeRsp) ProtoMessage() {}
 
 func (x *IMClientTimeRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[5]
+	mi := &file_message_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1656,7 @@ type IMUnreadMsgCntReq struct {
 
 func (x *IMUnreadMsgCntReq) Reset() {
 	*x = IMUnreadMsgCntReq{}
-	mi := &file_message_proto_msgTypes[6]
+	mi := &file_message_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1668,7 @@ func (x *IMUnreadMsgCntReq) String() string {
 func (*IMUnreadMsgCntReq) ProtoMessage() {}
 
 func (x *IMUnreadMsgCntReq) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[6]
+	mi := &file_message_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +1767,7 @@ type IMUnreadMsgCntRsp struct {
 
 func (x *IMUnreadMsgCntRsp) Reset() {
 	*x = IMUnreadMsgCntRsp{}
-	mi := &file_message_proto_msgTypes[7]
+	mi := &file_message_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1779,7 @@ func (x *IMUnreadMsgCntRsp) String() string {
 func (*IMUnreadMsgCntRsp) ProtoMessage() {}
 
 func (x *IMUnreadMsgCntRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[7]
+	mi := &file_message_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1669,7 +1925,7 @@ type IMGetMsgListReq struct {
 
 func (x *IMGetMsgListReq) Reset() {
 	*x = IMGetMsgListReq{}
-	mi := &file_message_proto_msgTypes[8]
+	mi := &file_message_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1937,7 @@ func (x *IMGetMsgListReq) String() string {
 func (*IMGetMsgListReq) ProtoMessage() {}
 
 func (x *IMGetMsgListReq) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[8]
+	mi := &file_message_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1931,7 +2187,7 @@ type IMGetMsgListRsp struct {
 
 func (x *IMGetMsgListRsp) Reset() {
 	*x = IMGetMsgListRsp{}
-	mi := &file_message_proto_msgTypes[9]
+	mi := &file_message_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2199,7 @@ func (x *IMGetMsgListRsp) String() string {
 func (*IMGetMsgListRsp) ProtoMessage() {}
 
 func (x *IMGetMsgListRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[9]
+	mi := &file_message_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2433,7 @@ type IMGetLatestMsgIdReq struct {
 
 func (x *IMGetLatestMsgIdReq) Reset() {
 	*x = IMGetLatestMsgIdReq{}
-	mi := &file_message_proto_msgTypes[10]
+	mi := &file_message_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +2445,7 @@ func (x *IMGetLatestMsgIdReq) String() string {
 func (*IMGetLatestMsgIdReq) ProtoMessage() {}
 
 func (x *IMGetLatestMsgIdReq) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[10]
+	mi := &file_message_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2349,7 +2605,7 @@ type IMGetLatestMsgIdRsp struct {
 
 func (x *IMGetLatestMsgIdRsp) Reset() {
 	*x = IMGetLatestMsgIdRsp{}
-	mi := &file_message_proto_msgTypes[11]
+	mi := &file_message_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2617,7 @@ func (x *IMGetLatestMsgIdRsp) String() string {
 func (*IMGetLatestMsgIdRsp) ProtoMessage() {}
 
 func (x *IMGetLatestMsgIdRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[11]
+	mi := &file_message_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2550,7 +2806,7 @@ type IMGetMsgByIdReq struct {
 
 func (x *IMGetMsgByIdReq) Reset() {
 	*x = IMGetMsgByIdReq{}
-	mi := &file_message_proto_msgTypes[12]
+	mi := &file_message_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2562,7 +2818,7 @@ func (x *IMGetMsgByIdReq) String() string {
 func (*IMGetMsgByIdReq) ProtoMessage() {}
 
 func (x *IMGetMsgByIdReq) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[12]
+	mi := &file_message_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +2991,7 @@ type IMGetMsgByIdRsp struct {
 
 func (x *IMGetMsgByIdRsp) Reset() {
 	*x = IMGetMsgByIdRsp{}
-	mi := &file_message_proto_msgTypes[13]
+	mi := &file_message_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +3003,7 @@ func (x *IMGetMsgByIdRsp) String() string {
 func (*IMGetMsgByIdRsp) ProtoMessage() {}
 
 func (x *IMGetMsgByIdRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_message_proto_msgTypes[13]
+	mi := &file_message_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2911,7 +3167,7 @@ var File_message_proto protoreflect.FileDescriptor
 const file_message_proto_rawDesc = "" +
 	"\n" +
 	"\rmessage.proto\x12\bteamtalk\x1a\n" +
-	"base.proto\"\xd6\x04\n" +
+	"base.proto\"\xa5\x05\n" +
 	"\tIMMsgData\x12 \n" +
 	"\ffrom_user_id\x18\x01 \x02(\rR\n" +
 	"fromUserId\x12\"\n" +
@@ -2935,7 +3191,15 @@ const file_message_proto_rawDesc = "" +
 	"\asent_as\x18s \x01(\rR\x06sentAs\x12#\n" +
 	"\rresent_within\x18t \x01(\rR\fresentWithin\x12\x14\n" +
 	"\x05round\x18x \x01(\rR\x05round\x12\x10\n" +
-	"\x03age\x18y \x01(\rR\x03age\"\xc7\x01\n" +
+	"\x03age\x18y \x01(\rR\x03age\x12*\n" +
+	"\x10want_whereabouts\x18\x82\x01 \x01(\bR\x0fwantWhereabouts\x12!\n" +
+	"\vwhereabouts\x18\x83\x01 \x01(\fR\vwhereabouts\"j\n" +
+	"\x0eMsgWhereabouts\x12-\n" +
+	"\breceiver\x18\x01 \x03(\v2\x11.teamtalk.MsgNodeR\breceiver\x12)\n" +
+	"\x06sender\x18\x02 \x03(\v2\x11.teamtalk.MsgNodeR\x06sender\"7\n" +
+	"\aMsgNode\x12\x12\n" +
+	"\x04name\x18\x01 \x02(\fR\x04name\x12\x18\n" +
+	"\adevices\x18\x02 \x02(\fR\adevices\"\xc7\x01\n" +
 	"\fIMMsgDataAck\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1d\n" +
 	"\n" +
@@ -3029,48 +3293,52 @@ const file_message_proto_rawDesc = "" +
 	"\x14MSG_REFUSAL_REJECTED\x10\x02B\x13Z\x11teamtalk/proto/pb"
 
 var file_message_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_message_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_message_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_message_proto_goTypes = []any{
 	(MsgRefusal)(0),             // 0: teamtalk.MsgRefusal
 	(*IMMsgData)(nil),           // 1: teamtalk.IMMsgData
-	(*IMMsgDataAck)(nil),        // 2: teamtalk.IMMsgDataAck
-	(*IMMsgDataReadAck)(nil),    // 3: teamtalk.IMMsgDataReadAck
-	(*IMMsgDataReadNotify)(nil), // 4: teamtalk.IMMsgDataReadNotify
-	(*IMClientTimeReq)(nil),     // 5: teamtalk.IMClientTimeReq
-	(*IMClientTimeRsp)(nil),     // 6: teamtalk.IMClientTimeRsp
-	(*IMUnreadMsgCntReq)(nil),   // 7: teamtalk.IMUnreadMsgCntReq
-	(*IMUnreadMsgCntRsp)(nil),   // 8: teamtalk.IMUnreadMsgCntRsp
-	(*IMGetMsgListReq)(nil),     // 9: teamtalk.IMGetMsgListReq
-	(*IMGetMsgListRsp)(nil),     // 10: teamtalk.IMGetMsgListRsp
-	(*IMGetLatestMsgIdReq)(nil), // 11: teamtalk.IMGetLatestMsgIdReq
-	(*IMGetLatestMsgIdRsp)(nil), // 12: teamtalk.IMGetLatestMsgIdRsp
-	(*IMGetMsgByIdReq)(nil),     // 13: teamtalk.IMGetMsgByIdReq
-	(*IMGetMsgByIdRsp)(nil),     // 14: teamtalk.IMGetMsgByIdRsp
-	(MsgType)(0),                // 15: teamtalk.MsgType
-	(SessionType)(0),            // 16: teamtalk.SessionType
-	(*UnreadInfo)(nil),          // 17: teamtalk.UnreadInfo
-	(*MsgInfo)(nil),             // 18: teamtalk.MsgInfo
+	(*MsgWhereabouts)(nil),      // 2: teamtalk.MsgWhereabouts
+	(*MsgNode)(nil),             // 3: teamtalk.MsgNode
+	(*IMMsgDataAck)(nil),        // 4: teamtalk.IMMsgDataAck
+	(*IMMsgDataReadAck)(nil),    // 5: teamtalk.IMMsgDataReadAck
+	(*IMMsgDataReadNotify)(nil), // 6: teamtalk.IMMsgDataReadNotify
+	(*IMClientTimeReq)(nil),     // 7: teamtalk.IMClientTimeReq
+	(*IMClientTimeRsp)(nil),     // 8: teamtalk.IMClientTimeRsp
+	(*IMUnreadMsgCntReq)(nil),   // 9: teamtalk.IMUnreadMsgCntReq
+	(*IMUnreadMsgCntRsp)(nil),   // 10: teamtalk.IMUnreadMsgCntRsp
+	(*IMGetMsgListReq)(nil),     // 11: teamtalk.IMGetMsgListReq
+	(*IMGetMsgListRsp)(nil),     // 12: teamtalk.IMGetMsgListRsp
+	(*IMGetLatestMsgIdReq)(nil), // 13: teamtalk.IMGetLatestMsgIdReq
+	(*IMGetLatestMsgIdRsp)(nil), // 14: teamtalk.IMGetLatestMsgIdRsp
+	(*IMGetMsgByIdReq)(nil),     // 15: teamtalk.IMGetMsgByIdReq
+	(*IMGetMsgByIdRsp)(nil),     // 16: teamtalk.IMGetMsgByIdRsp
+	(MsgType)(0),                // 17: teamtalk.MsgType
+	(SessionType)(0),            // 18: teamtalk.SessionType
+	(*UnreadInfo)(nil),          // 19: teamtalk.UnreadInfo
+	(*MsgInfo)(nil),             // 20: teamtalk.MsgInfo
 }
 var file_message_proto_depIdxs = []int32{
-	15, // 0: teamtalk.IMMsgData.msg_type:type_name -> teamtalk.MsgType
-	16, // 1: teamtalk.IMMsgDataAck.session_type:type_name -> teamtalk.SessionType
-	0,  // 2: teamtalk.IMMsgDataAck.refusal:type_name -> teamtalk.MsgRefusal
-	16, // 3: teamtalk.IMMsgDataReadAck.session_type:type_name -> teamtalk.SessionType
-	16, // 4: teamtalk.IMMsgDataReadNotify.session_type:type_name -> teamtalk.SessionType
-	17, // 5: teamtalk.IMUnreadMsgCntRsp.unreadinfo_list:type_name -> teamtalk.UnreadInfo
-	16, // 6: teamtalk.IMGetMsgListReq.session_type:type_name -> teamtalk.SessionType
-	16, // 7: teamtalk.IMGetMsgListRsp.session_type:type_name -> teamtalk.SessionType
-	18, // 8: teamtalk.IMGetMsgListRsp.msg_list:type_name -> teamtalk.MsgInfo
-	16, // 9: teamtalk.IMGetLatestMsgIdReq.session_type:type_name -> teamtalk.SessionType
-	16, // 10: teamtalk.IMGetLatestMsgIdRsp.session_type:type_name -> teamtalk.SessionType
-	16, // 11: teamtalk.IMGetMsgByIdReq.session_type:type_name -> teamtalk.SessionType
-	16, // 12: teamtalk.IMGetMsgByIdRsp.session_type:type_name -> teamtalk.SessionType
-	18, // 13: teamtalk.IMGetMsgByIdRsp.msg_list:type_name -> teamtalk.MsgInfo
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	17, // 0: teamtalk.IMMsgData.msg_type:type_name -> teamtalk.MsgType
+	3,  // 1: teamtalk.MsgWhereabouts.receiver:type_name -> teamtalk.MsgNode
+	3,  // 2: teamtalk.MsgWhereabouts.sender:type_name -> teamtalk.MsgNode
+	18, // 3: teamtalk.IMMsgDataAck.session_type:type_name -> teamtalk.SessionType
+	0,  // 4: teamtalk.IMMsgDataAck.refusal:type_name -> teamtalk.MsgRefusal
+	18, // 5: teamtalk.IMMsgDataReadAck.session_type:type_name -> teamtalk.SessionType
+	18, // 6: teamtalk.IMMsgDataReadNotify.session_type:type_name -> teamtalk.SessionType
+	19, // 7: teamtalk.IMUnreadMsgCntRsp.unreadinfo_list:type_name -> teamtalk.UnreadInfo
+	18, // 8: teamtalk.IMGetMsgListReq.session_type:type_name -> teamtalk.SessionType
+	18, // 9: teamtalk.IMGetMsgListRsp.session_type:type_name -> teamtalk.SessionType
+	20, // 10: teamtalk.IMGetMsgListRsp.msg_list:type_name -> teamtalk.MsgInfo
+	18, // 11: teamtalk.IMGetLatestMsgIdReq.session_type:type_name -> teamtalk.SessionType
+	18, // 12: teamtalk.IMGetLatestMsgIdRsp.session_type:type_name -> teamtalk.SessionType
+	18, // 13: teamtalk.IMGetMsgByIdReq.session_type:type_name -> teamtalk.SessionType
+	18, // 14: teamtalk.IMGetMsgByIdRsp.session_type:type_name -> teamtalk.SessionType
+	20, // 15: teamtalk.IMGetMsgByIdRsp.msg_list:type_name -> teamtalk.MsgInfo
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_message_proto_init() }
@@ -3085,7 +3353,7 @@ func file_message_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_message_proto_rawDesc), len(file_message_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

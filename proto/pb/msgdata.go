@@ -23,7 +23,7 @@ import (
 // In contrast to the generated types, MsgData drops unknown fields, does not write a
 // Duplicate that is false, and treats a msg_type other than the four known ones as an
 // unknown field, as the C++ servers do (Go's generated code accepts any number). A
-// ClientMsgID or AttachData that is set is not nil.
+// ClientMsgID, AttachData or Whereabouts that is set is not nil.
 type MsgData struct {
 	FromUserID  uint32
 	ToSessionID uint32 // a user; for group messages a group
@@ -76,6 +76,13 @@ type MsgData struct {
 	// message servers only.
 	Resent bool
 	Age    uint32
+
+	// WantWhereabouts, from a message server to a db_proxy, asks for Whereabouts: on which
+	// message servers the receiver and the sender of a message between two users had devices
+	// at a moment after it was stored, see whereabouts.OfMessage. nil: not known. Clients and
+	// other message servers never get them.
+	WantWhereabouts bool
+	Whereabouts     []byte
 }
 
 // SentAs returns the MsgData.SentAs of a message that a client of type t sent with seq; 0
@@ -110,6 +117,8 @@ const (
 	fieldResent    = 116
 	fieldRound     = 120
 	fieldAge       = 121
+	fieldWantWhere = 130
+	fieldWhere     = 131
 )
 
 var (
@@ -177,6 +186,12 @@ func (m *MsgData) BodySize() int {
 	if m.Resent {
 		n += 2 + protowire.SizeVarint(uint64(m.Age))
 	}
+	if m.WantWhereabouts {
+		n += 3
+	}
+	if m.Whereabouts != nil {
+		n += 2 + protowire.SizeBytes(len(m.Whereabouts))
+	}
 	return n
 }
 
@@ -225,6 +240,12 @@ func (m *MsgData) AppendBody(b []byte) ([]byte, error) {
 	if m.Resent {
 		b = appendVarintField(b, fieldAge, m.Age)
 	}
+	if m.WantWhereabouts {
+		b = appendVarintField(b, fieldWantWhere, 1)
+	}
+	if m.Whereabouts != nil {
+		b = appendBytesField(b, fieldWhere, m.Whereabouts)
+	}
 	return b, nil
 }
 
@@ -257,7 +278,7 @@ func (m *MsgData) ParseBody(b []byte) error {
 		case typ == protowire.VarintType && (num <= fieldType || num == fieldDuplicate ||
 			num == fieldVersion ||
 			fieldSender <= num && num <= fieldResent || num == fieldRound ||
-			num == fieldAge):
+			num == fieldAge || num == fieldWantWhere):
 			v, n := protowire.ConsumeVarint(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -267,7 +288,7 @@ func (m *MsgData) ParseBody(b []byte) error {
 				seen |= 1 << num
 			}
 		case typ == protowire.BytesType && (num == fieldData || num == FieldAttach ||
-			num == fieldClientMsg):
+			num == fieldClientMsg || num == fieldWhere):
 			v, n := protowire.ConsumeBytes(b)
 			if n < 0 {
 				return protowire.ParseError(n)
@@ -335,6 +356,8 @@ func (m *MsgData) setVarint(num protowire.Number, v uint64) bool {
 		m.Round = uint32(v)
 	case fieldAge:
 		m.Age, m.Resent = uint32(v), true
+	case fieldWantWhere:
+		m.WantWhereabouts = v != 0
 	}
 	return true
 }
@@ -347,12 +370,14 @@ func (m *MsgData) setBytes(num protowire.Number, v []byte) {
 		m.AttachData = v
 	case fieldClientMsg:
 		m.ClientMsgID = v
+	case fieldWhere:
+		m.Whereabouts = v
 	}
 }
 
 // own copies the byte fields out of the parsed buffer, into one allocation.
 func (m *MsgData) own() {
-	n := len(m.Data) + len(m.AttachData) + len(m.ClientMsgID)
+	n := len(m.Data) + len(m.AttachData) + len(m.ClientMsgID) + len(m.Whereabouts)
 	buf := make([]byte, 0, n)
 	take := func(v []byte) []byte {
 		start := len(buf)
@@ -365,6 +390,9 @@ func (m *MsgData) own() {
 	}
 	if m.ClientMsgID != nil {
 		m.ClientMsgID = take(m.ClientMsgID)
+	}
+	if m.Whereabouts != nil {
+		m.Whereabouts = take(m.Whereabouts)
 	}
 }
 

@@ -57,6 +57,12 @@ func generatedOf(m *pb.MsgData) *pb.IMMsgData {
 	if m.Resent {
 		g.SetAge(m.Age)
 	}
+	if m.WantWhereabouts {
+		g.SetWantWhereabouts(true)
+	}
+	if m.Whereabouts != nil {
+		g.SetWhereabouts(m.Whereabouts)
+	}
 	return g
 }
 
@@ -76,7 +82,10 @@ func same(t *testing.T, m *pb.MsgData, g *pb.IMMsgData) {
 		m.WantRefusal != g.GetWantRefusal() || m.Rejected != g.GetRejected() ||
 		m.PrevID != g.GetPrevMsgId() || m.HasPrevID != g.HasPrevMsgId() ||
 		m.SentAs != g.GetSentAs() || m.ResentWithin != g.GetResentWithin() ||
-		m.Round != g.GetRound() || m.Resent != g.HasAge() || m.Age != g.GetAge() {
+		m.Round != g.GetRound() || m.Resent != g.HasAge() || m.Age != g.GetAge() ||
+		m.WantWhereabouts != g.GetWantWhereabouts() ||
+		(m.Whereabouts != nil) != g.HasWhereabouts() ||
+		!bytes.Equal(m.Whereabouts, g.GetWhereabouts()) {
 		t.Fatalf("fields differ: %+v, %v", m, g)
 	}
 	normalise(g)
@@ -114,6 +123,9 @@ func normalise(g *pb.IMMsgData) {
 	if g.GetResentWithin() == 0 {
 		g.ClearResentWithin()
 	}
+	if !g.GetWantWhereabouts() {
+		g.ClearWantWhereabouts()
+	}
 	if g.GetRound() == 0 {
 		g.ClearRound()
 	}
@@ -145,8 +157,12 @@ func TestMsgDataEncodesLikeGenerated(t *testing.T) {
 		"sent again":              {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Resent: true, Age: 300},
 		"at once":                 {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Resent: true},
 		"first of a conversation": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, HasPrevID: true},
-		"no epoch":                {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
-		"no version":              {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
+		"request":                 {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, WantWhereabouts: true},
+		"answer": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, ClientMsgID: []byte("id"),
+			Whereabouts: []byte("where")},
+		"nowhere":    {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Whereabouts: []byte{}},
+		"no epoch":   {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, SenderConn: 1},
+		"no version": {Type: pb.MsgType_MSG_TYPE_GROUP_TEXT, HasGroupVersion: true},
 		"empty bytes": {Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, AttachData: []byte{},
 			ClientMsgID: []byte{}},
 	} {
@@ -206,6 +222,8 @@ func TestMsgDataParsesLikeGenerated(t *testing.T) {
 		"epoch without connection":  varint(with(), 111, 2),
 		"connection without epoch":  varint(with(), 110, 2),
 		"no refusal wanted":         varint(with(), 112, 0),
+		"no whereabouts wanted":     varint(with(), 130, 0),
+		"whereabouts as a number":   varint(with(), 131, 1),
 	} {
 		t.Run(name, func(t *testing.T) { compare(t, body) })
 	}
@@ -217,7 +235,7 @@ func compare(t *testing.T, body []byte) {
 	t.Helper()
 	// ParseBody must overwrite every field.
 	m := pb.MsgData{FromUserID: 99, AttachData: []byte("left over"), Duplicate: true,
-		GroupVersion: 1, HasGroupVersion: true}
+		GroupVersion: 1, HasGroupVersion: true, WantWhereabouts: true, Whereabouts: []byte{1}}
 	var g pb.IMMsgData
 	buf := bytes.Clone(body)
 	mine := m.ParseBody(buf)
