@@ -74,6 +74,10 @@ type Message struct {
 	// most so many seconds ago; 0: it did not.
 	SentAs, ResentWithin uint32
 
+	// WantWhereabouts asks for Whereabouts. Without effect in messages to groups, and in a
+	// store for one process.
+	WantWhereabouts bool
+
 	// AppendMessages sets the following fields.
 
 	Err error // the reason why the message was not stored
@@ -87,6 +91,9 @@ type Message struct {
 	// GroupVersion is the version of the group in which the sender of a stored group
 	// message was a member.
 	GroupVersion uint32
+	// Whereabouts is where From and To had devices at a moment after the commit of a message
+	// with WantWhereabouts, see whereabouts.OfMessage; nil: not known.
+	Whereabouts []byte
 }
 
 // clockSkew is by how many seconds the clocks of message servers may differ.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/store/conversation"
 	"teamtalk/sql/store/database"
@@ -22,6 +23,7 @@ type Messages struct {
 	db      *database.DB
 	parts   Parts
 	metrics metrics
+	often   obs.Often // bounds the log of whereabouts that are not known
 
 	slots  chan *outbox.Slot // one for each worker
 	closed chan struct{}     // closed by close
@@ -85,6 +87,7 @@ func (s *Messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	start := time.Now()
 	for _, m := range batch {
 		m.ID, m.Err, m.Duplicate, m.FirstCreated, m.GroupVersion = 0, nil, false, 0, 0
+		m.Whereabouts = nil
 	}
 	var sl *outbox.Slot
 	select {

@@ -15,6 +15,7 @@ type metrics struct {
 	bisects    prometheus.Counter
 	failed     *prometheus.CounterVec
 	duplicates prometheus.Counter
+	where      *prometheus.CounterVec
 }
 
 // newMetrics adds the metrics to those of the store.
@@ -32,5 +33,8 @@ func newMetrics(m *database.Metrics) metrics {
 		failed: m.CounterVec("failed", "Messages not stored, by the kind of error.", "kind"),
 		duplicates: m.Counter("duplicates",
 			"Messages recognised as duplicates by client_msg_id."),
+		where: m.CounterVec("whereabouts", "Messages for which both users' whereabouts were "+
+			"asked for: found, or failed, then the message server looks again. Refused are "+
+			"values in Redis that were left out because they are no entries.", "what"),
 	}
 }

@@ -89,7 +89,9 @@ func (s *Messages) done(ctx context.Context, sl *outbox.Slot, items []*item, p *
 	for _, t := range p.chats {
 		t.c.SetChatted(t.second)
 	}
-	s.parts.Outbox.Settle(ctx, sl, p.owed)
+	where := s.questionsOf(ctx, items)
+	s.parts.Outbox.Settle(ctx, sl, p.owed, where.add())
+	where.answer()
 }
 
 // plan is the part of a transaction besides the messages.

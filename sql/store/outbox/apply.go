@@ -142,8 +142,15 @@ func isLoss(err error) bool { return redis.HasErrorPrefix(err, "LOST") }
 // such a batch are left, with an error for which isLoss returns true.
 func (s *Outbox) Apply(ctx context.Context, owner uuid.UUID, seq uint64, owed Dues,
 	before Earlier) (left Dues, err error) {
+	return s.applyWith(ctx, owner, seq, owed, before, none)
+}
+
+// applyWith is Apply, with the commands that also adds to the pipeline behind the counts. They
+// are sent again when a script is.
+func (s *Outbox) applyWith(ctx context.Context, owner uuid.UUID, seq uint64, owed Dues,
+	before Earlier, also func(redis.Pipeliner)) (left Dues, err error) {
 	if s.db.Redis.Cluster {
-		return s.applyEach(ctx, owner, seq, owed, before)
+		return s.applyEach(ctx, owner, seq, owed, before, also)
 	}
 	run := &redisconn.Run{Script: applies, Keys: []string{markKey(owner)}, Args: []any{seq,
 		int64(markTTL / time.Second), before[markID{owner, ""}]}}
@@ -163,16 +170,19 @@ func (s *Outbox) Apply(ctx context.Context, owner uuid.UUID, seq uint64, owed Du
 	if len(run.Keys) == 1 {
 		return Dues{}, nil
 	}
-	redisconn.RunAll(ctx, s.db.Redis.Unread, []*redisconn.Run{run})
+	redisconn.RunWithin(ctx, s.db.Redis.Unread, []*redisconn.Run{run}, none, also)
 	if err := run.Answer.Err(); err != nil {
 		return owed, s.db.RedisError("apply unread counts", err)
 	}
 	return Dues{}, nil
 }
 
+// none adds nothing to a pipeline.
+func none(redis.Pipeliner) {}
+
 // applyEach adds counts in a cluster, with a run of the script for each key.
 func (s *Outbox) applyEach(ctx context.Context, owner uuid.UUID, seq uint64, owed Dues,
-	before Earlier) (left Dues, err error) {
+	before Earlier, also func(redis.Pipeliner)) (left Dues, err error) {
 	runFor := func(key string) *redisconn.Run {
 		return &redisconn.Run{Script: appliesOne, Keys: []string{key}, Args: []any{markField(owner),
 			seq, int64(markTTL / time.Second), before[markID{owner, key}]}}
@@ -193,7 +203,7 @@ func (s *Outbox) applyEach(ctx context.Context, owner uuid.UUID, seq uint64, owe
 		run.Args = append(run.Args, "count", g.N)
 		runs = append(runs, run)
 	}
-	redisconn.RunAll(ctx, s.db.Redis.Unread, runs)
+	redisconn.RunWithin(ctx, s.db.Redis.Unread, runs, none, also)
 	for i, c := range owed.Counts {
 		if of[i].Answer.Err() != nil {
 			left.Counts = append(left.Counts, c)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"teamtalk/sql/store/database"
 )
@@ -125,13 +126,18 @@ func (s *Outbox) Drop(ctx context.Context, sl *Slot) error {
 }
 
 // Settle applies the counts of a batch that was just committed. It does not fail: the
-// outbox keeps counts that Redis does not take, and housekeeping applies them later.
-func (s *Outbox) Settle(ctx context.Context, sl *Slot, owed Dues) {
+// outbox keeps counts that Redis does not take, and housekeeping applies them later. The
+// commands that also adds are sent in the same pipeline, behind the counts; nil: there are none.
+// They may not be sent, when the counts are not.
+func (s *Outbox) Settle(ctx context.Context, sl *Slot, owed Dues, also func(redis.Pipeliner)) {
+	if also == nil {
+		also = none
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	err := s.db.Hooks.Run(s.db.Hooks.AfterCommit)
 	if err == nil {
-		_, err = s.Apply(ctx, sl.owner, sl.seq, owed, sl.applied)
+		_, err = s.applyWith(ctx, sl.owner, sl.seq, owed, sl.applied, also)
 	}
 	if isLoss(err) {
 		err = s.afterLoss(ctx, sl, owed)
