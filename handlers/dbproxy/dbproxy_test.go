@@ -69,6 +69,7 @@ type faulty struct {
 	now   func() time.Time
 	mu    sync.Mutex
 	hook  func() error // called before each call below; it may panic
+	where []byte       // the whereabouts of all messages that want them; nil: not known
 	moved chan bool    // gets each result of ReplacePassword; nil: nothing is told
 }
 
@@ -114,6 +115,13 @@ func (f *faulty) AppendMessages(ctx context.Context, batch []*im.Message) {
 		return
 	}
 	f.Store.AppendMessages(ctx, batch)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, m := range batch {
+		if f.where != nil && m.WantWhereabouts && m.Err == nil { // as the store on Redis
+			m.Whereabouts = f.where
+		}
+	}
 }
 
 // Users returns users in an arbitrary order, not that of their ids.

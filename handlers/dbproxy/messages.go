@@ -73,7 +73,8 @@ func (ms *messages) handleMsgData(ses *session.Link, seq uint16, m *pb.MsgData) 
 		request: request{session: ses, seq: seq, cmd: m.Command(), came: ms.now()},
 		msg:     m,
 		row: im.Message{From: m.FromUserID, To: m.ToSessionID, Created: m.CreateTime,
-			Type: m.Type, Data: m.Data, SentAs: m.SentAs, ResentWithin: m.ResentWithin},
+			Type: m.Type, Data: m.Data, SentAs: m.SentAs, ResentWithin: m.ResentWithin,
+			WantWhereabouts: m.WantWhereabouts},
 		size: len(m.Data) + len(m.ClientMsgID) + pendingOverhead,
 	}
 	if len(m.ClientMsgID) > 0 {
@@ -194,7 +195,8 @@ func (ms *messages) finish(batch []*Pending) {
 }
 
 // settle answers one message with the result in its row. Only a request with a group
-// version or a previous id receives that: other message servers do not know the fields.
+// version or a previous id receives that, and only one that wants the whereabouts of its users
+// those: other message servers do not know the fields.
 func (ms *messages) settle(p *Pending) {
 	if p.row.Err != nil {
 		ms.notStored(p)
@@ -202,6 +204,7 @@ func (ms *messages) settle(p *Pending) {
 	}
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = p.row.ID, p.row.Duplicate, p.row.GroupVersion
 	p.msg.Rejected, p.msg.PrevID = false, 0
+	p.msg.WantWhereabouts, p.msg.Whereabouts = false, p.row.Whereabouts
 	if p.row.Duplicate {
 		p.msg.CreateTime = p.row.FirstCreated
 		ms.metrics.duplicate.Inc()
@@ -228,6 +231,7 @@ func (ms *messages) notStored(p *Pending) {
 	}
 	// The request may contain values.
 	p.msg.MsgID, p.msg.Duplicate, p.msg.GroupVersion = 0, false, 0
+	p.msg.WantWhereabouts, p.msg.Whereabouts = false, nil
 	p.msg.Rejected = p.msg.SenderConn != 0 && refusal.Rejected(err)
 	ms.answer(&p.request, p.msg)
 }
