@@ -91,6 +91,9 @@ type Options struct {
 	// RequireCipher drops texts that are not base64 of whole cipher blocks, see
 	// im.IsCipherText. Otherwise texts are opaque.
 	RequireCipher bool
+	// Whereabouts asks db_proxies on which message servers the users of texts have devices,
+	// for other servers that are reached without a route server.
+	Whereabouts bool
 
 	// PushText is how many characters of a message a push shows behind the sender's nick.
 	// 0: none, only the nick.

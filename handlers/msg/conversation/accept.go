@@ -106,7 +106,8 @@ func ownFields(m *pb.MsgData, now time.Time) {
 	m.WantRefusal, m.Rejected, m.Round = false, false, 0
 	m.SenderConn, m.Epoch = 0, 0 // send sets them
 	m.Resent, m.Age = false, 0
-	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup() // asks for it
+	m.PrevID, m.HasPrevID = 0, !m.Type.IsGroup()  // asks for it
+	m.WantWhereabouts, m.Whereabouts = false, nil // send sets the former
 }
 
 // number says how the client numbered a message. By that the store recognises a message
@@ -160,6 +161,7 @@ func (h *Handler) send(f attempt) {
 		}
 		f.data.SenderConn, f.data.Epoch = c.sends.order.conn, f.epoch
 	}
+	f.data.WantWhereabouts = h.opt.Whereabouts && !f.group
 	err := h.store.TryCall(OrderKey(f.data), f.seq, f.data, h.sent(f))
 	if err != nil {
 		h.notStoredHere(f, false, err)

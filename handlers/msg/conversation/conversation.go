@@ -79,7 +79,8 @@ type Others interface {
 	// Alone reports whether there can be none.
 	Alone() bool
 	// Forward gives m to the route server that passes it on. It reports whether it was
-	// taken.
+	// taken. A message between users that was stored a moment ago has Whereabouts, with
+	// Options.Whereabouts and if they are known. Forward takes them out.
 	Forward(m pb.Message) bool
 	// ForwardRepeat is Forward for a message that was perhaps delivered before. Only
 	// servers that deliver no message twice receive it.
@@ -117,8 +118,8 @@ type Contacts interface {
 	AddContact(s *session.Client, user uint32)
 }
 
-// Options sets up a Handler. All fields but Rate, RequireCipher and Registerer must be
-// set.
+// Options sets up a Handler. All fields but Rate, RequireCipher, Whereabouts and Registerer
+// must be set.
 type Options struct {
 	Ack AckPolicy
 	// AckWait is the longest an ack waits for the recipient's devices.
@@ -136,6 +137,9 @@ type Options struct {
 	Rate, RateBurst float64
 	// RequireCipher drops texts that are not base64 of whole cipher blocks.
 	RequireCipher bool
+	// Whereabouts asks db_proxy on which message servers the users of a message have devices.
+	// Others.Forward gets the answer with the message, see pb.MsgData.Whereabouts.
+	Whereabouts bool
 
 	// Client and Loop return what this package keeps for a session and for a loop.
 	Client func(*session.Client) *Client

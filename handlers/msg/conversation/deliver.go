@@ -39,8 +39,7 @@ var wantAck = func() []byte {
 func (h *Handler) stored(f Message) {
 	m := f.data
 	if m.Duplicate {
-		m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
-		m.SentAs, m.ResentWithin = 0, 0
+		strip(m)
 		h.metrics.resends.Inc()
 		h.repeats.take(m, f.from)
 		f.from.Loop().Post(func() {
@@ -61,11 +60,20 @@ func (h *Handler) stored(f Message) {
 	h.userStored(f, wait)
 }
 
+// strip removes from a message what only db_proxy and the sender's message server know of it, and
+// returns its whereabouts; nil: not known.
+func strip(m *pb.MsgData) (whereabouts []byte) {
+	whereabouts = m.Whereabouts
+	m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
+	m.SentAs, m.ResentWithin = 0, 0
+	m.WantWhereabouts, m.Whereabouts = false, nil
+	return whereabouts
+}
+
 // userStored is stored for a message to a user, whose ack waits as wait says.
 func (h *Handler) userStored(f Message, wait waits.Kind) {
 	m := f.data
-	m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, 0, 0, 0
-	m.SentAs, m.ResentWithin = 0, 0
+	whereabouts := strip(m)
 	// An ack that waits is registered before the delivery, so that no device can answer
 	// before. One that does not wait is sent after the delivery: a client that logs in
 	// once the sender has its ack finds the message in the history, and does not get it
@@ -79,15 +87,19 @@ func (h *Handler) userStored(f Message, wait waits.Kind) {
 		f.from.Loop().Post(func() { h.acknowledge(f, wait) })
 	}
 	if !h.others.Alone() {
-		h.forward(m, wait)
+		h.forward(m, wait, whereabouts)
 	}
 	h.opt.Pushes.Stored(m, nil)
 }
 
-// forward gives a message between users to the other message servers.
-func (h *Handler) forward(m *pb.MsgData, wait waits.Kind) {
+// forward gives a message between users to the other message servers, with the whereabouts of its
+// users if they are wanted.
+func (h *Handler) forward(m *pb.MsgData, wait waits.Kind, whereabouts []byte) {
 	forward := *m
 	forward.ClientMsgID = nil
+	if h.opt.Whereabouts {
+		forward.Whereabouts = whereabouts
+	}
 	if wait != waits.None { // the ack of any device counts, also if the recipient has one here
 		forward.AttachData = wantAck
 	}
@@ -98,8 +110,8 @@ func (h *Handler) forward(m *pb.MsgData, wait waits.Kind) {
 // says that the message was stored some time ago.
 func (h *Handler) groupStored(f Message, late bool) {
 	m := f.data
-	m.ClientMsgID, m.AttachData, m.SenderConn, m.Epoch, m.Round = nil, nil, 0, 0, 0
-	m.SentAs, m.ResentWithin = 0, 0
+	m.ClientMsgID = nil
+	strip(m)
 	if m.GroupVersion == 0 { // a db_proxy that knows of no versions returns what it was sent
 		m.HasGroupVersion = late // the other servers know then that it was stored some time ago
 	}

@@ -150,8 +150,10 @@ func (o *outbox) linkOpened(now time.Time) time.Duration {
 	return max(now.Sub(lost), time.Millisecond)
 }
 
-// forwardText is Forward for a text.
+// forwardText is Forward for a text. All message servers behind the route server get it, whatever
+// the whereabouts of its users.
 func (p *Links) forwardText(m *pb.MsgData) bool {
+	m.Whereabouts = nil
 	p.mu.Lock()
 	r := first(p.routes)
 	p.mu.Unlock()
