@@ -11,12 +11,7 @@ import (
 // handleForwards registers the commands that are forwarded, each with the users whose message
 // servers receive it. What another mesh sends is for the clients here.
 func (s *Server) handleForwards(r *router.Router[*session.Link]) {
-	forward(s, r, func(m *pb.MsgData) []uint32 {
-		if m.Type.IsGroup() { // only the message servers know the members
-			return nil
-		}
-		return []uint32{m.FromUserID, m.ToSessionID}
-	})
+	router.Handle(r, router.Public, s.handleMsgData)
 	router.Handle(r, router.Public, s.handleMsgDataAck)
 	forward(s, r, func(m *pb.IMP2PCmdMsg) []uint32 {
 		return []uint32{m.GetFromUserId(), m.GetToUserId()}
@@ -59,6 +54,44 @@ func everybody[M any, P interface {
 		}
 		return nil
 	})
+}
+
+// handleMsgData forwards a text to the message servers that have one of its users. db_proxy may
+// have said which these are; it has read that after it stored the text.
+func (s *Server) handleMsgData(l *session.Link, _ uint16, m *pb.MsgData) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := m.Whereabouts
+	if known != nil || m.WantWhereabouts {
+		stripped := *m // the message server keeps m
+		stripped.Whereabouts, stripped.WantWhereabouts = nil, false
+		m = &stripped
+	}
+	if m.Type.IsGroup() { // only the message servers know the members
+		s.pass(of(l), nil, m)
+		return nil
+	}
+	users := []uint32{m.FromUserID, m.ToSessionID}
+	self := whereabouts.Node{Name: s.opt.Name, Epoch: s.writer.epoch}
+	o, err := whereabouts.ParseOfMessage(known)
+	if err != nil || !of(l).local || !o.Trusted(self) {
+		s.pass(of(l), users, m)
+		return nil
+	}
+	s.metrics.lookups.WithLabelValues("message").Add(float64(len(users)))
+	asked := s.lookups.lookup(lookup{size: sizeOf(m),
+		then: func(func(uint32) ([]whereabouts.Entry, error)) {
+			s.sendToUsers(true, users, func(user uint32) ([]whereabouts.Entry, error) {
+				if user == m.FromUserID {
+					return s.lookups.alive(user, o.Sender), nil
+				}
+				return s.lookups.alive(user, o.Receiver), nil
+			}, m)
+		}})
+	if !asked {
+		s.lookups.dropped()
+	}
+	return nil
 }
 
 // handleMsgDataAck forwards the receiver's ack to the message servers that have the sender. Acks of
@@ -108,9 +141,8 @@ func (s *Server) forward(local bool, users []uint32, m pb.Message) {
 	}
 }
 
-// sendToUsers sends a message to the message servers that have one of users. find may return what
-// came with the message instead of what the store has. While the store fails, all message servers
-// get the message: those without the users ignore it.
+// sendToUsers sends a message to the message servers that have one of users. While the store fails,
+// all message servers get the message: those without the users ignore it.
 func (s *Server) sendToUsers(local bool, users []uint32,
 	find func(uint32) ([]whereabouts.Entry, error), m pb.Message) {
 	to := map[whereabouts.Node]struct{}{}

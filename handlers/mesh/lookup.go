@@ -29,8 +29,9 @@ type lookups struct {
 type lookup struct {
 	users []uint32
 	size  int // of the message that waits, in bytes
-	// then is called with the lock held. find returns the entries of one of the users on other
-	// message servers whose processes run, or an error when they are not known.
+	// then is called with the lock held, and in its turn also without users. find returns the
+	// entries of one of the users on other message servers whose processes run, or an error when
+	// they are not known.
 	then func(find func(user uint32) ([]whereabouts.Entry, error))
 }
 
@@ -94,7 +95,10 @@ func (s *lookups) takeLookups() (questions []lookup, users []uint32) {
 
 // answer asks the store, and continues with the questions in their order.
 func (s *lookups) answer(ctx context.Context, questions []lookup, users []uint32) {
-	found := s.read(ctx, users)
+	var found []whereabouts.Found
+	if len(users) > 0 {
+		found = s.read(ctx, users)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var failed error
@@ -110,7 +114,10 @@ func (s *lookups) answer(ctx context.Context, questions []lookup, users []uint32
 	if failed != nil {
 		s.often.Warn(s.log, s.opt.Now(), "whereabouts not read", "err", failed)
 	}
-	s.readable(slices.ContainsFunc(found, func(f whereabouts.Found) bool { return f.Err == nil }))
+	if len(users) > 0 {
+		s.readable(slices.ContainsFunc(found,
+			func(f whereabouts.Found) bool { return f.Err == nil }))
+	}
 	for _, q := range questions {
 		q.then(func(user uint32) ([]whereabouts.Entry, error) {
 			i, _ := slices.BinarySearch(users, user)

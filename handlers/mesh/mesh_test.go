@@ -2,10 +2,13 @@ package mesh
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"teamtalk/core/whereabouts"
+	"teamtalk/core/whereabouts/whereaboutstest"
 	"teamtalk/proto/pb"
 )
 
@@ -73,4 +76,59 @@ func TestLaterLoginKicksTheEarlier(t *testing.T) {
 				b.state(second))
 		}
 	}, "a", "b")
+}
+
+// TestWhereaboutsInTexts: db_proxy has read where the users of a text are. The text goes there
+// without another look, behind those that were sent before it.
+func TestWhereaboutsInTexts(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b, d := nodes[0], nodes[1], nodes[2]
+		a.login(1, windows)
+		b.login(2, windows)
+		settle()
+		found := c.store.Lookup(t.Context(), []uint32{1, 2})
+		said := whereabouts.OfMessage{Sender: found[0].Entries, Receiver: found[1].Entries}
+		elsewhere := whereabouts.OfMessage{Sender: said.Sender, Receiver: []whereabouts.Entry{{
+			Node:    whereabouts.Node{Name: "d", Epoch: d.epoch},
+			Devices: found[1].Entries[0].Devices}}}
+		untrusted := whereabouts.OfMessage{Receiver: elsewhere.Receiver}
+		var looks atomic.Int32
+		c.setHook(func(_ string, call whereaboutstest.Operation, after bool) error {
+			if call == whereaboutstest.Lookup && !after {
+				looks.Add(1)
+				time.Sleep(100 * time.Millisecond)
+			}
+			return nil
+		})
+		with := func(id uint32, o whereabouts.OfMessage) {
+			m := text(1, 2, id)
+			m.Whereabouts = o.Encode()
+			a.send(m)
+		}
+		with(1, said)
+		settle()
+		if n := looks.Load(); n != 0 {
+			t.Errorf("the store was asked %d times", n)
+		}
+		a.send(text(1, 2, 2))
+		with(3, said)
+		with(4, elsewhere)
+		with(5, untrusted)
+		m := text(1, 2, 6)
+		m.Whereabouts = []byte("no whereabouts")
+		a.send(m)
+		settle()
+		got := take[*pb.MsgData](b)
+		if !slices.Equal(ids(got), []uint32{1, 2, 3, 5, 6}) {
+			t.Errorf("b got %v", ids(got))
+		}
+		for _, m := range got {
+			if m.Whereabouts != nil {
+				t.Errorf("text %d has whereabouts", m.MsgID)
+			}
+		}
+		if got := ids(take[*pb.MsgData](d)); !slices.Equal(got, []uint32{4}) {
+			t.Errorf("d got %v", got)
+		}
+	}, "a", "b", "d")
 }

@@ -110,10 +110,11 @@ func New(opt Options) (*Server, error) {
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.online.HasPC, Text: opt.PushText,
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
-		Alone: opt.Alone, Online: h.online, Acks: acks, RouteChanged: func() { h.groups.Forget() },
-		RouteLost: func() { h.conversation.Receipts.RouteLost() },
-		Replaces:  opt.Policy == DeviceClass || opt.Policy == OneClient,
-		Now:       opt.Now, Registerer: opt.Registerer})
+		Alone: opt.Alone, Whereabouts: opt.Announces, Online: h.online, Acks: acks,
+		RouteChanged: func() { h.groups.Forget() },
+		RouteLost:    func() { h.conversation.Receipts.RouteLost() },
+		Replaces:     opt.Policy == DeviceClass || opt.Policy == OneClient,
+		Now:          opt.Now, Registerer: opt.Registerer})
 	soundTooLong := texts.Encrypt(conversation.SoundTooLong)
 	if err := h.build(soundTooLong, newMetrics(opt.Registerer, h.online)); err != nil {
 		return nil, err

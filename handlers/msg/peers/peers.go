@@ -34,6 +34,10 @@ type Options struct {
 	// this process and has no port.
 	Alone bool
 
+	// Whereabouts says that a mesh takes the place of route servers. It gets the whereabouts
+	// of the users of texts.
+	Whereabouts bool
+
 	Online *session.Registry
 	// Acks reports whether the client of a session acknowledges deliveries. Any
 	// goroutine.

@@ -69,8 +69,8 @@ func (s *system) msgOptions() msg.Options {
 	host, _ := os.Hostname()
 	return msg.Options{
 		Proxies: s.trusted, MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
-		Announces: s.mesh != nil,
-		Policy:    msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
+		Announces: s.mesh != nil, Whereabouts: s.mesh != nil,
+		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
 		Presence: msg.Presence(cfg.Presence), PresenceWindow: cfg.PresenceWindow,
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),
 		RequireCipher: cfg.RequireCipher, AckWait: cfg.AckWait,
