@@ -46,13 +46,19 @@ func (m *meshTest) awaitNodes(n float64) {
 // chat sends texts both ways. The second one of each waits for the ack of the receiver, and a read
 // ack reaches the reader's phone on the other server.
 func (m *meshTest) chat() {
-	for seq, body := range map[uint16]string{10: "hello", 11: "again"} {
+	for i, body := range []string{"hello", "again"} {
+		seq := uint16(10 + i)
 		m.alice.send(seq, text(m.bobID, body))
 		m.bob.sendAck(m.arrived(m.bob, m.aliceID, body))
 		m.alice.acked(seq, m.bobID)
 		m.bob.send(seq, text(m.aliceID, body))
 		m.alice.sendAck(m.arrived(m.alice, m.bobID, body))
 		m.bob.acked(seq, m.aliceID)
+	}
+	for _, s := range m.sys.msg { // db_proxy says where the users are
+		if n := s.metric("teamtalk_mesh_lookups_total", `result="message"`); n != 4 {
+			m.t.Errorf("%s has the whereabouts of %v users from db_proxy, want 4", s.name, n)
+		}
 	}
 	phone, _ := loggedIn(m.t, m.sys.msgAddr[0], "u00002", ios)
 	m.bob.send(20, pb.IMMsgDataReadAck_builder{UserId: new(m.bobID), SessionId: new(m.aliceID),
