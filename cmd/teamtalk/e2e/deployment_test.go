@@ -54,10 +54,11 @@ type deployment struct {
 	// loginHTTPs are the addresses of all login servers for HTTP.
 	loginHTTPs []string
 	dbproxy    *server
-	second     *server  // the second dbproxy; with settings.second only
-	file       *server  // separate: with settings.files only
-	peers      []string // flags that name the servers for a message server; separate only
-	dbAddr     string   // of dbproxy and route, for servers; separate only
+	second     *server             // the second dbproxy; with settings.second only
+	file       *server             // separate: with settings.files only
+	peers      []string            // flags that name servers for a message server; separate only
+	redis      *dbtest.RedisServer // separate only
+	dbAddr     string              // of dbproxy and route, for servers; separate only
 	routeAddr  string
 }
 
@@ -101,7 +102,7 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 func deploySeparate(t testing.TB, s settings) *deployment {
 	t.Helper()
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
-	d := &deployment{t: t, shape: separate, separate: true, plain: !s.races,
+	d := &deployment{t: t, shape: separate, separate: true, plain: !s.races, redis: redis,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
 	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(s)

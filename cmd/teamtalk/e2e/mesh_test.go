@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"teamtalk/proto/pb"
+	"teamtalk/sql/rediswhereabouts"
 )
 
 // TestMesh runs two message servers without a route server. They find each other in Redis.
@@ -20,6 +22,25 @@ func TestMesh(t *testing.T) {
 	m.chat()
 	m.kick()
 	m.killed()
+	m.redisLost()
+}
+
+// redisLost restarts Redis, which loses everything. The message servers write their users again.
+func (m *meshTest) redisLost() {
+	m.sys.redis.Stop()
+	m.sys.redis.Start()
+	until(m.t, "the message servers to write their users again", func() bool {
+		keys := m.sys.redis.Do("EXISTS " + rediswhereabouts.Key(m.aliceID) + " " +
+			rediswhereabouts.Key(m.bobID))
+		return strings.Contains(keys, "2")
+	})
+	m.alice.send(40, text(m.bobID, "after the loss"))
+	m.bob.sendAck(m.arrived(m.bob, m.aliceID, "after the loss"))
+	m.alice.acked(40, m.bobID)
+	m.awaitNodes(2)
+	again, _ := loggedIn(m.t, m.sys.msgAddr[0], "u00002", mac)
+	m.bob.expect(&pb.IMKickUser{})
+	again.Close()
 }
 
 // meshTest has the clients of TestMesh: alice is on the first message server, bob on the second.
@@ -103,9 +124,9 @@ func (m *meshTest) killed() {
 	m.alice.status(m.bobID, isOffline)
 	m.sys.msg[1].start()
 	m.awaitNodes(2)
-	bob, _ := loggedIn(m.t, m.sys.msgAddr[1], "u00002", windows)
+	m.bob, _ = loggedIn(m.t, m.sys.msgAddr[1], "u00002", windows)
 	m.alice.status(m.bobID, isOnline)
 	m.alice.send(30, text(m.bobID, "welcome back"))
-	bob.sendAck(m.arrived(bob, m.aliceID, "welcome back"))
+	m.bob.sendAck(m.arrived(m.bob, m.aliceID, "welcome back"))
 	m.alice.acked(30, m.bobID)
 }
