@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,11 +11,17 @@ import (
 	"teamtalk/sql/rediswhereabouts"
 )
 
-// TestMesh runs two message servers without a route server. They find each other in Redis.
+// TestMesh runs two message servers without a route server. They find each other in Redis, and
+// trust each other by their certificates.
 func TestMesh(t *testing.T) {
 	t.Parallel()
+	dir := t.TempDir()
+	mustRun(t, "cert", "ca", "--dir", dir)
+	mustRun(t, "cert", "server", "any", "--dir", dir)
 	sys := deploySeparate(t, settings{users: 4, mesh: true, races: true,
-		flags: []string{"--msg.ack-wait", "1m"}})
+		flags: []string{"--msg.ack-wait", "1m", "--link-tls.ca", filepath.Join(dir, "ca.pem"),
+			"--link-tls.certificate", filepath.Join(dir, "any.pem"),
+			"--link-tls.key", filepath.Join(dir, "any-key.pem")}})
 	m := &meshTest{t: t, sys: sys}
 	m.awaitNodes(2)
 	m.alice, m.aliceID = loggedIn(t, sys.msgAddr[0], "u00001", windows)
