@@ -92,6 +92,8 @@ type Msg struct {
 	AdvertiseIP2   string `toml:"advertise_ip2" default:"" form:"host"`
 	AdvertisePort  int    `toml:"advertise_port" default:"0" min:"0" max:"65535"`
 	MaxConnections int    `toml:"max_connections" default:"100000" min:"0" max:"10000000"`
+	Whereabouts    string `toml:"whereabouts" default:"route" oneof:"route|redis"`
+	ServerListen   string `toml:"server_listen" default:"auto" form:"internal"`
 
 	DevicePolicy string `toml:"device_policy" default:"device_class" oneof:"device_policies"`
 

@@ -104,6 +104,14 @@ var commonDocs = map[string]string{
 	"msg.advertise_port": "Port that clients are told to connect to. 0: the port in listen.",
 	"msg.max_connections": "Maximum number of client connections at a time. The limit of " +
 		"open files lowers it. 0: only the limit of open files applies.",
+	"msg.whereabouts": "Place where message servers find the other message servers that have a " +
+		"user. route: the route servers. redis: Redis, for clusters with registry.enabled. Then " +
+		"there are no route servers: the message servers send straight to each other, over " +
+		"server_listen. All message servers of a cluster need the same value.",
+	"msg.server_listen": "Address for other message servers, and for servers whose settings " +
+		"name it in place of a route server (http.route, file.route). The port opens only with " +
+		"whereabouts = \"redis\". \"auto\": :8300. Keep the port off the internet, because the " +
+		"server trusts every peer.",
 	"msg.device_policy": "Effect of a second login of a user. device_class: the new " +
 		"session replaces a session of the same device class, so one pc and one phone may be " +
 		"online together. one_client: the new session replaces every other session of the user. " +
@@ -162,7 +170,7 @@ var commonDocs = map[string]string{
 		"all message servers and HTTP APIs, because it decides which conversations the dbproxy " +
 		"stores. With the registry the name of its process does.",
 	"msg.route": "Addresses of the route servers. Not needed when route runs in " +
-		"the same process, or with registry.enabled.",
+		"the same process, with registry.enabled, or with whereabouts = \"redis\".",
 	"msg.login": "Addresses of the login servers. Not needed when login runs in " +
 		"the same process, or with registry.enabled.",
 	"msg.push": "Addresses of the push servers. Empty: no pushes are sent, unless push runs " +

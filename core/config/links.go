@@ -26,6 +26,7 @@ func (c *Config) serverAddrs() []serverAddrs {
 		{"dbproxy", "dbproxy.listen", []string{c.DBProxy.Addr(all)}, true},
 		{"file", "file.server_listen", []string{c.File.ServerAddr(all)}, true},
 		{"push", "push.listen", []string{c.Push.Addr(all)}, true},
+		{"msg", "msg.server_listen", []string{c.Msg.ServerAddr()}, true},
 		{"msg", "msg.dbproxy", c.Msg.DBProxy, false},
 		{"msg", "msg.route", c.Msg.Route, false},
 		{"msg", "msg.login", c.Msg.Login, false},

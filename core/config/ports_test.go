@@ -11,7 +11,8 @@ import (
 func TestListenersAreComplete(t *testing.T) {
 	c, err := load(t, "", nil, "--http.apps-file=x", "--login.server-listen=:1",
 		"--tls.acme.domains=a.example.org",
-		"--route.listen=:2", "--dbproxy.listen=:3", "--push.listen=:4", "--file.server-listen=:5")
+		"--route.listen=:2", "--dbproxy.listen=:3", "--push.listen=:4", "--file.server-listen=:5",
+		"--msg.server-listen=:6")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -322,7 +322,9 @@ func (c *Config) CheckServe() error {
 			role  string
 			addrs []string
 		}{{"dbproxy", c.Msg.DBProxy}, {"route", c.Msg.Route}, {"login", c.Msg.Login}} {
-			c.need(missing, "msg", p.role, p.addrs)
+			if p.role != "route" || !c.Mesh() {
+				c.need(missing, "msg", p.role, p.addrs)
+			}
 		}
 	}
 	if c.Runs("http") && !c.AllInOne() {
@@ -331,7 +333,9 @@ func (c *Config) CheckServe() error {
 				"nobody may call it")
 		}
 		c.need(missing, "http", "dbproxy", c.HTTP.DBProxy)
-		c.need(missing, "http", "route", c.HTTP.Route)
+		if !c.Mesh() {
+			c.need(missing, "http", "route", c.HTTP.Route)
+		}
 	}
 	if c.Runs("msfs") && (c.MSFS.S3Endpoint == "") != (c.MSFS.S3Bucket == "") {
 		missing("msfs.s3_bucket", "needed with msfs.s3_endpoint, and the other way round")
@@ -345,7 +349,8 @@ func (c *Config) CheckServe() error {
 	c.checkLinks(missing)
 	c.checkPorts(missing)
 	c.checkRegistry(missing)
-	if c.Runs("file") && c.File.CheckOnline == "on" {
+	c.checkMesh(missing)
+	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Mesh() {
 		c.need(missing, "file", "route", c.File.Route)
 	}
 	if c.Runs("dbproxy") {
@@ -389,7 +394,7 @@ func (c *Config) NeedsTicketKey() bool {
 
 // keepsTickets reports whether no other process needs the key of this process's tickets.
 func (c *Config) keepsTickets() bool {
-	return c.Runs("msg") && c.Runs("msfs") && c.Runs("dbproxy") &&
+	return c.Runs("msg") && c.Runs("msfs") && c.Runs("dbproxy") && !c.Mesh() &&
 		len(c.Msg.Login)+len(c.Msg.Route)+len(c.Msg.DBProxy) == 0 &&
 		c.Login.MSFSPrior == "" && c.Login.MSFSBackup == "" && c.DBProxy.MSFS == "" &&
 		(!c.Registry.Enabled || c.AllInOne() && !c.Serves("dbproxy"))

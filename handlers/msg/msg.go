@@ -47,6 +47,13 @@ type Peer interface {
 	Up() bool
 }
 
+// Route is the route servers, or the mesh in their place.
+type Route interface {
+	Peer
+	// Withdrawn reports whether the servers that are up asked for no requests for now.
+	Withdrawn() bool
+}
+
 // DB is a db_proxy that stores messages.
 type DB interface {
 	Peer
@@ -106,7 +113,8 @@ func New(opt Options) (*Server, error) {
 	h.pushes = pusher.New(pusher.Options{Role: "msg", HasPC: h.online.HasPC, Text: opt.PushText,
 		Cipher: texts, Now: opt.Now, Log: opt.Log, Registerer: opt.Registerer})
 	h.peers = peers.New(peers.Options{MaxConns: opt.MaxConns, HostName: opt.HostName,
-		Alone: opt.Alone, Listed: opt.Listed, Online: h.online, Acks: acks,
+		Alone: opt.Alone, Listed: opt.Listed, Whereabouts: opt.Announces, Online: h.online,
+		Acks:         acks,
 		RouteChanged: func() { h.groups.Forget() },
 		RouteLost:    func() { h.conversation.Receipts.RouteLost() },
 		Replaces:     opt.Policy == DeviceClass || opt.Policy == OneClient,
@@ -157,7 +165,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Repeats: func(s *session.Client) bool { return admissionOf(s).FileRepeats() },
 		Queries: h.passing, Others: h.peers, Now: opt.Now, Log: h.log, LinkLog: opt.Log,
 		Registerer: opt.Registerer})
-	h.admission, err = admission.New(admission.Options{Policy: opt.Policy, Proxies: opt.Proxies,
+	h.admission, err = admission.New(admission.Options{Policy: opt.Policy,
+		Announces: opt.Announces, Proxies: opt.Proxies,
 		PCTimeout: opt.PCTimeout, MobileTimeout: opt.MobileTimeout,
 		LoginKey: opt.LoginKey, UploadTickets: len(opt.TicketKey) > 0,
 		Client: admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
@@ -184,7 +193,7 @@ func (r reads) FlushReads(s *session.Client) int { return r.h.conversation.Reads
 // route servers wait for it. db stores and returns messages. dbFirst checks logins and
 // returns what a client shows first. They may be the same. route answers queries about
 // users elsewhere.
-func (h *Server) Connect(db DB, dbFirst, route Peer) {
+func (h *Server) Connect(db DB, dbFirst Peer, route Route) {
 	h.db, h.dbFirst, h.route = db, dbFirst, route
 	h.admission.Connect(dbFirst, route)
 	h.conversation.Connect(db, dbFirst, route)

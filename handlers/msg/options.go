@@ -63,6 +63,10 @@ type Options struct {
 	// to one: clients may log in without.
 	Listed bool
 
+	// Announces says that the route server is a mesh: a login is announced to it before the
+	// client is answered.
+	Announces bool
+
 	Policy   DevicePolicy
 	Ack      AckPolicy
 	Presence Presence

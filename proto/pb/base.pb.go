@@ -341,6 +341,9 @@ const (
 	// The message server recognises an IMFileNotify that it has passed on before. The route
 	// server forwards an IMFileNotify with age only to such message servers.
 	ServerFeature_SERVER_FEATURE_FILES ServerFeature = 128
+	// The sender is a message server that sends straight to the one it has dialed, see
+	// IMRoleSet.node.
+	ServerFeature_SERVER_FEATURE_MESH ServerFeature = 256
 )
 
 // Enum value maps for ServerFeature.
@@ -353,6 +356,7 @@ var (
 		32:  "SERVER_FEATURE_PARTS",
 		64:  "SERVER_FEATURE_KICKS",
 		128: "SERVER_FEATURE_FILES",
+		256: "SERVER_FEATURE_MESH",
 	}
 	ServerFeature_value = map[string]int32{
 		"SERVER_FEATURE_RECEIPTS": 1,
@@ -362,6 +366,7 @@ var (
 		"SERVER_FEATURE_PARTS":    32,
 		"SERVER_FEATURE_KICKS":    64,
 		"SERVER_FEATURE_FILES":    128,
+		"SERVER_FEATURE_MESH":     256,
 	}
 )
 
@@ -4932,7 +4937,7 @@ const file_base_proto_rawDesc = "" +
 	"\x11USER_STATUS_LEAVE\x10\x03*:\n" +
 	"\vDeviceScope\x12\x14\n" +
 	"\x10DEVICE_SCOPE_ANY\x10\x01\x12\x15\n" +
-	"\x11DEVICE_SCOPE_ACKS\x10\x02*\xcf\x01\n" +
+	"\x11DEVICE_SCOPE_ACKS\x10\x02*\xe9\x01\n" +
 	"\rServerFeature\x12\x1b\n" +
 	"\x17SERVER_FEATURE_RECEIPTS\x10\x01\x12\x1a\n" +
 	"\x16SERVER_FEATURE_REPEATS\x10\x02\x12\x19\n" +
@@ -4940,7 +4945,8 @@ const file_base_proto_rawDesc = "" +
 	"\x17SERVER_FEATURE_REFUSALS\x10\x10\x12\x18\n" +
 	"\x14SERVER_FEATURE_PARTS\x10 \x12\x18\n" +
 	"\x14SERVER_FEATURE_KICKS\x10@\x12\x19\n" +
-	"\x14SERVER_FEATURE_FILES\x10\x80\x01*>\n" +
+	"\x14SERVER_FEATURE_FILES\x10\x80\x01\x12\x18\n" +
+	"\x13SERVER_FEATURE_MESH\x10\x80\x02*>\n" +
 	"\vSessionType\x12\x17\n" +
 	"\x13SESSION_TYPE_SINGLE\x10\x01\x12\x16\n" +
 	"\x12SESSION_TYPE_GROUP\x10\x02*q\n" +

@@ -292,10 +292,13 @@ func (b0 IMRecentContactSessionRsp_builder) Build() *IMRecentContactSessionRsp {
 
 // cmd: 0x0203
 type IMUserStatNotify struct {
-	state               protoimpl.MessageState `protogen:"opaque.v1"`
-	xxx_hidden_UserStat *UserStat              `protobuf:"bytes,1,req,name=user_stat,json=userStat"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_UserStat    *UserStat              `protobuf:"bytes,1,req,name=user_stat,json=userStat"`
+	xxx_hidden_Version     uint64                 `protobuf:"varint,100,opt,name=version"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *IMUserStatNotify) Reset() {
@@ -330,8 +333,20 @@ func (x *IMUserStatNotify) GetUserStat() *UserStat {
 	return nil
 }
 
+func (x *IMUserStatNotify) GetVersion() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Version
+	}
+	return 0
+}
+
 func (x *IMUserStatNotify) SetUserStat(v *UserStat) {
 	x.xxx_hidden_UserStat = v
+}
+
+func (x *IMUserStatNotify) SetVersion(v uint64) {
+	x.xxx_hidden_Version = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
 }
 
 func (x *IMUserStatNotify) HasUserStat() bool {
@@ -341,14 +356,28 @@ func (x *IMUserStatNotify) HasUserStat() bool {
 	return x.xxx_hidden_UserStat != nil
 }
 
+func (x *IMUserStatNotify) HasVersion() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
 func (x *IMUserStatNotify) ClearUserStat() {
 	x.xxx_hidden_UserStat = nil
+}
+
+func (x *IMUserStatNotify) ClearVersion() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Version = 0
 }
 
 type IMUserStatNotify_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserStat *UserStat
+	// Extension, see IMServerPCLoginStatusNotify.version.
+	Version *uint64
 }
 
 func (b0 IMUserStatNotify_builder) Build() *IMUserStatNotify {
@@ -356,6 +385,10 @@ func (b0 IMUserStatNotify_builder) Build() *IMUserStatNotify {
 	b, x := &b0, m0
 	_, _ = b, x
 	x.xxx_hidden_UserStat = b.UserStat
+	if b.Version != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Version = *b.Version
+	}
 	return m0
 }
 
@@ -1281,6 +1314,7 @@ type IMUsersStatReq struct {
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	xxx_hidden_SameClass   ClientType             `protobuf:"varint,100,opt,name=same_class,json=sameClass,enum=teamtalk.ClientType"`
 	xxx_hidden_Scope       DeviceScope            `protobuf:"varint,101,opt,name=scope,enum=teamtalk.DeviceScope"`
+	xxx_hidden_Comes       ClientType             `protobuf:"varint,102,opt,name=comes,enum=teamtalk.ClientType"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1351,9 +1385,18 @@ func (x *IMUsersStatReq) GetScope() DeviceScope {
 	return DeviceScope_DEVICE_SCOPE_ANY
 }
 
+func (x *IMUsersStatReq) GetComes() ClientType {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 5) {
+			return x.xxx_hidden_Comes
+		}
+	}
+	return ClientType_CLIENT_TYPE_WINDOWS
+}
+
 func (x *IMUsersStatReq) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMUsersStatReq) SetUserIdList(v []uint32) {
@@ -1365,17 +1408,22 @@ func (x *IMUsersStatReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMUsersStatReq) SetSameClass(v ClientType) {
 	x.xxx_hidden_SameClass = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
 }
 
 func (x *IMUsersStatReq) SetScope(v DeviceScope) {
 	x.xxx_hidden_Scope = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *IMUsersStatReq) SetComes(v ClientType) {
+	x.xxx_hidden_Comes = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMUsersStatReq) HasUserId() bool {
@@ -1406,6 +1454,13 @@ func (x *IMUsersStatReq) HasScope() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *IMUsersStatReq) HasComes() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMUsersStatReq) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1426,6 +1481,11 @@ func (x *IMUsersStatReq) ClearScope() {
 	x.xxx_hidden_Scope = DeviceScope_DEVICE_SCOPE_ANY
 }
 
+func (x *IMUsersStatReq) ClearComes() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Comes = ClientType_CLIENT_TYPE_WINDOWS
+}
+
 type IMUsersStatReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1437,6 +1497,9 @@ type IMUsersStatReq_builder struct {
 	SameClass *ClientType
 	// Extension: the devices to count. Without scope and same_class only pc clients count.
 	Scope *DeviceScope
+	// Extension, to a server in the same process: a client of this type of the only user in the
+	// list logs in. The answer is sent when the other message servers can know it.
+	Comes *ClientType
 }
 
 func (b0 IMUsersStatReq_builder) Build() *IMUsersStatReq {
@@ -1444,21 +1507,25 @@ func (b0 IMUsersStatReq_builder) Build() *IMUsersStatReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	x.xxx_hidden_UserIdList = b.UserIdList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.SameClass != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_SameClass = *b.SameClass
 	}
 	if b.Scope != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_Scope = *b.Scope
+	}
+	if b.Comes != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_Comes = *b.Comes
 	}
 	return m0
 }
@@ -2990,9 +3057,10 @@ const file_buddy_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12N\n" +
 	"\x14contact_session_list\x18\x02 \x03(\v2\x1c.teamtalk.ContactSessionInfoR\x12contactSessionList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"C\n" +
+	"attachData\"]\n" +
 	"\x10IMUserStatNotify\x12/\n" +
-	"\tuser_stat\x18\x01 \x02(\v2\x12.teamtalk.UserStatR\buserStat\"l\n" +
+	"\tuser_stat\x18\x01 \x02(\v2\x12.teamtalk.UserStatR\buserStat\x12\x18\n" +
+	"\aversion\x18d \x01(\x04R\aversion\"l\n" +
 	"\x0eIMUsersInfoReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12 \n" +
 	"\fuser_id_list\x18\x02 \x03(\rR\n" +
@@ -3030,7 +3098,7 @@ const file_buddy_proto_rawDesc = "" +
 	"\x12latest_update_time\x18\x02 \x02(\rR\x10latestUpdateTime\x12/\n" +
 	"\tuser_list\x18\x03 \x03(\v2\x12.teamtalk.UserInfoR\buserList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xce\x01\n" +
+	"attachData\"\xfa\x01\n" +
 	"\x0eIMUsersStatReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12 \n" +
 	"\fuser_id_list\x18\x02 \x03(\rR\n" +
@@ -3039,7 +3107,8 @@ const file_buddy_proto_rawDesc = "" +
 	"attachData\x123\n" +
 	"\n" +
 	"same_class\x18d \x01(\x0e2\x14.teamtalk.ClientTypeR\tsameClass\x12+\n" +
-	"\x05scope\x18e \x01(\x0e2\x15.teamtalk.DeviceScopeR\x05scope\"\xb1\x01\n" +
+	"\x05scope\x18e \x01(\x0e2\x15.teamtalk.DeviceScopeR\x05scope\x12*\n" +
+	"\x05comes\x18f \x01(\x0e2\x14.teamtalk.ClientTypeR\x05comes\"\xb1\x01\n" +
 	"\x0eIMUsersStatRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x128\n" +
 	"\x0euser_stat_list\x18\x02 \x03(\v2\x12.teamtalk.UserStatR\fuserStatList\x12\x1f\n" +
@@ -3139,16 +3208,17 @@ var file_buddy_proto_depIdxs = []int32{
 	23, // 5: teamtalk.IMAllUserRsp.user_list:type_name -> teamtalk.UserInfo
 	25, // 6: teamtalk.IMUsersStatReq.same_class:type_name -> teamtalk.ClientType
 	26, // 7: teamtalk.IMUsersStatReq.scope:type_name -> teamtalk.DeviceScope
-	22, // 8: teamtalk.IMUsersStatRsp.user_stat_list:type_name -> teamtalk.UserStat
-	26, // 9: teamtalk.IMUsersStatRsp.scope:type_name -> teamtalk.DeviceScope
-	27, // 10: teamtalk.IMPCLoginStatusNotify.login_stat:type_name -> teamtalk.UserStatType
-	24, // 11: teamtalk.IMRemoveSessionNotify.session_type:type_name -> teamtalk.SessionType
-	28, // 12: teamtalk.IMDepartmentRsp.dept_list:type_name -> teamtalk.DepartInfo
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	25, // 8: teamtalk.IMUsersStatReq.comes:type_name -> teamtalk.ClientType
+	22, // 9: teamtalk.IMUsersStatRsp.user_stat_list:type_name -> teamtalk.UserStat
+	26, // 10: teamtalk.IMUsersStatRsp.scope:type_name -> teamtalk.DeviceScope
+	27, // 11: teamtalk.IMPCLoginStatusNotify.login_stat:type_name -> teamtalk.UserStatType
+	24, // 12: teamtalk.IMRemoveSessionNotify.session_type:type_name -> teamtalk.SessionType
+	28, // 13: teamtalk.IMDepartmentRsp.dept_list:type_name -> teamtalk.DepartInfo
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_buddy_proto_init() }

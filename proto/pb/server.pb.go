@@ -864,6 +864,11 @@ type IMRoleSet struct {
 	xxx_hidden_Master      uint32                 `protobuf:"varint,1,req,name=master"`
 	xxx_hidden_Features    uint32                 `protobuf:"varint,100,opt,name=features"`
 	xxx_hidden_Missed      uint32                 `protobuf:"varint,101,opt,name=missed"`
+	xxx_hidden_Node        *string                `protobuf:"bytes,102,opt,name=node"`
+	xxx_hidden_Epoch       uint64                 `protobuf:"varint,103,opt,name=epoch"`
+	xxx_hidden_ToNode      *string                `protobuf:"bytes,104,opt,name=to_node,json=toNode"`
+	xxx_hidden_ToEpoch     uint64                 `protobuf:"varint,105,opt,name=to_epoch,json=toEpoch"`
+	xxx_hidden_Lost        bool                   `protobuf:"varint,106,opt,name=lost"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -916,19 +921,85 @@ func (x *IMRoleSet) GetMissed() uint32 {
 	return 0
 }
 
+func (x *IMRoleSet) GetNode() string {
+	if x != nil {
+		if x.xxx_hidden_Node != nil {
+			return *x.xxx_hidden_Node
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *IMRoleSet) GetEpoch() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Epoch
+	}
+	return 0
+}
+
+func (x *IMRoleSet) GetToNode() string {
+	if x != nil {
+		if x.xxx_hidden_ToNode != nil {
+			return *x.xxx_hidden_ToNode
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *IMRoleSet) GetToEpoch() uint64 {
+	if x != nil {
+		return x.xxx_hidden_ToEpoch
+	}
+	return 0
+}
+
+func (x *IMRoleSet) GetLost() bool {
+	if x != nil {
+		return x.xxx_hidden_Lost
+	}
+	return false
+}
+
 func (x *IMRoleSet) SetMaster(v uint32) {
 	x.xxx_hidden_Master = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 8)
 }
 
 func (x *IMRoleSet) SetFeatures(v uint32) {
 	x.xxx_hidden_Features = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
 }
 
 func (x *IMRoleSet) SetMissed(v uint32) {
 	x.xxx_hidden_Missed = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
+}
+
+func (x *IMRoleSet) SetNode(v string) {
+	x.xxx_hidden_Node = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 8)
+}
+
+func (x *IMRoleSet) SetEpoch(v uint64) {
+	x.xxx_hidden_Epoch = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 8)
+}
+
+func (x *IMRoleSet) SetToNode(v string) {
+	x.xxx_hidden_ToNode = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 8)
+}
+
+func (x *IMRoleSet) SetToEpoch(v uint64) {
+	x.xxx_hidden_ToEpoch = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
+}
+
+func (x *IMRoleSet) SetLost(v bool) {
+	x.xxx_hidden_Lost = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 8)
 }
 
 func (x *IMRoleSet) HasMaster() bool {
@@ -952,6 +1023,41 @@ func (x *IMRoleSet) HasMissed() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMRoleSet) HasNode() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IMRoleSet) HasEpoch() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *IMRoleSet) HasToNode() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *IMRoleSet) HasToEpoch() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
+func (x *IMRoleSet) HasLost() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
+}
+
 func (x *IMRoleSet) ClearMaster() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Master = 0
@@ -965,6 +1071,31 @@ func (x *IMRoleSet) ClearFeatures() {
 func (x *IMRoleSet) ClearMissed() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
 	x.xxx_hidden_Missed = 0
+}
+
+func (x *IMRoleSet) ClearNode() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Node = nil
+}
+
+func (x *IMRoleSet) ClearEpoch() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Epoch = 0
+}
+
+func (x *IMRoleSet) ClearToNode() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_ToNode = nil
+}
+
+func (x *IMRoleSet) ClearToEpoch() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_ToEpoch = 0
+}
+
+func (x *IMRoleSet) ClearLost() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 7)
+	x.xxx_hidden_Lost = false
 }
 
 type IMRoleSet_builder struct {
@@ -981,6 +1112,16 @@ type IMRoleSet_builder struct {
 	// the other message servers with that feature, which forward the texts and the kicks of
 	// that time again.
 	Missed *uint32
+	// Extension, between message servers that send straight to each other: the name and the
+	// epoch of the sender, and in the message of the dialing side those of the server that it
+	// means to reach.
+	Node    *string
+	Epoch   *uint64
+	ToNode  *string
+	ToEpoch *uint64
+	// Extension, between them: the sender may have lost what it sent, so changes of groups may
+	// have been missed.
+	Lost *bool
 }
 
 func (b0 IMRoleSet_builder) Build() *IMRoleSet {
@@ -988,16 +1129,36 @@ func (b0 IMRoleSet_builder) Build() *IMRoleSet {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Master != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 8)
 		x.xxx_hidden_Master = *b.Master
 	}
 	if b.Features != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
 		x.xxx_hidden_Features = *b.Features
 	}
 	if b.Missed != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
 		x.xxx_hidden_Missed = *b.Missed
+	}
+	if b.Node != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 8)
+		x.xxx_hidden_Node = b.Node
+	}
+	if b.Epoch != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 8)
+		x.xxx_hidden_Epoch = *b.Epoch
+	}
+	if b.ToNode != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 8)
+		x.xxx_hidden_ToNode = b.ToNode
+	}
+	if b.ToEpoch != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
+		x.xxx_hidden_ToEpoch = *b.ToEpoch
+	}
+	if b.Lost != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 8)
+		x.xxx_hidden_Lost = *b.Lost
 	}
 	return m0
 }
@@ -1370,6 +1531,7 @@ type IMUserStatusUpdate struct {
 	xxx_hidden_UserId      uint32                 `protobuf:"varint,2,req,name=user_id,json=userId"`
 	xxx_hidden_ClientType  ClientType             `protobuf:"varint,3,req,name=client_type,json=clientType,enum=teamtalk.ClientType"`
 	xxx_hidden_Acks        bool                   `protobuf:"varint,100,opt,name=acks"`
+	xxx_hidden_Comes       bool                   `protobuf:"varint,101,opt,name=comes"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1431,24 +1593,36 @@ func (x *IMUserStatusUpdate) GetAcks() bool {
 	return false
 }
 
+func (x *IMUserStatusUpdate) GetComes() bool {
+	if x != nil {
+		return x.xxx_hidden_Comes
+	}
+	return false
+}
+
 func (x *IMUserStatusUpdate) SetUserStatus(v uint32) {
 	x.xxx_hidden_UserStatus = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
 }
 
 func (x *IMUserStatusUpdate) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
 }
 
 func (x *IMUserStatusUpdate) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
 }
 
 func (x *IMUserStatusUpdate) SetAcks(v bool) {
 	x.xxx_hidden_Acks = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMUserStatusUpdate) SetComes(v bool) {
+	x.xxx_hidden_Comes = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *IMUserStatusUpdate) HasUserStatus() bool {
@@ -1479,6 +1653,13 @@ func (x *IMUserStatusUpdate) HasAcks() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *IMUserStatusUpdate) HasComes() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *IMUserStatusUpdate) ClearUserStatus() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserStatus = 0
@@ -1499,6 +1680,11 @@ func (x *IMUserStatusUpdate) ClearAcks() {
 	x.xxx_hidden_Acks = false
 }
 
+func (x *IMUserStatusUpdate) ClearComes() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_Comes = false
+}
+
 type IMUserStatusUpdate_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1509,6 +1695,9 @@ type IMUserStatusUpdate_builder struct {
 	// deliveries. An update with this field does not report a login or logout. It is never
 	// sent to a C++ route server, which would count one more client.
 	Acks *bool
+	// Extension, to a server in the same process, with the status offline: a login that
+	// IMUsersStatReq.comes announced was given up.
+	Comes *bool
 }
 
 func (b0 IMUserStatusUpdate_builder) Build() *IMUserStatusUpdate {
@@ -1516,20 +1705,24 @@ func (b0 IMUserStatusUpdate_builder) Build() *IMUserStatusUpdate {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserStatus != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_UserStatus = *b.UserStatus
 	}
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_ClientType = *b.ClientType
 	}
 	if b.Acks != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
 		x.xxx_hidden_Acks = *b.Acks
+	}
+	if b.Comes != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_Comes = *b.Comes
 	}
 	return m0
 }
@@ -1648,6 +1841,7 @@ type IMServerKickUser struct {
 	xxx_hidden_Reason      uint32                 `protobuf:"varint,3,req,name=reason"`
 	xxx_hidden_Age         uint32                 `protobuf:"varint,100,opt,name=age"`
 	xxx_hidden_Number      uint32                 `protobuf:"varint,101,opt,name=number"`
+	xxx_hidden_Version     uint64                 `protobuf:"varint,102,opt,name=version"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1716,29 +1910,41 @@ func (x *IMServerKickUser) GetNumber() uint32 {
 	return 0
 }
 
+func (x *IMServerKickUser) GetVersion() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Version
+	}
+	return 0
+}
+
 func (x *IMServerKickUser) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
 }
 
 func (x *IMServerKickUser) SetClientType(v ClientType) {
 	x.xxx_hidden_ClientType = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
 }
 
 func (x *IMServerKickUser) SetReason(v uint32) {
 	x.xxx_hidden_Reason = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
 }
 
 func (x *IMServerKickUser) SetAge(v uint32) {
 	x.xxx_hidden_Age = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
 }
 
 func (x *IMServerKickUser) SetNumber(v uint32) {
 	x.xxx_hidden_Number = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *IMServerKickUser) SetVersion(v uint64) {
+	x.xxx_hidden_Version = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
 }
 
 func (x *IMServerKickUser) HasUserId() bool {
@@ -1776,6 +1982,13 @@ func (x *IMServerKickUser) HasNumber() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
 }
 
+func (x *IMServerKickUser) HasVersion() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
 func (x *IMServerKickUser) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1801,6 +2014,11 @@ func (x *IMServerKickUser) ClearNumber() {
 	x.xxx_hidden_Number = 0
 }
 
+func (x *IMServerKickUser) ClearVersion() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_Version = 0
+}
+
 type IMServerKickUser_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1814,6 +2032,9 @@ type IMServerKickUser_builder struct {
 	// with the same message when the kick can no longer be lost with its sender. What it
 	// forwards has no number.
 	Number *uint32
+	// Extension, between message servers that send straight to each other: the place of the
+	// login among the changes of its user. Logins with a larger one stay.
+	Version *uint64
 }
 
 func (b0 IMServerKickUser_builder) Build() *IMServerKickUser {
@@ -1821,24 +2042,28 @@ func (b0 IMServerKickUser_builder) Build() *IMServerKickUser {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.ClientType != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
 		x.xxx_hidden_ClientType = *b.ClientType
 	}
 	if b.Reason != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
 		x.xxx_hidden_Reason = *b.Reason
 	}
 	if b.Age != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
 		x.xxx_hidden_Age = *b.Age
 	}
 	if b.Number != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
 		x.xxx_hidden_Number = *b.Number
+	}
+	if b.Version != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_Version = *b.Version
 	}
 	return m0
 }
@@ -1848,6 +2073,7 @@ type IMServerPCLoginStatusNotify struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_LoginStatus uint32                 `protobuf:"varint,2,req,name=login_status,json=loginStatus"`
+	xxx_hidden_Version     uint64                 `protobuf:"varint,100,opt,name=version"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1893,14 +2119,26 @@ func (x *IMServerPCLoginStatusNotify) GetLoginStatus() uint32 {
 	return 0
 }
 
+func (x *IMServerPCLoginStatusNotify) GetVersion() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Version
+	}
+	return 0
+}
+
 func (x *IMServerPCLoginStatusNotify) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
 }
 
 func (x *IMServerPCLoginStatusNotify) SetLoginStatus(v uint32) {
 	x.xxx_hidden_LoginStatus = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+}
+
+func (x *IMServerPCLoginStatusNotify) SetVersion(v uint64) {
+	x.xxx_hidden_Version = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *IMServerPCLoginStatusNotify) HasUserId() bool {
@@ -1917,6 +2155,13 @@ func (x *IMServerPCLoginStatusNotify) HasLoginStatus() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
+func (x *IMServerPCLoginStatusNotify) HasVersion() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
 func (x *IMServerPCLoginStatusNotify) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -1927,11 +2172,19 @@ func (x *IMServerPCLoginStatusNotify) ClearLoginStatus() {
 	x.xxx_hidden_LoginStatus = 0
 }
 
+func (x *IMServerPCLoginStatusNotify) ClearVersion() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Version = 0
+}
+
 type IMServerPCLoginStatusNotify_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	UserId      *uint32
 	LoginStatus *uint32
+	// Extension, between message servers that send straight to each other: the place of the
+	// change among those of the user. After one with a larger version it is out of date.
+	Version *uint64
 }
 
 func (b0 IMServerPCLoginStatusNotify_builder) Build() *IMServerPCLoginStatusNotify {
@@ -1939,12 +2192,16 @@ func (b0 IMServerPCLoginStatusNotify_builder) Build() *IMServerPCLoginStatusNoti
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.LoginStatus != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
 		x.xxx_hidden_LoginStatus = *b.LoginStatus
+	}
+	if b.Version != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		x.xxx_hidden_Version = *b.Version
 	}
 	return m0
 }
@@ -4821,11 +5078,16 @@ const file_server_proto_rawDesc = "" +
 	"\x13IMGetDeviceTokenRsp\x12?\n" +
 	"\x0fuser_token_info\x18\x01 \x03(\v2\x17.teamtalk.UserTokenInfoR\ruserTokenInfo\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"W\n" +
+	"attachData\"\xc9\x01\n" +
 	"\tIMRoleSet\x12\x16\n" +
 	"\x06master\x18\x01 \x02(\rR\x06master\x12\x1a\n" +
 	"\bfeatures\x18d \x01(\rR\bfeatures\x12\x16\n" +
-	"\x06missed\x18e \x01(\rR\x06missed\"\x80\x01\n" +
+	"\x06missed\x18e \x01(\rR\x06missed\x12\x12\n" +
+	"\x04node\x18f \x01(\tR\x04node\x12\x14\n" +
+	"\x05epoch\x18g \x01(\x04R\x05epoch\x12\x17\n" +
+	"\ato_node\x18h \x01(\tR\x06toNode\x12\x19\n" +
+	"\bto_epoch\x18i \x01(\x04R\atoEpoch\x12\x12\n" +
+	"\x04lost\x18j \x01(\bR\x04lost\"\x80\x01\n" +
 	"\x10IMOnlineUserInfo\x12>\n" +
 	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\x12\x16\n" +
 	"\x06offset\x18d \x01(\rR\x06offset\x12\x14\n" +
@@ -4838,28 +5100,31 @@ const file_server_proto_rawDesc = "" +
 	"maxConnCnt\x12 \n" +
 	"\fcur_conn_cnt\x18\x05 \x02(\rR\n" +
 	"curConnCnt\x12\x1b\n" +
-	"\thost_name\x18\x06 \x02(\tR\bhostName\"\x99\x01\n" +
+	"\thost_name\x18\x06 \x02(\tR\bhostName\"\xaf\x01\n" +
 	"\x12IMUserStatusUpdate\x12\x1f\n" +
 	"\vuser_status\x18\x01 \x02(\rR\n" +
 	"userStatus\x12\x17\n" +
 	"\auser_id\x18\x02 \x02(\rR\x06userId\x125\n" +
 	"\vclient_type\x18\x03 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
 	"clientType\x12\x12\n" +
-	"\x04acks\x18d \x01(\bR\x04acks\"K\n" +
+	"\x04acks\x18d \x01(\bR\x04acks\x12\x14\n" +
+	"\x05comes\x18e \x01(\bR\x05comes\"K\n" +
 	"\x0fIMUserCntUpdate\x12\x1f\n" +
 	"\vuser_action\x18\x01 \x02(\rR\n" +
 	"userAction\x12\x17\n" +
-	"\auser_id\x18\x02 \x02(\rR\x06userId\"\xa4\x01\n" +
+	"\auser_id\x18\x02 \x02(\rR\x06userId\"\xbe\x01\n" +
 	"\x10IMServerKickUser\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x125\n" +
 	"\vclient_type\x18\x02 \x02(\x0e2\x14.teamtalk.ClientTypeR\n" +
 	"clientType\x12\x16\n" +
 	"\x06reason\x18\x03 \x02(\rR\x06reason\x12\x10\n" +
 	"\x03age\x18d \x01(\rR\x03age\x12\x16\n" +
-	"\x06number\x18e \x01(\rR\x06number\"Y\n" +
+	"\x06number\x18e \x01(\rR\x06number\x12\x18\n" +
+	"\aversion\x18f \x01(\x04R\aversion\"s\n" +
 	"\x1bIMServerPCLoginStatusNotify\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12!\n" +
-	"\flogin_status\x18\x02 \x02(\rR\vloginStatus\"|\n" +
+	"\flogin_status\x18\x02 \x02(\rR\vloginStatus\x12\x18\n" +
+	"\aversion\x18d \x01(\x04R\aversion\"|\n" +
 	"\x0fIMPushToUserReq\x12\x14\n" +
 	"\x05flash\x18\x01 \x02(\tR\x05flash\x12\x12\n" +
 	"\x04data\x18\x02 \x02(\tR\x04data\x12?\n" +

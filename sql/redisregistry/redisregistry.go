@@ -64,8 +64,9 @@ type Registry struct {
 	health  health
 	metrics *metrics
 
-	epoch atomic.Uint64 // 0: not registered yet
-	nodes atomic.Pointer[[]string]
+	epoch  atomic.Uint64 // 0: not registered yet
+	lapses atomic.Uint64
+	nodes  atomic.Pointer[[]string]
 	// drains are the keys of the nodes that shall drain. Used by one goroutine of Run.
 	drains []string
 	// refresh holds a token when Run shall renew the leases now.
@@ -104,6 +105,10 @@ func (r *Registry) View() *registry.View { return r.view }
 
 // Epoch returns the epoch of this process; 0 before it is registered.
 func (r *Registry) Epoch() uint64 { return r.epoch.Load() }
+
+// Lapses returns how often this process has registered again because its lease had ended, or Redis
+// had lost it. Others may have counted it as gone before.
+func (r *Registry) Lapses() uint64 { return r.lapses.Load() }
 
 // ReplacedError is the error of a process whose node another process has registered.
 type ReplacedError struct {
@@ -236,6 +241,7 @@ func (r *Registry) renewed(answer []string, nodes []registry.Node) error {
 		r.tellFormer(answer[drains:], nodes)
 	} else if missing > 0 {
 		r.metrics.lapses.Add(float64(missing))
+		r.lapses.Add(1)
 		r.opt.Log.Warn("registered again: the lease had ended, or Redis has lost it, so other "+
 			"servers may have counted this one as gone", "epoch", epoch, "nodes", missing)
 	}

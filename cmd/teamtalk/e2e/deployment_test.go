@@ -24,6 +24,10 @@ type settings struct {
 	// twice: a separate deployment has a second route server and a second login server.
 	twice bool
 
+	// mesh: a separate deployment has no route server. Its message servers find each other in
+	// Redis.
+	mesh bool
+
 	// races: the servers of a separate deployment have the race detector. That is for tests
 	// that stop and cut servers, and for many clients at once. In the other tests the same
 	// roles have it when they run in one process, where they share more.
@@ -50,10 +54,11 @@ type deployment struct {
 	// loginHTTPs are the addresses of all login servers for HTTP.
 	loginHTTPs []string
 	dbproxy    *server
-	second     *server  // the second dbproxy; with settings.second only
-	file       *server  // separate: with settings.files only
-	peers      []string // flags that name the servers for a message server; separate only
-	dbAddr     string   // of dbproxy and route, for servers; separate only
+	second     *server             // the second dbproxy; with settings.second only
+	file       *server             // separate: with settings.files only
+	peers      []string            // flags that name servers for a message server; separate only
+	redis      *dbtest.RedisServer // separate only
+	dbAddr     string              // of dbproxy and route, for servers; separate only
 	routeAddr  string
 }
 
@@ -97,7 +102,7 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 func deploySeparate(t testing.TB, s settings) *deployment {
 	t.Helper()
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
-	d := &deployment{t: t, shape: separate, separate: true, plain: !s.races,
+	d := &deployment{t: t, shape: separate, separate: true, plain: !s.races, redis: redis,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
 	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(s)
@@ -114,7 +119,9 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 			"--dbproxy.listen", other)...)
 		dbs += "," + other
 	}
-	d.server("route", s.flags, "--roles", "route", "--route.listen", route)
+	if !s.mesh {
+		d.server("route", s.flags, "--roles", "route", "--route.listen", route)
+	}
 	d.loginHTTPs = []string{d.loginHTTP}
 	routes, logins := route, servers
 	if s.twice {
@@ -133,6 +140,10 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 	// Short pauses between attempts to connect keep tests with restarts short.
 	d.peers = []string{"--msg.dbproxy", dbs, "--msg.route", routes, "--msg.login", logins,
 		"--link.backoff-max", "1s"}
+	if s.mesh {
+		d.peers = append(slices.Delete(d.peers, 2, 4), "--msg.whereabouts", "redis",
+			"--registry.enabled", "--redis.addrs", redis.Addr())
+	}
 	if s.files {
 		files := reserve(t)
 		d.fileAddr = reserve(t)
@@ -142,12 +153,30 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 			"--data-dir", filepath.Join(t.TempDir(), "files"))
 		d.peers = append(d.peers, "--msg.file", files)
 	}
-	for i := range d.msg {
-		d.msg[i] = d.server(fmt.Sprint("msg", i+1), s.flags,
-			append([]string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}, d.peers...)...)
-	}
+	d.addMsg(s)
 	d.start()
 	return d
+}
+
+// addMsg adds the message servers of a separate deployment.
+func (d *deployment) addMsg(s settings) {
+	for i := range d.msg {
+		name := fmt.Sprint("msg", i+1)
+		own := []string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}
+		if s.mesh {
+			own = append(own, "--node.name", name, "--msg.server-listen", d.meshAddr(i))
+		}
+		d.msg[i] = d.server(name, s.flags, append(own, d.peers...)...)
+	}
+}
+
+// meshAddr returns the address of a message server for others. That of the first one takes the
+// place of the route server for other servers.
+func (d *deployment) meshAddr(i int) string {
+	if i == 0 {
+		return d.routeAddr
+	}
+	return reserve(d.t)
 }
 
 // startTwice adds a second route server and a second login server. It returns their

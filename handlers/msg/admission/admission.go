@@ -53,6 +53,8 @@ type Users interface {
 // Route answers questions about users on other message servers.
 type Route interface {
 	Call(l *session.Loop, key uint64, seq uint16, req pb.Attachment, done func(pb.Message, error))
+	// Withdrawn reports whether the servers that are connected cannot serve logins now.
+	Withdrawn() bool
 }
 
 // Others is the other servers.
@@ -72,6 +74,8 @@ type Others interface {
 	// or later if none takes it now. by is the client whose login or request it is. Logins
 	// that are newer than the call stay.
 	KickElsewhere(m *pb.IMServerKickUser, by *session.Client)
+	// GiveUp takes back the announcement of a login, see Options.Announces.
+	GiveUp(user uint32, client pb.ClientType)
 }
 
 // Audience is the clients that hear of other users. Loop only.
@@ -92,6 +96,10 @@ type Options struct {
 	// Proxies are networks of proxies, whose addresses are not those of clients. It may be
 	// empty.
 	Proxies origin.Networks
+	// Announces says that a login is announced to the other message servers, through the route
+	// server of this process, before the client is answered. So no message is missed that is
+	// sent after the client has read its history, and of two logins one is refused or kicked.
+	Announces bool
 	// LoginKey returns the key of the logins with a name.
 	LoginKey func(name string) uint64
 	// UploadTickets says that the server answers IMUploadTicketReq.
@@ -133,7 +141,7 @@ type Handler struct {
 	credentials credentials
 	pace        pace
 
-	often struct{ login, token, credentials obs.Often }
+	often struct{ login, announce, token, credentials obs.Often }
 }
 
 // New returns a handler. Connect must be called before the first client connects.

@@ -45,7 +45,7 @@ func (h *Handler) checked(s *session.Client, key uint64, seq uint16, m *pb.IMLog
 // admitByPolicy continues with a login that its user may make now. Loop only.
 func (h *Handler) admitByPolicy(s *session.Client, seq uint16, m *pb.IMLoginReq,
 	v *pb.IMValidateRsp) {
-	if h.opt.Policy != KeepFirst {
+	if h.opt.Policy != KeepFirst || h.opt.Announces {
 		h.admitInTurn(s, seq, m, v)
 		return
 	}
@@ -90,13 +90,13 @@ func (h *Handler) admitInTurn(s *session.Client, seq uint16, m *pb.IMLoginReq,
 	class := h.fightClass(m.GetClientType())
 	wait := h.fights.wait(v.GetUserInfo().GetUserId(), class, clientAddr(s), s.Loop().Now())
 	if wait == 0 {
-		h.admit(s, seq, m, v)
+		h.announce(s, seq, m, v)
 		return
 	}
 	h.metrics.loginsHeld.WithLabelValues("kicked").Inc()
 	h.hold(s, &heldLogin{due: s.Loop().Now().Add(wait), then: func(cut bool) {
 		if cut && !h.stale(s) {
-			h.admit(s, seq, m, v)
+			h.announce(s, seq, m, v)
 			return
 		}
 		h.admitInTurn(s, seq, m, v) // another login may have taken the turn
@@ -109,6 +109,7 @@ func (h *Handler) admit(s *session.Client, seq uint16, m *pb.IMLoginReq, v *pb.I
 	user, client := v.GetUserInfo().GetUserId(), m.GetClientType()
 	h.opt.Client(s).fileRepeats.Store(m.GetFileRepeats())
 	if !h.enter(s, user, client) {
+		giveUp(h, user, client)
 		h.refuse(s, seq, m, elsewhere)
 		return
 	}

@@ -78,7 +78,7 @@ func (h *Handler) missing() pb.ResultType {
 		return pb.ResultType_REFUSE_REASON_NO_DB_SERVER
 	case !h.others.HasLogin():
 		return pb.ResultType_REFUSE_REASON_NO_LOGIN_SERVER
-	case !h.others.HasRoute():
+	case !h.others.HasRoute(), h.route.Withdrawn():
 		return pb.ResultType_REFUSE_REASON_NO_ROUTE_SERVER
 	}
 	return pb.ResultType_REFUSE_REASON_NONE

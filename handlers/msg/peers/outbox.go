@@ -150,10 +150,11 @@ func (o *outbox) linkOpened(now time.Time) time.Duration {
 	return max(now.Sub(lost), time.Millisecond)
 }
 
-// forwardText is Forward for a text. All message servers behind the route server get it, whatever
-// the whereabouts of its users.
+// forwardText is Forward for a text. A route server gets it without the whereabouts of its users.
 func (p *Links) forwardText(m *pb.MsgData) bool {
-	m.Whereabouts = nil
+	if !p.opt.Whereabouts {
+		m.Whereabouts = nil
+	}
 	p.mu.Lock()
 	r := first(p.routes)
 	p.mu.Unlock()
@@ -207,6 +208,7 @@ func (p *Links) sendTexts() {
 func (t *text) again(now time.Time) *pb.MsgData {
 	m := *t.m
 	age := now.Sub(t.at) + time.Millisecond - time.Nanosecond
+	m.Whereabouts = nil // they were those of that moment
 	m.Resent, m.Age = true, uint32(max(age.Milliseconds(), 0))
 	return &m
 }

@@ -36,6 +36,10 @@ type Options struct {
 	// Listed says that login servers know this server without a link.
 	Listed bool
 
+	// Whereabouts says that a mesh takes the place of route servers. It gets the whereabouts
+	// of the users of texts.
+	Whereabouts bool
+
 	Online *session.Registry
 	// Acks reports whether the client of a session acknowledges deliveries. Any
 	// goroutine.
@@ -137,6 +141,16 @@ func (p *Links) Left(s *session.Client) {
 	}
 	if p.opt.Acks(s) {
 		p.tellAcks(s) // the devices of its type that stay may not acknowledge
+	}
+}
+
+// GiveUp tells the mesh, which takes the place of route servers then, that a login that was
+// announced to it was given up. With the lock held.
+func (p *Links) GiveUp(user uint32, client pb.ClientType) {
+	st := statusUpdate(user, client, offline)
+	st.SetComes(true)
+	for _, r := range p.routes {
+		_ = r.Send(0, st) // the mesh gives the login up itself, some seconds later
 	}
 }
 

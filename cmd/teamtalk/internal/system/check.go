@@ -203,6 +203,10 @@ func (c *checker) registry() {
 	}
 	_, err := RegistryInstance(c.cfg)
 	c.needNamed("registry.redis", err, c.cfg.Roles)
+	if c.cfg.Mesh() {
+		_, err = whereaboutsInstance(c.cfg)
+		c.needNamed("redis.unread", err, []string{roleMsg})
+	}
 }
 
 // needNamed is need for an error that begins with its setting, if it is about a file. key is the

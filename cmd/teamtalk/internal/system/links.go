@@ -25,12 +25,16 @@ func (s *system) localDB() session.LinkHandler {
 	return s.db
 }
 
-// localRoute returns the route server of this process; nil when it runs elsewhere.
+// localRoute returns the route server of this process, or the mesh in its place; nil when it runs
+// elsewhere.
 func (s *system) localRoute() session.LinkHandler {
-	if s.route == nil {
-		return nil
+	switch {
+	case s.mesh != nil:
+		return s.mesh.Servers()
+	case s.route != nil:
+		return s.route
 	}
-	return s.route
+	return nil
 }
 
 // localLogin returns the login server of this process, as message servers reach it; nil

@@ -32,7 +32,8 @@ func (s *system) startMsg(ctx context.Context) error {
 		return err
 	}
 	routes, err := s.group(peering.Peers{
-		Role: roleRoute, Here: s.localRoute(), Addrs: cfg.Route, Handler: m.RouteLink(),
+		Role: roleRoute, Here: routeOfMsg(s), Addrs: cfg.Route, Handler: m.RouteLink(),
+		Listed: s.mesh != nil,
 	})
 	if err != nil {
 		return err
@@ -84,7 +85,7 @@ func readByLogins(s *system) bool {
 
 // alone reports whether no other message server can be connected to that of this process.
 func alone(s *system) bool {
-	return s.localRoute() != nil && len(s.cfg.Msg.Route) == 0 &&
+	return s.route != nil && len(s.cfg.Msg.Route) == 0 &&
 		s.cfg.Route.Addr(s.cfg.AllInOne()) == ""
 }
 
@@ -94,7 +95,8 @@ func (s *system) msgOptions() msg.Options {
 	host, _ := os.Hostname()
 	return msg.Options{
 		Proxies: s.trusted, MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
-		Listed: readByLogins(s),
+		Listed:    readByLogins(s),
+		Announces: s.mesh != nil, Whereabouts: s.mesh != nil,
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
 		Presence: msg.Presence(cfg.Presence), PresenceWindow: cfg.PresenceWindow,
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),

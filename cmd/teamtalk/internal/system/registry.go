@@ -128,7 +128,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		switch role {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())
-			addPort(s, &n, "", "clients")
+			addPort(s, &n, meshPort, "clients")
 		case roleLogin:
 			addPort(s, &n, "login servers", "login")
 			if s.login.http != nil {

@@ -31,6 +31,7 @@ import (
 	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
+	"teamtalk/handlers/mesh"
 	"teamtalk/handlers/msg"
 	"teamtalk/handlers/push"
 	"teamtalk/handlers/route"
@@ -89,6 +90,7 @@ type system struct {
 	api   *httpAPI
 	login *loginServer
 	msg   *msg.Server
+	mesh  *mesh.Server // in the place of route servers
 
 	admin *obs.Admin // nil: no admin port
 	store im.Store   // dbproxy's; nil without that role
@@ -279,7 +281,9 @@ func startEach(ctx context.Context, s *system) error {
 func (s *system) starts() []starter {
 	return []starter{
 		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {RoleDBProxy, s.startDBProxy},
-		{roleRoute, s.startRoute}, {roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI},
+		{roleRoute, s.startRoute},
+		{roleMsg, func(context.Context) error { return startMesh(s) }},
+		{roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI},
 		{roleLogin, s.startLogin}, {roleMsg, s.startMsg},
 	}
 }

@@ -205,6 +205,15 @@ func (l *Linker) follow(p Peers, local []link.Peer) (*link.Group, func() error) 
 // its last pushes.
 func talks(role string) bool { return role == "route" || role == "push" }
 
+// registered returns the role under which the servers of a role are registered. Without route
+// servers, message servers take their part.
+func (l *Linker) registered(role string) string {
+	if role == "route" && l.opt.Config.Msg.Whereabouts == "redis" {
+		return "msg"
+	}
+	return role
+}
+
 // here is the address of the server in this process, which no other has.
 const here = ""
 
@@ -213,7 +222,7 @@ const here = ""
 // is linked to without the registry.
 func (l *Linker) watch(role string, own bool, set func([]link.Address)) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	nodes, changed := l.opt.View.Nodes(role)
+	nodes, changed := l.opt.View.Nodes(l.registered(role))
 	set(l.addresses(role, own, nodes))
 	var watching sync.WaitGroup
 	watching.Go(func() {
@@ -223,7 +232,7 @@ func (l *Linker) watch(role string, own bool, set func([]link.Address)) (end fun
 			case <-ctx.Done():
 				return
 			}
-			nodes, changed = l.opt.View.Nodes(role)
+			nodes, changed = l.opt.View.Nodes(l.registered(role))
 			set(l.addresses(role, own, nodes))
 		}
 	})

@@ -1,0 +1,96 @@
+package system
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"teamtalk/core/cert"
+	"teamtalk/core/config"
+	"teamtalk/core/engine"
+	"teamtalk/core/link"
+	"teamtalk/core/registry"
+	"teamtalk/core/session"
+	"teamtalk/handlers/mesh"
+	"teamtalk/handlers/msg"
+	"teamtalk/proto/pb"
+	"teamtalk/sql/rediswhereabouts"
+	"teamtalk/sql/store"
+)
+
+// meshPort is the name of the port for other message servers.
+const meshPort = "message servers"
+
+// maxMeshBackoff is the longest pause between attempts to reach another message server. Texts for
+// it are kept for 35 s.
+const maxMeshBackoff = 5 * time.Second
+
+// startMesh starts what takes the place of route servers if the message servers find each other in
+// Redis, and opens its port.
+func startMesh(s *system) error {
+	if !s.cfg.Mesh() {
+		return nil
+	}
+	where, err := openWhereabouts(s)
+	if err != nil {
+		return err
+	}
+	opt := mesh.Options{Store: where, Nodes: s.registry.View(), Role: roleMsg, Name: s.node,
+		Self: func() mesh.Self {
+			return mesh.Self{Epoch: s.registry.Epoch(), Lapses: s.registry.Lapses()}
+		},
+		Dial: func(n registry.Node, h session.LinkHandler) mesh.Link {
+			return dialNode(s, n, h)
+		},
+		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
+		Log: s.log, Registerer: s.reg}
+	if msg.DevicePolicy(s.cfg.Msg.DevicePolicy) == msg.OneClient {
+		opt.Replaces = func(pb.ClientType, pb.ClientType) bool { return true }
+	}
+	s.mesh = mesh.New(opt)
+	s.stops.push(closeServers, "mesh of message servers", plainly(inBackground(s.mesh.Run).stop))
+	s.stops.push(closeServers, "watch of the whereabouts",
+		plainly(inBackground(func(ctx context.Context) { where.Watch(ctx, s.mesh.Reassert) }).stop))
+	return s.listen(&port{name: meshPort}, "msg.server_listen", s.cfg.Msg.ServerAddr(),
+		engine.Options{Links: s.mesh.Servers()})
+}
+
+// openWhereabouts opens the whereabouts, which are beside the unread counts.
+func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
+	i, err := whereaboutsInstance(s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	r := &s.cfg.Registry
+	store := rediswhereabouts.Open(rediswhereabouts.Options{Redis: i, Timeout: r.Renew,
+		Poll: r.Poll, Log: s.log, Registerer: s.reg})
+	s.stops.push(closeStore, "connections to the whereabouts", closing(store.Close))
+	return store, nil
+}
+
+// whereaboutsInstance returns the Redis of the whereabouts. It reads the files of its TLS.
+func whereaboutsInstance(cfg *config.Config) (store.Instance, error) {
+	var encrypted *cert.Client
+	return redisInstance(cfg.Redis, cfg.Redis.Unread, &encrypted)
+}
+
+// dialNode opens a link to another message server.
+func dialNode(s *system, n registry.Node, h session.LinkHandler) mesh.Link {
+	dial := s.servers.dial()
+	if err := s.cfg.MayDial(n.Addr); err != nil {
+		dial = func(context.Context, string) (net.Conn, error) { return nil, err }
+	}
+	return link.Dial(link.Options{Name: n.Name, Addr: n.Addr, Handler: h, Dial: dial,
+		DialTimeout: s.cfg.Link.DialTimeout, Heartbeat: s.cfg.Link.Heartbeat,
+		IdleLimit: s.cfg.Link.Timeout, MaxBackoff: min(s.cfg.Link.BackoffMax, maxMeshBackoff),
+		CallTimeout: s.cfg.Link.CallTimeout, MaxFrame: linkFrame(s.cfg), Log: s.log,
+		Metrics: s.links})
+}
+
+// routeOfMsg returns what the message server has as the route server of this process.
+func routeOfMsg(s *system) session.LinkHandler {
+	if s.mesh != nil {
+		return s.mesh.Local()
+	}
+	return s.localRoute()
+}

@@ -1,0 +1,291 @@
+// Package mesh connects the message servers of a cluster without route servers. In the process
+// of each message server it takes the place of the route server: the message server tells it
+// which users come and leave, and gives it what concerns users elsewhere. The mesh keeps the
+// devices of the local users in a whereabouts.Store, reads there which other message servers
+// have a user, and sends to them over links of its own.
+//
+// Three kinds of servers have links to it: the message server of the same process (Local), the
+// meshes of other message servers, and servers that would otherwise use route servers (both
+// Servers). Each link between two meshes carries messages in one direction: from the mesh that
+// dialed.
+//
+// DESIGN.md has the argument why no text is missed and why of two logins exactly one stays, and
+// says what happens in each failure.
+package mesh
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/obs"
+	"teamtalk/core/opt"
+	"teamtalk/core/recent"
+	"teamtalk/core/registry"
+	"teamtalk/core/session"
+	"teamtalk/core/whereabouts"
+	"teamtalk/proto/pb"
+)
+
+// Link is a link to the mesh of another message server. *link.Remote is one. None of the methods
+// waits, except Close.
+type Link interface {
+	Send(key uint64, seq uint16, m pb.Message) error
+	Close() error
+}
+
+// Self is what the registry says of this process.
+type Self struct {
+	Epoch uint64 // 0: it is not registered yet
+	// Lapses is how often its registration has ended without its will. Others may have removed
+	// what it had in the store.
+	Lapses uint64
+}
+
+// Options configures a Server. Store, Nodes, Name, Self and Dial must be set. Zero values of the
+// others mean the defaults.
+type Options struct {
+	// Store has the whereabouts of all users.
+	Store whereabouts.Store
+	// Nodes has the message servers that are alive, under Role.
+	Nodes *registry.View
+	// Role is the role of message servers in Nodes. Default "msg".
+	Role string
+	// Name is the name of this message server in Nodes, and Self returns the rest.
+	Name string
+	Self func() Self
+	// Dial opens a link to a node, whose events h gets. The link reconnects until it is closed.
+	Dial func(n registry.Node, h session.LinkHandler) Link
+	// Replaces reports whether a login with client ends a session with old. Default: if both
+	// have one device class.
+	Replaces func(client, old pb.ClientType) bool
+	// StoreTimeout bounds a call to the store. Default 2 s.
+	StoreTimeout time.Duration
+	// LoginWait is the longest time that a login waits for the store. Default 3 s.
+	LoginWait time.Duration
+	// LinkIdle is the time after which an unused link is closed. Default 5 minutes.
+	LinkIdle time.Duration
+	// LinkTimeout is the longest time that a server that dialed may be silent; 0: for ever.
+	// LinkHeartbeat is the interval of this side's heartbeats; 0: none.
+	LinkTimeout, LinkHeartbeat time.Duration
+	// Now returns the time. Default time.Now.
+	Now func() time.Time
+	// Log receives the events of nodes and of the store. Default: discarded.
+	Log *slog.Logger
+	// Registerer registers the metrics. Default: none.
+	Registerer prometheus.Registerer
+}
+
+// Server is the mesh of one message server. Run must run while it is used.
+type Server struct {
+	opt     Options
+	log     *slog.Logger
+	metrics *metrics
+	often   obs.Often
+	local   session.LinkHandler
+	servers session.LinkHandler
+
+	lookups lookups
+	writer  writer
+	burials chan burial
+
+	mu     sync.Mutex
+	here   *session.Link // to the message server of this process; nil: not connected
+	others []*end        // accepted links, without those of meshes
+	users  map[uint32]*user
+	coming []*coming // oldest first; those that ended are skipped
+	// nodes are the other message servers that are alive, by name, and known judges entries.
+	nodes  map[string]registry.Node
+	known  whereabouts.Known
+	kicks  kicks
+	parts  []*pb.ServerUserStat // of a list of the local users that has not arrived whole
+	status presence
+	links  links
+}
+
+// Bounds of what a mesh remembers.
+const (
+	versionsKept = 2 * time.Minute // of notifies, see presence
+	maxVersions  = 1 << 17
+	maxElsewhere = 1 << 18
+)
+
+// New returns a mesh that knows no user yet.
+func New(o Options) *Server {
+	opt.Default(&o.StoreTimeout, 2*time.Second)
+	opt.Default(&o.LoginWait, 3*time.Second)
+	opt.Default(&o.LinkIdle, 5*time.Minute)
+	if o.Role == "" {
+		o.Role = "msg"
+	}
+	if o.Replaces == nil {
+		o.Replaces = pb.ClientType.SameClass
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{opt: o, log: o.Log.With("role", "mesh"), users: map[uint32]*user{},
+		nodes: map[string]registry.Node{}, burials: make(chan burial, maxBurials),
+		known: whereabouts.NewKnown(nil, 0),
+		status: presence{
+			seen:      recent.Map[noteKey, uint64]{Age: versionsKept, Max: maxVersions},
+			elsewhere: map[uint32]whereabouts.Node{}}}
+	s.writer.Server, s.lookups.Server, s.status.Server, s.links.Server = s, s, s, s
+	s.links.peers = map[whereabouts.Node]*peer{}
+	s.writer.wake, s.lookups.wake = make(chan struct{}, 1), make(chan struct{}, 1)
+	s.metrics = newMetrics(o.Registerer, s)
+	s.local, s.servers = newLocal(s), newServers(s)
+	return s
+}
+
+// Local returns the handler for the link of the message server of this process.
+func (s *Server) Local() session.LinkHandler { return s.local }
+
+// Servers returns the handler for links that other servers dial.
+func (s *Server) Servers() session.LinkHandler { return s.servers }
+
+// Run serves until ctx ends. Then it writes what has changed, for StoreTimeout at most, and closes
+// the links. The message server must have left by then.
+func (s *Server) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, run := range []func(context.Context){s.follow, s.lookups.look, s.writer.write,
+		s.bury, s.tick} {
+		wg.Go(func() { run(ctx) })
+	}
+	wg.Wait()
+	s.mu.Lock()
+	for _, p := range s.links.peers {
+		wg.Go(p.close)
+	}
+	s.mu.Unlock()
+	wg.Wait()
+}
+
+// tickEvery is the interval at which the mesh looks at what has waited too long.
+const tickEvery = 250 * time.Millisecond
+
+// tick looks at what has waited too long.
+func (s *Server) tick(ctx context.Context) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		s.expireComing()
+		s.links.checkPeers()
+		s.lookups.checkStore()
+		s.status.askOwed()
+	}
+}
+
+// follow keeps the list of message servers up to date.
+func (s *Server) follow(ctx context.Context) {
+	for {
+		list, changed := s.opt.Nodes.Nodes(s.opt.Role)
+		s.setNodes(list)
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// setNodes takes a list of the message servers that are alive. Links to processes that have ended
+// are closed, and their users go offline here.
+func (s *Server) setNodes(list []registry.Node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.nodes
+	s.nodes = make(map[string]registry.Node, len(list))
+	self := false
+	s.links.order = nil
+	for _, n := range list {
+		if n.Name == s.opt.Name {
+			self = true
+			continue
+		}
+		s.nodes[n.Name] = n
+		s.links.order = append(s.links.order, whereabouts.Node{Name: n.Name, Epoch: n.Epoch})
+	}
+	s.known = whereabouts.NewKnown(list, s.known.Latest())
+	for node, p := range s.links.peers {
+		if s.known.Ended(node) {
+			delete(s.links.peers, node)
+			go p.close()
+		}
+	}
+	for _, n := range before {
+		if node := (whereabouts.Node{Name: n.Name, Epoch: n.Epoch}); s.known.Ended(node) {
+			s.log.Info("message server has ended", "node", n.Name, "epoch", n.Epoch)
+			s.status.leftBehind(node)
+		}
+	}
+	for _, n := range list {
+		if n.Name == s.opt.Name {
+			continue
+		}
+		if was, ok := before[n.Name]; !ok || was.Epoch != n.Epoch || was.Addr != n.Addr {
+			s.links.greet(n)
+		}
+	}
+	if !self && s.writer.epoch != 0 {
+		s.writer.missing = true // others may remove its entries, see checkStore
+	} else if s.writer.missing {
+		s.writer.missing = false
+		s.writer.reassert(false)
+	}
+}
+
+// self returns the identity of this process.
+func (s *Server) self() whereabouts.Node {
+	return whereabouts.Node{Name: s.opt.Name, Epoch: s.opt.Self().Epoch}
+}
+
+// missedNote returns the message that tells a server that others may have missed what it sent in
+// the time before.
+func missedNote(missed time.Duration) *pb.IMRoleSet {
+	m := &pb.IMRoleSet{}
+	m.SetMaster(0)
+	m.SetFeatures(features)
+	m.SetMissed(uint32(min(max(missed.Milliseconds(), 1), 1<<32-1)))
+	return m
+}
+
+// brokenLasts is for how long a link may have been broken before it was lost.
+const brokenLasts = 35 * time.Second
+
+// tellMissed makes the local message server, and the other servers that keep what they have sent,
+// send the texts and kicks of the latest time again: another message server may have missed them.
+// The caller holds s.mu.
+func (s *Server) tellMissed(missed time.Duration) {
+	s.toLocal(missedNote(missed))
+	for _, e := range s.others {
+		if e.resent {
+			_ = e.link.Send(0, missedNote(missed)) // a failed Send ends the link
+		}
+	}
+}
+
+// toLocal gives a message to the message server of this process. The caller holds s.mu, or no lock
+// when the order does not matter.
+func (s *Server) toLocal(m pb.Message) {
+	if s.here == nil {
+		s.metrics.drops.WithLabelValues("local_away").Inc()
+		return
+	}
+	if err := s.here.Send(0, m); err != nil {
+		s.metrics.drops.WithLabelValues("local_full").Inc()
+		s.often.Warn(s.log, s.opt.Now(), "message not given to the message server", "cmd",
+			m.Command().String(), "err", err)
+	}
+}
