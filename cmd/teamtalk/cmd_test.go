@@ -241,6 +241,38 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// TestContainerExamples checks the settings of each container in the manifests for Kubernetes and
+// compose.
+func TestContainerExamples(t *testing.T) {
+	roles := regexp.MustCompile(`args: .*"--roles", "(\w+)"|command: .*"--roles", "(\w+)"`)
+	for _, dir := range []string{"kubernetes", "compose"} {
+		files, err := filepath.Glob("example/" + dir + "/*.yaml")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("manifests: %q, %v", files, err)
+		}
+		seen := map[string]bool{}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range roles.FindAllStringSubmatch(string(text), -1) {
+				seen[m[1]+m[2]] = true
+			}
+		}
+		for _, role := range []string{"msg", "dbproxy", "login", "file", "msfs"} {
+			if !seen[role] {
+				t.Errorf("%s has no container with the role %s", dir, role)
+			}
+		}
+		for role := range seen {
+			command(t, "", "config", "check", "--config", "example/"+dir+"/teamtalk.toml",
+				"--roles", role, "--no-files", "--node.name", "a", "--registry.advertise",
+				"10.0.0.5").want(t, cli.ExitOK, "ok: ", "")
+		}
+	}
+}
+
 // TestLinksNeedCertificates checks that the error names the commands that make certificates, and
 // that config check and serve give the same.
 func TestLinksNeedCertificates(t *testing.T) {
