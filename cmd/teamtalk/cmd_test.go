@@ -266,9 +266,11 @@ func TestContainerExamples(t *testing.T) {
 			}
 		}
 		for role := range seen {
+			// Names, addresses and passwords come from the environment of the container.
 			command(t, "", "config", "check", "--config", "example/"+dir+"/teamtalk.toml",
 				"--roles", role, "--no-files", "--node.name", "a", "--registry.advertise",
-				"10.0.0.5").want(t, cli.ExitOK, "ok: ", "")
+				"10.0.0.5", "--mysql.master", "teamtalk@tcp(db:3306)/teamtalk").
+				want(t, cli.ExitOK, "ok: ", "")
 		}
 	}
 }
