@@ -30,10 +30,13 @@ const (
 	// Registry has three message servers, three dbproxies, two login and two file servers, which
 	// find each other in the registry, on MariaDB and Redis.
 	Registry = "registry"
+	// Mesh is Registry without a route server: the message servers find each other's users in
+	// Redis.
+	Mesh = "mesh"
 )
 
 // Kinds are the kinds of deployments.
-var Kinds = []string{Embedded, Separate, Galera, Cluster, Sentinel, Replica, Registry}
+var Kinds = []string{Embedded, Separate, Galera, Cluster, Sentinel, Replica, Registry, Mesh}
 
 // ErrUnavailable is returned where processes cannot be bound to this one: on every
 // operating system but Linux.
@@ -91,7 +94,7 @@ func Start(ctx context.Context, o Options) (*System, error) {
 		err = s.embedded(ctx)
 	case Separate, Galera, Cluster, Sentinel, Replica:
 		err = s.separate(ctx)
-	case Registry:
+	case Registry, Mesh:
 		err = startRegistered(ctx, s)
 	default:
 		err = fmt.Errorf("deployment %q: want %s", o.Kind, strings.Join(Kinds, ", "))

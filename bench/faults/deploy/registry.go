@@ -39,6 +39,9 @@ func startRegistered(ctx context.Context, s *System) error {
 			return err
 		}
 	}
+	if err := registerRoute(ctx, s); err != nil {
+		return err
+	}
 	if err := registerLogins(ctx, s); err != nil {
 		return err
 	}
@@ -57,18 +60,26 @@ func startRegistered(ctx context.Context, s *System) error {
 func register(ctx context.Context, s *System, role string, i int, args []string) error {
 	name := fmt.Sprint(role, i+1)
 	args = append(args, "--roles", role, "--registry.enabled", "--node.name", name)
+	if s.opts.Kind == Mesh {
+		args = append(args, "--msg.whereabouts", "redis")
+	}
 	return s.serve(ctx, role, name, append(args, s.redis...))
 }
 
-// registerLogins starts the login servers, and a route server.
-func registerLogins(ctx context.Context, s *System) error {
+// registerRoute starts a route server, if the deployment has one.
+func registerRoute(ctx context.Context, s *System) error {
+	if s.opts.Kind == Mesh {
+		return nil
+	}
 	a, err := s.ports.reserve(1)
 	if err != nil {
 		return err
 	}
-	if err := register(ctx, s, "route", 0, []string{"--route.listen", a[0]}); err != nil {
-		return err
-	}
+	return register(ctx, s, "route", 0, []string{"--route.listen", a[0]})
+}
+
+// registerLogins starts the login servers.
+func registerLogins(ctx context.Context, s *System) error {
 	for i := range registeredLogins {
 		a, err := s.ports.reserve(3)
 		if err != nil {
@@ -124,7 +135,7 @@ func registerServices(ctx context.Context, s *System) error {
 
 // registerMsg starts a message server, which clients reach through a proxy.
 func registerMsg(ctx context.Context, s *System, i int) error {
-	a, err := s.ports.reserve(1)
+	a, err := s.ports.reserve(2)
 	if err != nil {
 		return err
 	}
@@ -135,7 +146,7 @@ func registerMsg(ctx context.Context, s *System, i int) error {
 	s.Clients = append(s.Clients, front)
 	host, port, _ := strings.Cut(front, ":")
 	return register(ctx, s, "msg", i, []string{"--msg.listen", a[0], "--msg.advertise-ip1", host,
-		"--msg.advertise-port", port})
+		"--msg.advertise-port", port, "--msg.server-listen", a[1]})
 }
 
 // awaitServer waits until a login server names a message server.
