@@ -1,0 +1,103 @@
+#!/bin/bash
+# Measures what a text, a login with its logout, and a text to a group cost in processor time, with one
+# message server and db_proxy and with several, and prints a table. Rates are the same for all, so that
+# no queue forms. The time is that of all servers and databases, from /proc.
+#
+#	bench/cluster.sh redis 1 4 8     # message servers that find each other's users in Redis
+#	bench/cluster.sh route 1 4 8     # with a route server
+#
+# The script needs Go, MariaDB and Redis, which it starts itself in a temporary folder, Linux, an idle
+# machine, and a limit of open files of 20,000 or more (ulimit -n).
+set -eu
+cd "$(dirname "$0")/.."
+whereabouts=${1:?want redis or route}
+shift
+rate=${RATE:-400}
+duration=${DURATION:-10s}
+dir=$(mktemp -d)
+all=()
+finish() {
+	[ ${#all[@]} -eq 0 ] || kill -9 "${all[@]}" 2>/dev/null || true
+	wait 2>/dev/null
+	rm -rf "$dir"
+}
+trap finish EXIT
+go build -o "$dir/teamtalk" ./cmd/teamtalk
+t=$dir/teamtalk
+export TEAMTALK_LOG_LEVEL=warn
+PATH=$PATH:/usr/sbin
+
+port=$((20000 + RANDOM % 8000))
+next() { port=$((port + 1)); }
+next
+mysql=127.0.0.1:$port
+next
+redis=127.0.0.1:$port
+mkdir "$dir/db"
+mariadb-install-db --no-defaults --datadir="$dir/db" --auth-root-authentication-method=normal --skip-test-db >/dev/null 2>&1
+mariadbd --no-defaults --user=root --datadir="$dir/db" --socket="$dir/sock" --bind-address=127.0.0.1 --port="${mysql##*:}" \
+	>"$dir/mariadb.log" 2>&1 &
+mariadb=$!
+redis-server --port "${redis##*:}" --save '' --dir "$dir" >"$dir/redis.log" 2>&1 &
+cache=$!
+all+=($mariadb $cache)
+until mariadb --no-defaults --socket="$dir/sock" -u root -e 'create database if not exists teamtalk' 2>/dev/null; do sleep 0.2; done
+store=(--store mysql --mysql.master "root@tcp($mysql)/teamtalk" --redis.addrs "$redis")
+"$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
+"$t" user add --count 2000 --format u%05d --password pw "${store[@]}" >/dev/null
+
+serve() { # NAME FLAG…: starts a server and waits until it is ready
+	local name=$1
+	shift
+	next
+	"$t" serve --admin.listen "127.0.0.1:$port" --registry.enabled --node.name "$name" --redis.addrs "$redis" \
+		--msg.whereabouts "$whereabouts" --msg.presence contacts --msg.rate 0 --msg.ack stored --strangers.rate 0 \
+		--dbproxy.group-creations 0 --dbproxy.group-adds 0 --dbproxy.group-gains 0 "$@" >>"$dir/$name.log" 2>&1 &
+	servers+=($!)
+	watch+=(--watch "$name=$!")
+	admins+=($port)
+}
+ready() {
+	local p
+	for p in "${admins[@]}"; do
+		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$p/readyz")" = 200 ]; do sleep 0.1; done
+	done
+}
+measure() { # FLAG…: runs a scenario, and prints the processor time of one operation
+	"$t" bench "$@" --addr "$addrs" --warmup 3s --duration "$duration" --json "$dir/result.json" "${watch[@]}" \
+		--watch "mariadb=$mariadb" --watch "redis=$cache" >"$dir/result" 2>&1 || { cat "$dir/result" >&2; exit 1; }
+	awk '$2 ~ /^[0-9]+$/ && $1 != "generator" && /%/ { for (i = 1; i <= NF; i++) if ($i == "%") { gsub(",", "", $(i + 1)); sum += $(i + 1) } }
+		END { printf "%d", sum }' "$dir/result"
+}
+
+printf '| servers | text | login and logout | text to a group of 100 |\n|---|---|---|---|\n'
+for n; do
+	servers=() watch=() admins=() addrs=
+	if [ "$whereabouts" = route ]; then
+		next
+		serve route --roles route --route.listen "127.0.0.1:$port"
+	fi
+	next
+	a=$port
+	next
+	serve login --roles login --login.server-listen "127.0.0.1:$a" --login.client-listen off --login.http-listen "127.0.0.1:$port"
+	for i in $(seq "$n"); do
+		next
+		serve "dbproxy$i" --roles dbproxy --dbproxy.listen "127.0.0.1:$port" "${store[@]}"
+	done
+	for i in $(seq "$n"); do
+		next
+		a=$port
+		next
+		serve "msg$i" --roles msg --msg.listen "127.0.0.1:$a" --msg.server-listen "127.0.0.1:$port"
+		addrs=$addrs${addrs:+,}127.0.0.1:$a
+	done
+	ready
+	sleep 3 # all know all
+	text=$(measure single --pairs 200 --rate "$rate")
+	login=$(measure connect --connections 600 --after close --first 1001 --rate 200 --client ios)
+	group=$(measure group --groups 4 --members 100 --rate 20 2>/dev/null || echo -)
+	printf '| %s | %s | %s | %s |\n' "$n" "$text" "$login" "$group"
+	kill "${servers[@]}"
+	wait "${servers[@]}" 2>/dev/null || true
+done
