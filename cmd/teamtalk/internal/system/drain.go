@@ -60,10 +60,11 @@ func (d *draining) set(role string, on bool) {
 	case RoleDBProxy:
 		d.s.db.SetDraining(on)
 	case roleMsg:
-		d.s.msg.SetDraining(on)
 		d.stopReleasing()
 		if on {
 			d.clients = inBackground(d.release)
+		} else {
+			d.s.msg.SetDraining(false)
 		}
 	}
 }
@@ -76,9 +77,15 @@ func (d *draining) stopReleasing() {
 	}
 }
 
-// release releases all clients until ctx ends. Those that are busy at first are released once
-// they are not.
+// release refuses new clients, once no login server sends any here, and releases all others until
+// ctx ends. Those that are busy at first are released once they are not.
 func (d *draining) release(ctx context.Context) {
+	d.tellLogins(ctx)
+	d.mu.Lock()
+	if ctx.Err() == nil {
+		d.s.msg.SetDraining(true)
+	}
+	d.mu.Unlock()
 	for over := d.s.cfg.Msg.Release; ctx.Err() == nil; over = time.Second {
 		if !d.s.msg.Release(ctx, over) {
 			d.s.log.Info("no client is left", "role", roleMsg)
@@ -95,10 +102,20 @@ func (d *draining) announceEnd(ctx context.Context) error {
 	d.stopReleasing() // the stops go on with it
 	d.mu.Unlock()
 	d.s.registry.Refresh()
-	if d.s.msg != nil && readByLogins(d.s) && d.s.registry.State() == nil {
-		_ = backoff.Sleep(ctx, d.s.cfg.Registry.Poll)
+	if d.s.msg != nil {
+		d.tellLogins(ctx)
 	}
 	return nil
+}
+
+// tellLogins waits until the login servers that read the registry have read that the message
+// server drains.
+func (d *draining) tellLogins(ctx context.Context) {
+	logins, _ := d.s.registry.View().Nodes(roleLogin)
+	others := slices.ContainsFunc(logins, func(n registry.Node) bool { return n.Name != d.s.node })
+	if (others || readByLogins(d.s)) && d.s.registry.State() == nil {
+		_ = backoff.Sleep(ctx, d.s.cfg.Registry.Poll)
+	}
 }
 
 // releaseAtEnd releases the message server's clients over the time in the settings, if other

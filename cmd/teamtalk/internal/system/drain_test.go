@@ -1,8 +1,10 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -101,6 +103,43 @@ func TestDrainByOrder(t *testing.T) {
 	}
 	eventually(t, "the end of the order", func() bool { return drains(t, s) == serves })
 	connect(t, s)
+}
+
+// TestDrainTellsLoginsFirst orders a message server to drain whose login server reads the registry
+// every 20 s. Until then it sends clients here, and these are served.
+func TestDrainTellsLoginsFirst(t *testing.T) {
+	redis := dbtest.Redis(t)
+	set := map[string]string{"registry.poll": "20s", "registry.renew": "200ms",
+		"registry.lease": "60s", "msg.login_deadline": "1h", "msg.release": "0s"}
+	roles := func(list string) map[string]string {
+		all := maps.Clone(set)
+		all["roles"] = list
+		return all
+	}
+	l := registered(t, redis, "l", roles("login"))
+	eventually(t, "the login server", func() bool { return l.registry.Epoch() > 0 })
+	for name, list := range map[string]string{"a": "msg,route,dbproxy",
+		"b": "login,msg,route,dbproxy"} {
+		s := registered(t, redis, name, roles(list))
+		eventually(t, "the registration", func() bool {
+			return s.registry.Epoch() > 0 && s.registry.View().Count(roleLogin) > 0
+		})
+		before := connect(t, s)
+		order := []registry.Key{{Role: "msg", Name: name}}
+		if err := s.registry.Order(t.Context(), order, true); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the state", func() bool {
+			return strings.Contains(drains(t, s), "msg/"+name+" drains")
+		})
+		connect(t, s)
+		if closed(t, before, 300*time.Millisecond) {
+			t.Errorf("%s: a connection was ended before the login server knew", name)
+		}
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = s.Stop(now) // it need not wait for the login server
+	}
 }
 
 // TestStopDrains stops a message server while another one is registered. It says so in the
