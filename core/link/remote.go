@@ -95,7 +95,7 @@ func (o *Options) setDefaults() {
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
 	}
-	o.Log = logFor(o.Log, o.Name)
+	o.Log = logFor(o.Log, o.Name).With("peer", o.Addr)
 }
 
 // Remote is a Peer over TCP, made by Dial.
@@ -321,7 +321,11 @@ func (r *Remote) serve(nc net.Conn) {
 	c.calls.failAll(err)
 	if opened {
 		reason := c.reason()
-		r.o.Log.Info("link down", "conn", c.session.ID(), "err", reason)
+		down := []any{"conn", c.session.ID()}
+		if reason != nil { // the peer has not just closed it
+			down = append(down, "err", reason)
+		}
+		r.o.Log.Info("link down", down...)
 		if h := r.o.Handler; h != nil {
 			_ = guard(r.o.Log, r.metrics, func() { h.Close(c.session, reason) })
 		}

@@ -85,7 +85,7 @@ func (l *Linker) Open(p Peers) (*link.Group, func() error, error) {
 	}
 	all := []link.Server{{Name: p.Role, Conns: local}}
 	for _, addr := range p.Addrs {
-		all = append(all, link.Server{Name: addr, Conns: l.dial(p, addr)})
+		all = append(all, link.Server{Name: addr, Conns: l.dial(p, link.Address{Addr: addr})})
 	}
 	g := link.NewGroup(p.Role, l.opt.Log, all...)
 	end := l.warnAlone(p)
@@ -159,16 +159,20 @@ func (l *Linker) local(p Peers) (*link.Pipe, error) {
 	})
 }
 
-// dial opens the connections to a server in another process.
-func (l *Linker) dial(p Peers, addr string) (conns []link.Peer) {
-	c := &l.opt.Config.Link
+// dial opens the connections to a server in another process. One without a name is not in the
+// registry.
+func (l *Linker) dial(p Peers, a link.Address) (conns []link.Peer) {
+	c, log := &l.opt.Config.Link, l.opt.Log
+	if a.Name != "" {
+		log = log.With("node", a.Name)
+	}
 	for range max(p.Conns, 1) {
 		conns = append(conns, link.Dial(link.Options{
-			Name: p.Role, Addr: addr, Handler: p.Handler, Features: features(p.Role),
+			Name: p.Role, Addr: a.Addr, Handler: p.Handler, Features: features(p.Role),
 			Dial: l.opt.Dial, DialTimeout: c.DialTimeout,
 			Heartbeat: c.Heartbeat, IdleLimit: c.Timeout,
 			MaxBackoff: c.BackoffMax, CallTimeout: c.CallTimeout,
-			MaxFrame: l.opt.MaxFrame, Answers: l.opt.Answers, Log: l.opt.Log,
+			MaxFrame: l.opt.MaxFrame, Answers: l.opt.Answers, Log: log,
 			Metrics: l.opt.Metrics,
 		}))
 	}
@@ -182,7 +186,7 @@ func (l *Linker) follow(p Peers, local []link.Peer) (*link.Group, func() error) 
 		if a.Addr == here {
 			return local
 		}
-		return l.dial(p, a.Addr)
+		return l.dial(p, a)
 	})
 	end := l.watch(p.Role, p.Here != nil, func(list []link.Address) {
 		if p.Here != nil {

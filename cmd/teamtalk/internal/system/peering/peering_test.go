@@ -218,7 +218,8 @@ func up(t *testing.T, g *link.Group, n int) {
 // keys, one leaves and gives its answer that is due.
 func TestFollow(t *testing.T) {
 	a, b, moved := newStand("a").listen(t), newStand("b").listen(t), newStand("b").listen(t)
-	l, v := newLinker(t, nil)
+	log := &lines{}
+	l, v := newLinker(t, log)
 	g := open(t, l, Peers{Role: "route"})
 	if err := l.Check(g); err == nil || err.Error() != "no route server is registered" {
 		t.Errorf("without servers: %v", err)
@@ -228,6 +229,9 @@ func TestFollow(t *testing.T) {
 	up(t, g, 2)
 	if err := l.Check(g); err != nil {
 		t.Error(err)
+	}
+	if want := "node=a role=route peer=" + a.addr; !strings.Contains(log.String(), want) {
+		t.Errorf("the log has no %q:\n%s", want, log.String())
 	}
 	before := owners(g)
 	if !slices.Contains(before, "a") || !slices.Contains(before, "b") {
