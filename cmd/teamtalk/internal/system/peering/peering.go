@@ -88,31 +88,43 @@ func (l *Linker) Open(p Peers) (*link.Group, func() error, error) {
 		all = append(all, link.Server{Name: addr, Conns: l.dial(p, link.Address{Addr: addr})})
 	}
 	g := link.NewGroup(p.Role, l.opt.Log, all...)
-	end := l.warnAlone(p)
+	end := l.warnUnused(p)
 	return g, func() error {
 		end()
 		return g.Close()
 	}, nil
 }
 
-// warnAlone logs a warning when another server of the role is registered, and this process uses
-// its own alone, until the returned function is called.
-func (l *Linker) warnAlone(p Peers) (end func()) {
-	if l.opt.View == nil || p.Here == nil || p.Listed || len(p.Addrs) > 0 {
+// warnUnused logs a warning when a server of the role is registered that this process does not use,
+// because it uses its own alone or those of a list, until the returned function is called.
+func (l *Linker) warnUnused(p Peers) (end func()) {
+	told := false
+	warn := func(others []link.Address, text string, attrs ...any) {
+		if len(others) > 0 && !told {
+			told = true
+			l.opt.Log.Warn(text, append([]any{"role", p.Role, "node", others[0].Name, "addr",
+				others[0].Addr}, attrs...)...)
+		}
+	}
+	switch {
+	case l.opt.View == nil || p.Listed:
 		return func() {}
+	case len(p.Addrs) > 0:
+		return l.watch(p.Role, p.Here != nil, func(others []link.Address) {
+			warn(slices.DeleteFunc(others, func(a link.Address) bool {
+				return slices.Contains(p.Addrs, a.Addr)
+			}), "a registered server is not used, because the settings of this process list the "+
+				"servers of its role: empty the list to use all that are registered", "list",
+				p.Addrs)
+		})
 	}
 	why := "no port for servers is open"
 	if l.opt.Config.Serves(p.Role) {
 		why = "its store is embedded"
 	}
-	told := false
 	return l.watch(p.Role, true, func(others []link.Address) {
-		if len(others) > 0 && !told {
-			told = true
-			l.opt.Log.Warn("a server of another process is registered, but this process uses its "+
-				"own alone: users of the two do not see each other", "role", p.Role,
-				"because", why, "other", others[0].Name)
-		}
+		warn(others, "a server of another process is registered, but this process uses its own "+
+			"alone: users of the two do not see each other", "because", why)
 	})
 }
 

@@ -331,15 +331,32 @@ func TestSameServerForAll(t *testing.T) {
 	}
 }
 
-// TestListWins: with addresses in the settings the registry is not used.
+// TestListWins: with addresses in the settings the registry is not used. The log says once that a
+// registered server is not in the list.
 func TestListWins(t *testing.T) {
 	listed, other := newStand("listed").listen(t), newStand("other").listen(t)
-	l, v := newLinker(t, nil)
-	v.Update([]registry.Node{other.node("route", "other")}, true)
+	log := &lines{}
+	l, v := newLinker(t, log)
+	v.Update([]registry.Node{listed.node("route", "listed")}, true)
 	g := open(t, l, Peers{Role: "route", Addrs: []string{listed.addr}, Conns: 2})
 	up(t, g, 2)
 	if got := owners(g); slices.Contains(got, "other") {
 		t.Errorf("the keys are at %q", got)
+	}
+	const warning = "a registered server is not used"
+	if strings.Contains(log.String(), warning) {
+		t.Errorf("a warning of a server in the list:\n%s", log.String())
+	}
+	both := []registry.Node{listed.node("route", "listed"), other.node("route", "other")}
+	v.Update(both, true)
+	eventually(t, "the warning", func() bool {
+		return strings.Contains(log.String(), warning) &&
+			strings.Contains(log.String(), "node=other addr="+other.addr)
+	})
+	v.Update(both[:1], true)
+	v.Update(both, true)
+	if n := strings.Count(log.String(), warning); n > 1 {
+		t.Errorf("%d warnings", n)
 	}
 }
 
