@@ -23,6 +23,7 @@ import (
 
 	"teamtalk/core/config"
 	"teamtalk/core/link"
+	"teamtalk/core/obs"
 	"teamtalk/core/registry"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -148,10 +149,23 @@ func (l *Linker) Check(g *link.Group) error {
 		return fmt.Errorf("no %s server is registered", g.Name())
 	case !g.Up():
 		return fmt.Errorf("no %s server is connected", g.Name())
+	case g.Withdrawn() && l.allDrain(g.Name()):
+		return obs.Degraded(fmt.Errorf("every %s server drains by order, and is used all the same",
+			g.Name()))
 	case g.Withdrawn():
-		return fmt.Errorf("the store of every %s server fails", g.Name())
+		return fmt.Errorf("the store of every %s server fails, or it drains", g.Name())
 	}
 	return nil
+}
+
+// allDrain reports whether servers of a role are registered, and all of them drain.
+func (l *Linker) allDrain(role string) bool {
+	if l.opt.View == nil {
+		return false
+	}
+	nodes, _ := l.opt.View.Nodes(role)
+	return len(nodes) > 0 &&
+		!slices.ContainsFunc(nodes, func(n registry.Node) bool { return !n.Draining })
 }
 
 // features returns what this process tells the servers of a role.

@@ -29,6 +29,8 @@ type stand struct {
 	addr string
 	got  chan struct{} // receives a value for each request that waits
 
+	away bool // it withdraws on each connection
+
 	mu     sync.Mutex
 	held   chan struct{} // not nil: an answer waits until it is closed
 	opened int           // connections
@@ -82,11 +84,15 @@ func (s *stand) listen(t *testing.T) *stand {
 }
 
 // Open counts a connection.
-func (s *stand) Open(*session.Link) error {
+func (s *stand) Open(l *session.Link) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opened++
 	s.open++
+	if s.away {
+		return l.Send(0, pb.IMStopReceivePacket_builder{Result: proto.Uint32(0),
+			MayReturn: proto.Bool(true)}.Build())
+	}
 	return nil
 }
 
@@ -266,6 +272,35 @@ func TestFollow(t *testing.T) {
 		t.Errorf("the answer that was due: %q", got)
 	}
 	eventually(t, "the end of the link", func() bool { _, n := moved.links(); return n == 0 })
+}
+
+// TestCheckWithdrawn: the state tells servers that drain by order, which are used all the same,
+// from those whose stores fail.
+func TestCheckWithdrawn(t *testing.T) {
+	a, b := newStand("a"), newStand("b")
+	a.away, b.away = true, true
+	nodes := []registry.Node{a.listen(t).node("dbproxy", "a"),
+		b.listen(t).node("dbproxy", "b")}
+	l, v := newLinker(t, nil)
+	g := open(t, l, Peers{Role: "dbproxy"})
+	for _, x := range []struct {
+		drain int // number of nodes that drain
+		want  string
+	}{
+		{0, "the store of every dbproxy server fails, or it drains"},
+		{1, "the store of every dbproxy server fails, or it drains"},
+		{2, "degraded: every dbproxy server drains by order, and is used all the same"},
+	} {
+		list := slices.Clone(nodes)
+		for i := range x.drain {
+			list[i].Draining = true
+		}
+		v.Update(list, true)
+		eventually(t, "the withdrawals", g.Withdrawn)
+		if err := l.Check(g); err == nil || err.Error() != x.want {
+			t.Errorf("%d drain: %v, want %q", x.drain, err, x.want)
+		}
+	}
 }
 
 // TestOwnServer: a server in this process that others reach is one of the registered ones under
