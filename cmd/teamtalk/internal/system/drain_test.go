@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
@@ -178,4 +179,40 @@ func TestStopDrains(t *testing.T) {
 	if took := time.Since(began); took > time.Minute {
 		t.Errorf("the last one stopped after %v", took)
 	}
+}
+
+// TestDrainLog: the log has a line for each step of a drain by order, and of a stop.
+func TestDrainLog(t *testing.T) {
+	redis := dbtest.Redis(t)
+	log := &logged{}
+	opt := testOptions(t, map[string]string{"registry.enabled": "true", "node.name": "a",
+		"registry.redis": "redis://" + redis.Addr(), "registry.poll": "100ms",
+		"registry.renew": "200ms", "registry.lease": "20s", "msg.release": "200ms",
+		"roles": "msg,route,dbproxy"})
+	opt.Log = slog.New(slog.NewTextHandler(log, nil))
+	s, err := start(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the registration", func() bool { return s.registry.Epoch() > 0 })
+	step := func(lines ...string) {
+		for _, line := range lines {
+			log.await(t, "a", line)
+		}
+	}
+	order := []registry.Key{{Role: "msg", Name: "a"}}
+	if err := s.registry.Order(t.Context(), order, true); err != nil {
+		t.Fatal(err)
+	}
+	step(`msg="an operator has ordered roles to drain" roles=[msg]`,
+		`msg="ending the connections of clients" role=msg users=0 over=200ms`,
+		`msg="no client is left" role=msg`)
+	if err := s.registry.Order(t.Context(), order, false); err != nil {
+		t.Fatal(err)
+	}
+	step(`msg="an operator has ordered all roles to serve"`)
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	step(`msg="ending the connections of clients" role=msg users=0 over=0s`)
 }
