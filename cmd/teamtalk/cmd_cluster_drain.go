@@ -26,11 +26,12 @@ func newDrainCommand() *cobra.Command {
 		Long: `Order the servers of a process, or some of its roles, to take no new work and to end
 what they have. The name is that of the process (node.name), as "teamtalk cluster" lists it.
 
-A message server accepts no connection, login servers send no client to it, and it ends those that
-it has over the time in msg.release. Clients connect again, to other message servers. Message
-servers use a db_proxy that drains no more, unless all of them drain. For the other roles the order
-is shown in the list, and if all roles of the process drain, /readyz fails, so that balancers send
-it nothing new. The process continues to run, and answers what is under way.
+Login servers send no client to a message server that drains. After registry.poll, when all of them
+know, it accepts no connection, and ends those that it has over the time in msg.release. Clients
+connect again, to other message servers: without another one they are refused. Message servers use a
+db_proxy that drains no more, unless all of them drain. For the other roles the order is shown in
+the list, and if all roles of the process drain, /readyz fails, so that balancers send it nothing
+new. The process continues to run, and answers what is under way.
 
 The order holds until "teamtalk cluster serve", or until the process ends: it serves again when it
 is restarted. SIGTERM drains a process in the same way, and ends it: this command is for a look in
@@ -73,6 +74,8 @@ type order struct {
 	drain bool
 	roles []string // empty: all
 	wait  time.Duration
+	// poll is the time within which all processes read a change in the registry.
+	poll time.Duration
 }
 
 func (o *order) flags(cmd *cobra.Command) {
@@ -86,6 +89,10 @@ func (o *order) run(cmd *cobra.Command, name string) error {
 	cfg, err := cli.LoadConfig(cmd)
 	if err != nil {
 		return err
+	}
+	o.poll = cfg.Registry.Poll
+	if o.wait < 0 {
+		return &cli.UsageError{Err: fmt.Errorf("--wait %v: must not be negative", o.wait)}
 	}
 	for _, role := range o.roles {
 		if !slices.Contains(config.Roles(), role) {
@@ -106,11 +113,15 @@ func (o *order) run(cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.Order(cmd.Context(), nodes, o.drain); err != nil {
-		if errors.Is(err, redisregistry.ErrUnknown) {
-			err = fmt.Errorf("%w any more", err)
-		}
-		return err
+	if o.drain {
+		warnLast(cmd.ErrOrStderr(), list, nodes)
+	}
+	err = r.Order(cmd.Context(), nodes, o.drain)
+	switch {
+	case errors.Is(err, redisregistry.ErrUnknown):
+		return fmt.Errorf("%w any more", err)
+	case err != nil:
+		return fmt.Errorf("write the order to the registry in Redis at %s: %w", r.at, err)
 	}
 	if !o.drain || o.wait <= 0 {
 		what := "serve again"
@@ -121,6 +132,23 @@ func (o *order) run(cmd *cobra.Command, name string) error {
 		return nil
 	}
 	return o.await(cmd.Context(), r, nodes, cmd.OutOrStdout())
+}
+
+// warnLast warns of nodes that drain while no other one of their role serves.
+func warnLast(out io.Writer, list []redisregistry.Entry, nodes []registry.Key) {
+	for _, k := range nodes {
+		what := map[string]string{
+			"msg": fmt.Sprintf("no other message server serves: clients are refused until one "+
+				"does, or until \"teamtalk cluster serve %s\"", k.Name),
+			"dbproxy": fmt.Sprintf("no other db_proxy serves: message servers use %s all the same",
+				k.Name),
+		}[k.Role]
+		if what != "" && !slices.ContainsFunc(list, func(e redisregistry.Entry) bool {
+			return e.Role == k.Role && e.Name != k.Name && !e.Draining
+		}) {
+			fmt.Fprintf(out, "teamtalk: warning: %s\n", what)
+		}
+	}
 }
 
 // choose returns the nodes of a process that the order is for.
@@ -150,37 +178,45 @@ const lookEvery = 500 * time.Millisecond
 // await waits until nodes are drained, and tells each that is.
 func (o *order) await(ctx context.Context, r openedRegistry, nodes []registry.Key,
 	out io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, o.wait)
+	limited, cancel := context.WithTimeout(ctx, o.wait)
 	defer cancel()
 	next := time.NewTicker(lookEvery)
 	defer next.Stop()
+	since := map[registry.Key]time.Time{}
 	var left []string
 	for {
-		list, err := r.list(ctx)
+		list, err := r.list(limited)
 		if err == nil {
-			nodes, left = undrained(list, nodes, out)
+			nodes, left = o.undrained(list, nodes, since, out)
 			if len(nodes) == 0 {
 				return nil
 			}
 		}
 		select {
 		case <-next.C:
-		case <-ctx.Done():
+		case <-limited.Done():
 			if err != nil && len(left) == 0 {
 				return err
 			}
-			return fmt.Errorf("not drained within %v, but ordered to: %s", o.wait,
-				strings.Join(left, ", "))
+			ended := fmt.Sprintf("not drained within %v", o.wait)
+			if ctx.Err() != nil {
+				ended = "interrupted"
+			}
+			return fmt.Errorf("%s, the order stays: %s", ended, strings.Join(left, ", "))
 		}
 	}
 }
 
 // undrained returns those of nodes that are not drained, with the reasons, and tells the others.
-// A process that has ended has no work left.
-func undrained(list []redisregistry.Entry, nodes []registry.Key, out io.Writer) (
-	still []registry.Key, why []string) {
+// A process that has ended has no work left. since has the times at which nodes were seen to
+// drain: a message server serves clients until all login servers have read that.
+func (o *order) undrained(list []redisregistry.Entry, nodes []registry.Key,
+	since map[registry.Key]time.Time, out io.Writer) (still []registry.Key, why []string) {
 	for _, k := range nodes {
 		i := slices.IndexFunc(list, func(e redisregistry.Entry) bool { return e.Key() == k })
+		if i >= 0 && list[i].Draining && since[k].IsZero() {
+			since[k] = time.Now()
+		}
 		switch {
 		case i < 0:
 			fmt.Fprintf(out, "%s has ended\n", k)
@@ -189,6 +225,8 @@ func undrained(list []redisregistry.Entry, nodes []registry.Key, out io.Writer) 
 			why = append(why, fmt.Sprintf("%s has not confirmed it", k))
 		case k.Role == "msg" && list[i].Load.Connections > 0:
 			why = append(why, fmt.Sprintf("%s has %d connections", k, list[i].Load.Connections))
+		case k.Role == "msg" && time.Since(since[k]) <= o.poll:
+			why = append(why, fmt.Sprintf("%s may be sent clients (registry.poll)", k))
 		default:
 			fmt.Fprintf(out, "%s is drained\n", k)
 			continue

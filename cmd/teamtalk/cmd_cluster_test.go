@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,20 +126,51 @@ func TestClusterDrain(t *testing.T) {
 		return command(t, "", append([]string{"cluster", "--registry.enabled", "--redis.addrs",
 			redis.Addr()}, args...)...)
 	}
-	run("drain", "m1", "--role", "dbproxy").want(t, cli.ExitOK, "dbproxy/m1 is drained\n", "")
+	run("drain", "m1", "--role", "dbproxy").want(t, cli.ExitOK, "dbproxy/m1 is drained\n",
+		"teamtalk: warning: no other db_proxy serves: message servers use m1 all the same\n")
 	run().want(t, cli.ExitOK, "dbproxy  m1    drains", "")
 	run("drain", "m1", "--wait", "3s").want(t, cli.ExitFailure, "dbproxy/m1 is drained\n",
-		"teamtalk: not drained within 3s, but ordered to: msg/m1 has ")
+		"teamtalk: not drained within 3s, the order stays: msg/m1 has 3 connections")
 	mu.Lock()
 	nodes[0].Load.Connections = 0
 	mu.Unlock()
-	run("drain", "m1", "--role", "msg").want(t, cli.ExitOK, "msg/m1 is drained\n", "")
+	run("drain", "m1", "--role", "msg").want(t, cli.ExitOK, "msg/m1 is drained\n", "teamtalk: "+
+		"warning: no other message server serves: clients are refused until one does, or until "+
+		"\"teamtalk cluster serve m1\"\n")
 	run("serve", "m1").want(t, cli.ExitOK, "ordered to serve again: dbproxy/m1, msg/m1\n", "")
 	run("drain", "m1", "--wait", "0s").want(t, cli.ExitOK,
 		"ordered to drain: dbproxy/m1, msg/m1\n", "")
 
+	run("drain", "m1", "--wait", "-1s").want(t, cli.ExitUsage, "",
+		"--wait -1s: must not be negative")
 	run("drain", "m2").want(t, cli.ExitUsage, "", `no server with the name "m2" is registered`)
 	run("drain", "m1", "--role", "push").want(t, cli.ExitUsage, "", "push/m1 is not registered")
 	run("drain", "m1", "--role", "mail").want(t, cli.ExitUsage, "", "--role mail: no such role")
 	run("drain").want(t, cli.ExitUsage, "", "want the NAME of a process, got 0 arguments")
+}
+
+// TestClusterDrainBesideOthers drains a message server beside one that serves, and then that one.
+// Only the second drain has a warning. It is drained once login servers have read it.
+func TestClusterDrainBesideOthers(t *testing.T) {
+	redis := dbtest.Redis(t)
+	for _, name := range []string{"m1", "m2"} {
+		drains := new(atomic.Bool)
+		registerAs(t, redis, func() []registry.Node {
+			return []registry.Node{{Role: "msg", Name: name, Draining: drains.Load()}}
+		}, func(keys []registry.Key) { drains.Store(len(keys) > 0) })
+	}
+	drain := func(name, warning string) {
+		began := time.Now()
+		r := command(t, "", "cluster", "drain", name, "--registry.enabled", "--redis.addrs",
+			redis.Addr())
+		r.want(t, cli.ExitOK, "msg/"+name+" is drained\n", warning)
+		if warning == "" && r.err != "" {
+			t.Errorf("drain of one of two: %s", r.err)
+		}
+		if took := time.Since(began); took < time.Second { // registry.poll
+			t.Errorf("%s counts as drained after %v", name, took)
+		}
+	}
+	drain("m1", "")
+	drain("m2", "no other message server serves")
 }

@@ -100,10 +100,7 @@ func (g *Group) CallEncoded(l *session.Loop, key uint64, seq uint16, req pb.Atta
 // connection of its half is up, a class uses the other half. Close of the returned Peer does
 // nothing, because the group owns the connections.
 func (g *Group) Class(c Class) Peer {
-	v := &classPeer{Group: g}
-	v.own.group, v.own.class = g, c
-	v.own.half = true
-	return v
+	return &classPeer{Group: g, own: members{group: g, half: true, class: c}}
 }
 
 // takes reports whether a connection takes requests: it is up, and its server has not

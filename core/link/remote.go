@@ -96,7 +96,7 @@ func (o *Options) setDefaults() {
 	if o.Rand == nil {
 		o.Rand = rand.Uint64
 	}
-	o.Log = logFor(o.Log, o.Name)
+	o.Log = logFor(o.Log, o.Name).With("peer", o.Addr)
 }
 
 // Remote is a Peer over TCP, made by Dial.
@@ -332,7 +332,11 @@ func (r *Remote) serve(nc net.Conn) {
 	c.calls.failAll(err)
 	if opened {
 		reason := c.reason()
-		r.o.Log.Info("link down", "conn", c.session.ID(), "err", reason)
+		down := []any{"conn", c.session.ID(), "err", reason}
+		if reason == nil { // the peer has just closed it
+			down = down[:2]
+		}
+		r.o.Log.Info("link down", down...)
 		if h := r.o.Handler; h != nil {
 			_ = guard(r.o.Log, r.metrics, func() { h.Close(c.session, reason) })
 		}

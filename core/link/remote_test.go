@@ -1,7 +1,9 @@
 package link
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -362,4 +364,26 @@ func (o *outcomes) call(t *testing.T, p Peer, l *session.Loop, n uint32) {
 		close(done) // panics at a second end
 	})
 	<-done
+}
+
+// TestLogNamesThePeer: the lines about a connection name the peer's address. The peer's end of the
+// connection is no error.
+func TestLogNamesThePeer(t *testing.T) {
+	r := newRig(t)
+	h := newRecorder()
+	var log bytes.Buffer
+	p := startRemote(Options{Name: "dbproxy", Addr: r.addr(), Handler: h,
+		Log: slog.New(slog.NewTextHandler(&log, nil))})
+	w := r.accept()
+	<-h.opened
+	r.ln.Close()
+	w.nc.Close()
+	<-h.closed
+	p.Close() // the last line is written
+	for _, line := range []string{"link up", "link down"} {
+		want := `msg="` + line + `" role=dbproxy peer=` + r.addr() + " conn="
+		if !strings.Contains(log.String(), want) || strings.Contains(log.String(), "err=<nil>") {
+			t.Errorf("want %s and no error in\n%s", want, log.String())
+		}
+	}
 }

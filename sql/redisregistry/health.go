@@ -3,6 +3,7 @@ package redisregistry
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,8 +41,12 @@ func (h *health) set(r *Registry, operation string, err error) {
 	switch {
 	case !was && err != nil:
 		h.since = time.Now()
-		r.opt.Log.Warn("the registry in Redis does not work: the servers that are known stay "+
-			"known, and others may count this one as gone", "operation", operation, "err", err)
+		what := "the servers that are known stay known, and others may count this one as gone"
+		if r.epoch.Load() == 0 {
+			what = "this process is not registered (settings registry.redis and redis.addrs)"
+		}
+		r.opt.Log.Warn("the registry in Redis does not work: "+what, "operation", operation,
+			"redis", r.at(), "err", err)
 	case was && len(h.errs) == 0:
 		r.opt.Log.Info("the registry in Redis works again",
 			"after", time.Since(h.since).Round(time.Millisecond))
@@ -60,13 +65,16 @@ func (h *health) tellMalformed(r *Registry, c contents) {
 	}
 }
 
+// at returns the addresses of Redis.
+func (r *Registry) at() string { return strings.Join(r.opt.Redis.Addrs, ",") }
+
 // State returns nil while Redis answers and this process is registered, and otherwise why not.
 func (r *Registry) State() error {
 	r.health.mu.Lock()
 	defer r.health.mu.Unlock()
 	for _, operation := range operations {
 		if err := r.health.errs[operation]; err != nil {
-			return fmt.Errorf("the registry in Redis has not worked for %v: %s: %w",
+			return fmt.Errorf("the registry in Redis at %s has not worked for %v: %s: %w", r.at(),
 				time.Since(r.health.since).Round(time.Second), operation, err)
 		}
 	}

@@ -126,3 +126,40 @@ func TestOrdersEndWithTheProcess(t *testing.T) {
 		t.Errorf("of a node whose lease has ended: %v", err)
 	}
 }
+
+// TestOrdersOutliveRedis lets Redis lose the orders, and the lease of a drained process end. The
+// process drains on, and Redis has its order again. A process that takes its place serves.
+func TestOrdersOutliveRedis(t *testing.T) {
+	t.Parallel()
+	o := newOrdering(t)
+	a := o.process()
+	nodes := []registry.Node{msg("a"), push("a")}
+	renew(t, a, nodes...)
+	o.order(true, "msg/a")
+	renew(t, a, nodes...)
+	o.wantTold("drain", "[msg/a]")
+	for what, lose := range map[string]func(){
+		"Redis was emptied": o.redis.FlushAll,
+		"its lease ended": func() {
+			advance(t, o.operator, 2*lease)
+			want(t, o.operator, "its lease ended", "")
+			o.want("its lease ended")
+		},
+	} {
+		lose()
+		renew(t, a, nodes...)
+		renew(t, a, nodes...)
+		o.wantTold(what, "")
+		o.want(what, "drain:msg:a")
+	}
+	o.order(false, "msg/a")
+	renew(t, a, nodes...)
+	o.wantTold("the end of the order", "[]")
+	o.order(true, "msg/a")
+	renew(t, a, nodes...)
+	o.wantTold("drain again", "[msg/a]")
+	o.redis.FlushAll()
+	renew(t, o.process(), msg("a"))
+	o.wantTold("another process", "")
+	o.want("another process")
+}

@@ -197,7 +197,11 @@ func (r *Registry) renew(ctx context.Context, nodes []registry.Node) (final bool
 			return true, err
 		}
 		keys = append(keys, n.Key().String())
-		args = append(args, n.Key().String(), record)
+		drains := 0
+		if slices.Contains(r.drains, n.Key().String()) {
+			drains = 1
+		}
+		args = append(args, n.Key().String(), record, drains)
 	}
 	r.nodes.Store(&keys)
 	answer, err := r.run(ctx, keep, args)

@@ -47,7 +47,8 @@ redis.call('HSET', key, 'clock', text(clock), 'time', text(now))
 
 // keep registers nodes, or renews their leases. Its arguments after the first: the random
 // number of the process; its epoch, 0 for a new one; the length of the lease in ms; the largest
-// number of fields; then the key and the record of each node. The answer begins with
+// number of fields; then the key and the record of each node, and 1 if the process drains it by
+// order, else 0. The answer begins with
 //
 //	ok, the epoch, the number of nodes that were not registered by this process, the number of
 //	nodes that it shall drain and their keys, and with a new epoch the key and the record of
@@ -56,16 +57,21 @@ redis.call('HSET', key, 'clock', text(clock), 'time', text(now))
 //	full, the number of fields.
 //
 // A new epoch is larger than the last one that was assigned, and than that of each process
-// that has had one of the nodes. A renewal raises the last one, in case Redis has lost it.
+// that has had one of the nodes. A renewal raises the last one, in case Redis has lost it. It
+// restores an order that ended with the lease of a node, or that Redis lost together with the
+// node.
 var keep = redis.NewScript(common + `
 local process, epoch = ARGV[2], number(ARGV[3]) or 0
 local last = math.max(number(state[3]) or 0, epoch)
-local former, missing, added = {}, 0, 0
-for i = 6, #ARGV, 2 do
+local former, missing, added, lost = {}, 0, 0, {}
+for i = 6, #ARGV, 3 do
   local v = redis.call('HGET', key, ARGV[i])
   local r = record(v)
   if not v then added = added + 1 end
-  if not r or r.process ~= process then missing = missing + 1 end
+  if not r or r.process ~= process then
+    missing = missing + 1
+    lost[i] = epoch > 0 and ARGV[i + 2] == '1'
+  end
   if r then last = math.max(last, r.epoch) end
   if r and r.process ~= process and r.ends > clock then
     if epoch > 0 and r.epoch >= epoch then
@@ -87,8 +93,9 @@ redis.call('HSET', key, 'epoch', text(last))
 local head = text(clock + tonumber(ARGV[4])) .. ' ' .. text(epoch) .. ' ' .. process .. ' ' ..
   text(now) .. ' '
 local drains = {}
-for i = 6, #ARGV, 2 do
+for i = 6, #ARGV, 3 do
   redis.call('HSET', key, ARGV[i], head .. ARGV[i + 1])
+  if lost[i] then redis.call('HSET', key, mark(ARGV[i]), text(epoch)) end
   local order = redis.call('HGET', key, mark(ARGV[i]))
   if number(order) == epoch then
     drains[#drains + 1] = ARGV[i]

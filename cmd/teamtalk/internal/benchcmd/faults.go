@@ -40,8 +40,10 @@ The deployment "embedded" is one process. In "separate" each role is a process, 
 servers, on a MariaDB and a Redis that the command starts. In "galera" two dbproxies write to two
 of three Galera nodes. "cluster" has a Redis Cluster of three masters and three replicas,
 "sentinel" a Redis master with two replicas and three Sentinels. In "replica" two dbproxies use a
-MariaDB master with a read replica. All of them also have a file server, an HTTP API, a push server
-and a small file server, with clients that use them: the report has a second table for these.
+MariaDB master with a read replica. In "registry" three message servers, three
+dbproxies, two login servers and two file servers find each other in Redis. All of them also have a
+file server, an HTTP API, a push server and a small file server, with clients that use them: the
+report has a second table for these.
 
 The faults are:
 

@@ -41,7 +41,11 @@ func (d *draining) order(nodes []registry.Key) {
 	for _, n := range nodes {
 		d.ordered = append(d.ordered, n.Role)
 	}
-	d.s.log.Info("an operator has ordered which roles drain", "drain", d.ordered)
+	if len(nodes) > 0 {
+		d.s.log.Info("an operator has ordered roles to drain", "roles", d.ordered)
+	} else {
+		d.s.log.Info("an operator has ordered all roles to serve")
+	}
 	d.s.ready.Remove("drain")
 	if len(d.ordered) == len(d.s.cfg.Roles) {
 		d.s.ready.Set("drain", errors.New("all roles drain, by order of an operator"))
@@ -60,10 +64,11 @@ func (d *draining) set(role string, on bool) {
 	case RoleDBProxy:
 		d.s.db.SetDraining(on)
 	case roleMsg:
-		d.s.msg.SetDraining(on)
 		d.stopReleasing()
 		if on {
 			d.clients = inBackground(d.release)
+		} else {
+			d.s.msg.SetDraining(false)
 		}
 	}
 }
@@ -76,9 +81,16 @@ func (d *draining) stopReleasing() {
 	}
 }
 
-// release releases all clients until ctx ends. Those that are busy at first are released once
-// they are not.
+// release refuses new clients, once no login server sends any here, and releases all others until
+// ctx ends. Those that are busy at first are released once they are not.
 func (d *draining) release(ctx context.Context) {
+	d.tellLogins(ctx)
+	d.mu.Lock()
+	if ctx.Err() == nil {
+		d.s.msg.SetDraining(true)
+	}
+	d.mu.Unlock()
+	d.logRelease(d.s.cfg.Msg.Release)
 	for over := d.s.cfg.Msg.Release; ctx.Err() == nil; over = time.Second {
 		if !d.s.msg.Release(ctx, over) {
 			d.s.log.Info("no client is left", "role", roleMsg)
@@ -95,21 +107,39 @@ func (d *draining) announceEnd(ctx context.Context) error {
 	d.stopReleasing() // the stops go on with it
 	d.mu.Unlock()
 	d.s.registry.Refresh()
-	r := d.s.registry
-	if d.s.msg != nil && !alone(d.s) && r.View().Count(roleLogin) > 0 && r.State() == nil {
+	d.tellLogins(ctx)
+	return nil
+}
+
+// tellLogins waits until the login servers that read the registry have read that the message
+// server of this process, if it has one, drains.
+func (d *draining) tellLogins(ctx context.Context) {
+	logins, _ := d.s.registry.View().Nodes(roleLogin)
+	others := slices.ContainsFunc(logins, func(n registry.Node) bool { return n.Name != d.s.node })
+	if d.s.msg != nil && (others || readByLogins(d.s)) && d.s.registry.State() == nil {
 		_ = backoff.Sleep(ctx, d.s.cfg.Registry.Poll)
 	}
-	return nil
 }
 
 // releaseAtEnd releases the message server's clients over the time in the settings, if other
 // message servers are registered. Otherwise nobody could take them, and they end together.
 func (d *draining) releaseAtEnd(ctx context.Context) error {
 	others, _ := d.s.registry.View().Nodes(roleMsg)
+	var over time.Duration
 	if slices.ContainsFunc(others, func(n registry.Node) bool {
 		return n.Name != d.s.node && !n.Draining
 	}) {
-		d.s.msg.Release(ctx, min(d.s.cfg.Msg.Release, d.s.cfg.ShutdownTimeout/2))
+		over = min(d.s.cfg.Msg.Release, d.s.cfg.ShutdownTimeout/2)
+	}
+	d.logRelease(over)
+	if over > 0 {
+		d.s.msg.Release(ctx, over)
 	}
 	return nil
+}
+
+// logRelease logs over which time the connections of clients end.
+func (d *draining) logRelease(over time.Duration) {
+	d.s.log.Info("ending the connections of clients", "role", roleMsg, "users", d.s.msg.Online(),
+		"over", over)
 }

@@ -1,8 +1,11 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"strings"
@@ -103,6 +106,43 @@ func TestDrainByOrder(t *testing.T) {
 	connect(t, s)
 }
 
+// TestDrainTellsLoginsFirst orders a message server to drain whose login server reads the registry
+// every 20 s. Until then it sends clients here, and these are served.
+func TestDrainTellsLoginsFirst(t *testing.T) {
+	redis := dbtest.Redis(t)
+	set := map[string]string{"registry.poll": "20s", "registry.renew": "200ms",
+		"registry.lease": "60s", "msg.login_deadline": "1h", "msg.release": "0s"}
+	roles := func(list string) map[string]string {
+		all := maps.Clone(set)
+		all["roles"] = list
+		return all
+	}
+	l := registered(t, redis, "l", roles("login"))
+	eventually(t, "the login server", func() bool { return l.registry.Epoch() > 0 })
+	for name, list := range map[string]string{"a": "msg,route,dbproxy",
+		"b": "login,msg,route,dbproxy"} {
+		s := registered(t, redis, name, roles(list))
+		eventually(t, "the registration", func() bool {
+			return s.registry.Epoch() > 0 && s.registry.View().Count(roleLogin) > 0
+		})
+		before := connect(t, s)
+		order := []registry.Key{{Role: "msg", Name: name}}
+		if err := s.registry.Order(t.Context(), order, true); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the state", func() bool {
+			return strings.Contains(drains(t, s), "msg/"+name+" drains")
+		})
+		connect(t, s)
+		if closed(t, before, 300*time.Millisecond) {
+			t.Errorf("%s: a connection was ended before the login server knew", name)
+		}
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = s.Stop(now) // it need not wait for the login server
+	}
+}
+
 // TestStopDrains stops a message server while another one is registered. It says so in the
 // registry, accepts no connection, and ends those that it has over a time.
 func TestStopDrains(t *testing.T) {
@@ -139,4 +179,40 @@ func TestStopDrains(t *testing.T) {
 	if took := time.Since(began); took > time.Minute {
 		t.Errorf("the last one stopped after %v", took)
 	}
+}
+
+// TestDrainLog: the log has a line for each step of a drain by order, and of a stop.
+func TestDrainLog(t *testing.T) {
+	redis := dbtest.Redis(t)
+	log := &logged{}
+	opt := testOptions(t, map[string]string{"registry.enabled": "true", "node.name": "a",
+		"registry.redis": "redis://" + redis.Addr(), "registry.poll": "100ms",
+		"registry.renew": "200ms", "registry.lease": "20s", "msg.release": "200ms",
+		"roles": "msg,route,dbproxy"})
+	opt.Log = slog.New(slog.NewTextHandler(log, nil))
+	s, err := start(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the registration", func() bool { return s.registry.Epoch() > 0 })
+	step := func(lines ...string) {
+		for _, line := range lines {
+			log.await(t, "a", line)
+		}
+	}
+	order := []registry.Key{{Role: "msg", Name: "a"}}
+	if err := s.registry.Order(t.Context(), order, true); err != nil {
+		t.Fatal(err)
+	}
+	step(`msg="an operator has ordered roles to drain" roles=[msg]`,
+		`msg="ending the connections of clients" role=msg users=0 over=200ms`,
+		`msg="no client is left" role=msg`)
+	if err := s.registry.Order(t.Context(), order, false); err != nil {
+		t.Fatal(err)
+	}
+	step(`msg="an operator has ordered all roles to serve"`)
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	step(`msg="ending the connections of clients" role=msg users=0 over=0s`)
 }

@@ -2,11 +2,9 @@ package system
 
 import (
 	"context"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/core/cert"
 	"teamtalk/core/obs"
 )
@@ -39,7 +37,7 @@ func openFiles(s *system) (err error) {
 		again = append(again, func() { reopenAudit(s.audit, s.log) })
 	}
 	if len(again) > 0 {
-		s.stops.push(closeAdmin, "signals", plainly(onHangup(again).stop))
+		s.stops.push(closeAdmin, "signals", plainly(process.OnHangup(again)))
 	}
 	return nil
 }
@@ -57,33 +55,4 @@ func watchEnds(s *system) {
 		watch := inBackground(func(ctx context.Context) { cert.Watch(ctx, all...) })
 		s.stops.push(closeAdmin, "watch of certificates", plainly(watch.stop))
 	}
-}
-
-// hangups runs functions at every SIGHUP: files are read or opened again, which other
-// programs have replaced.
-type hangups struct {
-	signals chan os.Signal
-	ended   chan struct{}
-}
-
-// onHangup starts to run the functions, in their order, at every SIGHUP.
-func onHangup(again []func()) *hangups {
-	h := &hangups{signals: make(chan os.Signal, 1), ended: make(chan struct{})}
-	signal.Notify(h.signals, syscall.SIGHUP)
-	go func() {
-		defer close(h.ended)
-		for range h.signals {
-			for _, f := range again {
-				f()
-			}
-		}
-	}()
-	return h
-}
-
-// stop ends that, once the functions that run have returned.
-func (h *hangups) stop() {
-	signal.Stop(h.signals)
-	close(h.signals)
-	<-h.ended
 }

@@ -128,7 +128,8 @@ func TestRegistryAway(t *testing.T) {
 	s := registered(t, redis, "a", nil)
 	state := func() string { return s.ready.Check(t.Context()).Checks["registry"] }
 	eventually(t, "the state", func() bool {
-		return strings.HasPrefix(state(), "degraded: the registry in Redis has not worked for ")
+		return strings.HasPrefix(state(), "degraded: the registry in Redis at "+
+			redis.Addr()+" has not worked for ")
 	})
 	if !s.ready.Check(t.Context()).Ready {
 		t.Error("the process is not ready")
@@ -154,13 +155,15 @@ func TestNeverRegistered(t *testing.T) {
 	}
 	eventually(t, "the failure", func() bool {
 		return strings.HasPrefix(s.ready.Check(t.Context()).Checks["registry"],
-			"degraded: the registry in Redis has not worked for ")
+			"degraded: the registry in Redis at 127.0.0.1:1 has not worked for ")
 	})
 	if err := s.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if text := log.String(); strings.Contains(text, "still has this process") ||
-		strings.Count(text, "does not work") != 1 {
+		strings.Count(text, "does not work") != 1 || !strings.Contains(text, "this process is "+
+		"not registered (settings registry.redis and redis.addrs)") ||
+		!strings.Contains(text, "redis=127.0.0.1:1") {
 		t.Errorf("the log:\n%s", text)
 	}
 }

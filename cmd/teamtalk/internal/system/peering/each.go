@@ -72,7 +72,7 @@ func (e *each) set(list []link.Address) {
 func (e *each) add() *member {
 	m := &member{Member: e.join()}
 	m.group = link.NewChangingGroup(e.role, e.l.opt.Log, func(a link.Address) []link.Peer {
-		return e.l.dial(Peers{Role: e.role, Handler: m.Handler}, a.Addr)
+		return e.l.dial(Peers{Role: e.role, Handler: m.Handler}, a)
 	})
 	e.mu.Lock()
 	e.open[m.group] = struct{}{}

@@ -23,6 +23,7 @@ import (
 
 	"teamtalk/core/config"
 	"teamtalk/core/link"
+	"teamtalk/core/obs"
 	"teamtalk/core/registry"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -85,34 +86,46 @@ func (l *Linker) Open(p Peers) (*link.Group, func() error, error) {
 	}
 	all := []link.Server{{Name: p.Role, Conns: local}}
 	for _, addr := range p.Addrs {
-		all = append(all, link.Server{Name: addr, Conns: l.dial(p, addr)})
+		all = append(all, link.Server{Name: addr, Conns: l.dial(p, link.Address{Addr: addr})})
 	}
 	g := link.NewGroup(p.Role, l.opt.Log, all...)
-	end := l.warnAlone(p)
+	end := l.warnUnused(p)
 	return g, func() error {
 		end()
 		return g.Close()
 	}, nil
 }
 
-// warnAlone logs a warning when another server of the role is registered, and this process uses
-// its own alone, until the returned function is called.
-func (l *Linker) warnAlone(p Peers) (end func()) {
-	if l.opt.View == nil || p.Here == nil || p.Listed || len(p.Addrs) > 0 {
+// warnUnused logs a warning when a server of the role is registered that this process does not use,
+// because it uses its own alone or those of a list, until the returned function is called.
+func (l *Linker) warnUnused(p Peers) (end func()) {
+	told := false
+	warn := func(others []link.Address, text string, attrs ...any) {
+		if len(others) > 0 && !told {
+			told = true
+			l.opt.Log.Warn(text, append([]any{"role", p.Role, "node", others[0].Name, "addr",
+				others[0].Addr}, attrs...)...)
+		}
+	}
+	switch {
+	case l.opt.View == nil || p.Listed:
 		return func() {}
+	case len(p.Addrs) > 0:
+		return l.watch(p.Role, p.Here != nil, func(others []link.Address) {
+			warn(slices.DeleteFunc(others, func(a link.Address) bool {
+				return slices.Contains(p.Addrs, a.Addr)
+			}), "a registered server is not used, because the settings of this process list the "+
+				"servers of its role: empty the list to use all that are registered", "list",
+				p.Addrs)
+		})
 	}
 	why := "no port for servers is open"
 	if l.opt.Config.Serves(p.Role) {
 		why = "its store is embedded"
 	}
-	told := false
 	return l.watch(p.Role, true, func(others []link.Address) {
-		if len(others) > 0 && !told {
-			told = true
-			l.opt.Log.Warn("a server of another process is registered, but this process uses its "+
-				"own alone: users of the two do not see each other", "role", p.Role,
-				"because", why, "other", others[0].Name)
-		}
+		warn(others, "a server of another process is registered, but this process uses its own "+
+			"alone: users of the two do not see each other", "because", why)
 	})
 }
 
@@ -136,10 +149,23 @@ func (l *Linker) Check(g *link.Group) error {
 		return fmt.Errorf("no %s server is registered", g.Name())
 	case !g.Up():
 		return fmt.Errorf("no %s server is connected", g.Name())
+	case g.Withdrawn() && l.allDrain(g.Name()):
+		return obs.Degraded(fmt.Errorf("every %s server drains by order, and is used all the same",
+			g.Name()))
 	case g.Withdrawn():
-		return fmt.Errorf("the store of every %s server fails", g.Name())
+		return fmt.Errorf("the store of every %s server fails, or it drains", g.Name())
 	}
 	return nil
+}
+
+// allDrain reports whether servers of a role are registered, and all of them drain.
+func (l *Linker) allDrain(role string) bool {
+	if l.opt.View == nil {
+		return false
+	}
+	nodes, _ := l.opt.View.Nodes(role)
+	return len(nodes) > 0 &&
+		!slices.ContainsFunc(nodes, func(n registry.Node) bool { return !n.Draining })
 }
 
 // features returns what this process tells the servers of a role.
@@ -159,16 +185,20 @@ func (l *Linker) local(p Peers) (*link.Pipe, error) {
 	})
 }
 
-// dial opens the connections to a server in another process.
-func (l *Linker) dial(p Peers, addr string) (conns []link.Peer) {
-	c := &l.opt.Config.Link
+// dial opens the connections to a server in another process. One without a name is not in the
+// registry.
+func (l *Linker) dial(p Peers, a link.Address) (conns []link.Peer) {
+	c, log := &l.opt.Config.Link, l.opt.Log
+	if a.Name != "" {
+		log = log.With("node", a.Name)
+	}
 	for range max(p.Conns, 1) {
 		conns = append(conns, link.Dial(link.Options{
-			Name: p.Role, Addr: addr, Handler: p.Handler, Features: features(p.Role),
+			Name: p.Role, Addr: a.Addr, Handler: p.Handler, Features: features(p.Role),
 			Dial: l.opt.Dial, DialTimeout: c.DialTimeout,
 			Heartbeat: c.Heartbeat, IdleLimit: c.Timeout,
 			MaxBackoff: c.BackoffMax, CallTimeout: c.CallTimeout,
-			MaxFrame: l.opt.MaxFrame, Answers: l.opt.Answers, Log: l.opt.Log,
+			MaxFrame: l.opt.MaxFrame, Answers: l.opt.Answers, Log: log,
 			Metrics: l.opt.Metrics,
 		}))
 	}
@@ -182,7 +212,7 @@ func (l *Linker) follow(p Peers, local []link.Peer) (*link.Group, func() error) 
 		if a.Addr == here {
 			return local
 		}
-		return l.dial(p, a.Addr)
+		return l.dial(p, a)
 	})
 	if talks(p.Role) {
 		g.Linger(l.opt.Config.ShutdownTimeout)

@@ -16,7 +16,6 @@ import (
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
-	"teamtalk/core/pdu"
 	"teamtalk/core/registry"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
@@ -29,6 +28,8 @@ type stand struct {
 	name string
 	addr string
 	got  chan struct{} // receives a value for each request that waits
+
+	away bool // it withdraws on each connection
 
 	mu     sync.Mutex
 	held   chan struct{} // not nil: an answer waits until it is closed
@@ -90,6 +91,10 @@ func (s *stand) Open(l *session.Link) error {
 	s.last = l
 	s.opened++
 	s.open++
+	if s.away {
+		return l.Send(0, pb.IMStopReceivePacket_builder{Result: proto.Uint32(0),
+			MayReturn: proto.Bool(true)}.Build())
+	}
 	return nil
 }
 
@@ -221,7 +226,8 @@ func up(t *testing.T, g *link.Group, n int) {
 // keys, one leaves and gives its answer that is due.
 func TestFollow(t *testing.T) {
 	a, b, moved := newStand("a").listen(t), newStand("b").listen(t), newStand("b").listen(t)
-	l, v := newLinker(t, nil)
+	log := &lines{}
+	l, v := newLinker(t, log)
 	g := open(t, l, Peers{Role: "dbproxy"})
 	if err := l.Check(g); err == nil || err.Error() != "no dbproxy server is registered" {
 		t.Errorf("without servers: %v", err)
@@ -231,6 +237,9 @@ func TestFollow(t *testing.T) {
 	up(t, g, 2)
 	if err := l.Check(g); err != nil {
 		t.Error(err)
+	}
+	if want := "node=a role=dbproxy peer=" + a.addr; !strings.Contains(log.String(), want) {
+		t.Errorf("the log has no %q:\n%s", want, log.String())
 	}
 	before := owners(g)
 	if !slices.Contains(before, "a") || !slices.Contains(before, "b") {
@@ -267,41 +276,32 @@ func TestFollow(t *testing.T) {
 	eventually(t, "the end of the link", func() bool { _, n := moved.links(); return n == 0 })
 }
 
-// told is a handler that passes on the names in the messages that arrive.
-type told chan string
-
-func (h told) Open(*session.Link) error                      { return nil }
-func (h told) Close(*session.Link, error)                    { h <- "closed" }
-func (h told) Frame(_ *session.Link, _ pdu.Header, _ []byte) { h <- "frame" }
-func (h told) Message(_ *session.Link, _ uint16, m pb.Message) {
-	h <- m.(*pb.IMFileNotify).GetFileName()
-}
-
-// TestRouteServerLeaves: the messages that a route server passes on arrive after it has left, until
-// it closes the link.
-func TestRouteServerLeaves(t *testing.T) {
-	a, got := newStand("a").listen(t), make(told, 10)
+// TestCheckWithdrawn: the state tells servers that drain by order, which are used all the same,
+// from those whose stores fail.
+func TestCheckWithdrawn(t *testing.T) {
+	a, b := newStand("a"), newStand("b")
+	a.away, b.away = true, true
+	nodes := []registry.Node{a.listen(t).node("dbproxy", "a"),
+		b.listen(t).node("dbproxy", "b")}
 	l, v := newLinker(t, nil)
-	g := open(t, l, Peers{Role: "route", Handler: got})
-	v.Update([]registry.Node{a.node("route", "a")}, true)
-	up(t, g, 1)
-	v.Update(nil, true)
-	eventually(t, "the end of requests", func() bool { return g.Empty() })
-	a.mu.Lock()
-	far := a.last
-	a.mu.Unlock()
-	if err := far.Send(0, pb.IMFileNotify_builder{FromUserId: proto.Uint32(1),
-		ToUserId: proto.Uint32(2), FileName: proto.String("late"), FileSize: proto.Uint32(1),
-		TaskId: proto.String("1"), TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
-		OfflineReady: proto.Uint32(0)}.Build()); err != nil {
-		t.Fatal(err)
-	}
-	if m := <-got; m != "late" {
-		t.Errorf("got %s", m)
-	}
-	far.Close(nil)
-	if m := <-got; m != "closed" {
-		t.Errorf("got %s", m)
+	g := open(t, l, Peers{Role: "dbproxy"})
+	for _, x := range []struct {
+		drain int // number of nodes that drain
+		want  string
+	}{
+		{0, "the store of every dbproxy server fails, or it drains"},
+		{1, "the store of every dbproxy server fails, or it drains"},
+		{2, "degraded: every dbproxy server drains by order, and is used all the same"},
+	} {
+		list := slices.Clone(nodes)
+		for i := range x.drain {
+			list[i].Draining = true
+		}
+		v.Update(list, true)
+		eventually(t, "the withdrawals", g.Withdrawn)
+		if err := l.Check(g); err == nil || err.Error() != x.want {
+			t.Errorf("%d drain: %v, want %q", x.drain, err, x.want)
+		}
 	}
 }
 
@@ -368,15 +368,32 @@ func TestSameServerForAll(t *testing.T) {
 	}
 }
 
-// TestListWins: with addresses in the settings the registry is not used.
+// TestListWins: with addresses in the settings the registry is not used. The log says once that a
+// registered server is not in the list.
 func TestListWins(t *testing.T) {
 	listed, other := newStand("listed").listen(t), newStand("other").listen(t)
-	l, v := newLinker(t, nil)
-	v.Update([]registry.Node{other.node("route", "other")}, true)
+	log := &lines{}
+	l, v := newLinker(t, log)
+	v.Update([]registry.Node{listed.node("route", "listed")}, true)
 	g := open(t, l, Peers{Role: "route", Addrs: []string{listed.addr}, Conns: 2})
 	up(t, g, 2)
 	if got := owners(g); slices.Contains(got, "other") {
 		t.Errorf("the keys are at %q", got)
+	}
+	const warning = "a registered server is not used"
+	if strings.Contains(log.String(), warning) {
+		t.Errorf("a warning of a server in the list:\n%s", log.String())
+	}
+	both := []registry.Node{listed.node("route", "listed"), other.node("route", "other")}
+	v.Update(both, true)
+	eventually(t, "the warning", func() bool {
+		return strings.Contains(log.String(), warning) &&
+			strings.Contains(log.String(), "node=other addr="+other.addr)
+	})
+	v.Update(both[:1], true)
+	v.Update(both, true)
+	if n := strings.Count(log.String(), warning); n > 1 {
+		t.Errorf("%d warnings", n)
 	}
 }
 
