@@ -331,10 +331,9 @@ func (r *Remote) serve(nc net.Conn) {
 	}
 	c.calls.failAll(err)
 	if opened {
-		reason := c.reason()
-		down := []any{"conn", c.session.ID(), "err", reason}
-		if reason == nil { // the peer has just closed it
-			down = down[:2]
+		reason, down := c.reason(), []any{"conn", c.session.ID()}
+		if reason != nil { // the peer has not just closed it
+			down = append(down, "err", reason)
 		}
 		r.o.Log.Info("link down", down...)
 		if h := r.o.Handler; h != nil {
