@@ -1,7 +1,8 @@
 #!/bin/bash
 # Measures what a text, a login with its logout, and a text to a group cost in processor time, with one
 # message server and db_proxy and with several, and prints a table. Rates are the same for all, so that
-# no queue forms. The time is that of all servers and databases, from /proc.
+# no queue forms. The time is that of all servers and databases, from /proc, in µs, without what they take
+# when nobody is connected, which is the column idle, in ms a second.
 #
 #	bench/cluster.sh redis 1 4 8     # message servers that find each other's users in Redis
 #	bench/cluster.sh route 1 4 8     # with a route server
@@ -63,14 +64,19 @@ ready() {
 		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$p/readyz")" = 200 ]; do sleep 0.1; done
 	done
 }
-measure() { # FLAG…: runs a scenario, and prints the processor time of one operation
-	"$t" bench "$@" --addr "$addrs" --warmup 3s --duration "$duration" --json "$dir/result.json" "${watch[@]}" \
+used() { # the processor time that all servers and databases have used, in µs
+	cat $(printf '/proc/%s/stat ' "${servers[@]}" $mariadb $cache) | awk '{ sum += $14 + $15 } END { print sum * 10000 }'
+}
+measure() { # RATE FLAG…: runs a scenario, and prints the processor time of one operation
+	local rate=$1
+	shift
+	"$t" bench "$@" --rate "$rate" --addr "$addrs" --warmup 3s --duration "$duration" --json "$dir/result.json" "${watch[@]}" \
 		--watch "mariadb=$mariadb" --watch "redis=$cache" >"$dir/result" 2>&1 || { cat "$dir/result" >&2; exit 1; }
 	awk '$2 ~ /^[0-9]+$/ && $1 != "generator" && /%/ { for (i = 1; i <= NF; i++) if ($i == "%") { gsub(",", "", $(i + 1)); sum += $(i + 1) } }
-		END { printf "%d", sum }' "$dir/result"
+		END { printf "%d", sum - idle / rate }' "idle=$idle" "rate=$rate" "$dir/result"
 }
 
-printf '| servers | text | login and logout | text to a group of 100 |\n|---|---|---|---|\n'
+printf '| servers | idle | text | login and logout | text to a group of 100 |\n|---|---|---|---|---|\n'
 for n; do
 	servers=() watch=() admins=() addrs=
 	if [ "$whereabouts" = route ]; then
@@ -94,10 +100,13 @@ for n; do
 	done
 	ready
 	sleep 3 # all know all
-	text=$(measure single --pairs 200 --rate "$rate")
-	login=$(measure connect --connections 600 --after close --first 1001 --rate 200 --client ios)
-	group=$(measure group --groups 4 --members 100 --rate 20 2>/dev/null || echo -)
-	printf '| %s | %s | %s | %s |\n' "$n" "$text" "$login" "$group"
+	before=$(used)
+	sleep 10
+	idle=$((($(used) - before) / 10))
+	text=$(measure "$rate" single --pairs 200)
+	login=$(measure 200 connect --connections 600 --after close --first 1001 --client ios)
+	group=$(measure 20 group --groups 4 --members 100)
+	printf '| %s | %s | %s | %s | %s |\n' "$n" $((idle / 1000)) "$text" "$login" "$group"
 	kill "${servers[@]}"
 	wait "${servers[@]}" 2>/dev/null || true
 done
