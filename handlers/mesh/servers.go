@@ -130,12 +130,18 @@ func (s *Server) takeLoss(m *pb.IMRoleSet) error {
 		s.tellMissed(time.Duration(m.GetMissed()) * time.Millisecond)
 	}
 	if m.GetLost() {
-		out := missedNote(0)
-		out.ClearMissed()
-		out.SetLost(true)
-		s.toLocal(out)
+		s.toLocal(lostNote())
 	}
 	return nil
+}
+
+// lostNote returns the message that tells the local message server that messages of another one may
+// be lost.
+func lostNote() *pb.IMRoleSet {
+	m := missedNote(0)
+	m.ClearMissed()
+	m.SetLost(true)
+	return m
 }
 
 // handleUsersStatReq answers another server as a route server does.

@@ -70,6 +70,9 @@ func (s *Server) askStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq) {
 					refuse(l, seq, m, errStore(err))
 					return
 				}
+				if f.acks {
+					entries = s.reachable(entries)
+				}
 				online[i] = f.online(s.users[user], entries)
 				if at := slices.IndexFunc(entries, whereabouts.Entry.HasPC); here && at >= 0 {
 					s.status.setElsewhere(user, entries[at].Node) // its clients are told
@@ -80,6 +83,18 @@ func (s *Server) askStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq) {
 	if !asked {
 		refuse(l, seq, m, im.Errorf(im.Busy, "%d questions wait for the whereabouts", maxLookups))
 	}
+}
+
+// reachable returns the entries of message servers whose acks arrive. A killed one has entries
+// until its lease ends.
+func (s *Server) reachable(entries []whereabouts.Entry) (list []whereabouts.Entry) {
+	now := s.opt.Now()
+	for _, e := range entries {
+		if !s.links.unreachable(e.Node, now) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // answerStat answers whether each of the users of a request is online.
