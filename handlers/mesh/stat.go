@@ -117,13 +117,16 @@ func answerStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq, online []bool
 	_ = l.Send(seq, rsp) // after a failed Send the call has failed as well
 }
 
-// refuse answers that a request was not served. Only the local message server understands that: the
-// calls of others end without an answer.
+// refuse answers that a request was not served. Another server may ask another message server. The
+// call of one that does not understand refusals ends without an answer. The caller holds s.mu.
 func refuse(l *session.Link, seq uint16, m *pb.IMUsersStatReq, err error) {
-	if !of(l).local {
+	if !of(l).local && !of(l).refusals {
 		return
 	}
 	rsp := &pb.IMRequestRefused{}
+	if !of(l).local {
+		rsp.SetElsewhere(true)
+	}
 	rsp.SetAttachData(m.GetAttachData())
 	rsp.SetKind(pb.RefusalKind_REFUSAL_KIND_UNAVAILABLE)
 	if im.KindOf(err) == im.Busy {
