@@ -44,8 +44,7 @@ type conn struct {
 	task   *task // nil before login
 	user   uint32
 	role   pb.ClientFileRole
-	asking bool   // a login is being checked
-	again  func() // repeats the check, see Tick; nil: a check is in flight, or was answered
+	asking bool // a login is being checked
 
 	// For uploads.
 	asked   int64     // end of the requested bytes
@@ -123,24 +122,45 @@ func (h *clients) Frame(ses *session.Client, head pdu.Header, body []byte) {
 // OpenLoop does nothing.
 func (h *clients) OpenLoop(*session.Loop) {}
 
-// Tick runs once a second. It closes connections that left a segment unsent for
-// IdleTimeout, and repeats the checks of logins for which no route server was reachable.
+// loopData is the Data of a loop. Loop only.
+type loopData struct {
+	swept time.Time // when Tick looked at all connections last
+	asked time.Time // when Tick repeated checks of logins last
+	again []func()  // repeat the checks of logins
+}
+
+// loopOf returns the data of a loop.
+func loopOf(l *session.Loop) *loopData {
+	d, ok := l.Data.(*loopData)
+	if !ok {
+		d = &loopData{}
+		l.Data = d
+	}
+	return d
+}
+
+// askAgain is the pause after which the check of a login is repeated.
+const askAgain = 200 * time.Millisecond
+
+// Tick closes, once a second, the connections that left a segment unsent for IdleTimeout. It
+// repeats the checks of logins for which no route server was reachable.
 func (h *clients) Tick(l *session.Loop, now time.Time) {
-	last, _ := l.Data.(time.Time)
-	if now.Sub(last) < time.Second {
+	d := loopOf(l)
+	if len(d.again) > 0 && now.Sub(d.asked) >= askAgain {
+		again := d.again
+		d.asked, d.again = now, nil
+		for _, ask := range again {
+			ask()
+		}
+	}
+	if now.Sub(d.swept) < time.Second {
 		return
 	}
-	l.Data = now
+	d.swept = now
 	l.Clients(func(ses *session.Client) {
 		c := of(ses)
-		switch {
-		case c == nil:
-		case c.task != nil && now.Sub(c.owesSince(now)) >= h.s.opt.IdleTimeout:
+		if c != nil && c.task != nil && now.Sub(c.owesSince(now)) >= h.s.opt.IdleTimeout {
 			ses.Close(session.ErrIdle)
-		case c.again != nil:
-			again := c.again
-			c.again = nil
-			again()
 		}
 	})
 }
@@ -193,7 +213,12 @@ func (s *Server) askOnline(c *conn, seq uint16, m *pb.IMFileLoginReq) {
 			return
 		case err != nil && im.KindOf(err) == im.Unavailable &&
 			c.Loop().Now().Sub(c.Opened()) < s.opt.OnlineWait:
-			c.again = func() { s.askOnline(c, seq, m) }
+			d := loopOf(c.Loop())
+			d.again = append(d.again, func() {
+				if !c.IsClosed() {
+					s.askOnline(c, seq, m)
+				}
+			})
 			return
 		}
 		c.asking = false

@@ -43,7 +43,8 @@ type Routes struct {
 func (*Routes) Open(ses *session.Link) error {
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
-	role.SetFeatures(0) // a route server of ours answers with its own
+	// A route server of ours answers with its own.
+	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS))
 	return ses.Send(0, role)
 }
 

@@ -134,7 +134,8 @@ func (r *Routes) Open(s *session.Link) error {
 	r.mu.Unlock()
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
-	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RESENT))
+	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RESENT |
+		pb.ServerFeature_SERVER_FEATURE_REFUSALS))
 	return s.Send(0, role)
 }
 

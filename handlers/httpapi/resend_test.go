@@ -76,7 +76,10 @@ func roleOf(features pb.ServerFeature, missed time.Duration) *pb.IMRoleSet {
 	return m.Build()
 }
 
-const resends = pb.ServerFeature_SERVER_FEATURE_RESENT
+const (
+	resends  = pb.ServerFeature_SERVER_FEATURE_RESENT
+	refusals = pb.ServerFeature_SERVER_FEATURE_REFUSALS
+)
 
 // openRoutes returns a Routes with a link.
 func openRoutes(t *testing.T) (*Routes, *session.Link, *routeEnd) {
@@ -87,7 +90,7 @@ func openRoutes(t *testing.T) (*Routes, *session.Link, *routeEnd) {
 		t.Fatal(err)
 	}
 	sent := end.take()
-	if m, ok := sent[0].(*pb.IMRoleSet); !ok || m.GetFeatures() != uint32(resends) {
+	if m, ok := sent[0].(*pb.IMRoleSet); !ok || m.GetFeatures() != uint32(resends|refusals) {
 		t.Errorf("the link opens with %v", sent)
 	}
 	return r, link, end

@@ -238,7 +238,8 @@ func (s *Server) setNodes(list []registry.Node) {
 			s.links.greet(n)
 		}
 	}
-	if !self && s.writer.epoch != 0 {
+	me := whereabouts.Node{Name: s.opt.Name, Epoch: s.writer.epoch}
+	if !self && me.Epoch != 0 && s.known.Ended(me) { // the list is no older than its registration
 		s.writer.missing = true // others may remove its entries, see checkStore
 	} else if s.writer.missing {
 		s.writer.missing = false

@@ -21,6 +21,9 @@ const (
 	// waitLasts is how long a message waits for a link, also to a message server that an entry
 	// names and that is not in the list yet.
 	waitLasts = 3 * time.Second
+	// slowLink is the time after which a link that does not open counts as broken. Most open
+	// within milliseconds.
+	slowLink = 250 * time.Millisecond
 )
 
 // peer is another message server. Messages for it are sent over a link that is dialed when there
@@ -278,8 +281,11 @@ func (p *peer) recover(since time.Time) {
 	}
 }
 
-// ended takes the end of a connection. The link makes another one.
+// ended takes the end of a connection. The link makes another one. The local message server is told
+// at once: acks and changes of groups may be lost, for ever if the other process has been killed.
 func (p *peer) ended(number int) {
+	p.s.mu.Lock()
+	defer p.s.mu.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if number != p.number || p.link == nil || !p.up {
@@ -288,6 +294,19 @@ func (p *peer) ended(number int) {
 	p.up = false
 	p.s.metrics.links.Dec()
 	p.lose(p.s.opt.Now().Add(-brokenLasts))
+	p.s.toLocal(lostNote())
+}
+
+// unreachable reports whether an entry names a message server that acknowledges nothing now: its
+// link has broken, or does not open. The caller holds s.mu.
+func (s *links) unreachable(node whereabouts.Node, now time.Time) bool {
+	p := s.peers[node]
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.up && (!p.lost.IsZero() || len(p.waiting) > 0 && now.Sub(p.since) >= slowLink)
 }
 
 // checkPeers drops what has waited too long, closes links that are not used, and makes what a full

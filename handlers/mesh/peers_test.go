@@ -3,7 +3,10 @@ package mesh
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/whereabouts/whereaboutstest"
 	"teamtalk/proto/pb"
@@ -309,4 +312,74 @@ func TestOneUserIsSpoilt(t *testing.T) {
 				c.store.Users())
 		}
 	}, "a", "b")
+}
+
+// TestAcksWaitForNoBrokenLink: a message server is killed. The other one is told at once that acks
+// may be lost, and that no device of the killed one acknowledges, until the link is open again.
+func TestAcksWaitForNoBrokenLink(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		b.acknowledges(2)
+		a.text(text(1, 2, 1))
+		settle()
+		wantAcks(t, a, 2, true)
+		wantLost(t, a, false)
+		c.setCut("a", "b", true)
+		synctest.Wait()
+		wantLost(t, a, true)
+		wantAcks(t, a, 2, false)
+		c.setCut("a", "b", false)
+		a.text(text(1, 2, 2))
+		settle()
+		wantAcks(t, a, 2, true)
+	}, "a", "b")
+}
+
+// TestAcksWaitForNoSlowLink: the first link to a message server does not open.
+func TestAcksWaitForNoSlowLink(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		b.acknowledges(2)
+		c.setCut("a", "b", true)
+		a.text(text(1, 2, 1))
+		synctest.Wait()
+		wantAcks(t, a, 2, true)
+		time.Sleep(slowLink)
+		wantAcks(t, a, 2, false)
+	}, "a", "b")
+}
+
+// acknowledges logs a user in whose device acknowledges deliveries.
+func (n *node) acknowledges(user uint32) {
+	n.login(user, windows)
+	settle()
+	acks := statusOf(user, windows, on)
+	acks.SetAcks(true)
+	n.send(acks)
+	settle()
+}
+
+// wantAcks checks what a node is told of the devices elsewhere that acknowledge.
+func wantAcks(t *testing.T, n *node, user uint32, want bool) {
+	t.Helper()
+	req := pb.IMUsersStatReq_builder{UserId: proto.Uint32(1), UserIdList: []uint32{user},
+		Scope: pb.DeviceScope_DEVICE_SCOPE_ACKS.Enum()}.Build()
+	n.pipe.Call(nil, 0, 0, req, func(rsp pb.Message, err error) {
+		if stat, ok := rsp.(*pb.IMUsersStatRsp); err != nil || !ok || stat.IsOnline(user) != want {
+			t.Errorf("%s was told %v (%v), want %v", n.name, rsp, err, want)
+		}
+	})
+	synctest.Wait()
+}
+
+// wantLost checks whether a node was told of a loss, and forgets all that it got.
+func wantLost(t *testing.T, n *node, want bool) {
+	t.Helper()
+	lost := false
+	for _, m := range take[*pb.IMRoleSet](n) {
+		lost = lost || m.GetLost()
+	}
+	if lost != want {
+		t.Errorf("%s was told of a loss: %v, want %v", n.name, lost, want)
+	}
 }

@@ -189,3 +189,42 @@ func TestQuestions(t *testing.T) {
 		}
 	}, "a", "b")
 }
+
+// TestFirstListIsNoLoss: a message server has a user before the list of message servers has the
+// server. When it is listed, this is no news: nothing is announced or sent again.
+func TestFirstListIsNoLoss(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a := nodes[0]
+		a.login(1, windows)
+		c.hides = "b"
+		b := c.start("b")
+		b.login(2, windows)
+		settle()
+		nodes[1].stop(false)
+		nodes[1].expire() // makes another list without b
+		time.Sleep(2 * recentLasts)
+		if got := notes(a); !slices.Contains(got, "2 online") {
+			t.Errorf("a got %q", got)
+		}
+		b.all()
+		a.all()
+		c.hides = ""
+		c.publish()
+		time.Sleep(2 * recentLasts)
+		for _, n := range []*node{a, b} {
+			if got := n.all(); len(got) > 0 {
+				t.Errorf("%s got %v", n.name, got)
+			}
+		}
+		c.hides = "b" // the registration ends
+		c.publish()
+		time.Sleep(time.Second)
+		b.all()
+		c.hides = ""
+		c.publish()
+		time.Sleep(2 * recentLasts)
+		if got := notes(b); !slices.Contains(got, "2 online") {
+			t.Errorf("b got %q after it was gone from the list", got)
+		}
+	}, "a", "other")
+}

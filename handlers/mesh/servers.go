@@ -24,6 +24,8 @@ type end struct {
 	// resent says that the other server sends again what others may have missed. With Server.mu
 	// held.
 	resent bool
+	// refusals says that the other server understands IMRequestRefused. With Server.mu held.
+	refusals bool
 }
 
 func of(l *session.Link) *end { return l.Data.(*end) }
@@ -89,6 +91,7 @@ func (h *servers) handleRoleSet(l *session.Link, _ uint16, m *pb.IMRoleSet) erro
 			return nil
 		}
 		e.resent = m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_RESENT) != 0
+		e.refusals = m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS) != 0
 		return l.Send(0, pb.IMRoleSet_builder{Master: proto.Uint32(m.GetMaster()),
 			Features: proto.Uint32(features)}.Build())
 	}
@@ -130,12 +133,18 @@ func (s *Server) takeLoss(m *pb.IMRoleSet) error {
 		s.tellMissed(time.Duration(m.GetMissed()) * time.Millisecond)
 	}
 	if m.GetLost() {
-		out := missedNote(0)
-		out.ClearMissed()
-		out.SetLost(true)
-		s.toLocal(out)
+		s.toLocal(lostNote())
 	}
 	return nil
+}
+
+// lostNote returns the message that tells the local message server that messages of another one may
+// be lost.
+func lostNote() *pb.IMRoleSet {
+	m := missedNote(0)
+	m.ClearMissed()
+	m.SetLost(true)
+	return m
 }
 
 // handleUsersStatReq answers another server as a route server does.

@@ -9,6 +9,7 @@ import (
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
+	"teamtalk/core/whereabouts/whereaboutstest"
 	"teamtalk/proto/pb"
 )
 
@@ -124,6 +125,43 @@ func TestOtherServers(t *testing.T) {
 			t.Error("a notify of a stranger is passed on")
 		}
 	}, "a", "b")
+}
+
+// TestQuestionRefused: while the store fails, a server that understands a refusal is told so, and
+// asks another message server, or this one again.
+func TestQuestionRefused(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a := nodes[0]
+		c.setHook(func(string, whereaboutstest.Operation, bool) error { return errStoreAway })
+		for _, understands := range []bool{false, true} {
+			l, end := dialed(a)
+			role := &pb.IMRoleSet{}
+			role.SetMaster(0)
+			role.SetFeatures(0)
+			if understands {
+				role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS))
+			}
+			a.mesh.Servers().Message(l, 0, role)
+			end.got = nil
+			a.mesh.Servers().Message(l, 7, pb.IMUsersStatReq_builder{UserId: proto.Uint32(1),
+				UserIdList: []uint32{1}, AttachData: []byte("call")}.Build())
+			settle()
+			if !understands {
+				if len(end.got) > 0 {
+					t.Errorf("a server that understands no refusal got %v", end.got)
+				}
+				continue
+			}
+			if len(end.got) != 1 {
+				t.Fatalf("the answer is %v", end.got)
+			}
+			m, _ := end.got[0].(*pb.IMRequestRefused)
+			if !m.GetElsewhere() || m.GetKind() != pb.RefusalKind_REFUSAL_KIND_UNAVAILABLE ||
+				string(m.GetAttachData()) != "call" {
+				t.Errorf("the answer is %v", end.got[0])
+			}
+		}
+	}, "a")
 }
 
 // TestNumberedKickArrivesLate: a kick of the HTTP API reaches a message server that could not be

@@ -70,6 +70,9 @@ func (s *Server) askStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq) {
 					refuse(l, seq, m, errStore(err))
 					return
 				}
+				if f.acks {
+					entries = s.reachable(entries)
+				}
 				online[i] = f.online(s.users[user], entries)
 				if at := slices.IndexFunc(entries, whereabouts.Entry.HasPC); here && at >= 0 {
 					s.status.setElsewhere(user, entries[at].Node) // its clients are told
@@ -80,6 +83,18 @@ func (s *Server) askStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq) {
 	if !asked {
 		refuse(l, seq, m, im.Errorf(im.Busy, "%d questions wait for the whereabouts", maxLookups))
 	}
+}
+
+// reachable returns the entries of message servers whose acks arrive. A killed one has entries
+// until its lease ends.
+func (s *Server) reachable(entries []whereabouts.Entry) (list []whereabouts.Entry) {
+	now := s.opt.Now()
+	for _, e := range entries {
+		if !s.links.unreachable(e.Node, now) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // answerStat answers whether each of the users of a request is online.
@@ -102,13 +117,16 @@ func answerStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq, online []bool
 	_ = l.Send(seq, rsp) // after a failed Send the call has failed as well
 }
 
-// refuse answers that a request was not served. Only the local message server understands that: the
-// calls of others end without an answer.
+// refuse answers that a request was not served. Another server may ask another message server. The
+// call of one that does not understand refusals ends without an answer. The caller holds s.mu.
 func refuse(l *session.Link, seq uint16, m *pb.IMUsersStatReq, err error) {
-	if !of(l).local {
+	if !of(l).local && !of(l).refusals {
 		return
 	}
 	rsp := &pb.IMRequestRefused{}
+	if !of(l).local {
+		rsp.SetElsewhere(true)
+	}
 	rsp.SetAttachData(m.GetAttachData())
 	rsp.SetKind(pb.RefusalKind_REFUSAL_KIND_UNAVAILABLE)
 	if im.KindOf(err) == im.Busy {

@@ -31,6 +31,12 @@ func TestAckLostElsewhere(t *testing.T) {
 		after time.Duration // the longest wait
 	}{
 		{"the link to the route server", func(w *world, _ *device) { w.cutRoute() }, 0},
+		{"the link between two message servers", func(w *world, _ *device) {
+			m := &pb.IMRoleSet{}
+			m.SetMaster(0)
+			m.SetLost(true)
+			w.route.link.Message(w.route.s, 0, m)
+		}, 0},
 		{"the server of the receiver's pc", func(w *world, alice *device) {
 			silent(w, alice)
 			pcLeft(w, alice)

@@ -331,7 +331,8 @@ const (
 	// such message servers.
 	ServerFeature_SERVER_FEATURE_RESENT ServerFeature = 4
 	// The caller of a db_proxy understands IMRequestRefused and
-	// IMStopReceivePacket.may_return.
+	// IMStopReceivePacket.may_return. A server that asks a message server which users are online
+	// understands IMRequestRefused.
 	ServerFeature_SERVER_FEATURE_REFUSALS ServerFeature = 16
 	// The caller of a db_proxy puts an answer together from IMAnswerPart.
 	ServerFeature_SERVER_FEATURE_PARTS ServerFeature = 32

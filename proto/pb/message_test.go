@@ -195,6 +195,8 @@ func scalar(rnd *rand.Rand, fd protoreflect.FieldDescriptor) protoreflect.Value 
 		return protoreflect.ValueOfEnum(values.Get(rnd.IntN(values.Len())).Number())
 	case protoreflect.Uint32Kind:
 		return protoreflect.ValueOfUint32(rnd.Uint32() >> rnd.IntN(32))
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(rnd.Uint64() >> rnd.IntN(64))
 	case protoreflect.StringKind:
 		return protoreflect.ValueOfString("成员 " + hex.EncodeToString(binary.AppendUvarint(nil,
 			rnd.Uint64())))

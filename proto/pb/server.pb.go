@@ -1119,8 +1119,8 @@ type IMRoleSet_builder struct {
 	Epoch   *uint64
 	ToNode  *string
 	ToEpoch *uint64
-	// Extension, between them: the sender may have lost what it sent, so changes of groups may
-	// have been missed.
+	// Extension, between them: the sender may have lost what it sent, so acks and changes of
+	// groups may have been missed.
 	Lost *bool
 }
 

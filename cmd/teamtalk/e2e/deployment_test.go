@@ -25,8 +25,8 @@ type settings struct {
 	twice bool
 
 	// mesh: a separate deployment has no route server. Its message servers find each other in
-	// Redis.
-	mesh bool
+	// Redis. With both, forEachShape has such a deployment besides the others.
+	mesh, both bool
 
 	// races: the servers of a separate deployment have the race detector. That is for tests
 	// that stop and cut servers, and for many clients at once. In the other tests the same
@@ -41,6 +41,7 @@ type deployment struct {
 	t         testing.TB
 	shape     string
 	separate  bool
+	mesh      bool     // see settings.mesh
 	store     []string // flags that name the store
 	plain     bool     // new servers have no race detector, see settings.races
 	servers   []*server
@@ -66,16 +67,21 @@ type deployment struct {
 func forEachShape(t *testing.T, s settings, run func(t *testing.T, sys *deployment)) {
 	program(t)
 	shape := func(name string, deploy func(testing.TB, settings) *deployment) {
+		at := s
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if s.heavy {
 				takeProcessor(t)
 			}
-			run(t, deploy(t, s))
+			run(t, deploy(t, at))
 		})
 	}
 	shape(allInOne, deployAllInOne)
 	shape(separate, deploySeparate)
+	if s.both {
+		s.mesh = true
+		shape("mesh", deploySeparate)
+	}
 }
 
 // deployAllInOne runs everything in one process.
@@ -102,7 +108,8 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 func deploySeparate(t testing.TB, s settings) *deployment {
 	t.Helper()
 	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
-	d := &deployment{t: t, shape: separate, separate: true, plain: !s.races, redis: redis,
+	d := &deployment{t: t, shape: separate, separate: true, mesh: s.mesh, plain: !s.races,
+		redis: redis,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
 	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(s)
@@ -234,6 +241,20 @@ func (d *deployment) awaitListed() {
 	until(d.t, "the message servers to be listed", func() bool {
 		return d.login.metric("teamtalk_login_message_servers", "") == want
 	})
+	d.awaitMesh()
+}
+
+// awaitMesh waits until the message servers of a mesh know each other. What one of them sends to
+// all reaches the other one later otherwise.
+func (d *deployment) awaitMesh() {
+	d.t.Helper()
+	for _, s := range d.msg {
+		if d.mesh {
+			until(d.t, s.name+" to know the message servers", func() bool {
+				return s.metric("teamtalk_registry_nodes", `role="msg"`) == float64(len(d.msg))
+			})
+		}
+	}
 }
 
 // restartMsg restarts the message servers with flags after their own.
@@ -247,6 +268,7 @@ func (d *deployment) restartMsg(flags ...string) {
 		s.extra = flags
 		s.start()
 	}
+	d.awaitMesh()
 }
 
 // url returns the URL of the login server for clients.

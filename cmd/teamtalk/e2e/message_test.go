@@ -17,7 +17,8 @@ import (
 // may be sent because that time was over.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
-	s := settings{users: 4, flags: []string{"--msg.ack-wait", "1m", "--msg.resend-window", "10m"}}
+	s := settings{users: 4, both: true,
+		flags: []string{"--msg.ack-wait", "1m", "--msg.resend-window", "10m"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		here, there := sys.msgAddr[0], sys.msgAddr[1]
 		d := &delivery{t: t, sys: sys, offline: 4}

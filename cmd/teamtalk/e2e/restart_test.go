@@ -87,7 +87,7 @@ func discovered(t *testing.T, sys *deployment, addr string, clients int) {
 // TestKills kills all processes at once, four times, while two users write to each other.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	forEachShape(t, settings{users: 2, races: true, flags: []string{"--msg.rate", "0"}},
+	forEachShape(t, settings{users: 2, both: true, races: true, flags: []string{"--msg.rate", "0"}},
 		func(t *testing.T, sys *deployment) {
 			a, b := newTalker(t, "u00001", where{login: sys.url()}),
 				newTalker(t, "u00002", where{login: sys.url()})

@@ -28,8 +28,9 @@ func (p *Links) RouteEnd(r *router.Router[*session.Link]) session.LinkHandler {
 // what it passes on of other message servers. A route server that missed a change before it
 // answered gets the whole state, see CatchUp.
 func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
-	if m.GetLost() { // changes made elsewhere
+	if m.GetLost() { // changes made elsewhere, and acks of devices there
 		p.opt.RouteChanged()
+		p.opt.RouteLost()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -47,11 +47,10 @@ type Options struct {
 	// Replaces says that a login ends the user's older sessions of its device class, here
 	// and on other message servers.
 	Replaces bool
-	// RouteChanged is called when a link to a route server opens or closes: messages and
-	// changes made on other servers may have been missed.
+	// RouteChanged is called when a link to a route server or to another message server opens
+	// or closes: messages and changes made on other servers may have been missed.
 	RouteChanged func()
-	// RouteLost is called after a link to a route server has closed: what it carried may be
-	// lost.
+	// RouteLost is called after such a link has closed: what it carried may be lost.
 	RouteLost func()
 
 	Now        func() time.Time

@@ -14,9 +14,9 @@ import (
 )
 
 // The ack of a device elsewhere is lost with its message server, and with the route server
-// that forwards it. So the wait for it ends when the link to a route server is lost. When
-// the receiver's pc leaves, and at intervals, the route server is asked again whether a
-// device is left that acknowledges.
+// that forwards it. So the wait for it ends when the link to a route server, or between two
+// message servers, is lost. When the receiver's pc leaves, and at intervals, the route server
+// is asked again whether a device is left that acknowledges.
 
 // askAgain is the time after which a route server is asked again. Devices mostly
 // acknowledge within 100 ms.
