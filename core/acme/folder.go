@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -68,16 +69,17 @@ func named(part string) bool {
 // path returns the path of a file.
 func (f folder) path(name string) string { return filepath.Join(string(f), name) }
 
-// state returns a text that changes when a file is replaced; "" for none.
+// state returns a text that changes with the contents of a file; "" for none. Time and size would
+// not do: two files that are written within a few milliseconds may have the same.
 func (f folder) state(name string) (string, error) {
-	info, err := os.Stat(f.path(name))
+	data, err := os.ReadFile(f.path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprint(info.ModTime(), info.Size()), nil
+	return fmt.Sprintf("%x", sha256.Sum256(data)), nil
 }
 
 // write replaces a file. A reader sees the old contents or the new ones.
