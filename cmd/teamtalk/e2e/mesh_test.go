@@ -32,8 +32,10 @@ func TestMesh(t *testing.T) {
 	m.redisLost()
 }
 
-// redisLost restarts Redis, which loses everything. The message servers write their users again.
+// redisLost restarts Redis, which loses everything. The message servers write their users again,
+// and may announce them again.
 func (m *meshTest) redisLost() {
+	m.alice.news = false
 	m.sys.redis.Stop()
 	m.sys.redis.Start()
 	until(m.t, "the message servers to write their users again", func() bool {

@@ -238,9 +238,9 @@ func TestFollow(t *testing.T) {
 	if err := l.Check(g); err != nil {
 		t.Error(err)
 	}
-	if want := "node=a role=dbproxy peer=" + a.addr; !strings.Contains(log.String(), want) {
-		t.Errorf("the log has no %q:\n%s", want, log.String())
-	}
+	eventually(t, "the link's line in the log", func() bool {
+		return strings.Contains(log.String(), "node=a role=dbproxy peer="+a.addr)
+	})
 	before := owners(g)
 	if !slices.Contains(before, "a") || !slices.Contains(before, "b") {
 		t.Errorf("the keys are at %q", before)
