@@ -66,11 +66,11 @@ func TestLoginThatCannotBeAnnounced(t *testing.T) {
 		if code := d.result(); code != pb.ResultType_REFUSE_REASON_NO_ROUTE_SERVER {
 			t.Errorf("the answer is %v", code)
 		}
-		w.route.withdrawn = true
+		w.route.withdrawn.Store(true)
 		d = w.connect(0)
 		d.send(1, loginReq(1, win))
 		d.want() // it waits
-		w.route.withdrawn = false
+		w.route.withdrawn.Store(false)
 		time.Sleep(2 * session.TickInterval)
 		if code := d.result(); code != 0 {
 			t.Errorf("when the mesh is back, the answer is %v", code)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -360,7 +361,7 @@ type routeStand struct {
 	linkStand
 	s         *session.Link
 	link      session.LinkHandler // the server's, for s
-	withdrawn bool                // serves no logins
+	withdrawn atomic.Bool         // serves no logins
 	cpp       bool                // does not know the scope of a question
 	elsewhere map[uint32]bool     // users connected to other message servers
 	acking    map[uint32]bool     // those with a device that acknowledges
@@ -382,7 +383,7 @@ func (r *routeStand) letGo() {
 
 func (r *routeStand) Up() bool { return true }
 
-func (r *routeStand) Withdrawn() bool { return r.withdrawn }
+func (r *routeStand) Withdrawn() bool { return r.withdrawn.Load() }
 
 func (r *routeStand) Send(_ uint64, seq uint16, m pb.Message) error { return r.SendMessage(seq, m) }
 
