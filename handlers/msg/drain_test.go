@@ -230,3 +230,21 @@ func TestDraining(t *testing.T) {
 		}
 	})
 }
+
+// TestReleaseSendsAcks releases a client whose text is stored, while its ack waits for the device
+// of the receiver. It gets the ack before its connection ends.
+func TestReleaseSendsAcks(t *testing.T) {
+	inWorld(t, Options{AckWait: time.Minute}, func(w *world) {
+		alice, bob := w.user(0, 1, mac), w.user(1, 2, ios)
+		alice.send(2, text(2, "acknowledged"))
+		bob.acks(asPeer, 1, 1, inSingle)
+		if !waitsFor(alice, 3, 2) {
+			t.Fatal("the ack does not wait for the device")
+		}
+		w.h.Release(context.Background(), time.Second)
+		alice.want(pb.CmdMsgDataAck)
+		alice.wantEnd(true)
+		alice.hangUp()
+		bob.hangUp()
+	})
+}

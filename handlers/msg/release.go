@@ -22,7 +22,7 @@ func (h *Server) SetDraining(on bool) {
 }
 
 // Release ends all connections over a time, at an even pace. Each ends when none of its messages
-// and queries is in flight and all that has arrived is read. Connections that are busy at the end
+// and queries is in flight and all that has arrived is read. Acks do not wait for devices meanwhile. Connections that are busy at the end
 // stay. Release returns when the time is over, when no connection is left, or when ctx ends. It
 // reports whether any may be left.
 func (h *Server) Release(ctx context.Context, over time.Duration) (left bool) {
@@ -77,6 +77,7 @@ func (h *Server) release(ctx context.Context, paces map[*session.Loop]*pace, sha
 
 // release ends connections of a loop and returns how many are left. Loop only.
 func (p *pace) release(h *Server, l *session.Loop, share float64) (left int) {
+	h.conversation.ReleaseAcks(l)
 	l.Clients(func(s *session.Client) {
 		if !s.IsClosed() {
 			left++

@@ -31,9 +31,13 @@ func TestRouteServerLeaves(t *testing.T) {
 	up(t, g, 1)
 	v.Update(nil, true)
 	eventually(t, "the end of requests", func() bool { return g.Empty() })
-	a.mu.Lock()
-	far := a.last
-	a.mu.Unlock()
+	var far *session.Link
+	eventually(t, "the route server to have the link", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		far = a.last
+		return far != nil
+	})
 	if err := far.Send(0, pb.IMFileNotify_builder{FromUserId: proto.Uint32(1),
 		ToUserId: proto.Uint32(2), FileName: proto.String("late"), FileSize: proto.Uint32(1),
 		TaskId: proto.String("1"), TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
