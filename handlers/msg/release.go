@@ -22,9 +22,9 @@ func (h *Server) SetDraining(on bool) {
 }
 
 // Release ends all connections over a time, at an even pace. Each ends when none of its messages
-// and queries is in flight and all that has arrived is read. Acks do not wait for devices meanwhile. Connections that are busy at the end
-// stay. Release returns when the time is over, when no connection is left, or when ctx ends. It
-// reports whether any may be left.
+// and queries is in flight and all that has arrived is read. Acks do not wait for devices
+// meanwhile. Connections that are busy at the end stay. Release returns when the time is over,
+// when no connection is left, or when ctx ends. It reports whether any may be left.
 func (h *Server) Release(ctx context.Context, over time.Duration) (left bool) {
 	paces := map[*session.Loop]*pace{}
 	next := time.NewTicker(releaseEvery)
