@@ -130,34 +130,6 @@ func (s *Server) judgeHeld(u *user) {
 // message servers, and keeps it for those to which it has no link. Each gets it when the link is
 // open again, with its age, so that it ends no later login.
 
-const (
-	// kickKept is how long a kick is kept. maxKicks bounds the kicks kept, at about 100 bytes
-	// each.
-	kickKept = 10 * time.Minute
-	maxKicks = 1 << 13
-)
-
-// kicks are the kicks that message servers may have missed, oldest first.
-type kicks []kick
-
-type kick struct {
-	m  *pb.IMServerKickUser
-	at time.Time // of the call
-}
-
-// keep keeps a kick, and returns how many others are forgotten for it because there are too many.
-func (k *kicks) keep(m *pb.IMServerKickUser, at time.Time) (forgotten int) {
-	for len(*k) > 0 && (len(*k) >= maxKicks || at.Sub((*k)[0].at) > kickKept) {
-		if at.Sub((*k)[0].at) <= kickKept {
-			forgotten++
-		}
-		(*k)[0] = kick{}
-		*k = (*k)[1:]
-	}
-	*k = append(*k, kick{m, at})
-	return forgotten
-}
-
 // handleKick takes a kick of another mesh, or of an HTTP server.
 func (s *Server) handleKick(l *session.Link, seq uint16, m *pb.IMServerKickUser) error {
 	s.mu.Lock()
@@ -173,7 +145,7 @@ func (s *Server) handleKick(l *session.Link, seq uint16, m *pb.IMServerKickUser)
 	out := proto.CloneOf(m)
 	out.ClearNumber()
 	at := s.opt.Now().Add(-time.Duration(m.GetAge()) * time.Millisecond)
-	s.metrics.drops.WithLabelValues("kicks_full").Add(float64(s.kicks.keep(out, at)))
+	s.metrics.drops.WithLabelValues("kicks_full").Add(float64(s.kicks.Keep(out, at)))
 	for _, p := range s.links.everyPeer() {
 		p.send(out)
 	}
@@ -183,14 +155,6 @@ func (s *Server) handleKick(l *session.Link, seq uint16, m *pb.IMServerKickUser)
 
 // lateKicks returns the kicks that a message server may have missed to which there was no link for
 // some time.
-func (s *Server) lateKicks(missed time.Duration) (late []pb.Message) {
-	now := s.opt.Now()
-	for _, k := range s.kicks {
-		if age := now.Sub(k.at); age <= min(missed+brokenLasts, kickKept) {
-			m := proto.CloneOf(k.m)
-			m.SetAge(uint32(age.Milliseconds())) // the login may be as old
-			late = append(late, m)
-		}
-	}
-	return late
+func (s *Server) lateKicks(missed time.Duration) []pb.Message {
+	return s.kicks.Missed(s.opt.Now(), missed+brokenLasts)
 }

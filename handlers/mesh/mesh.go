@@ -21,6 +21,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/latekick"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/recent"
@@ -100,7 +101,7 @@ type Server struct {
 	// nodes are the other message servers that are alive, by name, and known judges entries.
 	nodes  map[string]registry.Node
 	known  whereabouts.Known
-	kicks  kicks
+	kicks  latekick.Kicks
 	parts  []*pb.ServerUserStat // of a list of the local users that has not arrived whole
 	status presence
 	links  links

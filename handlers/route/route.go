@@ -36,6 +36,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/latekick"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -74,7 +75,7 @@ type Server struct {
 	mu       sync.Mutex                // held to replace servers
 	servers  atomic.Pointer[[]*server] // copy on write
 	absences []absence                 // with mu held
-	kicks    kicks                     // with mu held
+	kicks    latekick.Kicks            // with mu held
 }
 
 // server is one link: of a message server, or of another server that only sends.
