@@ -130,7 +130,7 @@ func (w *world) checkDelivered(m *text) {
 	}
 	// A newer text may pass one whose first attempt failed, and that was in doubt until its
 	// sender repeated it. It may also pass one that reached a message server late, when that
-	// server knew no earlier text of the conversation.
+	// server knew no earlier text of the conversation, or could not ask a db_proxy.
 	held := m.acked-m.first > refusedPause || during(w.troubles, since, end)
 	for _, s := range w.sessions {
 		if s.c == m.from || !w.concerns(m, s.c.user, since, end) || s.since > since || s.end < end {
@@ -146,9 +146,11 @@ func (w *world) checkDelivered(m *text) {
 			during(w.faults, since, end) && w.writes(s.c, m.first, m.acked) {
 			continue
 		}
+		passed := held && !(m.acked-m.first <= refusedPause && knew(s, m) &&
+			!during(w.faults, since, end))
 		if !slices.ContainsFunc(s.c.got, func(d *delivery) bool {
-			return d.gen == s.gen && (d.body == m.body || held && overtook(d, m))
-		}) && !(held && w.wroteAfter(s.c, m)) {
+			return d.gen == s.gen && (d.body == m.body || passed && overtook(d, m))
+		}) && !(passed && w.wroteAfter(s.c, m)) {
 			w.fail("not delivered", "%s did not receive text %s, acked as %d", s.c.name,
 				m.body, m.id)
 		}
@@ -165,13 +167,24 @@ func (w *world) writes(c *client, since, end time.Duration) bool {
 	return false
 }
 
+// knew reports whether the message server of a session knew an earlier text of the conversation of
+// m. Then a newer one waits there until m was searched for.
+func knew(s online, m *text) bool {
+	return slices.ContainsFunc(s.c.got, func(d *delivery) bool {
+		return d.gen == s.gen && d.of(m) && d.id < m.id && d.at < m.first &&
+			d.at > m.first-30*time.Second
+	})
+}
+
 // overtook reports whether d was delivered in place of m, an older text of the same
 // conversation. A receiver finds m in the history: Windows, iOS and Android clients look for
 // missing ids when they show a conversation.
-func overtook(d *delivery, m *text) bool {
-	same := d.to == m.to && (isGroup(m.to) || d.from == m.from.user) ||
+func overtook(d *delivery, m *text) bool { return d.of(m) && d.id > m.id }
+
+// of reports whether d is a delivery of the conversation of m.
+func (d *delivery) of(m *text) bool {
+	return d.to == m.to && (isGroup(m.to) || d.from == m.from.user) ||
 		d.to == m.from.user && d.from == m.to
-	return same && d.id > m.id
 }
 
 // wroteAfter reports whether a newer text of the conversation of m is one of c itself, which

@@ -63,7 +63,7 @@ func mutations() []mutation {
 		// A text that is acked is delivered.
 		{"search for a lost text", "handlers/msg/missing/missing.go",
 			"if f.open.Add(1) > maxSearches {", "if f.open.Add(1) > 0 {",
-			"not delivered|order", 600},
+			"not delivered|order", 1000},
 		// A process that drains finishes what it has accepted. Without the drain of a
 		// db_proxy no client loses anything: its message servers ask again.
 		{"drain of a message server", "handlers/msg/drain.go",
