@@ -84,11 +84,16 @@ func forEachShape(t *testing.T, s settings, run func(t *testing.T, sys *deployme
 	}
 }
 
-// deployAllInOne runs everything in one process.
+// deployAllInOne runs everything in one process, on the embedded store.
 func deployAllInOne(t testing.TB, s settings) *deployment {
 	t.Helper()
-	d := &deployment{t: t, shape: allInOne,
-		store: []string{"--data-dir", filepath.Join(t.TempDir(), "data")}}
+	return deployOn(t, s, "--data-dir", filepath.Join(t.TempDir(), "data"))
+}
+
+// deployOn runs everything in one process, on the store that the flags name.
+func deployOn(t testing.TB, s settings, store ...string) *deployment {
+	t.Helper()
+	d := &deployment{t: t, shape: allInOne, store: store}
 	d.addUsers(s)
 	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
 	d.msgAddr[1] = d.msgAddr[0]

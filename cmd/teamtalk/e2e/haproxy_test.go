@@ -14,13 +14,25 @@ import (
 	"testing"
 
 	"teamtalk/core/cert/certtest"
+	"teamtalk/core/dbprog"
 )
 
-// haproxy runs HAProxy with the configuration of the example, in which the pairs of old and
-// new replace addresses and files.
-func haproxy(t *testing.T, program string, pairs ...string) {
+// haproxyProgram returns the path of HAProxy, and skips the test where there is none.
+func haproxyProgram(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../example/haproxy.cfg")
+	program := dbprog.Find("haproxy")
+	if program == "" {
+		t.Skip("needs HAProxy, in Debian the package haproxy")
+	}
+	return program
+}
+
+// haproxy runs HAProxy with the configuration of an example, in which the pairs of old and
+// new replace addresses and files.
+func haproxy(t *testing.T, example string, pairs ...string) {
+	t.Helper()
+	program := haproxyProgram(t)
+	text, err := os.ReadFile(filepath.Join("../example", example))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,13 +65,7 @@ func haproxy(t *testing.T, program string, pairs ...string) {
 // without write to each other through it, and the servers know their addresses.
 func TestHAProxy(t *testing.T) {
 	t.Parallel()
-	program, err := exec.LookPath("haproxy")
-	if err != nil {
-		program = "/usr/sbin/haproxy" // which is not in everybody's path
-		if _, err := os.Stat(program); err != nil {
-			t.Skip("needs HAProxy, in Debian the package haproxy")
-		}
-	}
+	haproxyProgram(t)
 	dir := t.TempDir()
 	cert, log := certtest.Write(t, dir, certtest.Options{}), filepath.Join(dir, "audit.log")
 	msg, login, small := reserve(t), reserve(t), reserve(t)
@@ -70,7 +76,7 @@ func TestHAProxy(t *testing.T) {
 	sys := deployAllInOne(t, settings{users: 2, flags: []string{
 		"--proxy.networks", "127.0.0.0/8", "--audit.file", log,
 		"--msg.advertise-ip1", "127.0.0.1", "--msg.advertise-port", port}})
-	haproxy(t, program, "maxconn 50000", "maxconn 500", // with few descriptors
+	haproxy(t, "haproxy.cfg", "maxconn 50000", "maxconn 500", // with few descriptors
 		"/etc/haproxy/chat.pem", both(t, dir, cert),
 		"bind :8000", "bind "+msg, "bind :8080", "bind "+login, "bind :8700", "bind "+small,
 		"10.0.0.11:8000", sys.msgAddr[0], "10.0.0.11:8080", sys.loginHTTP,
