@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/acme"
 	"teamtalk/core/config"
 	"teamtalk/core/web"
@@ -22,7 +23,7 @@ func openACME(cfg *config.Config, log *slog.Logger, reg *prometheus.Registry) (
 		return nil, err
 	}
 	return acme.Open(acme.Options{Domains: a.Domains, Email: a.Email, Directory: a.Directory,
-		Folder: folderOr(cfg, a.Folder, "acme"), Roots: roots, Challenge: a.Challenge, Log: log,
+		Folder: open.Folder(cfg, a.Folder, "acme"), Roots: roots, Challenge: a.Challenge, Log: log,
 		Registerer: reg})
 }
 

@@ -5,13 +5,12 @@ import (
 	"fmt"
 	"runtime"
 
-	"teamtalk/core/config"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/dbproxy/grouprules"
-	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/pool"
 )
@@ -26,7 +25,7 @@ type replicated interface {
 // opens the port for other servers.
 func (s *system) startDBProxy(ctx context.Context) error {
 	cfg := &s.cfg.DBProxy
-	store, err := OpenStore(ctx, s.cfg, StoreOptions{Log: s.log, Registerer: s.reg})
+	store, err := open.Store(ctx, s.cfg, open.Options{Log: s.log, Registerer: s.reg})
 	if err != nil {
 		return err
 	}
@@ -38,7 +37,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 			return obs.Degraded(r.ReplicaState())
 		})
 	}
-	policy, err := PasswordPolicy(s.cfg, store)
+	policy, err := open.PasswordPolicy(s.cfg, store)
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
 		MaxFrame: linkFrame(s.cfg), MaxAnswer: int(s.cfg.Link.MaxAnswer),
-		Lock: LoginLimits(cfg),
+		Lock: open.LoginLimits(cfg),
 		Passwords: passwords.Settings{Policy: policy, Workers: s.cfg.Password.Workers,
 			Remember: s.cfg.Password.Remember},
 		Groups: grouprules.Limits{Creations: cfg.GroupCreations, Adds: cfg.GroupAdds,
@@ -92,13 +91,6 @@ func startUpkeep(s *system, db *dbproxy.Server) error {
 		s.stops.push(endUpkeep, "file expiry", plainly(expiry.stop))
 	}
 	return keepAvatars(s)
-}
-
-// LoginLimits returns the limits of wrong passwords that the settings hold.
-func LoginLimits(cfg *config.DBProxy) lockout.Limits {
-	return lockout.Limits{Attempts: cfg.LoginLockAttempts, Window: cfg.LoginLockWindow,
-		NetworkAttempts: cfg.LoginLockNetwork, NameAttempts: cfg.LoginLockName,
-		NameWindow: cfg.LoginNameWindow, Known: cfg.LoginKnown}
 }
 
 // batches returns how many batches of messages are stored at the same time, and their

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -55,7 +56,7 @@ func (s *system) fileOptions() file.Options {
 func (s *system) openSpool() (*spool.Spool, error) {
 	cfg := &s.cfg.File
 	store, err := spool.Open(spool.Options{
-		Dir:     folderOr(s.cfg, cfg.Dir, "files"),
+		Dir:     open.Folder(s.cfg, cfg.Dir, "files"),
 		MinFree: int64(cfg.MinFree), Quota: int64(cfg.Quota),
 		MaxFiles: cfg.MaxTasks, MaxUserFiles: cfg.MaxUserTasks,
 		KeepUnfinished: cfg.KeepUnfinished, KeepWaiting: cfg.KeepWaiting,

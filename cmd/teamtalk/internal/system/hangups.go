@@ -2,9 +2,12 @@ package system
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/process"
+	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/obs"
 )
@@ -26,7 +29,7 @@ func openFiles(s *system) (err error) {
 		again = append(again, func() { s.servers.reload(s.log) })
 	}
 	watchEnds(s)
-	if s.audit, err = OpenAudit(s.cfg, s.log, s.reg); err != nil {
+	if s.audit, err = open.Audit(s.cfg, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.audit != nil {
@@ -54,5 +57,12 @@ func watchEnds(s *system) {
 	if len(all) > 0 {
 		watch := inBackground(func(ctx context.Context) { cert.Watch(ctx, all...) })
 		s.stops.push(closeAdmin, "watch of certificates", plainly(watch.stop))
+	}
+}
+
+// reopenAudit opens the file of an audit log again.
+func reopenAudit(a *audit.Log, log *slog.Logger) {
+	if err := a.Reopen(); err != nil {
+		log.Error("audit log not opened again, lines go to the old file", "err", err)
 	}
 }

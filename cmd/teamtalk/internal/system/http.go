@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
@@ -75,7 +76,7 @@ var loopback = []netip.Prefix{
 // admitCallers sets the systems that may call, and whether users may register.
 func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if s.cfg.HTTP.AppsFile == "" {
-		policy, err := PasswordPolicy(s.cfg, s.store)
+		policy, err := open.PasswordPolicy(s.cfg, s.store)
 		opt.Register = &httpapi.Register{
 			Accounts: accounts{s.store, s.db}, Passwords: policy, Open: true, Networks: loopback,
 		}
@@ -85,7 +86,7 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting http.apps_file)", err)
 	}
-	opt.Apps, opt.Register = callers(file)
+	opt.Apps, opt.Register = open.Apps(file)
 	if opt.Register == nil {
 		return nil
 	}
@@ -93,30 +94,12 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if err != nil {
 		return err
 	}
-	policy, err := PasswordPolicy(s.cfg, store)
+	policy, err := open.PasswordPolicy(s.cfg, store)
 	if err != nil {
 		return err
 	}
 	opt.Register.Accounts, opt.Register.Passwords = accounts{store, s.db}, policy
 	return nil
-}
-
-// callers returns the systems of an apps file, and its settings of the registration without the
-// place of the accounts; nil: users cannot register.
-func callers(file *config.Apps) (apps []httpapi.App, register *httpapi.Register) {
-	for _, a := range file.App {
-		apps = append(apps, httpapi.App{
-			Name: a.Name, Key: string(a.Key), Calls: a.Calls, As: a.As, Users: a.Users,
-			Groups:   a.Groups,
-			Networks: a.Nets, Rate: a.Rate, Burst: a.Burst,
-		})
-	}
-	r := &file.Register
-	if !r.Open && len(r.Invites) == 0 {
-		return apps, nil
-	}
-	return apps, &httpapi.Register{Open: r.Open, Invites: r.Invites, Networks: r.Nets,
-		PerHour: r.PerHour, Depart: r.Depart}
 }
 
 // registration returns the URL for registering that login servers tell clients: the
@@ -157,7 +140,7 @@ func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 	if err := s.cfg.CheckStore(); err != nil {
 		return nil, err
 	}
-	store, err := OpenStore(ctx, s.cfg, StoreOptions{Log: s.log})
+	store, err := open.Store(ctx, s.cfg, open.Options{Log: s.log})
 	if err != nil {
 		return nil, fmt.Errorf("self-registration adds users to the store: %w", err)
 	}

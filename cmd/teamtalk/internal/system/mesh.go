@@ -5,8 +5,7 @@ import (
 	"net"
 	"time"
 
-	"teamtalk/core/cert"
-	"teamtalk/core/config"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
 	"teamtalk/core/registry"
@@ -15,7 +14,6 @@ import (
 	"teamtalk/handlers/msg"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/rediswhereabouts"
-	"teamtalk/sql/store"
 )
 
 // meshPort is the name of the port for other message servers.
@@ -57,7 +55,7 @@ func startMesh(s *system) error {
 
 // openWhereabouts opens the whereabouts, which are beside the unread counts.
 func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
-	i, err := whereaboutsInstance(s.cfg)
+	i, err := open.WhereaboutsRedis(s.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +64,6 @@ func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
 		Poll: r.Poll, Log: s.log, Registerer: s.reg})
 	s.stops.push(closeStore, "connections to the whereabouts", closing(store.Close))
 	return store, nil
-}
-
-// whereaboutsInstance returns the Redis of the whereabouts. It reads the files of its TLS.
-func whereaboutsInstance(cfg *config.Config) (store.Instance, error) {
-	var encrypted *cert.Client
-	return redisInstance(cfg.Redis, cfg.Redis.Unread, &encrypted)
 }
 
 // dialNode opens a link to another message server.

@@ -6,9 +6,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strconv"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/blob"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -25,7 +25,7 @@ type smallFiles struct {
 // startMSFS opens the store of small files and the port for them.
 func (s *system) startMSFS(context.Context) error {
 	cfg := &s.cfg.MSFS
-	store, err := openBlobs(s.cfg)
+	store, err := open.Blobs(s.cfg)
 	if err != nil {
 		return fmt.Errorf("msfs: %w", err)
 	}
@@ -109,51 +109,6 @@ func quotaLeft(usage func() blob.Usage) obs.Check {
 		return obs.Degraded(fmt.Errorf("new files are refused: %d of %d bytes are used (settings "+
 			"msfs.quota, msfs.expire_unused_after)", u.Bytes, u.Quota))
 	}
-}
-
-// openBlobs opens the bucket or the folder that the settings name.
-func openBlobs(cfg *config.Config) (blob.Store, error) {
-	c := &cfg.MSFS
-	if c.S3Endpoint != "" {
-		return openS3(c)
-	}
-	folder, err := blob.OpenFolder(folderOr(cfg, c.Dir, "msfs"), int64(c.MinFree))
-	if err != nil {
-		return nil, err
-	}
-	folder.SetQuota(int64(c.Quota))
-	return folder, nil
-}
-
-// openS3 returns the store in the bucket that the settings name. It does not connect.
-func openS3(c *config.MSFS) (*blob.S3, error) {
-	return blob.OpenS3(blob.S3Options{
-		Endpoint: c.S3Endpoint, Secure: !c.S3Plain, Region: c.S3Region, Bucket: c.S3Bucket,
-		Prefix: c.S3Prefix, AccessKey: c.S3AccessKey, SecretKey: string(c.S3SecretKey),
-	})
-}
-
-// ViewBlobs opens the bucket or the folder for a command beside the server, which changes
-// nothing. The caller must close an io.Closer.
-func ViewBlobs(cfg *config.Config) (blob.Ager, error) {
-	c := &cfg.MSFS
-	if c.S3Endpoint != "" {
-		return openS3(c)
-	}
-	folder, err := blob.ViewFolder(folderOr(cfg, c.Dir, "msfs"))
-	if err != nil {
-		return nil, fmt.Errorf("%w: name the folder of the server with --config, --data-dir or "+
-			"--msfs.dir", err)
-	}
-	return folder, nil
-}
-
-// folderOr returns the folder dir of a setting; if it is empty, the folder name in data_dir.
-func folderOr(cfg *config.Config, dir, name string) string {
-	if dir != "" {
-		return dir
-	}
-	return filepath.Join(cfg.DataDir, name)
 }
 
 // webAddress returns the URL that clients are told: the setting's, else this machine's

@@ -9,12 +9,11 @@ import (
 	"strconv"
 	"strings"
 
-	"teamtalk/core/cert"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
 	"teamtalk/core/registry"
 	"teamtalk/sql/redisregistry"
-	"teamtalk/sql/store"
 )
 
 // openRegistry opens the registry and begins to read the servers of other processes, unless the
@@ -27,11 +26,11 @@ func openRegistry(s *system) error {
 	if err != nil {
 		return err
 	}
-	i, err := RegistryInstance(s.cfg)
+	i, err := open.RegistryRedis(s.cfg)
 	if err != nil {
 		return err
 	}
-	opt := RegistryOptions(s.cfg, i)
+	opt := open.RegistryOptions(s.cfg, i)
 	opt.Roles, opt.Log, opt.Registerer = config.Roles(), s.log, s.reg
 	s.draining.s = s
 	opt.Ordered = s.draining.order
@@ -84,18 +83,6 @@ func (e *ReplacedError) Error() string { return e.cause.Error() }
 // ExitCode returns 3. A service manager must not restart the process: it would take the name
 // back, and the two would end each other again and again.
 func (*ReplacedError) ExitCode() int { return 3 }
-
-// RegistryOptions returns the options of a registry in Redis that the settings hold.
-func RegistryOptions(cfg *config.Config, i store.Instance) redisregistry.Options {
-	return redisregistry.Options{Redis: i, Lease: cfg.Registry.Lease, Renew: cfg.Registry.Renew,
-		Poll: cfg.Registry.Poll}
-}
-
-// RegistryInstance returns the Redis of the registry. It reads the files of its TLS.
-func RegistryInstance(cfg *config.Config) (store.Instance, error) {
-	var encrypted *cert.Client
-	return redisInstance(cfg.Redis, cfg.Registry.Redis, &encrypted)
-}
 
 // NodeName returns the name of this process: the setting's, else that of the machine. A name that
 // several machines have is refused.
