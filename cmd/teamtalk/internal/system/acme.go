@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/acme"
 	"teamtalk/core/config"
 	"teamtalk/core/web"
@@ -63,13 +64,13 @@ func startACME(s *system) error {
 		srv := web.Serve(l, web.Options{Name: "acme", Handler: m.Handler(),
 			MaxConns: maxChallenges, Budget: s.budget, Log: s.log, Registerer: s.reg,
 			PerAddress: s.cfg.Strangers.PerAddress, Trusted: s.trusted, Proxies: s.proxies})
-		s.stops.push(closeAdmin, "port for the CA", srv.Close)
+		s.stops.Push(stops.CloseAdmin, "port for the CA", srv.Close)
 		go func() {
 			if err := srv.Err(); err != nil {
 				s.fail(err)
 			}
 		}()
 	}
-	s.stops.push(refuseConnections, "orders of certificates", plainly(inBackground(m.Run).stop))
+	s.stops.Go(stops.RefuseConnections, "orders of certificates", m.Run)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 	"teamtalk/core/sound"
@@ -38,7 +39,7 @@ func keepAvatars(s *system) error {
 	if err != nil || use == nil {
 		return err
 	}
-	keep := inBackground(func(ctx context.Context) {
+	s.stops.Go(stops.EndUpkeep, "use of avatars", func(ctx context.Context) {
 		wait := avatarDelay
 		for backoff.Sleep(ctx, wait) == nil {
 			wait = min(7*24*time.Hour, after/4)
@@ -50,7 +51,6 @@ func keepAvatars(s *system) error {
 			}
 		}
 	})
-	s.stops.push(endUpkeep, "use of avatars", plainly(keep.stop))
 	return nil
 }
 
@@ -74,7 +74,7 @@ func useOfFiles(s *system) (func(ctx context.Context, name string) error, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)
 	}
-	s.stops.push(endUpkeep, "server of avatars", closing(server.Close))
+	s.stops.Push(stops.EndUpkeep, "server of avatars", stops.Closing(server.Close))
 	return server.Use, nil
 }
 

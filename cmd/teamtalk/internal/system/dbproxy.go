@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
@@ -30,7 +31,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		return err
 	}
 	s.store = store
-	s.stops.push(closeStore, "store", closing(store.Close))
+	s.stops.Push(stops.CloseStore, "store", stops.Closing(store.Close))
 	s.ready.Add("store", store.Ping)
 	if r, ok := store.(replicated); ok && s.cfg.MySQL.Slave.Reveal() != "" {
 		s.ready.Add("replica", func(context.Context) error {
@@ -46,7 +47,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		Workers: pool.SizesFor(s.cfg.Workers).Workers, Queue: cfg.Queue, Logger: s.log,
 		Registerer: s.reg,
 	})
-	s.stops.push(closeWorkers, "workers", workers.Close)
+	s.stops.Push(stops.CloseWorkers, "workers", workers.Close)
 	sounds, err := s.openSounds()
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	batches.Failed = db.FailBatch
 	db.SetMessages(pool.NewBatcher(workers, batches, (*dbproxy.Pending).Size, db.AppendBatch))
 	s.db = db
-	s.stops.push(drainRequests, "dbproxy", db.Drain)
+	s.stops.Push(stops.DrainRequests, "dbproxy", db.Drain)
 	if err := startUpkeep(s, db); err != nil {
 		return err
 	}
@@ -82,13 +83,16 @@ func (s *system) startDBProxy(ctx context.Context) error {
 // startUpkeep starts the background tasks of a dbproxy server.
 func startUpkeep(s *system, db *dbproxy.Server) error {
 	cfg := &s.cfg.DBProxy
-	sync := inBackground(func(ctx context.Context) { db.RunSync(ctx, cfg.SessionSync) })
-	s.stops.push(endUpkeep, "sync", plainly(sync.stop))
-	watch := inBackground(func(ctx context.Context) { db.Watch(ctx, s.store.Ping) })
-	s.stops.push(endUpkeep, "watch of the store", plainly(watch.stop))
+	s.stops.Go(stops.EndUpkeep, "sync", func(ctx context.Context) {
+		db.RunSync(ctx, cfg.SessionSync)
+	})
+	s.stops.Go(stops.EndUpkeep, "watch of the store", func(ctx context.Context) {
+		db.Watch(ctx, s.store.Ping)
+	})
 	if keep := cfg.FileExpiry; keep > 0 {
-		expiry := inBackground(func(ctx context.Context) { db.RunFileExpiry(ctx, keep) })
-		s.stops.push(endUpkeep, "file expiry", plainly(expiry.stop))
+		s.stops.Go(stops.EndUpkeep, "file expiry", func(ctx context.Context) {
+			db.RunFileExpiry(ctx, keep)
+		})
 	}
 	return keepAvatars(s)
 }

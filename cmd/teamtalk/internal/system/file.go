@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/spool"
@@ -28,7 +29,7 @@ func (s *system) startFile(context.Context) error {
 	workers := pool.New(pool.Options{
 		Name: "file", Workers: s.cfg.File.Workers, Logger: s.log, Registerer: s.reg,
 	})
-	s.stops.push(finishFiles, "file workers", workers.Close)
+	s.stops.Push(stops.FinishFiles, "file workers", workers.Close)
 	opt.Tasks = workers
 	if opt.List, err = s.fileList(); err != nil {
 		return err
@@ -65,7 +66,7 @@ func (s *system) openSpool() (*spool.Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting file.dir)", err)
 	}
-	s.stops.push(finishFiles, "spool", closing(store.Close))
+	s.stops.Push(stops.FinishFiles, "spool", stops.Closing(store.Close))
 	needsDisk(s, roleFile, "file.min_free", store.Ping)
 	return store, nil
 }
@@ -129,17 +130,17 @@ func (s *system) serveFiles() error {
 	if clients.Server != nil {
 		s.file.SetAddresses(fileAddress(cfg, clients.Addr().(*net.TCPAddr)))
 	}
-	sweep := inBackground(func(ctx context.Context) { s.file.RunSweep(ctx, time.Minute) })
-	s.stops.push(finishFiles, "spool sweep", plainly(sweep.stop))
-	notices := inBackground(s.file.RunNotices)
-	s.stops.push(finishFiles, "file notifies", plainly(notices.stop))
+	s.stops.Go(stops.FinishFiles, "spool sweep", func(ctx context.Context) {
+		s.file.RunSweep(ctx, time.Minute)
+	})
+	s.stops.Go(stops.FinishFiles, "file notifies", s.file.RunNotices)
 	if cfg.Compare > 0 {
-		compare := inBackground(func(ctx context.Context) { s.file.RunCompare(ctx, cfg.Compare) })
-		s.stops.push(endComparison, "file comparison", plainly(compare.stop))
-		listing := inBackground(func(ctx context.Context) {
+		s.stops.Go(stops.EndComparison, "file comparison", func(ctx context.Context) {
+			s.file.RunCompare(ctx, cfg.Compare)
+		})
+		s.stops.Go(stops.EndComparison, "file listing", func(ctx context.Context) {
 			s.file.RunListing(ctx, listEvery, cfg.Compare+cfg.CompareGrace)
 		})
-		s.stops.push(endComparison, "file listing", plainly(listing.stop))
 	}
 	return s.listen(&port{name: "file servers"}, "file.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()), engine.Options{Links: s.file.Servers()})

@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/process"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/obs"
@@ -33,14 +34,14 @@ func openFiles(s *system) (err error) {
 		return err
 	}
 	if s.audit != nil {
-		s.stops.push(closeAdmin, "audit log", s.audit.Close)
+		s.stops.Push(stops.CloseAdmin, "audit log", s.audit.Close)
 		s.ready.Add("audit log", func(context.Context) error {
 			return obs.Degraded(s.audit.Failing())
 		})
 		again = append(again, func() { reopenAudit(s.audit, s.log) })
 	}
 	if len(again) > 0 {
-		s.stops.push(closeAdmin, "signals", plainly(process.OnHangup(again)))
+		s.stops.Push(stops.CloseAdmin, "signals", stops.Plainly(process.OnHangup(again)))
 	}
 	return nil
 }
@@ -55,8 +56,9 @@ func watchEnds(s *system) {
 		all = append(all, s.servers.peers)
 	}
 	if len(all) > 0 {
-		watch := inBackground(func(ctx context.Context) { cert.Watch(ctx, all...) })
-		s.stops.push(closeAdmin, "watch of certificates", plainly(watch.stop))
+		s.stops.Go(stops.CloseAdmin, "watch of certificates", func(ctx context.Context) {
+			cert.Watch(ctx, all...)
+		})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
@@ -144,7 +145,7 @@ func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("self-registration adds users to the store: %w", err)
 	}
-	s.stops.push(finishCalls, "store of the HTTP API", closing(store.Close))
+	s.stops.Push(stops.FinishCalls, "store of the HTTP API", stops.Closing(store.Close))
 	return store, nil
 }
 
@@ -178,6 +179,6 @@ func (s *system) serveAPI(api http.Handler) error {
 	s.api.addr, s.api.url = l.Addr().String(), webAddress(s.cfg.HTTP.URL, l)
 	srv := s.serveWeb(l, web.Options{Name: "http", Handler: api,
 		MaxConns: s.cfg.HTTP.MaxConnections})
-	s.stops.push(finishCalls, "HTTP API", srv.Close)
+	s.stops.Push(stops.FinishCalls, "HTTP API", srv.Close)
 	return nil
 }

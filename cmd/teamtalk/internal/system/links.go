@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
@@ -62,11 +63,11 @@ func (s *system) group(p peering.Peers) (*link.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	phase := closeLinks
+	phase := stops.CloseLinks
 	if p.Role == roleLogin { // these send clients to this process
-		phase = leaveLogins
+		phase = stops.LeaveLogins
 	}
-	s.stops.push(phase, "link to "+p.Role, closing(end))
+	s.stops.Push(phase, "link to "+p.Role, stops.Closing(end))
 	return g, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
 	"teamtalk/core/registry"
@@ -46,9 +47,10 @@ func startMesh(s *system) error {
 		opt.Replaces = func(pb.ClientType, pb.ClientType) bool { return true }
 	}
 	s.mesh = mesh.New(opt)
-	s.stops.push(closeServers, "mesh of message servers", plainly(inBackground(s.mesh.Run).stop))
-	s.stops.push(closeServers, "watch of the whereabouts",
-		plainly(inBackground(func(ctx context.Context) { where.Watch(ctx, s.mesh.Reassert) }).stop))
+	s.stops.Go(stops.CloseServers, "mesh of message servers", s.mesh.Run)
+	s.stops.Go(stops.CloseServers, "watch of the whereabouts", func(ctx context.Context) {
+		where.Watch(ctx, s.mesh.Reassert)
+	})
 	return s.listen(&port{name: meshPort}, "msg.server_listen", s.cfg.Msg.ServerAddr(),
 		engine.Options{Links: s.mesh.Servers()})
 }
@@ -62,7 +64,7 @@ func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
 	r := &s.cfg.Registry
 	store := rediswhereabouts.Open(rediswhereabouts.Options{Redis: i, Timeout: r.Renew,
 		Poll: r.Poll, Log: s.log, Registerer: s.reg})
-	s.stops.push(closeStore, "connections to the whereabouts", closing(store.Close))
+	s.stops.Push(stops.CloseStore, "connections to the whereabouts", stops.Closing(store.Close))
 	return store, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/blob"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -30,7 +31,7 @@ func (s *system) startMSFS(context.Context) error {
 		return fmt.Errorf("msfs: %w", err)
 	}
 	if c, ok := store.(io.Closer); ok {
-		s.stops.push(closeWeb, "msfs store", closing(c.Close))
+		s.stops.Push(stops.CloseWeb, "msfs store", stops.Closing(c.Close))
 	}
 	needsDisk(s, roleMSFS, "msfs.min_free", store.Ping)
 	var l *net.TCPListener
@@ -57,13 +58,12 @@ func (s *system) startMSFS(context.Context) error {
 	})
 	s.msfs = m
 	if cfg.ExpireAfter > 0 || cfg.ExpireUnusedAfter > 0 {
-		expiry := inBackground(m.server.RunExpiry)
-		s.stops.push(closeWeb, "expiry of small files", plainly(expiry.stop))
+		s.stops.Go(stops.CloseWeb, "expiry of small files", m.server.RunExpiry)
 	}
 	if l != nil {
 		srv := s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server,
 			MaxConns: cfg.MaxConnections})
-		s.stops.push(closeWeb, "msfs", srv.Close)
+		s.stops.Push(stops.CloseWeb, "msfs", srv.Close)
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 		return nil
 	}
 	s.log.Info("counting the small files for the quota", "role", roleMSFS)
-	count := inBackground(func(ctx context.Context) {
+	s.stops.Go(stops.CloseWeb, "count of small files", func(ctx context.Context) {
 		n, err := folder.Count(ctx)
 		u := folder.Usage()
 		args := []any{"role", roleMSFS, "files", n, "used_bytes", u.Bytes,
@@ -93,7 +93,6 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 			s.log.Info("small files are counted", args...)
 		}
 	})
-	s.stops.push(closeWeb, "count of small files", plainly(count.stop))
 	return folder.Usage
 }
 

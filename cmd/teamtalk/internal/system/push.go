@@ -6,6 +6,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
@@ -40,7 +41,7 @@ func (s *system) startPush(context.Context) error {
 		opt.Android = fcm
 	}
 	s.push = push.New(opt)
-	s.stops.push(finishPushes, "push", s.push.Drain)
+	s.stops.Push(stops.FinishPushes, "push", s.push.Drain)
 	return s.listen(&port{name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: s.push})
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
 	"teamtalk/core/registry"
@@ -35,13 +36,12 @@ func openRegistry(s *system) error {
 	s.draining.s = s
 	opt.Ordered = s.draining.order
 	s.registry, s.node = redisregistry.Open(opt), name
-	s.stops.push(closeStore, "connections to the registry", closing(s.registry.Close))
+	s.stops.Push(stops.CloseStore, "connections to the registry", stops.Closing(s.registry.Close))
 	s.ready.Add("registry", func(context.Context) error {
 		return obs.Degraded(s.registry.State())
 	})
 	// Until the links are closed, they follow the other servers.
-	s.stops.push(closeStore, "reading of the registry",
-		plainly(inBackground(s.registry.Watch).stop))
+	s.stops.Go(stops.CloseStore, "reading of the registry", s.registry.Watch)
 	return nil
 }
 
@@ -51,7 +51,7 @@ func register(s *system, v obs.Version) {
 	if r == nil {
 		return
 	}
-	run := inBackground(func(ctx context.Context) {
+	run := stops.InBackground(func(ctx context.Context) {
 		err := r.Run(ctx, func() []registry.Node { return nodesOf(s, s.node, v) })
 		if replaced := new(redisregistry.ReplacedError); errors.As(err, &replaced) {
 			err = &ReplacedError{&config.Error{Problems: []config.Problem{{Key: "node.name",
@@ -61,12 +61,12 @@ func register(s *system, v obs.Version) {
 			s.fail(err)
 		}
 	})
-	s.stops.push(announceEnd, "registry", s.draining.announceEnd)
+	s.stops.Push(stops.AnnounceEnd, "registry", s.draining.announceEnd)
 	if s.msg != nil {
-		s.stops.push(releaseClients, "message server", s.draining.releaseAtEnd)
+		s.stops.Push(stops.ReleaseClients, "message server", s.draining.releaseAtEnd)
 	}
-	s.stops.push(leaveRegistry, "registry", func(ctx context.Context) error {
-		run.stop()
+	s.stops.Push(stops.LeaveRegistry, "registry", func(ctx context.Context) error {
+		run.Stop()
 		if err := r.Leave(ctx); err != nil && r.Epoch() > 0 {
 			s.log.Warn("the registry still has this process until its lease ends", "err", err)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
 	"teamtalk/core/sound"
@@ -33,7 +34,7 @@ func (s *system) openSounds() (sound.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("folder for audio messages: %w (setting data_dir)", err)
 	}
-	s.stops.push(endUpkeep, "folder of sounds", closing(folder.Close))
+	s.stops.Push(stops.EndUpkeep, "folder of sounds", stops.Closing(folder.Close))
 	here := sound.NewBlobs(folder, im.MaxAudio)
 	if keep != nil {
 		return sound.NewMoved(keep, here), nil
@@ -62,7 +63,7 @@ func (s *system) soundServer() (sound.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)
 	}
-	s.stops.push(endUpkeep, "server of sounds", closing(server.Close))
+	s.stops.Push(stops.EndUpkeep, "server of sounds", stops.Closing(server.Close))
 	if s.cfg.DBProxy.MSFS != "" {
 		return server, nil
 	}

@@ -53,10 +53,7 @@ func TestStopOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, stop := range s.stops.order() {
-		got = append(got, stop.name)
-	}
+	got := s.stops.Names()
 	want := []string{
 		// Login servers send no client here.
 		"link to login",

@@ -2,7 +2,7 @@
 // the links between them. It is the only package that knows all of them.
 //
 // Each role has a file with its start. A start makes the role's parts and pushes the stop
-// of each on one stack (stops.go), whose phases are the order in which a process ends.
+// of each on one stack (package stops), whose phases are the order in which a process ends.
 package system
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/process"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
@@ -99,7 +100,7 @@ type system struct {
 	ports     []*port    // in the order of opening
 	webs      []net.Addr // of the HTTP ports for clients and other systems
 
-	stops  stops
+	stops  stops.Stack
 	failed chan error // errors of parts that ended by themselves
 }
 
@@ -133,7 +134,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 		return explained(ctx, opt, err)
 	}
 	defer process.SpareProcessors(cfg.Loops)()
-	defer inBackground(process.TrimMemory).stop()
+	defer stops.InBackground(process.TrimMemory).Stop()
 	if opt.Demo {
 		if err = makeDemoUsers(ctx, cfg, s.store); ctx.Err() != nil {
 			err = nil // the process was told to end meanwhile
@@ -305,7 +306,7 @@ func (s *system) startAdmin() error {
 		return fmt.Errorf("%w (setting admin.listen)", err)
 	}
 	s.admin = a
-	s.stops.push(closeAdmin, "admin", a.Close)
+	s.stops.Push(stops.CloseAdmin, "admin", a.Close)
 	return nil
 }
 
@@ -345,12 +346,12 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	}
 	p.Server = srv
 	s.ports = append(s.ports, p)
-	last := closeServers
+	last := stops.CloseServers
 	if p.clients {
-		last = closeClients
+		last = stops.CloseClients
 	}
-	s.stops.push(refuseConnections, "port for "+p.name, plainly(srv.Refuse))
-	s.stops.push(last, "port for "+p.name, srv.Close)
+	s.stops.Push(stops.RefuseConnections, "port for "+p.name, stops.Plainly(srv.Refuse))
+	s.stops.Push(last, "port for "+p.name, srv.Close)
 	return nil
 }
 
@@ -395,5 +396,5 @@ func (s *system) Wait(ctx context.Context) error {
 // names it.
 func (s *system) Stop(ctx context.Context) error {
 	s.ready.Set("stop", errors.New("stopping"))
-	return s.stops.run(ctx)
+	return s.stops.Run(ctx)
 }
