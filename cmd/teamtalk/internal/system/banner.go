@@ -69,11 +69,11 @@ func (s *system) addresses(line func(what, where string)) {
 		line("", selfCommand()+" serve --tls.certificate FILE --tls.key FILE encrypts them")
 	}
 	switch {
-	case s.servers.proven():
-		line("link tls", "on all ports for servers; the certificate ends "+s.servers.peers.End())
+	case s.servers.Proven():
+		line("link tls", "on all ports for servers; the certificate ends "+s.servers.End())
 	case s.servers != nil:
-		line("link tls", "not required (link_tls.cpp_plaintext = \""+s.servers.plaintext+
-			"\"); the certificate ends "+s.servers.peers.End())
+		line("link tls", "not required (link_tls.cpp_plaintext = \""+s.servers.Plaintext()+
+			"\"); the certificate ends "+s.servers.End())
 	case reachedByOthers(s, false):
 		line("link tls", "off: whatever reaches the ports for servers may act for every user")
 		line("", "teamtalk cert ca and teamtalk cert server NAME make the certificates")

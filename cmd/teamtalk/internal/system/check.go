@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/core/access"
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
@@ -66,7 +67,7 @@ func (c *checker) certificates() {
 		c.need("tls.certificate", err, roleLogin, roleMsg, roleMSFS, roleFile, roleHTTP)
 	}
 	if a := &c.cfg.TLS.ACME; len(a.Domains) > 0 {
-		_, err := acmeRoots(a)
+		_, err := encryption.ACMERoots(a)
 		c.need("tls.acme.directory_ca", err)
 		key := "tls.acme.folder"
 		if a.Folder == "" {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/audit"
@@ -17,17 +18,17 @@ import (
 // TLS and the audit log.
 func openFiles(s *system) (err error) {
 	var again []func()
-	if s.tls, err = startTLS(s.cfg, s.log, s.reg); err != nil {
+	if s.tls, err = encryption.OpenClients(s.cfg, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.tls != nil {
-		again = append(again, func() { s.tls.reload(s.log) })
+		again = append(again, func() { s.tls.Reload(s.log) })
 	}
-	if s.servers, err = startServers(&s.cfg.LinkTLS, s.log, s.reg); err != nil {
+	if s.servers, err = encryption.OpenServers(&s.cfg.LinkTLS, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.servers != nil {
-		again = append(again, func() { s.servers.reload(s.log) })
+		again = append(again, func() { s.servers.Reload(s.log) })
 	}
 	watchEnds(s)
 	if s.audit, err = open.Audit(s.cfg, s.log, s.reg); err != nil {
@@ -53,7 +54,7 @@ func watchEnds(s *system) {
 		all = append(all, s.tls)
 	}
 	if s.servers != nil {
-		all = append(all, s.servers.peers)
+		all = append(all, s.servers)
 	}
 	if len(all) > 0 {
 		s.stops.Go(stops.CloseAdmin, "watch of certificates", func(ctx context.Context) {

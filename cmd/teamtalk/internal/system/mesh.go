@@ -70,7 +70,7 @@ func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
 
 // dialNode opens a link to another message server.
 func dialNode(s *system, n registry.Node, h session.LinkHandler) mesh.Link {
-	dial := s.servers.dial()
+	dial := s.servers.Dial()
 	if err := s.cfg.MayDial(n.Addr); err != nil {
 		dial = func(context.Context, string) (net.Conn, error) { return nil, err }
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
@@ -68,10 +69,10 @@ type system struct {
 	// forwarders are the networks of HTTP proxies.
 	forwarders origin.Networks
 	proxies    *proxyproto.Proxies
-	tls        *encryption // nil: no TLS
-	servers    *mutual     // nil: no TLS between servers
-	audit      *audit.Log  // nil: none
-	ticketKey  []byte      // of tickets for uploads; nil: none
+	tls        *encryption.Clients // nil: no TLS
+	servers    *encryption.Servers // nil: no TLS between servers
+	audit      *audit.Log          // nil: none
+	ticketKey  []byte              // of tickets for uploads; nil: none
 	links      *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
@@ -335,10 +336,10 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
 	if p.clients {
 		opt.Strangers, opt.Proxies = s.strangers, s.proxies
-		s.tls.port(&opt)
+		s.tls.Port(&opt)
 	} else {
 		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
-		s.servers.port(&opt)
+		s.servers.Port(&opt)
 	}
 	srv, err := engine.Start(opt)
 	if err != nil {
@@ -369,7 +370,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
 	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
 	opt.ClientHeader = s.cfg.HTTP.ClientHeader
-	s.tls.web(&opt)
+	s.tls.Web(&opt)
 	s.webs = append(s.webs, l.Addr())
 	srv := web.Serve(l, opt)
 	go func() {
