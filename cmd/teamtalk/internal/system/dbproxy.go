@@ -6,6 +6,7 @@ import (
 	"runtime"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/media"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
@@ -48,7 +49,8 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		Registerer: s.reg,
 	})
 	s.stops.Push(stops.CloseWorkers, "workers", workers.Close)
-	sounds, err := s.openSounds()
+	files := filesOf(s)
+	sounds, err := files.Sounds()
 	if err != nil {
 		return err
 	}
@@ -73,15 +75,24 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	db.SetMessages(pool.NewBatcher(workers, batches, (*dbproxy.Pending).Size, db.AppendBatch))
 	s.db = db
 	s.stops.Push(stops.DrainRequests, "dbproxy", db.Drain)
-	if err := startUpkeep(s, db); err != nil {
+	if err := startUpkeep(s, db, files); err != nil {
 		return err
 	}
 	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: db})
 }
 
+// filesOf returns the small files of a dbproxy server in this process.
+func filesOf(s *system) *media.Files {
+	f := &media.Files{Config: s.cfg, TicketKey: s.ticketKey, Stops: &s.stops, Log: s.log}
+	if s.msfs != nil {
+		f.Here, f.URL = s.msfs.server, s.msfs.url
+	}
+	return f
+}
+
 // startUpkeep starts the background tasks of a dbproxy server.
-func startUpkeep(s *system, db *dbproxy.Server) error {
+func startUpkeep(s *system, db *dbproxy.Server, files *media.Files) error {
 	cfg := &s.cfg.DBProxy
 	s.stops.Go(stops.EndUpkeep, "sync", func(ctx context.Context) {
 		db.RunSync(ctx, cfg.SessionSync)
@@ -94,7 +105,7 @@ func startUpkeep(s *system, db *dbproxy.Server) error {
 			db.RunFileExpiry(ctx, keep)
 		})
 	}
-	return keepAvatars(s)
+	return files.KeepAvatars(s.store)
 }
 
 // batches returns how many batches of messages are stored at the same time, and their

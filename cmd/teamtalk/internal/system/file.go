@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
@@ -128,7 +128,7 @@ func (s *system) serveFiles() error {
 		return err
 	}
 	if clients.Server != nil {
-		s.file.SetAddresses(fileAddress(cfg, clients.Addr().(*net.TCPAddr)))
+		s.file.SetAddresses(address.File(cfg, clients.Addr().(*net.TCPAddr)))
 	}
 	s.stops.Go(stops.FinishFiles, "spool sweep", func(ctx context.Context) {
 		s.file.RunSweep(ctx, time.Minute)
@@ -144,20 +144,4 @@ func (s *system) serveFiles() error {
 	}
 	return s.listen(&port{name: "file servers"}, "file.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()), engine.Options{Links: s.file.Servers()})
-}
-
-// fileAddress returns the address of the file server that clients are told: the
-// settings', else the address listened on, else an address of this machine.
-func fileAddress(cfg *config.File, at *net.TCPAddr) file.Address {
-	a := file.Address{IP: cfg.AdvertiseIP, Port: uint32(cfg.AdvertisePort)}
-	if a.IP == "" {
-		a.IP = at.IP.String()
-		if ip, ok := netip.AddrFromSlice(at.IP); !ok || ip.IsUnspecified() {
-			a.IP = ownAddress()
-		}
-	}
-	if a.Port == 0 {
-		a.Port = uint32(at.Port)
-	}
-	return a
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
@@ -170,13 +171,13 @@ func (s *system) serveAPI(api http.Handler) error {
 		return nil
 	}
 	if s.cfg.HTTP.AppsFile == "" { // a demo: for this machine alone
-		addr = reachable(addr)
+		addr = address.Reachable(addr)
 	}
 	l, err := web.Listen(addr)
 	if err != nil {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
-	s.api.addr, s.api.url = l.Addr().String(), webAddress(s.cfg.HTTP.URL, l)
+	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg.HTTP.URL, l)
 	srv := s.serveWeb(l, web.Options{Name: "http", Handler: api,
 		MaxConns: s.cfg.HTTP.MaxConnections})
 	s.stops.Push(stops.FinishCalls, "HTTP API", srv.Close)

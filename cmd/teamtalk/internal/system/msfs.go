@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
-	"strconv"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/blob"
 	"teamtalk/core/config"
@@ -44,7 +43,7 @@ func (s *system) startMSFS(context.Context) error {
 	if usage != nil {
 		s.ready.Add("msfs quota", quotaLeft(usage))
 	}
-	m := &smallFiles{url: webAddress(cfg.URL, l)}
+	m := &smallFiles{url: address.Web(cfg.URL, l)}
 	m.server = msfs.New(msfs.Options{
 		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
 		Budget: msfs.Budget{Rate: int64(cfg.UploadRate), Burst: int64(cfg.UploadBurst),
@@ -108,21 +107,6 @@ func quotaLeft(usage func() blob.Usage) obs.Check {
 		return obs.Degraded(fmt.Errorf("new files are refused: %d of %d bytes are used (settings "+
 			"msfs.quota, msfs.expire_unused_after)", u.Bytes, u.Quota))
 	}
-}
-
-// webAddress returns the URL that clients are told: the setting's, else this machine's
-// address and the port of l. l is nil when no port is open; the URL is empty then, unless
-// it is set.
-func webAddress(set string, l *net.TCPListener) string {
-	if set != "" || l == nil {
-		return set
-	}
-	at := l.Addr().(*net.TCPAddr)
-	host := at.IP.String()
-	if ip, ok := netip.AddrFromSlice(at.IP); ok && ip.IsUnspecified() {
-		host = ownAddress()
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
 
 // filesURL returns the URL of small files that login servers tell clients: the setting's,

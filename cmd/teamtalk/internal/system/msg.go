@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
@@ -130,7 +131,7 @@ func (s *system) serveClients(m *msg.Server) error {
 		MaxBuffered: int(cfg.SlowConsumer),
 	})
 	if err == nil && clients.Server != nil {
-		m.Announce(s.advertised(clients))
+		m.Announce(address.Msg(&s.cfg.Msg, clients.Addr()))
 	}
 	return err
 }

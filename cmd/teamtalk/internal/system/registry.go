@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -170,13 +171,13 @@ func clientAddresses(s *system, p *port, at *net.TCPAddr) []string {
 	}
 	switch p.name {
 	case "clients":
-		ip1, ip2, number := s.advertised(p)
+		ip1, ip2, number := address.Msg(&s.cfg.Msg, p.Addr())
 		if ip1 == ip2 {
 			return []string{join(ip1, number)}
 		}
 		return []string{join(ip1, number), join(ip2, number)}
 	case "file":
-		a := fileAddress(&s.cfg.File, at)
+		a := address.File(&s.cfg.File, at)
 		return []string{join(a.IP, int(a.Port))}
 	}
 	return []string{clientHost(s, at)}
@@ -186,7 +187,7 @@ func clientAddresses(s *system, p *port, at *net.TCPAddr) []string {
 func clientHost(s *system, at *net.TCPAddr) string {
 	host := s.cfg.Registry.Host(at.String())
 	if host == "" {
-		host = ownAddress()
+		host = address.Own()
 	}
 	return net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
