@@ -56,8 +56,8 @@ lint: generated ## generated code fresh, gofmt, go vet, staticcheck
 generated: # what is generated from the .proto files is what is checked in
 	@echo "generated code"; $(TOOLS) $(GO) run ./proto/gen -check -in proto -out proto/pb
 
-race: ## all tests, and every process they start, with the race detector
-	TEAMTALK_TEST_RACE=1 $(GO) test -race $(PKG)
+race: ## all tests, with more rounds, and every process they start, with the race detector
+	TEAMTALK_TEST_RACE=1 TEAMTALK_TEST_LONG=1 $(GO) test -race $(PKG)
 
 fuzz: ## every fuzz target for FUZZTIME; to look for new faults: make fuzz FUZZTIME=5m
 	@.ci/fuzz $(FUZZTIME)
