@@ -28,21 +28,14 @@ type large struct {
 	why  string
 }
 
-// largeTypes are types with many methods.
-var largeTypes = []large{
-	{"cmd/teamtalk/internal/system.system", 51,
-		"one method starts each role, on one stack of stops"},
-}
-
-// largeFunctions and largeFiles are long functions and files. There are none.
-var largeFunctions, largeFiles []large
+// largeTypes are types with many methods, largeFunctions and largeFiles are long functions and
+// files. There are none.
+var largeTypes, largeFunctions, largeFiles []large
 
 // largePackages are packages of many lines.
 var largePackages = []large{
 	{"bench", 5200, "one load generator: all its loads share the loop of a worker"},
 	{"bench/report", 3400, "one result in all its forms: terminal, live view, page, comparison"},
-	{"cmd/teamtalk/internal/system", 3500, "the wiring of all roles, a file for each: they " +
-		"share the stack of stops"},
 	{"core/config", 3300, "all settings: a third are the texts that describe them"},
 	{"sql/embedded", 3360, "an im.Store on one database file: its parts share the writer"},
 	{"sql/storetest", 6850, "the contract of im.Store, a file for each part of the stores"},

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/sql/redisregistry"
 )
@@ -83,11 +83,11 @@ func openRegistry(cfg *config.Config) (openedRegistry, error) {
 			"registry.enabled = true in the settings of all servers, and give this command those " +
 			"of one of them")}
 	}
-	i, err := system.RegistryInstance(cfg)
+	i, err := open.RegistryRedis(cfg)
 	if err != nil {
 		return openedRegistry{}, &cli.UsageError{Err: err}
 	}
-	return openedRegistry{redisregistry.Open(system.RegistryOptions(cfg, i)),
+	return openedRegistry{redisregistry.Open(open.RegistryOptions(cfg, i)),
 		strings.Join(i.Addrs, ",")}, nil
 }
 

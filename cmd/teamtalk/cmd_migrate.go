@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/im"
 	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/schema"
@@ -91,7 +91,7 @@ func counterRaiser(ctx context.Context, cmd *cobra.Command) (
 	if err != nil {
 		return nil, nil, err
 	}
-	instances, err := system.RedisInstances(cfg.Redis)
+	instances, err := open.Redis(cfg.Redis)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -137,7 +137,7 @@ func withMySQL(cmd *cobra.Command, do func(context.Context, *sql.DB) error) erro
 		return cli.Usagef(cmd, "no MySQL database given: use --mysql.master "+
 			"'user:password@tcp(host:3306)/teamtalk' or a --config file")
 	}
-	encrypted, err := system.MySQLTLS(cfg.MySQL)
+	encrypted, err := open.MySQLTLS(cfg.MySQL)
 	if err != nil {
 		return err
 	}

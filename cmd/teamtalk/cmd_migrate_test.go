@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/sql/dbtest"
@@ -63,7 +63,7 @@ func TestOnMySQL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := system.OpenStore(context.Background(), cfg, system.StoreOptions{})
+	s, err := open.Store(context.Background(), cfg, open.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

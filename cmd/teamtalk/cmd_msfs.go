@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/handlers/msfs"
 )
 
@@ -71,7 +71,7 @@ func expireDry(cmd *cobra.Command, list bool) error {
 		return cli.Usagef(cmd, "files never expire: set msfs.expire_after or "+
 			"msfs.expire_unused_after, or add --msfs.expire-after 17520h to see what would expire")
 	}
-	store, err := system.ViewBlobs(cfg)
+	store, err := open.ViewBlobs(cfg)
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
@@ -28,7 +28,7 @@ func TestUnreadRebuild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := system.OpenStore(t.Context(), cfg, system.StoreOptions{Admin: true})
+		s, err := open.Store(t.Context(), cfg, open.Options{Admin: true})
 		if err != nil {
 			t.Fatal(err)
 		}

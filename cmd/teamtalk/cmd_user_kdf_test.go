@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/sql/dbtest"
@@ -42,7 +42,7 @@ func TestUserAddFileKDF(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := system.OpenStore(t.Context(), cfg, system.StoreOptions{Admin: true})
+	s, err := open.Store(t.Context(), cfg, open.Options{Admin: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/mono"
 	"teamtalk/handlers/dbproxy/lockout"
@@ -33,7 +33,7 @@ func lockTest(t *testing.T) (run func(...string) result,
 	}
 	run("add", "alice").want(t, cli.ExitOK, "added alice", "")
 	guard := lockout.New(lockout.Options{Store: s, Timeout: time.Hour,
-		Limits:   system.LoginLimits(&config.Default().DBProxy),
+		Limits:   open.LoginLimits(&config.Default().DBProxy),
 		StoreNow: s.Now, Now: mono.Now, Log: slog.New(slog.DiscardHandler),
 		Failed: func() { t.Error("the store failed") }})
 	return run, func(a lockout.Attempt) lockout.Reason {

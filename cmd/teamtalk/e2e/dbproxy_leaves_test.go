@@ -8,14 +8,14 @@ import (
 )
 
 // TestDBProxyLeaves stops each of two dbproxies in turn, with SIGTERM, and starts it again,
-// while users write as fast as their windows allow and send no text again. Every text is
+// while users write all the time and send no text again. Every text is
 // acked and stored once, in the order of its sender.
 func TestDBProxyLeaves(t *testing.T) {
 	t.Parallel()
 	const users = 8
 	sys := deploySeparate(t, settings{users: users, second: true, races: true,
 		flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}})
-	all, done := writers(t, sys.msgAddr[0], "text", users)
+	all, done := writers(t, sys.msgAddr[0], "text", users, steadily)
 	more := func() {
 		t.Helper()
 		for _, w := range all {

@@ -82,7 +82,7 @@ func TestServersFindEachOther(t *testing.T) {
 		t.Errorf("both users were sent to %s", a.Server())
 	}
 	talk(a, b)
-	all, done := writers(t, d.msgAddr[0], "text", users)
+	all, done := writers(t, d.msgAddr[0], "text", users, steadily)
 	more := func() {
 		t.Helper()
 		for _, w := range all {

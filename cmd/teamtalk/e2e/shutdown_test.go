@@ -10,17 +10,19 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"teamtalk/proto/pb"
 )
 
-// writer sends texts on one connection as fast as its window allows, and records the
-// acks. It never sends a text again.
+// writer sends texts on one connection as fast as its window and its pace allow, and records
+// the acks. It never sends a text again.
 type writer struct {
 	*wire
 	tag   string // of its texts
 	to    uint32
-	quit  atomic.Bool // no further texts are sent
+	pace  time.Duration // between two texts, once the window is full
+	quit  atomic.Bool   // no further texts are sent
 	mu    sync.Mutex
 	sent  int
 	acked map[string]uint32 // message ids by text
@@ -61,6 +63,7 @@ func (w *writer) write() {
 		w.mu.Lock()
 		w.acked[w.text(f.Seq)] = ack.GetMsgId()
 		w.mu.Unlock()
+		time.Sleep(w.pace)
 		next()
 	}
 }
@@ -75,13 +78,19 @@ func (w *writer) count() int {
 	return len(w.acked)
 }
 
+// steadily is the pace of writers of a test that only needs texts all the time. Without a pace
+// eight writers take all processors while servers start and stop, and each other test waits.
+const steadily = 20 * time.Millisecond
+
 // writers lets n users write to each other in pairs, all on one message server.
-func writers(t *testing.T, addr, tag string, n uint32) (all []*writer, done *sync.WaitGroup) {
+func writers(t *testing.T, addr, tag string, n uint32, pace time.Duration) (all []*writer,
+	done *sync.WaitGroup) {
 	t.Helper()
 	done = &sync.WaitGroup{}
 	for i := range n {
 		w, _ := loggedIn(t, addr, fmt.Sprintf("u%05d", i+1), android)
-		all = append(all, &writer{wire: w, tag: tag, to: (i ^ 1) + 1, acked: map[string]uint32{}})
+		all = append(all, &writer{wire: w, tag: tag, to: (i ^ 1) + 1,
+			pace: pace, acked: map[string]uint32{}})
 	}
 	for _, w := range all {
 		done.Go(w.write)
@@ -100,7 +109,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
 		addr, target := sys.msgAddr[0], sys.msg[0]
 		idle, _ := loggedIn(t, addr, fmt.Sprintf("u%05d", users+1), android)
-		all, done := writers(t, addr, "first", users)
+		all, done := writers(t, addr, "first", users, 0)
 		for _, w := range all {
 			until(t, "all writers to have acks", func() bool { return w.count() >= 50 })
 		}
@@ -152,7 +161,7 @@ func stopHeld(t *testing.T, sys *deployment, idle *wire) {
 // the writers.
 func stopDBProxy(t *testing.T, sys *deployment, users uint32) []*writer {
 	t.Helper()
-	all, done := writers(t, sys.msgAddr[1], "second", users)
+	all, done := writers(t, sys.msgAddr[1], "second", users, 0)
 	for _, w := range all {
 		until(t, "all writers to have acks", func() bool { return w.count() >= 50 })
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/audit"
 	"teamtalk/core/config"
 )
@@ -26,7 +26,7 @@ type commandAudit struct{ log *audit.Log }
 // not write to it changes nothing.
 func openAudit(cmd *cobra.Command, cfg *config.Config) (commandAudit, error) {
 	errs := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	log, err := system.OpenAudit(cfg, errs, nil)
+	log, err := open.Audit(cfg, errs, nil)
 	return commandAudit{log}, err
 }
 

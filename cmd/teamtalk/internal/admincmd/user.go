@@ -13,7 +13,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/kdf"
@@ -57,11 +57,11 @@ func withStore(cmd *cobra.Command, mustExist bool,
 		return err
 	}
 	defer func() { err = log.end(cmd, err) }()
-	opt := system.StoreOptions{Admin: true, MustExist: mustExist}
+	opt := open.Options{Admin: true, MustExist: mustExist}
 	if cfg.Store == "embedded" { // a command may update its schema, which it logs
 		opt.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 	}
-	s, err := system.OpenStore(cmd.Context(), cfg, opt)
+	s, err := open.Store(cmd.Context(), cfg, opt)
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ within seconds.`,
 			}
 			return withStore(cmd, true, func(ctx context.Context, cfg *config.Config,
 				s im.Store) error {
-				policy, err := system.PasswordPolicy(cfg, s)
+				policy, err := open.PasswordPolicy(cfg, s)
 				if err != nil {
 					return err
 				}

@@ -12,7 +12,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/handlers/dbproxy/lockout"
@@ -36,7 +36,7 @@ servers with --config.`,
 				if err != nil {
 					return err
 				}
-				state, err := lockout.Inspect(ctx, s, system.LoginLimits(&cfg.DBProxy), s.Now(),
+				state, err := lockout.Inspect(ctx, s, open.LoginLimits(&cfg.DBProxy), s.Now(),
 					a.Name, a.ID)
 				if err != nil {
 					return err

@@ -11,7 +11,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 )
@@ -152,10 +152,10 @@ func (f *addFlags) addOne(name string) error {
 			return err
 		}
 		if f.dryRun {
-			_, err := fmt.Fprintf(out, "would add %s to %s\n", name, system.StoreName(cfg))
+			_, err := fmt.Fprintf(out, "would add %s to %s\n", name, open.StoreName(cfg))
 			return err
 		}
-		policy, err := system.PasswordPolicy(cfg, s)
+		policy, err := open.PasswordPolicy(cfg, s)
 		if err != nil {
 			return err
 		}
@@ -163,7 +163,7 @@ func (f *addFlags) addOne(name string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "added %s (id %d) to %s\n", name, ids[0], system.StoreName(cfg))
+		fmt.Fprintf(out, "added %s (id %d) to %s\n", name, ids[0], open.StoreName(cfg))
 		tellPassword(out, u.Password, generated)
 		return nil
 	})
@@ -200,7 +200,7 @@ func (f *addFlags) addFile() error {
 		if err != nil {
 			return admin.InFile(name, err)
 		}
-		policy, err := system.PasswordPolicy(cfg, s)
+		policy, err := open.PasswordPolicy(cfg, s)
 		if err != nil {
 			return err
 		}
@@ -234,7 +234,7 @@ func (f *addFlags) report(added, skipped int, cfg *config.Config) {
 		users = "user"
 	}
 	fmt.Fprintf(f.cmd.ErrOrStderr(), "%s %d %s to %s%s\n", verb, added, users,
-		system.StoreName(cfg), note)
+		open.StoreName(cfg), note)
 }
 
 // leaveOut finds the users whose names are taken. With --skip-existing it leaves them
@@ -277,7 +277,7 @@ func (f *addFlags) addNumbered() error {
 		if err != nil {
 			return err
 		}
-		policy, err := system.PasswordPolicy(cfg, s)
+		policy, err := open.PasswordPolicy(cfg, s)
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ import (
 	"teamtalk/bench"
 	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/sql/ceiling"
@@ -125,11 +125,11 @@ func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e bench.Ech
 func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (ceiling.Result,
 	error) {
 	if cfg.Store == "mysql" {
-		instances, err := system.RedisInstances(cfg.Redis)
+		instances, err := open.Redis(cfg.Redis)
 		if err != nil {
 			return ceiling.Result{}, err
 		}
-		encrypted, err := system.MySQLTLS(cfg.MySQL)
+		encrypted, err := open.MySQLTLS(cfg.MySQL)
 		if err != nil {
 			return ceiling.Result{}, err
 		}

@@ -12,7 +12,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/pool"
@@ -146,7 +146,7 @@ func (f *benchFill) run(cmd *cobra.Command, _ []string) error {
 	}
 	fmt.Fprintf(cmd.OutOrStdout(),
 		"added to %s in %.1f s: %d conversations, %d messages between users, %d to groups\n",
-		system.StoreName(cfg), time.Since(began).Seconds(), res.Relations, res.Messages,
+		open.StoreName(cfg), time.Since(began).Seconds(), res.Relations, res.Messages,
 		res.GroupMessages)
 	return nil
 }
@@ -155,7 +155,7 @@ func (f *benchFill) run(cmd *cobra.Command, _ []string) error {
 func (f *benchFill) fill(ctx context.Context, cfg *config.Config, text *im.TextCipher) (
 	res fill.Result, err error,
 ) {
-	encrypted, err := system.MySQLTLS(cfg.MySQL)
+	encrypted, err := open.MySQLTLS(cfg.MySQL)
 	if err != nil {
 		return res, err
 	}
@@ -172,7 +172,7 @@ func (f *benchFill) fill(ctx context.Context, cfg *config.Config, text *im.TextC
 	}
 	spec.Until = uint32(time.Now().Unix())
 	spec.Since = spec.Until - uint32(f.days)*24*3600
-	policy, err := system.PasswordPolicy(cfg, s)
+	policy, err := open.PasswordPolicy(cfg, s)
 	if err == nil {
 		spec.Users, err = f.makeUsers(ctx, s, policy, out)
 	}
@@ -194,9 +194,9 @@ func (f *benchFill) fill(ctx context.Context, cfg *config.Config, text *im.TextC
 // run on it.
 func (f *benchFill) open(ctx context.Context, cfg *config.Config) (im.Store, error) {
 	if cfg.Store == "mysql" {
-		return system.OpenMySQL(ctx, cfg, system.StoreOptions{Admin: true})
+		return open.MySQL(ctx, cfg, open.Options{Admin: true})
 	}
-	// system.OpenStore with Admin takes no lock, so that commands can run beside a
+	// open.Store with Admin takes no lock, so that commands can run beside a
 	// server.
 	return embedded.Open(ctx, embedded.Options{Dir: cfg.DataDir,
 		Workers: pool.SizesFor(cfg.Workers).SQLOpen})

@@ -152,6 +152,7 @@ var found = map[string]struct {
 
 // TestFound runs the plans that once failed.
 func TestFound(t *testing.T) {
+	withoutRaces(t)
 	for name, c := range found {
 		t.Run(name, func(t *testing.T) {
 			for _, f := range play(t, setup{seed: c.seed, steps: c.steps}).failures {

@@ -120,13 +120,20 @@ func explain(t *testing.T, seed uint64, kind string) {
 	}
 }
 
+// withoutRaces skips a test of many runs when the race detector runs: TestSeeds shows it the same
+// code. .ci/seeds runs these tests without it.
+func withoutRaces(t *testing.T) {
+	t.Helper()
+	if raced {
+		t.Skip(".ci/seeds runs it without the race detector")
+	}
+}
+
 // TestReplay: all runs of a seed have the same events at the same times. In the first two
 // seeds a message server asks for the members of two groups again at the same instant, which
 // package time does in either order. In the third one it releases the acks of a map.
 func TestReplay(t *testing.T) {
-	if raced {
-		t.Skip(".ci/seeds runs it without the race detector")
-	}
+	withoutRaces(t)
 	for _, seed := range []uint64{29, 64, 1145} {
 		a := play(t, setup{seed: seed})
 		for range 3 {
@@ -141,6 +148,7 @@ func TestReplay(t *testing.T) {
 
 // TestChecksFindFaults breaks the world on purpose. Each check must find its fault.
 func TestChecksFindFaults(t *testing.T) {
+	withoutRaces(t)
 	for _, c := range []struct {
 		kind string
 		harm func(w *world)

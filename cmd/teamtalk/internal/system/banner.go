@@ -4,28 +4,24 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/system/address"
+	"teamtalk/cmd/teamtalk/internal/system/banner"
 	"teamtalk/core/obs"
 )
 
 // banner writes the address of each server, and the commands to try next.
 func (s *system) banner(w io.Writer, v obs.Version) {
-	fmt.Fprintf(w, "TeamTalk %s: %s\n\n", v.Version, strings.Join(s.cfg.Roles, ", "))
-	s.addresses(func(what, where string) { fmt.Fprintf(w, "  %-15s %s\n", what, where) })
-	fmt.Fprintln(w)
-	switch self := selfCommand(); {
-	case s.demo:
-		s.demoCommands(w, self)
-	case s.store != nil && s.msg != nil:
-		fmt.Fprintf(w, "Next: %s user add NAME, then %s chat NAME%s\n\n", self, self,
-			s.chatServer())
-	}
+	b := banner.Banner{Version: v.Version, Roles: s.cfg.Roles, Login: s.loginHTTP(),
+		Demo: s.demo, Users: s.store != nil && s.msg != nil,
+		Anywhere: s.cfg.HTTP.AppsFile != ""} // an apps file has networks of its own
+	url, _ := s.registration()
+	b.Registers = url != ""
+	s.addresses(b.Add)
+	b.Write(w)
 }
 
 // addresses calls line with the name and the address of each server.
@@ -33,7 +29,7 @@ func (s *system) addresses(line func(what, where string)) {
 	for _, p := range s.ports {
 		switch p.name {
 		case "clients":
-			ip, _, number := s.advertised(p)
+			ip, _, number := address.Msg(&s.cfg.Msg, p.Addr())
 			line("clients", fmt.Sprintf("tcp %s (announced as %s:%d)", p.Addr(), ip, number))
 		default:
 			line(p.name, "tcp "+p.Addr().String())
@@ -47,16 +43,16 @@ func (s *system) addresses(line func(what, where string)) {
 	}
 	switch {
 	case s.api != nil && s.api.addr != "":
-		line("http", "http://"+reachable(s.api.addr)+"/openapi.json")
+		line("http", "http://"+address.Reachable(s.api.addr)+"/openapi.json")
 	case s.api == nil && s.cfg.Runs(roleHTTP):
 		line("http", "closed, until http.apps_file names the systems that may call it")
 	}
 	if s.admin != nil {
 		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz",
-			reachable(s.admin.Addr().String())))
+			address.Reachable(s.admin.Addr().String())))
 	}
 	if s.store != nil {
-		line("store", s.storeName())
+		line("store", banner.Store(s.cfg))
 	}
 	switch {
 	case s.tls != nil && s.tls.End().IsZero():
@@ -66,14 +62,14 @@ func (s *system) addresses(line func(what, where string)) {
 			s.tls.End().Format(time.DateOnly))
 	case reachedByOthers(s, true):
 		line("tls", "off: passwords and texts cross the network in clear text")
-		line("", selfCommand()+" serve --tls.certificate FILE --tls.key FILE encrypts them")
+		line("", banner.Self()+" serve --tls.certificate FILE --tls.key FILE encrypts them")
 	}
 	switch {
-	case s.servers.proven():
-		line("link tls", "on all ports for servers; the certificate ends "+s.servers.peers.End())
+	case s.servers.Proven():
+		line("link tls", "on all ports for servers; the certificate ends "+s.servers.End())
 	case s.servers != nil:
-		line("link tls", "not required (link_tls.cpp_plaintext = \""+s.servers.plaintext+
-			"\"); the certificate ends "+s.servers.peers.End())
+		line("link tls", "not required (link_tls.cpp_plaintext = \""+s.servers.Plaintext()+
+			"\"); the certificate ends "+s.servers.End())
 	case reachedByOthers(s, false):
 		line("link tls", "off: whatever reaches the ports for servers may act for every user")
 		line("", "teamtalk cert ca and teamtalk cert server NAME make the certificates")
@@ -81,7 +77,7 @@ func (s *system) addresses(line func(what, where string)) {
 	if len(s.openUsers) > 0 {
 		line("demo users", strings.Join(s.openUsers, " and ")+
 			": everybody can log in with the password of the demo")
-		line("", selfCommand()+" user passwd NAME changes it")
+		line("", banner.Self()+" user passwd NAME changes it")
 	}
 }
 
@@ -97,62 +93,11 @@ func reachedByOthers(s *system, clients bool) bool {
 		})
 }
 
-// demoCommands writes the commands to chat as the demo users. self is the name of this
-// program.
-func (s *system) demoCommands(w io.Writer, self string) {
-	fmt.Fprintf(w, "Two users, alice and bob, have the password %q. In two more terminals:\n\n",
-		admin.DemoPassword)
-	for i, name := range admin.DemoUsers {
-		fmt.Fprintf(w, "  %s chat %s %s --password %s%s\n",
-			self, name, admin.DemoUsers[1-i], admin.DemoPassword, s.chatServer())
-	}
-	fmt.Fprintln(w)
-	if url, _ := s.registration(); url != "" {
-		where := ""
-		if s.cfg.HTTP.AppsFile == "" { // an apps file has networks of its own
-			where = ", on this machine"
-		}
-		fmt.Fprintf(w, "For a new user%s:\n\n  %s chat NAME --register%s\n\n", where, self,
-			s.chatServer())
-	}
-}
-
 // loginHTTP returns the address of login's HTTP port in the form in which it can be
 // dialed on this machine; empty without the port.
 func (s *system) loginHTTP() string {
 	if s.login == nil || s.login.http == nil {
 		return ""
 	}
-	return reachable(s.login.http.Addr().String())
-}
-
-// chatServer returns the flag that chat needs when login's HTTP port is not the default
-// one.
-func (s *system) chatServer() string {
-	addr := s.loginHTTP()
-	if addr == "" || strings.HasSuffix(addr, ":8080") {
-		return ""
-	}
-	return " --server http://" + addr
-}
-
-// storeName returns the kind and the place of the store, for people.
-func (s *system) storeName() string {
-	if s.cfg.Store != "embedded" {
-		return fmt.Sprintf("MySQL %s, Redis %s", s.cfg.MySQL.Master,
-			strings.Join(s.cfg.Redis.Addrs, ","))
-	}
-	dir, err := filepath.Abs(s.cfg.DataDir)
-	if err != nil {
-		dir = s.cfg.DataDir
-	}
-	return "embedded, in " + dir
-}
-
-// selfCommand returns the command that started this program, to be typed again.
-func selfCommand() string {
-	if strings.Contains(os.Args[0], "go-build") {
-		return "go run ./cmd/teamtalk"
-	}
-	return os.Args[0]
+	return address.Reachable(s.login.http.Addr().String())
 }

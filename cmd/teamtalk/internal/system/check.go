@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/core/access"
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
@@ -65,13 +67,13 @@ func (c *checker) certificates() {
 		c.need("tls.certificate", err, roleLogin, roleMsg, roleMSFS, roleFile, roleHTTP)
 	}
 	if a := &c.cfg.TLS.ACME; len(a.Domains) > 0 {
-		_, err := acmeRoots(a)
+		_, err := encryption.ACMERoots(a)
 		c.need("tls.acme.directory_ca", err)
 		key := "tls.acme.folder"
 		if a.Folder == "" {
 			key = "data_dir"
 		}
-		c.need(key, access.Folder(folderOr(c.cfg, a.Folder, "acme")))
+		c.need(key, access.Folder(open.Folder(c.cfg, a.Folder, "acme")))
 	}
 	if t := &c.cfg.LinkTLS; t.CA != "" && t.Certificate != "" && t.Key != "" {
 		_, err := cert.LoadPeers(t.CA, cert.Options{Certificate: t.Certificate, Key: t.Key,
@@ -93,7 +95,7 @@ func (c *checker) audit() {
 // folders checks the folders of files, and the bucket.
 func (c *checker) folders() {
 	if m := &c.cfg.MSFS; c.cfg.Runs(roleMSFS) && m.S3Endpoint != "" {
-		_, err := openS3(m)
+		_, err := open.S3(m)
 		c.need("msfs.s3_endpoint", err, roleMSFS)
 	} else if c.cfg.Runs(roleMSFS) {
 		c.folder("msfs.dir", m.Dir, "msfs", roleMSFS)
@@ -108,7 +110,7 @@ func (c *checker) folder(key, dir, name, role string) {
 	if dir == "" {
 		key = "data_dir"
 	}
-	c.need(key, access.Folder(folderOr(c.cfg, dir, name)), role)
+	c.need(key, access.Folder(open.Folder(c.cfg, dir, name)), role)
 }
 
 // pushes checks the credentials for the push services.
@@ -118,7 +120,7 @@ func (c *checker) pushes() {
 		return
 	}
 	if p.APNsTopic != "" {
-		_, err := newAPNs(p)
+		_, err := open.APNs(p)
 		key := "push.apns_key_file"
 		if p.APNsKeyFile == "" && p.APNsCertFile != "" {
 			key = "push.apns_cert_file"
@@ -126,7 +128,7 @@ func (c *checker) pushes() {
 		c.need(key, err, rolePush)
 	}
 	if p.FCMCredentials != "" {
-		_, err := newFCM(p)
+		_, err := open.FCM(p)
 		c.need("push.fcm_credentials", err, rolePush)
 	}
 }
@@ -146,7 +148,7 @@ func (c *checker) apps() (registers bool) {
 		c.need("http.apps_file", err, roleHTTP)
 		return false
 	}
-	list, register := callers(read)
+	list, register := open.Apps(read)
 	if err := httpapi.Check(list, register); err != nil {
 		c.need("http.apps_file", fmt.Errorf("%s: %w", file, err), roleHTTP)
 	}
@@ -179,7 +181,7 @@ func (c *checker) store(registers bool) {
 		c.need("data_dir", can(c.cfg.DataDir), roles...)
 		return
 	}
-	encrypted, err := MySQLTLS(c.cfg.MySQL)
+	encrypted, err := open.MySQLTLS(c.cfg.MySQL)
 	c.needNamed("mysql.master", err, roles)
 	if err == nil {
 		_, err = mysqlconn.Parse(c.cfg.MySQL.Master.Reveal(), encrypted)
@@ -189,7 +191,7 @@ func (c *checker) store(registers bool) {
 			c.need("mysql.slave", err, roles...)
 		}
 	}
-	_, err = RedisInstances(c.cfg.Redis)
+	_, err = open.Redis(c.cfg.Redis)
 	c.needNamed("redis.addrs", err, roles)
 }
 
@@ -201,10 +203,10 @@ func (c *checker) registry() {
 	if _, err := NodeName(c.cfg); err != nil {
 		c.problems = append(c.problems, err.(*config.Error).Problems...)
 	}
-	_, err := RegistryInstance(c.cfg)
+	_, err := open.RegistryRedis(c.cfg)
 	c.needNamed("registry.redis", err, c.cfg.Roles)
 	if c.cfg.Mesh() {
-		_, err = whereaboutsInstance(c.cfg)
+		_, err = open.WhereaboutsRedis(c.cfg)
 		c.needNamed("redis.unread", err, []string{roleMsg})
 	}
 }

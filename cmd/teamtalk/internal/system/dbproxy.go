@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"runtime"
 
-	"teamtalk/core/config"
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/media"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/dbproxy/grouprules"
-	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/pool"
 )
@@ -26,19 +27,19 @@ type replicated interface {
 // opens the port for other servers.
 func (s *system) startDBProxy(ctx context.Context) error {
 	cfg := &s.cfg.DBProxy
-	store, err := OpenStore(ctx, s.cfg, StoreOptions{Log: s.log, Registerer: s.reg})
+	store, err := open.Store(ctx, s.cfg, open.Options{Log: s.log, Registerer: s.reg})
 	if err != nil {
 		return err
 	}
 	s.store = store
-	s.stops.push(closeStore, "store", closing(store.Close))
+	s.stops.Push(stops.CloseStore, "store", stops.Closing(store.Close))
 	s.ready.Add("store", store.Ping)
 	if r, ok := store.(replicated); ok && s.cfg.MySQL.Slave.Reveal() != "" {
 		s.ready.Add("replica", func(context.Context) error {
 			return obs.Degraded(r.ReplicaState())
 		})
 	}
-	policy, err := PasswordPolicy(s.cfg, store)
+	policy, err := open.PasswordPolicy(s.cfg, store)
 	if err != nil {
 		return err
 	}
@@ -47,8 +48,9 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		Workers: pool.SizesFor(s.cfg.Workers).Workers, Queue: cfg.Queue, Logger: s.log,
 		Registerer: s.reg,
 	})
-	s.stops.push(closeWorkers, "workers", workers.Close)
-	sounds, err := s.openSounds()
+	s.stops.Push(stops.CloseWorkers, "workers", workers.Close)
+	files := filesOf(s)
+	sounds, err := files.Sounds()
 	if err != nil {
 		return err
 	}
@@ -59,7 +61,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
 		MaxFrame: linkFrame(s.cfg), MaxAnswer: int(s.cfg.Link.MaxAnswer),
-		Lock: LoginLimits(cfg),
+		Lock: open.LoginLimits(cfg),
 		Passwords: passwords.Settings{Policy: policy, Workers: s.cfg.Password.Workers,
 			Remember: s.cfg.Password.Remember},
 		Groups: grouprules.Limits{Creations: cfg.GroupCreations, Adds: cfg.GroupAdds,
@@ -72,33 +74,38 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	batches.Failed = db.FailBatch
 	db.SetMessages(pool.NewBatcher(workers, batches, (*dbproxy.Pending).Size, db.AppendBatch))
 	s.db = db
-	s.stops.push(drainRequests, "dbproxy", db.Drain)
-	if err := startUpkeep(s, db); err != nil {
+	s.stops.Push(stops.DrainRequests, "dbproxy", db.Drain)
+	if err := startUpkeep(s, db, files); err != nil {
 		return err
 	}
 	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: db})
 }
 
-// startUpkeep starts the background tasks of a dbproxy server.
-func startUpkeep(s *system, db *dbproxy.Server) error {
-	cfg := &s.cfg.DBProxy
-	sync := inBackground(func(ctx context.Context) { db.RunSync(ctx, cfg.SessionSync) })
-	s.stops.push(endUpkeep, "sync", plainly(sync.stop))
-	watch := inBackground(func(ctx context.Context) { db.Watch(ctx, s.store.Ping) })
-	s.stops.push(endUpkeep, "watch of the store", plainly(watch.stop))
-	if keep := cfg.FileExpiry; keep > 0 {
-		expiry := inBackground(func(ctx context.Context) { db.RunFileExpiry(ctx, keep) })
-		s.stops.push(endUpkeep, "file expiry", plainly(expiry.stop))
+// filesOf returns the small files of a dbproxy server in this process.
+func filesOf(s *system) *media.Files {
+	f := &media.Files{Config: s.cfg, TicketKey: s.ticketKey, Stops: &s.stops, Log: s.log}
+	if s.msfs != nil {
+		f.Here, f.URL = s.msfs.server, s.msfs.url
 	}
-	return keepAvatars(s)
+	return f
 }
 
-// LoginLimits returns the limits of wrong passwords that the settings hold.
-func LoginLimits(cfg *config.DBProxy) lockout.Limits {
-	return lockout.Limits{Attempts: cfg.LoginLockAttempts, Window: cfg.LoginLockWindow,
-		NetworkAttempts: cfg.LoginLockNetwork, NameAttempts: cfg.LoginLockName,
-		NameWindow: cfg.LoginNameWindow, Known: cfg.LoginKnown}
+// startUpkeep starts the background tasks of a dbproxy server.
+func startUpkeep(s *system, db *dbproxy.Server, files *media.Files) error {
+	cfg := &s.cfg.DBProxy
+	s.stops.Go(stops.EndUpkeep, "sync", func(ctx context.Context) {
+		db.RunSync(ctx, cfg.SessionSync)
+	})
+	s.stops.Go(stops.EndUpkeep, "watch of the store", func(ctx context.Context) {
+		db.Watch(ctx, s.store.Ping)
+	})
+	if keep := cfg.FileExpiry; keep > 0 {
+		s.stops.Go(stops.EndUpkeep, "file expiry", func(ctx context.Context) {
+			db.RunFileExpiry(ctx, keep)
+		})
+	}
+	return files.KeepAvatars(s.store)
 }
 
 // batches returns how many batches of messages are stored at the same time, and their

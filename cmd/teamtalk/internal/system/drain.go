@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/backoff"
 	"teamtalk/core/registry"
 )
@@ -21,7 +22,7 @@ type draining struct {
 	mu      sync.Mutex
 	all     bool
 	ordered []string
-	clients *background // releases the message server's clients; nil: none is released
+	clients *stops.Background // releases the message server's clients; nil: none is released
 }
 
 // has reports whether a role drains.
@@ -66,7 +67,7 @@ func (d *draining) set(role string, on bool) {
 	case roleMsg:
 		d.stopReleasing()
 		if on {
-			d.clients = inBackground(d.release)
+			d.clients = stops.InBackground(d.release)
 		} else {
 			d.s.msg.SetDraining(false)
 		}
@@ -76,7 +77,7 @@ func (d *draining) set(role string, on bool) {
 // stopReleasing lets the clients stay that are not released yet. With mu held.
 func (d *draining) stopReleasing() {
 	if d.clients != nil {
-		d.clients.cancel()
+		d.clients.Cancel()
 		d.clients = nil
 	}
 }

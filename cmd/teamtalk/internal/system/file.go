@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/spool"
@@ -27,7 +29,7 @@ func (s *system) startFile(context.Context) error {
 	workers := pool.New(pool.Options{
 		Name: "file", Workers: s.cfg.File.Workers, Logger: s.log, Registerer: s.reg,
 	})
-	s.stops.push(finishFiles, "file workers", workers.Close)
+	s.stops.Push(stops.FinishFiles, "file workers", workers.Close)
 	opt.Tasks = workers
 	if opt.List, err = s.fileList(); err != nil {
 		return err
@@ -55,7 +57,7 @@ func (s *system) fileOptions() file.Options {
 func (s *system) openSpool() (*spool.Spool, error) {
 	cfg := &s.cfg.File
 	store, err := spool.Open(spool.Options{
-		Dir:     folderOr(s.cfg, cfg.Dir, "files"),
+		Dir:     open.Folder(s.cfg, cfg.Dir, "files"),
 		MinFree: int64(cfg.MinFree), Quota: int64(cfg.Quota),
 		MaxFiles: cfg.MaxTasks, MaxUserFiles: cfg.MaxUserTasks,
 		KeepUnfinished: cfg.KeepUnfinished, KeepWaiting: cfg.KeepWaiting,
@@ -64,7 +66,7 @@ func (s *system) openSpool() (*spool.Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting file.dir)", err)
 	}
-	s.stops.push(finishFiles, "spool", closing(store.Close))
+	s.stops.Push(stops.FinishFiles, "spool", stops.Closing(store.Close))
 	needsDisk(s, roleFile, "file.min_free", store.Ping)
 	return store, nil
 }
@@ -126,36 +128,20 @@ func (s *system) serveFiles() error {
 		return err
 	}
 	if clients.Server != nil {
-		s.file.SetAddresses(fileAddress(cfg, clients.Addr().(*net.TCPAddr)))
+		s.file.SetAddresses(address.File(cfg, clients.Addr().(*net.TCPAddr)))
 	}
-	sweep := inBackground(func(ctx context.Context) { s.file.RunSweep(ctx, time.Minute) })
-	s.stops.push(finishFiles, "spool sweep", plainly(sweep.stop))
-	notices := inBackground(s.file.RunNotices)
-	s.stops.push(finishFiles, "file notifies", plainly(notices.stop))
+	s.stops.Go(stops.FinishFiles, "spool sweep", func(ctx context.Context) {
+		s.file.RunSweep(ctx, time.Minute)
+	})
+	s.stops.Go(stops.FinishFiles, "file notifies", s.file.RunNotices)
 	if cfg.Compare > 0 {
-		compare := inBackground(func(ctx context.Context) { s.file.RunCompare(ctx, cfg.Compare) })
-		s.stops.push(endComparison, "file comparison", plainly(compare.stop))
-		listing := inBackground(func(ctx context.Context) {
+		s.stops.Go(stops.EndComparison, "file comparison", func(ctx context.Context) {
+			s.file.RunCompare(ctx, cfg.Compare)
+		})
+		s.stops.Go(stops.EndComparison, "file listing", func(ctx context.Context) {
 			s.file.RunListing(ctx, listEvery, cfg.Compare+cfg.CompareGrace)
 		})
-		s.stops.push(endComparison, "file listing", plainly(listing.stop))
 	}
 	return s.listen(&port{name: "file servers"}, "file.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()), engine.Options{Links: s.file.Servers()})
-}
-
-// fileAddress returns the address of the file server that clients are told: the
-// settings', else the address listened on, else an address of this machine.
-func fileAddress(cfg *config.File, at *net.TCPAddr) file.Address {
-	a := file.Address{IP: cfg.AdvertiseIP, Port: uint32(cfg.AdvertisePort)}
-	if a.IP == "" {
-		a.IP = at.IP.String()
-		if ip, ok := netip.AddrFromSlice(at.IP); !ok || ip.IsUnspecified() {
-			a.IP = ownAddress()
-		}
-	}
-	if a.Port == 0 {
-		a.Port = uint32(at.Port)
-	}
-	return a
 }

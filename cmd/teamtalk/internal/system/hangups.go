@@ -2,9 +2,14 @@ package system
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/cmd/teamtalk/internal/system/process"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/obs"
 )
@@ -13,31 +18,31 @@ import (
 // TLS and the audit log.
 func openFiles(s *system) (err error) {
 	var again []func()
-	if s.tls, err = startTLS(s.cfg, s.log, s.reg); err != nil {
+	if s.tls, err = encryption.OpenClients(s.cfg, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.tls != nil {
-		again = append(again, func() { s.tls.reload(s.log) })
+		again = append(again, func() { s.tls.Reload(s.log) })
 	}
-	if s.servers, err = startServers(&s.cfg.LinkTLS, s.log, s.reg); err != nil {
+	if s.servers, err = encryption.OpenServers(&s.cfg.LinkTLS, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.servers != nil {
-		again = append(again, func() { s.servers.reload(s.log) })
+		again = append(again, func() { s.servers.Reload(s.log) })
 	}
 	watchEnds(s)
-	if s.audit, err = OpenAudit(s.cfg, s.log, s.reg); err != nil {
+	if s.audit, err = open.Audit(s.cfg, s.log, s.reg); err != nil {
 		return err
 	}
 	if s.audit != nil {
-		s.stops.push(closeAdmin, "audit log", s.audit.Close)
+		s.stops.Push(stops.CloseAdmin, "audit log", s.audit.Close)
 		s.ready.Add("audit log", func(context.Context) error {
 			return obs.Degraded(s.audit.Failing())
 		})
 		again = append(again, func() { reopenAudit(s.audit, s.log) })
 	}
 	if len(again) > 0 {
-		s.stops.push(closeAdmin, "signals", plainly(process.OnHangup(again)))
+		s.stops.Push(stops.CloseAdmin, "signals", stops.Plainly(process.OnHangup(again)))
 	}
 	return nil
 }
@@ -49,10 +54,18 @@ func watchEnds(s *system) {
 		all = append(all, s.tls)
 	}
 	if s.servers != nil {
-		all = append(all, s.servers.peers)
+		all = append(all, s.servers)
 	}
 	if len(all) > 0 {
-		watch := inBackground(func(ctx context.Context) { cert.Watch(ctx, all...) })
-		s.stops.push(closeAdmin, "watch of certificates", plainly(watch.stop))
+		s.stops.Go(stops.CloseAdmin, "watch of certificates", func(ctx context.Context) {
+			cert.Watch(ctx, all...)
+		})
+	}
+}
+
+// reopenAudit opens the file of an audit log again.
+func reopenAudit(a *audit.Log, log *slog.Logger) {
+	if err := a.Reopen(); err != nil {
+		log.Error("audit log not opened again, lines go to the old file", "err", err)
 	}
 }

@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"net/netip"
 
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
@@ -75,7 +78,7 @@ var loopback = []netip.Prefix{
 // admitCallers sets the systems that may call, and whether users may register.
 func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if s.cfg.HTTP.AppsFile == "" {
-		policy, err := PasswordPolicy(s.cfg, s.store)
+		policy, err := open.PasswordPolicy(s.cfg, s.store)
 		opt.Register = &httpapi.Register{
 			Accounts: accounts{s.store, s.db}, Passwords: policy, Open: true, Networks: loopback,
 		}
@@ -85,7 +88,7 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting http.apps_file)", err)
 	}
-	opt.Apps, opt.Register = callers(file)
+	opt.Apps, opt.Register = open.Apps(file)
 	if opt.Register == nil {
 		return nil
 	}
@@ -93,30 +96,12 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
 	if err != nil {
 		return err
 	}
-	policy, err := PasswordPolicy(s.cfg, store)
+	policy, err := open.PasswordPolicy(s.cfg, store)
 	if err != nil {
 		return err
 	}
 	opt.Register.Accounts, opt.Register.Passwords = accounts{store, s.db}, policy
 	return nil
-}
-
-// callers returns the systems of an apps file, and its settings of the registration without the
-// place of the accounts; nil: users cannot register.
-func callers(file *config.Apps) (apps []httpapi.App, register *httpapi.Register) {
-	for _, a := range file.App {
-		apps = append(apps, httpapi.App{
-			Name: a.Name, Key: string(a.Key), Calls: a.Calls, As: a.As, Users: a.Users,
-			Groups:   a.Groups,
-			Networks: a.Nets, Rate: a.Rate, Burst: a.Burst,
-		})
-	}
-	r := &file.Register
-	if !r.Open && len(r.Invites) == 0 {
-		return apps, nil
-	}
-	return apps, &httpapi.Register{Open: r.Open, Invites: r.Invites, Networks: r.Nets,
-		PerHour: r.PerHour, Depart: r.Depart}
 }
 
 // registration returns the URL for registering that login servers tell clients: the
@@ -157,11 +142,11 @@ func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 	if err := s.cfg.CheckStore(); err != nil {
 		return nil, err
 	}
-	store, err := OpenStore(ctx, s.cfg, StoreOptions{Log: s.log})
+	store, err := open.Store(ctx, s.cfg, open.Options{Log: s.log})
 	if err != nil {
 		return nil, fmt.Errorf("self-registration adds users to the store: %w", err)
 	}
-	s.stops.push(finishCalls, "store of the HTTP API", closing(store.Close))
+	s.stops.Push(stops.FinishCalls, "store of the HTTP API", stops.Closing(store.Close))
 	return store, nil
 }
 
@@ -186,15 +171,15 @@ func (s *system) serveAPI(api http.Handler) error {
 		return nil
 	}
 	if s.cfg.HTTP.AppsFile == "" { // a demo: for this machine alone
-		addr = reachable(addr)
+		addr = address.Reachable(addr)
 	}
 	l, err := web.Listen(addr)
 	if err != nil {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
-	s.api.addr, s.api.url = l.Addr().String(), webAddress(s.cfg.HTTP.URL, l)
+	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg.HTTP.URL, l)
 	srv := s.serveWeb(l, web.Options{Name: "http", Handler: api,
 		MaxConns: s.cfg.HTTP.MaxConnections})
-	s.stops.push(finishCalls, "HTTP API", srv.Close)
+	s.stops.Push(stops.FinishCalls, "HTTP API", srv.Close)
 	return nil
 }

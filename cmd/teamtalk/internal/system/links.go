@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
@@ -49,7 +50,7 @@ func (s *system) localLogin() session.LinkHandler {
 // newLinker returns what opens the links to other servers. The registry is open.
 func newLinker(s *system) *peering.Linker {
 	opt := peering.Options{Config: s.cfg, Node: s.node, MaxFrame: linkFrame(s.cfg),
-		Dial: s.servers.dial(), Answers: s.answers, Metrics: s.links, Log: s.log}
+		Dial: s.servers.Dial(), Answers: s.answers, Metrics: s.links, Log: s.log}
 	if s.registry != nil {
 		opt.View = s.registry.View()
 	}
@@ -62,11 +63,11 @@ func (s *system) group(p peering.Peers) (*link.Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	phase := closeLinks
+	phase := stops.CloseLinks
 	if p.Role == roleLogin { // these send clients to this process
-		phase = leaveLogins
+		phase = stops.LeaveLogins
 	}
-	s.stops.push(phase, "link to "+p.Role, closing(end))
+	s.stops.Push(phase, "link to "+p.Role, stops.Closing(end))
 	return g, nil
 }
 
@@ -123,5 +124,14 @@ func awaitLinks(ctx context.Context, groups ...*link.Group) {
 				return
 			}
 		}
+	}
+}
+
+// warnOpenLinks logs a warning when other machines reach a port for servers that accepts peers
+// without a certificate.
+func warnOpenLinks(s *system) {
+	if !s.servers.Proven() && reachedByOthers(s, false) {
+		s.log.Warn("the ports for servers accept peers without a certificate, as the settings " +
+			"allow (section link_tls): let only servers reach them")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/web"
@@ -70,6 +71,6 @@ func (s *system) serveLogin(addr string) error {
 	s.login.http = s.serveWeb(l, web.Options{
 		Name: "login", Handler: s.login.server.HTTP(), MaxConns: s.cfg.Login.HTTPMaxConnections,
 	})
-	s.stops.push(closeWeb, "login HTTP", s.login.http.Close)
+	s.stops.Push(stops.CloseWeb, "login HTTP", s.login.http.Close)
 	return nil
 }

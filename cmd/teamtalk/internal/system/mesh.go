@@ -5,8 +5,8 @@ import (
 	"net"
 	"time"
 
-	"teamtalk/core/cert"
-	"teamtalk/core/config"
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
 	"teamtalk/core/registry"
@@ -15,7 +15,6 @@ import (
 	"teamtalk/handlers/msg"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/rediswhereabouts"
-	"teamtalk/sql/store"
 )
 
 // meshPort is the name of the port for other message servers.
@@ -48,35 +47,30 @@ func startMesh(s *system) error {
 		opt.Replaces = func(pb.ClientType, pb.ClientType) bool { return true }
 	}
 	s.mesh = mesh.New(opt)
-	s.stops.push(closeServers, "mesh of message servers", plainly(inBackground(s.mesh.Run).stop))
-	s.stops.push(closeServers, "watch of the whereabouts",
-		plainly(inBackground(func(ctx context.Context) { where.Watch(ctx, s.mesh.Reassert) }).stop))
+	s.stops.Go(stops.CloseServers, "mesh of message servers", s.mesh.Run)
+	s.stops.Go(stops.CloseServers, "watch of the whereabouts", func(ctx context.Context) {
+		where.Watch(ctx, s.mesh.Reassert)
+	})
 	return s.listen(&port{name: meshPort}, "msg.server_listen", s.cfg.Msg.ServerAddr(),
 		engine.Options{Links: s.mesh.Servers()})
 }
 
 // openWhereabouts opens the whereabouts, which are beside the unread counts.
 func openWhereabouts(s *system) (*rediswhereabouts.Store, error) {
-	i, err := whereaboutsInstance(s.cfg)
+	i, err := open.WhereaboutsRedis(s.cfg)
 	if err != nil {
 		return nil, err
 	}
 	r := &s.cfg.Registry
 	store := rediswhereabouts.Open(rediswhereabouts.Options{Redis: i, Timeout: r.Renew,
 		Poll: r.Poll, Log: s.log, Registerer: s.reg})
-	s.stops.push(closeStore, "connections to the whereabouts", closing(store.Close))
+	s.stops.Push(stops.CloseStore, "connections to the whereabouts", stops.Closing(store.Close))
 	return store, nil
-}
-
-// whereaboutsInstance returns the Redis of the whereabouts. It reads the files of its TLS.
-func whereaboutsInstance(cfg *config.Config) (store.Instance, error) {
-	var encrypted *cert.Client
-	return redisInstance(cfg.Redis, cfg.Redis.Unread, &encrypted)
 }
 
 // dialNode opens a link to another message server.
 func dialNode(s *system, n registry.Node, h session.LinkHandler) mesh.Link {
-	dial := s.servers.dial()
+	dial := s.servers.Dial()
 	if err := s.cfg.MayDial(n.Addr); err != nil {
 		dial = func(context.Context, string) (net.Conn, error) { return nil, err }
 	}

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
-	"path/filepath"
-	"strconv"
 
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/blob"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -25,12 +25,12 @@ type smallFiles struct {
 // startMSFS opens the store of small files and the port for them.
 func (s *system) startMSFS(context.Context) error {
 	cfg := &s.cfg.MSFS
-	store, err := openBlobs(s.cfg)
+	store, err := open.Blobs(s.cfg)
 	if err != nil {
 		return fmt.Errorf("msfs: %w", err)
 	}
 	if c, ok := store.(io.Closer); ok {
-		s.stops.push(closeWeb, "msfs store", closing(c.Close))
+		s.stops.Push(stops.CloseWeb, "msfs store", stops.Closing(c.Close))
 	}
 	needsDisk(s, roleMSFS, "msfs.min_free", store.Ping)
 	var l *net.TCPListener
@@ -43,7 +43,7 @@ func (s *system) startMSFS(context.Context) error {
 	if usage != nil {
 		s.ready.Add("msfs quota", quotaLeft(usage))
 	}
-	m := &smallFiles{url: webAddress(cfg.URL, l)}
+	m := &smallFiles{url: address.Web(cfg.URL, l)}
 	m.server = msfs.New(msfs.Options{
 		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
 		Budget: msfs.Budget{Rate: int64(cfg.UploadRate), Burst: int64(cfg.UploadBurst),
@@ -57,13 +57,12 @@ func (s *system) startMSFS(context.Context) error {
 	})
 	s.msfs = m
 	if cfg.ExpireAfter > 0 || cfg.ExpireUnusedAfter > 0 {
-		expiry := inBackground(m.server.RunExpiry)
-		s.stops.push(closeWeb, "expiry of small files", plainly(expiry.stop))
+		s.stops.Go(stops.CloseWeb, "expiry of small files", m.server.RunExpiry)
 	}
 	if l != nil {
 		srv := s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server,
 			MaxConns: cfg.MaxConnections})
-		s.stops.push(closeWeb, "msfs", srv.Close)
+		s.stops.Push(stops.CloseWeb, "msfs", srv.Close)
 	}
 	return nil
 }
@@ -76,7 +75,7 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 		return nil
 	}
 	s.log.Info("counting the small files for the quota", "role", roleMSFS)
-	count := inBackground(func(ctx context.Context) {
+	s.stops.Go(stops.CloseWeb, "count of small files", func(ctx context.Context) {
 		n, err := folder.Count(ctx)
 		u := folder.Usage()
 		args := []any{"role", roleMSFS, "files", n, "used_bytes", u.Bytes,
@@ -93,7 +92,6 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 			s.log.Info("small files are counted", args...)
 		}
 	})
-	s.stops.push(closeWeb, "count of small files", plainly(count.stop))
 	return folder.Usage
 }
 
@@ -109,66 +107,6 @@ func quotaLeft(usage func() blob.Usage) obs.Check {
 		return obs.Degraded(fmt.Errorf("new files are refused: %d of %d bytes are used (settings "+
 			"msfs.quota, msfs.expire_unused_after)", u.Bytes, u.Quota))
 	}
-}
-
-// openBlobs opens the bucket or the folder that the settings name.
-func openBlobs(cfg *config.Config) (blob.Store, error) {
-	c := &cfg.MSFS
-	if c.S3Endpoint != "" {
-		return openS3(c)
-	}
-	folder, err := blob.OpenFolder(folderOr(cfg, c.Dir, "msfs"), int64(c.MinFree))
-	if err != nil {
-		return nil, err
-	}
-	folder.SetQuota(int64(c.Quota))
-	return folder, nil
-}
-
-// openS3 returns the store in the bucket that the settings name. It does not connect.
-func openS3(c *config.MSFS) (*blob.S3, error) {
-	return blob.OpenS3(blob.S3Options{
-		Endpoint: c.S3Endpoint, Secure: !c.S3Plain, Region: c.S3Region, Bucket: c.S3Bucket,
-		Prefix: c.S3Prefix, AccessKey: c.S3AccessKey, SecretKey: string(c.S3SecretKey),
-	})
-}
-
-// ViewBlobs opens the bucket or the folder for a command beside the server, which changes
-// nothing. The caller must close an io.Closer.
-func ViewBlobs(cfg *config.Config) (blob.Ager, error) {
-	c := &cfg.MSFS
-	if c.S3Endpoint != "" {
-		return openS3(c)
-	}
-	folder, err := blob.ViewFolder(folderOr(cfg, c.Dir, "msfs"))
-	if err != nil {
-		return nil, fmt.Errorf("%w: name the folder of the server with --config, --data-dir or "+
-			"--msfs.dir", err)
-	}
-	return folder, nil
-}
-
-// folderOr returns the folder dir of a setting; if it is empty, the folder name in data_dir.
-func folderOr(cfg *config.Config, dir, name string) string {
-	if dir != "" {
-		return dir
-	}
-	return filepath.Join(cfg.DataDir, name)
-}
-
-// webAddress returns the URL that clients are told: the setting's, else this machine's
-// address and the port of l. l is nil when no port is open; the URL is empty then, unless
-// it is set.
-func webAddress(set string, l *net.TCPListener) string {
-	if set != "" || l == nil {
-		return set
-	}
-	at := l.Addr().(*net.TCPAddr)
-	host := at.IP.String()
-	if ip, ok := netip.AddrFromSlice(at.IP); ok && ip.IsUnspecified() {
-		host = ownAddress()
-	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
 
 // filesURL returns the URL of small files that login servers tell clients: the setting's,

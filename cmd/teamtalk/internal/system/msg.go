@@ -5,7 +5,9 @@ import (
 	"errors"
 	"os"
 
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
@@ -23,7 +25,7 @@ func (s *system) startMsg(ctx context.Context) error {
 		return err
 	}
 	s.msg = m
-	s.stops.push(drainMessages, "message server", m.Drain)
+	s.stops.Push(stops.DrainMessages, "message server", m.Drain)
 	db, err := s.group(peering.Peers{
 		Role: RoleDBProxy, Here: s.localDB(), Addrs: cfg.DBProxy, Conns: cfg.DBProxyConnections,
 		Handler: m.DBLink(),
@@ -129,7 +131,7 @@ func (s *system) serveClients(m *msg.Server) error {
 		MaxBuffered: int(cfg.SlowConsumer),
 	})
 	if err == nil && clients.Server != nil {
-		m.Announce(s.advertised(clients))
+		m.Announce(address.Msg(&s.cfg.Msg, clients.Addr()))
 	}
 	return err
 }
@@ -160,7 +162,7 @@ func (s *system) connectFiles(m *msg.Server) error {
 				Joined: func(g *link.Group) { m.ConnectFile(l, g) },
 				Left:   func() { m.DisconnectFile(l) }}
 		})
-		s.stops.push(closeLinks, "links to registered file servers", closing(end))
+		s.stops.Push(stops.CloseLinks, "links to registered file servers", stops.Closing(end))
 	}
 	return nil
 }

@@ -5,30 +5,10 @@ import (
 	"log/slog"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
-	"teamtalk/core/kdf"
 )
-
-// finalized is a store on tables that C++ servers may share until they are finalized.
-type finalized interface{ Finalized() bool }
-
-// PasswordPolicy returns the form in which the settings demand that passwords are stored. It
-// returns an error when other programs that use the store could not check that form.
-func PasswordPolicy(cfg *config.Config, store im.Store) (im.PasswordPolicy, error) {
-	p := &cfg.Password
-	if p.KDF == "md5" {
-		return im.PasswordPolicy{}, nil
-	}
-	if s, ok := store.(finalized); ok && !s.Finalized() {
-		return im.PasswordPolicy{}, im.Errorf(im.Invalid, "password.kdf is argon2id, and C++ "+
-			"db_proxies may share the tables: they would refuse the logins of all users that "+
-			"logged in here. When none is left run teamtalk migrate finalize, else set "+
-			"password.kdf = \"md5\"")
-	}
-	return im.PasswordPolicy{KDF: kdf.Params{Memory: uint32(p.Memory >> 10),
-		Passes: uint32(p.Passes), Lanes: 1}}, nil
-}
 
 // tellPasswords logs how many rows do not have the form that the settings demand.
 func tellPasswords(ctx context.Context, log *slog.Logger, store im.Store,
@@ -49,7 +29,7 @@ func tellPasswords(ctx context.Context, log *slog.Logger, store im.Store,
 
 // makeDemoUsers adds the users of a demo.
 func makeDemoUsers(ctx context.Context, cfg *config.Config, store im.Store) error {
-	policy, err := PasswordPolicy(cfg, store)
+	policy, err := open.PasswordPolicy(cfg, store)
 	if err != nil {
 		return err
 	}

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
-	"teamtalk/core/notify"
 	"teamtalk/core/pusher"
 	"teamtalk/core/session"
 	"teamtalk/handlers/httpapi"
@@ -26,39 +27,23 @@ func (s *system) startPush(context.Context) error {
 		Registerer: s.reg,
 	}
 	if cfg.APNsTopic != "" {
-		apns, err := newAPNs(cfg)
+		apns, err := open.APNs(cfg)
 		if err != nil {
 			return fmt.Errorf("%w (settings push.apns_…)", err)
 		}
 		opt.IOS = apns
 	}
 	if cfg.FCMCredentials != "" {
-		fcm, err := newFCM(cfg)
+		fcm, err := open.FCM(cfg)
 		if err != nil {
 			return fmt.Errorf("%w (setting push.fcm_credentials)", err)
 		}
 		opt.Android = fcm
 	}
 	s.push = push.New(opt)
-	s.stops.push(finishPushes, "push", s.push.Drain)
+	s.stops.Push(stops.FinishPushes, "push", s.push.Drain)
 	return s.listen(&port{name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: s.push})
-}
-
-// newAPNs reads the credentials for the service of Apple.
-func newAPNs(cfg *config.Push) (*notify.APNs, error) {
-	return notify.NewAPNs(notify.APNsOptions{
-		Topic: cfg.APNsTopic, KeyFile: cfg.APNsKeyFile, KeyID: cfg.APNsKeyID,
-		TeamID:   cfg.APNsTeamID,
-		CertFile: cfg.APNsCertFile, CertPassword: string(cfg.APNsPassword),
-		Sandbox: cfg.APNsSandbox, Host: cfg.APNsURL,
-	})
-}
-
-// newFCM reads the credentials for the service of Google.
-func newFCM(cfg *config.Push) (*notify.FCM, error) {
-	return notify.NewFCM(notify.FCMOptions{CredentialsFile: cfg.FCMCredentials,
-		Host: cfg.FCMURL})
 }
 
 // connectPush links the message server to the push servers. Without any, the message

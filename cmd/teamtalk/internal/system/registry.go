@@ -9,12 +9,13 @@ import (
 	"strconv"
 	"strings"
 
-	"teamtalk/core/cert"
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
 	"teamtalk/core/registry"
 	"teamtalk/sql/redisregistry"
-	"teamtalk/sql/store"
 )
 
 // openRegistry opens the registry and begins to read the servers of other processes, unless the
@@ -27,22 +28,21 @@ func openRegistry(s *system) error {
 	if err != nil {
 		return err
 	}
-	i, err := RegistryInstance(s.cfg)
+	i, err := open.RegistryRedis(s.cfg)
 	if err != nil {
 		return err
 	}
-	opt := RegistryOptions(s.cfg, i)
+	opt := open.RegistryOptions(s.cfg, i)
 	opt.Roles, opt.Log, opt.Registerer = config.Roles(), s.log, s.reg
 	s.draining.s = s
 	opt.Ordered = s.draining.order
 	s.registry, s.node = redisregistry.Open(opt), name
-	s.stops.push(closeStore, "connections to the registry", closing(s.registry.Close))
+	s.stops.Push(stops.CloseStore, "connections to the registry", stops.Closing(s.registry.Close))
 	s.ready.Add("registry", func(context.Context) error {
 		return obs.Degraded(s.registry.State())
 	})
 	// Until the links are closed, they follow the other servers.
-	s.stops.push(closeStore, "reading of the registry",
-		plainly(inBackground(s.registry.Watch).stop))
+	s.stops.Go(stops.CloseStore, "reading of the registry", s.registry.Watch)
 	return nil
 }
 
@@ -52,7 +52,7 @@ func register(s *system, v obs.Version) {
 	if r == nil {
 		return
 	}
-	run := inBackground(func(ctx context.Context) {
+	run := stops.InBackground(func(ctx context.Context) {
 		err := r.Run(ctx, func() []registry.Node { return nodesOf(s, s.node, v) })
 		if replaced := new(redisregistry.ReplacedError); errors.As(err, &replaced) {
 			err = &ReplacedError{&config.Error{Problems: []config.Problem{{Key: "node.name",
@@ -62,12 +62,12 @@ func register(s *system, v obs.Version) {
 			s.fail(err)
 		}
 	})
-	s.stops.push(announceEnd, "registry", s.draining.announceEnd)
+	s.stops.Push(stops.AnnounceEnd, "registry", s.draining.announceEnd)
 	if s.msg != nil {
-		s.stops.push(releaseClients, "message server", s.draining.releaseAtEnd)
+		s.stops.Push(stops.ReleaseClients, "message server", s.draining.releaseAtEnd)
 	}
-	s.stops.push(leaveRegistry, "registry", func(ctx context.Context) error {
-		run.stop()
+	s.stops.Push(stops.LeaveRegistry, "registry", func(ctx context.Context) error {
+		run.Stop()
 		if err := r.Leave(ctx); err != nil && r.Epoch() > 0 {
 			s.log.Warn("the registry still has this process until its lease ends", "err", err)
 		}
@@ -84,18 +84,6 @@ func (e *ReplacedError) Error() string { return e.cause.Error() }
 // ExitCode returns 3. A service manager must not restart the process: it would take the name
 // back, and the two would end each other again and again.
 func (*ReplacedError) ExitCode() int { return 3 }
-
-// RegistryOptions returns the options of a registry in Redis that the settings hold.
-func RegistryOptions(cfg *config.Config, i store.Instance) redisregistry.Options {
-	return redisregistry.Options{Redis: i, Lease: cfg.Registry.Lease, Renew: cfg.Registry.Renew,
-		Poll: cfg.Registry.Poll}
-}
-
-// RegistryInstance returns the Redis of the registry. It reads the files of its TLS.
-func RegistryInstance(cfg *config.Config) (store.Instance, error) {
-	var encrypted *cert.Client
-	return redisInstance(cfg.Redis, cfg.Registry.Redis, &encrypted)
-}
 
 // NodeName returns the name of this process: the setting's, else that of the machine. A name that
 // several machines have is refused.
@@ -183,13 +171,13 @@ func clientAddresses(s *system, p *port, at *net.TCPAddr) []string {
 	}
 	switch p.name {
 	case "clients":
-		ip1, ip2, number := s.advertised(p)
+		ip1, ip2, number := address.Msg(&s.cfg.Msg, p.Addr())
 		if ip1 == ip2 {
 			return []string{join(ip1, number)}
 		}
 		return []string{join(ip1, number), join(ip2, number)}
 	case "file":
-		a := fileAddress(&s.cfg.File, at)
+		a := address.File(&s.cfg.File, at)
 		return []string{join(a.IP, int(a.Port))}
 	}
 	return []string{clientHost(s, at)}
@@ -199,7 +187,7 @@ func clientAddresses(s *system, p *port, at *net.TCPAddr) []string {
 func clientHost(s *system, at *net.TCPAddr) string {
 	host := s.cfg.Registry.Host(at.String())
 	if host == "" {
-		host = ownAddress()
+		host = address.Own()
 	}
 	return net.JoinHostPort(host, strconv.Itoa(at.Port))
 }

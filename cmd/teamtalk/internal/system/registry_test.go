@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/redisregistry"
 	"teamtalk/sql/store"
@@ -69,7 +70,7 @@ func TestRegistered(t *testing.T) {
 		"msg.advertise_ip2": "203.0.113.2", "msg.advertise_port": "9000",
 		"route.listen": "0.0.0.0:0", "registry.advertise": "hub",
 		"link_tls.plaintext_beyond_loopback": "true"})
-	reader := redisregistry.Open(RegistryOptions(a.cfg,
+	reader := redisregistry.Open(open.RegistryOptions(a.cfg,
 		store.Instance{Addrs: []string{redis.Addr()}}))
 	defer reader.Close()
 	eventually(t, "the registration", func() bool {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/cmd/teamtalk/internal/system/banner"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
@@ -53,10 +54,7 @@ func TestStopOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, stop := range s.stops.order() {
-		got = append(got, stop.name)
-	}
+	got := s.stops.Names()
 	want := []string{
 		// Login servers send no client here.
 		"link to login",
@@ -192,7 +190,7 @@ func TestBannerWithoutTLS(t *testing.T) {
 		if got := strings.Count(b.String(), says); got != want {
 			t.Errorf("%s: the banner says it %d times, want %d:\n%s", key, got, want, b.String())
 		}
-		flags := selfCommand() + " serve --tls.certificate FILE --tls.key FILE"
+		flags := banner.Self() + " serve --tls.certificate FILE --tls.key FILE"
 		if want == 1 && !strings.Contains(b.String(), flags) {
 			t.Errorf("%s: the banner lacks %q:\n%s", key, flags, b.String())
 		}

@@ -2,7 +2,7 @@
 // the links between them. It is the only package that knows all of them.
 //
 // Each role has a file with its start. A start makes the role's parts and pushes the stop
-// of each on one stack (stops.go), whose phases are the order in which a process ends.
+// of each on one stack (package stops), whose phases are the order in which a process ends.
 package system
 
 import (
@@ -17,8 +17,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/process"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
@@ -67,10 +69,10 @@ type system struct {
 	// forwarders are the networks of HTTP proxies.
 	forwarders origin.Networks
 	proxies    *proxyproto.Proxies
-	tls        *encryption // nil: no TLS
-	servers    *mutual     // nil: no TLS between servers
-	audit      *audit.Log  // nil: none
-	ticketKey  []byte      // of tickets for uploads; nil: none
+	tls        *encryption.Clients // nil: no TLS
+	servers    *encryption.Servers // nil: no TLS between servers
+	audit      *audit.Log          // nil: none
+	ticketKey  []byte              // of tickets for uploads; nil: none
 	links      *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
@@ -99,7 +101,7 @@ type system struct {
 	ports     []*port    // in the order of opening
 	webs      []net.Addr // of the HTTP ports for clients and other systems
 
-	stops  stops
+	stops  stops.Stack
 	failed chan error // errors of parts that ended by themselves
 }
 
@@ -133,7 +135,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 		return explained(ctx, opt, err)
 	}
 	defer process.SpareProcessors(cfg.Loops)()
-	defer inBackground(process.TrimMemory).stop()
+	defer stops.InBackground(process.TrimMemory).Stop()
 	if opt.Demo {
 		if err = makeDemoUsers(ctx, cfg, s.store); ctx.Err() != nil {
 			err = nil // the process was told to end meanwhile
@@ -305,7 +307,7 @@ func (s *system) startAdmin() error {
 		return fmt.Errorf("%w (setting admin.listen)", err)
 	}
 	s.admin = a
-	s.stops.push(closeAdmin, "admin", a.Close)
+	s.stops.Push(stops.CloseAdmin, "admin", a.Close)
 	return nil
 }
 
@@ -334,10 +336,10 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
 	if p.clients {
 		opt.Strangers, opt.Proxies = s.strangers, s.proxies
-		s.tls.port(&opt)
+		s.tls.Port(&opt)
 	} else {
 		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
-		s.servers.port(&opt)
+		s.servers.Port(&opt)
 	}
 	srv, err := engine.Start(opt)
 	if err != nil {
@@ -345,12 +347,12 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	}
 	p.Server = srv
 	s.ports = append(s.ports, p)
-	last := closeServers
+	last := stops.CloseServers
 	if p.clients {
-		last = closeClients
+		last = stops.CloseClients
 	}
-	s.stops.push(refuseConnections, "port for "+p.name, plainly(srv.Refuse))
-	s.stops.push(last, "port for "+p.name, srv.Close)
+	s.stops.Push(stops.RefuseConnections, "port for "+p.name, stops.Plainly(srv.Refuse))
+	s.stops.Push(last, "port for "+p.name, srv.Close)
 	return nil
 }
 
@@ -368,7 +370,7 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
 	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
 	opt.ClientHeader = s.cfg.HTTP.ClientHeader
-	s.tls.web(&opt)
+	s.tls.Web(&opt)
 	s.webs = append(s.webs, l.Addr())
 	srv := web.Serve(l, opt)
 	go func() {
@@ -395,5 +397,5 @@ func (s *system) Wait(ctx context.Context) error {
 // names it.
 func (s *system) Stop(ctx context.Context) error {
 	s.ready.Set("stop", errors.New("stopping"))
-	return s.stops.run(ctx)
+	return s.stops.Run(ctx)
 }

@@ -2,7 +2,6 @@ package system
 
 import (
 	"crypto/rand"
-	"time"
 
 	"teamtalk/core/config"
 	"teamtalk/core/ticket"
@@ -20,15 +19,4 @@ func newTicketKey(cfg *config.Config) []byte {
 	key := make([]byte, ticket.MinKey)
 	_, _ = rand.Read(key) // does not fail
 	return key
-}
-
-// signOwn returns a function that signs tickets for the uploads of this server; nil without a
-// key.
-func signOwn(key []byte) func(size int) string {
-	if key == nil {
-		return nil
-	}
-	return func(size int) string {
-		return ticket.New(ticket.Server, uint32(size), time.Now()).Sign(key)
-	}
 }

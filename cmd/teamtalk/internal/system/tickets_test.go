@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/cmd/teamtalk/internal/system/media"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/ticket"
 )
 
@@ -24,14 +26,20 @@ func TestSoundsWithTickets(t *testing.T) {
 	cfg := *s.cfg
 	cfg.DBProxy.MSFS = s.msfs.url // as in another process
 	for _, key := range []string{strings.Repeat("k", ticket.MinKey), "", "another"} {
-		other := &system{cfg: &cfg}
+		var held stops.Stack
+		other := &media.Files{Config: &cfg, Stops: &held, Log: s.log}
 		if key != "" {
-			other.ticketKey = []byte(key)
+			other.TicketKey = []byte(key)
 		}
-		sounds, err := other.soundServer()
+		sounds, err := other.Sounds()
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer func() {
+			if err := held.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}()
 		url, err := sounds.Put(t.Context(), "x.amr", []byte("sound"))
 		if good := len(key) == ticket.MinKey; good != (err == nil) {
 			t.Errorf("a sound with the key %q: %v", key, err)

@@ -1,4 +1,4 @@
-package system
+package stops
 
 import (
 	"context"
@@ -10,21 +10,21 @@ import (
 
 // TestStopsRunByPhase pushes stops in an order that differs from their phases.
 func TestStopsRunByPhase(t *testing.T) {
-	var s stops
+	var s Stack
 	var ran []string
-	push := func(p phase, name string, err error) {
-		s.push(p, name, func(context.Context) error {
+	push := func(p Phase, name string, err error) {
+		s.Push(p, name, func(context.Context) error {
 			ran = append(ran, name)
 			return err
 		})
 	}
 	broken := errors.New("broken")
-	push(closeStore, "store", nil)
-	push(drainMessages, "first server", broken)
-	push(refuseConnections, "port", nil)
-	push(closeAdmin, "admin", nil)
-	push(drainMessages, "second server", nil)
-	err := s.run(t.Context())
+	push(CloseStore, "store", nil)
+	push(DrainMessages, "first server", broken)
+	push(RefuseConnections, "port", nil)
+	push(CloseAdmin, "admin", nil)
+	push(DrainMessages, "second server", nil)
+	err := s.Run(t.Context())
 	if want := []string{"port", "second server", "first server", "store",
 		"admin"}; !slices.Equal(ran, want) {
 		t.Errorf("stopped %q, want %q", ran, want)
@@ -33,20 +33,20 @@ func TestStopsRunByPhase(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	ran = nil
-	if err := s.run(t.Context()); err != nil || ran != nil {
+	if err := s.Run(t.Context()); err != nil || ran != nil {
 		t.Errorf("the second stop ran %q, %v", ran, err)
 	}
 }
 
-// TestStopsPassTheContext: each stop gets the context of run, also after it has ended.
+// TestStopsPassTheContext: each stop gets the context of Run, also after it has ended.
 func TestStopsPassTheContext(t *testing.T) {
-	var s stops
-	for _, p := range []phase{refuseConnections, closeAdmin} {
-		s.push(p, "part", func(ctx context.Context) error { return ctx.Err() })
+	var s Stack
+	for _, p := range []Phase{RefuseConnections, CloseAdmin} {
+		s.Push(p, "part", func(ctx context.Context) error { return ctx.Err() })
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := s.run(ctx)
+	err := s.Run(ctx)
 	if err == nil || strings.Count(err.Error(), context.Canceled.Error()) != 2 {
 		t.Errorf("error %v, want one for each part", err)
 	}

@@ -1,10 +1,11 @@
-package system
+package media
 
 import (
 	"context"
 	"fmt"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/backoff"
 	"teamtalk/core/im"
 	"teamtalk/core/sound"
@@ -28,53 +29,52 @@ const (
 	avatarFailures = 20
 )
 
-// keepAvatars starts to look at the avatars, when files expire.
-func keepAvatars(s *system) error {
-	after := s.cfg.MSFS.ExpireAfter
+// KeepAvatars starts to look at the avatars of a store, when files expire.
+func (f *Files) KeepAvatars(store im.Store) error {
+	after := f.Config.MSFS.ExpireAfter
 	if after == 0 {
 		return nil
 	}
-	use, err := useOfFiles(s)
+	use, err := f.use()
 	if err != nil || use == nil {
 		return err
 	}
-	keep := inBackground(func(ctx context.Context) {
+	f.Stops.Go(stops.EndUpkeep, "use of avatars", func(ctx context.Context) {
 		wait := avatarDelay
 		for backoff.Sleep(ctx, wait) == nil {
 			wait = min(7*24*time.Hour, after/4)
-			n, err := useAvatars(ctx, s.store, use)
+			n, err := useAvatars(ctx, store, use)
 			if err != nil && ctx.Err() == nil {
-				s.log.Error("avatars are not kept from expiring (setting msfs.expire_after)",
-					"role", RoleDBProxy, "avatars", n, "err", err)
+				f.Log.Error("avatars are not kept from expiring (setting msfs.expire_after)",
+					"role", role, "avatars", n, "err", err)
 				wait = min(wait, time.Hour)
 			}
 		}
 	})
-	s.stops.push(endUpkeep, "use of avatars", plainly(keep.stop))
 	return nil
 }
 
-// useOfFiles returns a function that lets a file of the small file server count as read; nil
+// use returns a function that lets a file of the small file server count as read; nil
 // without a server.
-func useOfFiles(s *system) (func(ctx context.Context, name string) error, error) {
-	at := s.cfg.DBProxy.MSFS
-	if at == "" && s.msfs == nil {
-		s.log.Warn("avatars expire like other files: no small file server is named (setting "+
-			"dbproxy.msfs)", "role", RoleDBProxy)
+func (f *Files) use() (func(ctx context.Context, name string) error, error) {
+	at := f.Config.DBProxy.MSFS
+	if at == "" && f.Here == nil {
+		f.Log.Warn("avatars expire like other files: no small file server is named (setting "+
+			"dbproxy.msfs)", "role", role)
 		return nil, nil
 	}
 	if at == "" {
 		return func(ctx context.Context, name string) error {
-			s.msfs.server.Use(ctx, name)
+			f.Here.Use(ctx, name)
 			return nil
 		}, nil
 	}
 	server, err := sound.NewHTTP(sound.HTTPOptions{URL: at, MaxSize: im.MaxAudio,
-		Timeout: s.cfg.Link.CallTimeout})
+		Timeout: f.Config.Link.CallTimeout})
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)
 	}
-	s.stops.push(endUpkeep, "server of avatars", closing(server.Close))
+	f.Stops.Push(stops.EndUpkeep, "server of avatars", stops.Closing(server.Close))
 	return server.Use, nil
 }
 

@@ -1,4 +1,8 @@
-package system
+// Package open opens what the settings name outside the process: the store and its Redis
+// instances, the place of small files, the push services, the audit log, and the systems that may
+// call the HTTP API. The servers use it, and so do commands beside them. The caller closes the
+// stores and the audit log.
+package open
 
 import (
 	"context"
@@ -19,9 +23,9 @@ import (
 	"teamtalk/sql/store"
 )
 
-// StoreOptions describe the use of a store. The zero value is for a server that logs
+// Options describe the use of a store. The zero value is for a server that logs
 // nothing.
-type StoreOptions struct {
+type Options struct {
 	// Admin opens the store for a command, perhaps beside a running server: without the
 	// server's lock on the embedded store.
 	Admin bool
@@ -32,13 +36,13 @@ type StoreOptions struct {
 	Registerer prometheus.Registerer // nil: no metrics
 }
 
-// OpenStore opens the store that the settings name.
-func OpenStore(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.Store, error) {
+// Store opens the store that the settings name.
+func Store(ctx context.Context, cfg *config.Config, opt Options) (im.Store, error) {
 	if err := cfg.CheckStore(); err != nil {
 		return nil, err
 	}
 	if cfg.Store == "mysql" {
-		return OpenMySQL(ctx, cfg, opt)
+		return MySQL(ctx, cfg, opt)
 	}
 	if opt.MustExist {
 		file := filepath.Join(cfg.DataDir, embedded.FileName)
@@ -59,9 +63,9 @@ func OpenStore(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.St
 	return s, nil
 }
 
-// OpenMySQL opens the store on MySQL and Redis that the settings name.
-func OpenMySQL(ctx context.Context, cfg *config.Config, opt StoreOptions) (im.Store, error) {
-	instances, err := RedisInstances(cfg.Redis)
+// MySQL opens the store on MySQL and Redis that the settings name.
+func MySQL(ctx context.Context, cfg *config.Config, opt Options) (im.Store, error) {
+	instances, err := Redis(cfg.Redis)
 	if err != nil {
 		return nil, err
 	}
@@ -91,50 +95,6 @@ func MySQLTLS(m config.MySQL) (*cert.Client, error) {
 		return nil, nil
 	}
 	return cert.LoadClient("mysql", m.CA, m.Certificate, m.Key)
-}
-
-// RedisInstances returns the five logical Redis instances of the settings, in the store's
-// form. It reads the files of their TLS.
-func RedisInstances(r config.Redis) (store.Redis, error) {
-	var all store.Redis
-	var encrypted *cert.Client // all instances share it
-	for _, i := range []struct {
-		url  config.RedisURL
-		dest *store.Instance
-	}{
-		{r.Unread, &all.Unread}, {r.GroupSet, &all.GroupSet}, {r.Token, &all.Token},
-		{r.Sync, &all.Sync},
-		{r.GroupMember, &all.GroupMember},
-	} {
-		var err error
-		if *i.dest, err = redisInstance(r, i.url, &encrypted); err != nil {
-			return store.Redis{}, err
-		}
-	}
-	return all, nil
-}
-
-// redisInstance returns an instance of the settings, in the store's form. It reads the files of
-// its TLS into *encrypted, unless they have been read.
-func redisInstance(r config.Redis, u config.RedisURL, encrypted **cert.Client) (
-	store.Instance, error) {
-	t, err := r.Target(u)
-	if err != nil {
-		return store.Instance{}, fmt.Errorf("redis instance %s: %w", u, err)
-	}
-	i := store.Instance{
-		Addrs: t.Addrs, Cluster: t.Cluster, Username: t.Username, Password: t.Password.Reveal(),
-		DB: t.DB, MasterName: t.MasterName, SentinelUsername: t.SentinelUsername,
-		SentinelPassword: t.SentinelPassword.Reveal(),
-	}
-	if !t.TLS {
-		return i, nil
-	}
-	if *encrypted == nil {
-		*encrypted, err = cert.LoadClient("redis", r.CA, r.Certificate, r.Key)
-	}
-	i.TLS = *encrypted
-	return i, err
 }
 
 // StoreName returns a name of the store for people, without passwords.

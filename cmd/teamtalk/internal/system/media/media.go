@@ -1,0 +1,30 @@
+// Package media keeps what messages and users refer to on the small file server, for a dbproxy
+// server: the sounds of audio messages, which it stores there, and the avatars, which must not
+// expire there.
+package media
+
+import (
+	"log/slog"
+
+	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/core/config"
+	"teamtalk/handlers/msfs"
+)
+
+// role is the role that the log lines name.
+const role = "dbproxy"
+
+// Files are the small files of a dbproxy server. All fields but Here, URL and TicketKey are
+// required.
+type Files struct {
+	Config *config.Config
+	// Here is the small file server of this process; nil: it has none. URL is its address for
+	// clients; empty: they do not reach it.
+	Here *msfs.Server
+	URL  string
+	// TicketKey signs the tickets for uploads; nil: there are no tickets.
+	TicketKey []byte
+	// Stops gets the stops of what is opened, in the phase EndUpkeep.
+	Stops *stops.Stack
+	Log   *slog.Logger
+}
