@@ -219,7 +219,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		return nil, err
 	}
 	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
-	if s.proxies, err = newProxies(&cfg.Proxy, log, s.reg); err != nil {
+	if s.proxies, err = newProxies(&cfg.Proxy, s.budget.Limit(), log, s.reg); err != nil {
 		return nil, err
 	}
 	if err := openFiles(s); err != nil {
