@@ -70,7 +70,8 @@ var remedies = map[string]string{
 	"no certificate": "give that server one: teamtalk cert server NAME (section link_tls)",
 	"certificate of another CA": "make its certificate with the CA of this server, or put " +
 		"both CAs into link_tls.ca",
-	"expired certificate": "give that server a new one: teamtalk cert server NAME",
+	"expired certificate": "give that server a new one: teamtalk cert server NAME. If its CA has " +
+		"ended, make a CA and all certificates anew: teamtalk cert ca",
 	"wrong certificate": "give that server one for the usages server and client: " +
 		"teamtalk cert server NAME",
 	"failed handshake": "that server may refuse the certificate of this one: both need " +
