@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/mono"
+	"teamtalk/core/obs"
 )
 
 // The kinds of events.
@@ -185,7 +186,7 @@ func (l *Log) encode(e Event) []byte {
 	enc.SetEscapeHTML(false)
 	// Strings and numbers always encode; what is no UTF-8 is replaced.
 	_ = enc.Encode(line{l.opt.Now().UTC().Format(time.RFC3339Nano), e})
-	return b.Bytes()
+	return obs.EscapeJSON(b.Bytes())
 }
 
 // cut returns the first maxText bytes of s, without half a character at the end.

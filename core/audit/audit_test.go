@@ -71,6 +71,24 @@ func TestEventsAreLinesOfJSON(t *testing.T) {
 	}
 }
 
+// TestNoLineMovesTheTerminal records a name with control characters beyond ASCII and with a mark of
+// direction, which a terminal that shows the file would obey.
+func TestNoLineMovesTheTerminal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l := open(t, Options{File: path})
+	name := "a\u009b2J\x7f\u202eb\x1b]0;界"
+	l.Record(Event{Kind: LoginRefused, Name: name, Result: "wrong"})
+	end(t, l)
+	line := lines(t, path)[0]
+	if want := `"name":"a\u009b2J\u007f\u202eb\u001b]0;界"`; !strings.Contains(line, want) {
+		t.Errorf("line %q, want %s", line, want)
+	}
+	var got Event
+	if err := json.Unmarshal([]byte(line), &got); err != nil || got.Name != name {
+		t.Errorf("read back %q (%v), want %q", got.Name, err, name)
+	}
+}
+
 func TestLongTextsAreCut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	l := open(t, Options{File: path})

@@ -28,8 +28,7 @@ func (b *Budget) Accept(l *net.TCPListener) (*net.TCPConn, error) {
 		case err == nil && descriptor(c) < b.ceiling:
 			return c, nil
 		case err == nil:
-			b.shed.Add(1)
-			_ = c.Close() // the client gets no answer, so the error is of no use
+			b.refuse(c)
 			time.Sleep(shedWait)
 		case final(err):
 			return nil, err
@@ -37,11 +36,19 @@ func (b *Budget) Accept(l *net.TCPListener) (*net.TCPConn, error) {
 			if c := b.spareAccept(l); c != nil && descriptor(c) < b.ceiling {
 				return c, nil
 			} else if c != nil {
-				b.shed.Add(1)
-				_ = c.Close()
+				b.refuse(c)
 			}
 		}
 	}
+}
+
+// refuse closes a connection on arrival.
+func (b *Budget) refuse(c *net.TCPConn) {
+	b.shed.Add(1)
+	if b.Refused != nil {
+		b.Refused(c.LocalAddr())
+	}
+	_ = c.Close() // the client gets no answer, so the error is of no use
 }
 
 // Shed returns the number of connections that Accept refused.
@@ -102,8 +109,7 @@ func (b *Budget) spareAccept(l *net.TCPListener) *net.TCPConn {
 	if openSpare(); err != nil || spare.file != nil {
 		return c
 	}
-	b.shed.Add(1)
-	_ = c.Close()
+	b.refuse(c)
 	openSpare()
 	return nil
 }

@@ -5,6 +5,7 @@ package budget
 import (
 	"fmt"
 	"math"
+	"net"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,10 @@ const MaxEnroll = 64
 // Budget counts the connections of a process and accepts them, so that connections leave
 // descriptors to everything else. All ports of a process share one Budget. Any goroutine.
 type Budget struct {
+	// Refused is called for each connection that Accept refuses, with the address of the port.
+	// It is set before the first Accept. Nil: it is not called. Any goroutine.
+	Refused func(port net.Addr)
+
 	limit   int64
 	ceiling int           // no connection is accepted with this descriptor or a higher one
 	enroll  chan struct{} // a place for each connection between accept and its loop

@@ -41,6 +41,42 @@ func ring(t *testing.T, ca, own time.Duration) (file string, o Options) {
 	return file, o
 }
 
+// TestEndedCA: when the CA has ended and the certificate of the server has not, as with other
+// tools, the error names the CA.
+func TestEndedCA(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		at := func(name string) string { return filepath.Join(dir, name) }
+		a, pair, err := NewAuthority("ring", day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := pair.Write(at("ca.pem"), at("ca-key.pem")); err != nil {
+			t.Fatal(err)
+		}
+		longer := *a.cert
+		longer.NotAfter = longer.NotAfter.Add(30 * day)
+		a.cert = &longer
+		if pair, err = a.Issue([]string{"db1"}, 20*day); err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Certificate: at("db1.pem"), Key: at("db1-key.pem"),
+			Log: slog.New(slog.DiscardHandler)}
+		if err := pair.Write(o.Certificate, o.Key); err != nil {
+			t.Fatal(err)
+		}
+		p, err := LoadPeers(at("ca.pem"), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * day)
+		err = p.Reload()
+		if err == nil || !strings.Contains(err.Error(), `the CA "ring" in `+at("ca.pem")+" ended") {
+			t.Errorf("got %v, want the end of the CA", err)
+		}
+	})
+}
+
 // TestWarnings watches certificates for days: of clients' ports, of a server, and of its CA.
 func TestWarnings(t *testing.T) {
 	for _, test := range []struct {

@@ -66,12 +66,12 @@ func (p *Peers) Reload() error {
 
 // readCA reads the CA, and checks the own certificate: a peer would refuse a wrong one.
 func (p *Peers) readCA() error {
-	text, err := os.ReadFile(p.ca)
+	pem, err := os.ReadFile(p.ca)
 	if err != nil {
 		return err
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(text) {
+	if !roots.AppendCertsFromPEM(pem) {
 		return fmt.Errorf("%s holds no certificate in PEM form", p.ca)
 	}
 	own := p.files.current.Load()
@@ -79,6 +79,11 @@ func (p *Peers) readCA() error {
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
 		x509.ExtKeyUsageClientAuth} {
 		if chains, err = verify(roots, chain(own), usage); err != nil {
+			if ca := ended(err, own.Leaf); ca != nil {
+				return fmt.Errorf("the CA %q in %s ended at %s, and with it all its certificates: "+
+					"make a CA and certificates anew (teamtalk cert)", ca.Subject.CommonName, p.ca,
+					text(ca.NotAfter))
+			}
 			return fmt.Errorf("certificate %s with the CA %s: %w", p.files.opt.Certificate, p.ca,
 				err)
 		}
@@ -86,6 +91,16 @@ func (p *Peers) readCA() error {
 	p.roots.Store(roots)
 	p.root.Store(lastRoot(chains))
 	return nil
+}
+
+// ended returns the certificate, other than own, whose end is the reason for err; nil for another
+// reason.
+func ended(err error, own *x509.Certificate) *x509.Certificate {
+	var invalid x509.CertificateInvalidError
+	if !errors.As(err, &invalid) || invalid.Reason != x509.Expired || invalid.Cert.Equal(own) {
+		return nil
+	}
+	return invalid.Cert
 }
 
 // lastRoot returns the root that ends last. A CA that was renewed with its old key has two.

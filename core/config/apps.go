@@ -73,11 +73,27 @@ func parseApps(file string, data []byte) (*Apps, error) {
 func parseNetworks(list []string) ([]netip.Prefix, error) {
 	var nets []netip.Prefix
 	for _, n := range list {
-		p, err := netip.ParsePrefix(n)
+		p, err := parseNetwork(n)
 		if err != nil {
-			return nil, fmt.Errorf("network %q is no CIDR such as 10.0.0.0/8", n)
+			return nil, fmt.Errorf("networks: %w", err)
 		}
 		nets = append(nets, p)
 	}
 	return nets, nil
+}
+
+// parseNetwork parses a network. One of IPv4 in the form of IPv6 would contain no address, since
+// the addresses of clients are compared in the form of IPv4.
+func parseNetwork(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%q is no network such as 10.0.0.0/8", s)
+	case p.Addr().Is4In6() && p.Bits() >= 96:
+		v4 := netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
+		return p, fmt.Errorf("%q is IPv4 in the form of IPv6: write %s", s, v4)
+	case p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is no network of IPv6, nor one of IPv4", s)
+	}
+	return p, nil
 }

@@ -21,12 +21,13 @@ func TestApps(t *testing.T) {
 		t.Error("a key shows when it is printed")
 	}
 	for text, want := range map[string]string{
-		"[[app]]\nnmae=\"x\"":            "apps.toml",
-		"[[app]]\nnetworks=[\"10.0\"]":   "no CIDR",
-		"[[app]]\nas=[-1]":               "apps.toml",
-		"[register]\ninvites=\"secret\"": "apps.toml",
-		"[register]\nnetworks=[\"10\"]":  "register: network \"10\" is no CIDR",
-		"app = 1":                        "apps.toml",
+		"[[app]]\nnmae=\"x\"":                         "apps.toml",
+		"[[app]]\nnetworks=[\"10.0\"]":                "no network such as",
+		"[[app]]\nas=[-1]":                            "apps.toml",
+		"[register]\ninvites=\"secret\"":              "apps.toml",
+		"[register]\nnetworks=[\"10\"]":               "register: networks: \"10\" is no",
+		"[[app]]\nnetworks=[\"::ffff:10.1.0.0/112\"]": "write 10.1.0.0/16",
+		"app = 1": "apps.toml",
 	} {
 		file := filepath.Join(t.TempDir(), "apps.toml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

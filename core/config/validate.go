@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
@@ -179,10 +178,8 @@ var forms = map[string]func(string) error{
 var listForms = map[string]func(string) error{
 	"addrs": func(s string) error { return checkAddr(s, 1) },
 	"cidr": func(s string) error {
-		if _, err := netip.ParsePrefix(s); err != nil {
-			return fmt.Errorf("%q is no network such as 10.0.0.0/8", s)
-		}
-		return nil
+		_, err := parseNetwork(s)
+		return err
 	},
 	"domains": checkDomain,
 	"roles": func(s string) error {

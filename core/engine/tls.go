@@ -8,6 +8,7 @@ import (
 	"net/netip"
 
 	"teamtalk/core/pdu"
+	"teamtalk/core/session"
 	"teamtalk/core/tlsconn"
 	"teamtalk/proto/pb"
 )
@@ -28,9 +29,6 @@ func newSecure(cn *conn) *secure {
 	return x
 }
 
-// errPlain is the end of a connection that must use TLS.
-var errPlain = errors.New("engine: the first bytes are no TLS handshake, which this port needs")
-
 // detect decides by the first byte that has arrived whether a connection has TLS. The first
 // byte of a frame is the highest one of its length, at most 4: one port serves both.
 func (cn *conn) detect(first byte) {
@@ -42,11 +40,11 @@ func (cn *conn) detect(first byte) {
 			cn.tls = newSecure(cn)
 		}
 	case !cn.secure && !s.plain(cn.s.RemoteAddr().Addr()):
-		s.noteUnproven(cn, tlsconn.ErrHello)
+		s.notePlain(cn)
 		if cn.tls != nil {
 			cn.tls.TakeWaiting() // it never leaves, and closing would wait for it
 		}
-		cn.s.Close(errPlain)
+		cn.s.Close(session.ErrPlain)
 	case cn.tls != nil: // a link whose role waited to know whether it has TLS
 		waiting := cn.tls.TakeWaiting()
 		cn.tls = nil
@@ -72,11 +70,22 @@ var remedies = map[string]string{
 	"no certificate": "give that server one: teamtalk cert server NAME (section link_tls)",
 	"certificate of another CA": "make its certificate with the CA of this server, or put " +
 		"both CAs into link_tls.ca",
-	"expired certificate": "give that server a new one: teamtalk cert server NAME",
+	"expired certificate": "give that server a new one: teamtalk cert server NAME. If its CA has " +
+		"ended, make a CA and all certificates anew: teamtalk cert ca",
 	"wrong certificate": "give that server one for the usages server and client: " +
 		"teamtalk cert server NAME",
 	"failed handshake": "that server may refuse the certificate of this one: both need " +
 		"certificates of the same CA (link_tls.ca)",
+}
+
+// notePlain counts and logs a connection that must use TLS and does not.
+func (s *Server) notePlain(cn *conn) {
+	if s.opt.Links != nil {
+		s.noteUnproven(cn, tlsconn.ErrHello)
+		return
+	}
+	s.noteRefused("plaintext", fmt.Errorf("%s: a client without TLS is not in tls.plain_networks",
+		cn.s.RemoteAddr().Addr()))
 }
 
 // noteUnproven counts and logs the peer of a link that has not proved that it is a server

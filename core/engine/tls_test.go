@@ -5,11 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/cert/certtest"
 	"teamtalk/core/pdu"
@@ -86,7 +91,7 @@ func TestTLSEnds(t *testing.T) {
 		connect func(t *testing.T, s *Server) *client
 		end     func(err error) bool
 	}{
-		{"plain text", junk, func(err error) bool { return errors.Is(err, errPlain) }},
+		{"plain text", junk, func(err error) bool { return errors.Is(err, session.ErrPlain) }},
 		{"wrong frame", wrong, func(err error) bool { return errors.Is(err, pdu.ErrLength) }},
 		{"alert of the client", untrusting, func(err error) bool { return err != nil }},
 	}
@@ -100,6 +105,32 @@ func TestTLSEnds(t *testing.T) {
 				t.Errorf("the reason is %v", e.err)
 			}
 		})
+	}
+}
+
+// TestPlainIsCounted: the operator sees in metrics and in the log that clients need TLS, and which
+// setting says so.
+func TestPlainIsCounted(t *testing.T) {
+	reg, text := prometheus.NewRegistry(), new(bytes.Buffer)
+	s := start(t, Options{Name: "port", Clients: newRole(), TLS: encrypted(), Registerer: reg,
+		Log: slog.New(slog.NewTextHandler(text, nil))})
+	c := dial(t, s)
+	c.send(silent)
+	c.wantEnd()
+	want := `# HELP teamtalk_engine_refused_total Connections closed on arrival, by reason.
+# TYPE teamtalk_engine_refused_total counter
+teamtalk_engine_refused_total{listener="port",reason="plaintext"} 1
+`
+	err := testutil.GatherAndCompare(reg, strings.NewReader(want), "teamtalk_engine_refused_total")
+	if err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := text.String(); !strings.Contains(got, "127.0.0.1: a client without TLS") ||
+		!strings.Contains(got, "tls.plain_networks") {
+		t.Errorf("the log says %q", got)
 	}
 }
 

@@ -27,7 +27,9 @@ type AdminOptions struct {
 	// PProf serves the profiler under /debug/pprof/. Default off, because profiles show
 	// the memory's content.
 	PProf bool
-	// Bound returns the listener with a bound on its connections. Default: no bound.
+	// Bound returns the listener with a bound on its connections. When the result has the method
+	// Busy, as a budget.Listener, it learns which connections are being answered. Default: no
+	// bound.
 	Bound func(*net.TCPListener) net.Listener
 	// Log logs errors. Default: discarded.
 	Log *slog.Logger
@@ -57,7 +59,8 @@ func StartAdmin(opt AdminOptions) (*Admin, error) {
 		l = opt.Bound(l.(*net.TCPListener))
 	}
 	a := &Admin{addr: l.Addr(), done: make(chan struct{}), server: &http.Server{
-		Handler:           handler(opt),
+		Handler:           local(l.Addr(), handler(opt)),
+		ConnState:         tell(l),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		// A profile or a trace takes as many seconds as its request says. pprof refuses

@@ -40,7 +40,7 @@ func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
 	case "", "text":
 		return slog.New(slog.NewTextHandler(w, h)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, h)), nil
+		return slog.New(slog.NewJSONHandler(escaped{w}, h)), nil
 	}
 	return nil, fmt.Errorf("log format %q is neither text nor json", opt.Format)
 }

@@ -1,6 +1,7 @@
 package proxyproto
 
 import (
+	"container/list"
 	"errors"
 	"io"
 	"log/slog"
@@ -23,7 +24,8 @@ type Options struct {
 	Networks origin.Networks
 	// Timeout bounds the arrival of a header. Proxies send it at once. Default 5 s.
 	Timeout time.Duration
-	// Most bounds the connections of a port that wait for their header. Default 1,024.
+	// Most bounds the connections of a port that wait for their header. Above it the one that
+	// has been waiting longest is closed: a proxy sends the header at once. Default 1,024.
 	Most int
 	// Log gets the connections that are closed. Default: discarded.
 	Log *slog.Logger
@@ -46,7 +48,7 @@ const (
 	resultMalformed = "malformed" // or of a kind that is not understood
 	resultTimeout   = "timeout"
 	resultClosed    = "closed" // the connection ended before, as some health checks do
-	resultCrowd     = "crowd"  // too many connections wait for their header
+	resultCrowd     = "crowd"  // closed to make room: too many waited for their header
 )
 
 // New returns Proxies; nil when no networks are given.
@@ -63,7 +65,8 @@ func New(o Options) *Proxies {
 		Name: "teamtalk_proxy_headers_total",
 		Help: "Connections from proxy.networks, by listener and by what became of their PROXY " +
 			"header: read, local (of the proxy itself, or without an address), missing, " +
-			"malformed, timeout, closed (the connection ended before), crowd (too many waited).",
+			"malformed, timeout, closed (the connection ended before), crowd (too many waited, " +
+			"and this one longest).",
 	}, []string{"listener", "result"})}
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(p.headers)
@@ -77,7 +80,7 @@ func (p *Proxies) Port(name string) *Port {
 		return nil
 	}
 	return &Port{proxies: p, name: name, log: p.opt.Log.With("listener", name),
-		waiting: map[*net.TCPConn]struct{}{}}
+		waiting: map[*net.TCPConn]*list.Element{}}
 }
 
 // Port reads the headers of the connections of a listener. A nil Port takes none.
@@ -88,7 +91,8 @@ type Port struct {
 	often   obs.Often
 
 	mu      sync.Mutex
-	waiting map[*net.TCPConn]struct{} // for their header
+	waiting map[*net.TCPConn]*list.Element // in oldest, those that wait for their header
+	oldest  list.List                      // of *net.TCPConn, the one that waits longest first
 	closed  bool
 	reading sync.WaitGroup
 }
@@ -100,7 +104,7 @@ func (p *Port) Take(c *net.TCPConn, ready func(Header)) bool {
 		return false
 	}
 	if !p.wait(c) {
-		p.end(c, resultCrowd, nil)
+		_ = c.Close() // the peer gets no answer, so the error is of no use
 		return true
 	}
 	p.reading.Go(func() { p.read(c, ready) })
@@ -113,14 +117,32 @@ func peer(c *net.TCPConn) netip.Addr {
 	return a.AddrPort().Addr()
 }
 
-// wait counts a connection that waits for its header. It returns false when there is no room.
+// wait counts a connection that waits for its header, and makes room for it. It returns false
+// when the port is closed.
 func (p *Port) wait(c *net.TCPConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || len(p.waiting) >= p.proxies.opt.Most {
+	if p.closed {
 		return false
 	}
-	p.waiting[c] = struct{}{}
+	if len(p.waiting) >= p.proxies.opt.Most {
+		longest := p.oldest.Front().Value.(*net.TCPConn)
+		p.leave(longest)
+		_ = longest.Close() // its read fails
+	}
+	p.waiting[c] = p.oldest.PushBack(c)
+	return true
+}
+
+// leave ends the wait of a connection. It returns false when another one has its place. With mu
+// held.
+func (p *Port) leave(c *net.TCPConn) bool {
+	e := p.waiting[c]
+	if e == nil {
+		return false
+	}
+	p.oldest.Remove(e)
+	delete(p.waiting, c)
 	return true
 }
 
@@ -131,8 +153,12 @@ func (p *Port) read(c *net.TCPConn, ready func(Header)) {
 	h, err := Read(c)
 	_ = c.SetReadDeadline(time.Time{})
 	p.mu.Lock()
-	delete(p.waiting, c)
+	kept := p.leave(c)
 	p.mu.Unlock()
+	if !kept {
+		p.end(c, resultCrowd, nil)
+		return
+	}
 	if err != nil {
 		p.end(c, resultOf(err), err)
 		return

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/pdu"
 )
 
 // Metrics counts the work of loops. All loops of a listener share one Metrics.
@@ -65,8 +67,8 @@ func NewMetrics(reg prometheus.Registerer, listener string) *Metrics {
 	return m
 }
 
-// reasons maps the errors of this package to the labels of closes. Every other error is
-// one of the connection itself and counts as "other".
+// reasons maps the errors of this package, and that of a frame that is too long or too short, to
+// the labels of closes. Every other error is one of the connection itself and counts as "other".
 var reasons = []struct {
 	err  error
 	name string
@@ -74,6 +76,7 @@ var reasons = []struct {
 	{ErrSlow, "slow"}, {ErrOverflow, "overflow"}, {ErrIdle, "idle"},
 	{ErrLoginDeadline, "login_deadline"}, {ErrMalformed, "malformed"},
 	{ErrPanic, "panic"}, {ErrShutdown, "shutdown"}, {ErrDisplaced, "displaced"},
+	{ErrPlain, "plaintext"}, {pdu.ErrLength, "frame_length"},
 }
 
 // closed counts a session that was closed because of err; nil means that the peer closed

@@ -123,5 +123,6 @@ var (
 	ErrPanic         = errors.New("session: handler failed")
 	ErrShutdown      = errors.New("session: server is shutting down")
 	ErrDisplaced     = errors.New("session: closed before its login to make room")
+	ErrPlain         = errors.New("session: a connection without TLS, which this port needs")
 	ErrClosed        = im.Errorf(im.Closed, "session closed")
 )

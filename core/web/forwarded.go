@@ -80,9 +80,16 @@ func (s *Server) lastOf(
 	return client
 }
 
-// plainAddress returns an address without a port; not valid for another text.
+// plainAddress returns an address, behind which some proxies write a port; not valid for another
+// text.
 func plainAddress(text string) netip.Addr {
-	a, err := netip.ParseAddr(strings.TrimSpace(text))
+	text = strings.TrimSpace(text)
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		var ap netip.AddrPort
+		ap, err = netip.ParseAddrPort(text) // 192.0.2.1:80 or [2001:db8::1]:80
+		a = ap.Addr()
+	}
 	if err != nil || a.Zone() != "" {
 		return netip.Addr{}
 	}

@@ -5,12 +5,16 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"teamtalk/core/cert/certtest"
 	"teamtalk/core/web"
@@ -70,11 +74,28 @@ func TestTLS(t *testing.T) {
 
 // TestPlainRefused answers a client that must use TLS.
 func TestPlainRefused(t *testing.T) {
-	s := secured(t, []byte("secret"), web.Options{})
+	reg, text := prometheus.NewRegistry(), new(bytes.Buffer)
+	s := secured(t, []byte("secret"), web.Options{Name: "port", Registerer: reg,
+		Log: slog.New(slog.NewTextHandler(text, nil))})
 	got := ask(t, dial(t, s), "/")
 	if !strings.Contains(got, "426 Upgrade Required") || strings.Contains(got, "secret") ||
 		!strings.Contains(got, "https") {
 		t.Errorf("the answer is %q", got)
+	}
+	want := `# HELP teamtalk_web_plaintext_total HTTP requests answered with status 426, because ` +
+		`clients outside of tls.plain_networks need TLS.
+# TYPE teamtalk_web_plaintext_total counter
+teamtalk_web_plaintext_total{listener="port"} 1
+`
+	err := testutil.GatherAndCompare(reg, strings.NewReader(want), "teamtalk_web_plaintext_total")
+	if err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(text.String(), "tls.plain_networks") {
+		t.Errorf("the log says %q", text)
 	}
 }
 

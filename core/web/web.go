@@ -25,6 +25,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/mono"
+	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/origin"
 	"teamtalk/core/proxyproto"
@@ -98,6 +100,9 @@ type Server struct {
 	failure   error         // why serving ended without Close; valid after done
 	refused   prometheus.Counter
 	displaced prometheus.Counter
+	plaintext prometheus.Counter
+
+	full, shed, unsafe obs.Often // lines of the log about refused, displaced, plaintext
 
 	mu      sync.Mutex
 	open    int
@@ -136,9 +141,13 @@ func Serve(l *net.TCPListener, opt Options) *Server {
 			prometheus.CounterOpts{Name: "teamtalk_web_displaced_total",
 				Help:        "Waiting HTTP connections closed to make room for others.",
 				ConstLabels: labels}),
+		plaintext: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "teamtalk_web_plaintext_total",
+			Help: "HTTP requests answered with status 426, because clients outside of " +
+				"tls.plain_networks need TLS.", ConstLabels: labels}),
 	}
 	if opt.Registerer != nil {
-		opt.Registerer.MustRegister(s.refused, s.displaced,
+		opt.Registerer.MustRegister(s.refused, s.displaced, s.plaintext,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_web_open",
 				Help: "HTTP connections open.", ConstLabels: labels},
 				func() float64 { return float64(s.Open()) }),
@@ -215,12 +224,19 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 	}
 	if !s.mayAnswer(r) {
+		s.plaintext.Inc()
+		s.warn(&s.unsafe, "a client without TLS is not in tls.plain_networks", "from", r.RemoteAddr)
 		w.Header().Set("Upgrade", "TLS/1.2, HTTP/1.1") // RFC 2817
 		http.Error(w, needsTLS, http.StatusUpgradeRequired)
 		return
 	}
 	s.forwarded(r)
 	s.opt.Handler.ServeHTTP(w, r)
+}
+
+// warn logs a line about a crowd, at most once a second.
+func (s *Server) warn(often *obs.Often, text string, args ...any) {
+	often.Warn(s.opt.Log, mono.Now(), text, append(args, "listener", s.opt.Name)...)
 }
 
 // rest makes a connection wait after its request was answered.
@@ -260,6 +276,7 @@ func (s *Server) admit(c *conn) bool {
 		return room
 	}
 	s.displaced.Inc()
+	s.warn(&s.shed, "waiting connections closed to make room")
 	_ = longest.Close() // the client gets no answer, so the error is of no use
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -339,6 +356,7 @@ func (s *Server) arrive(tcp *net.TCPConn, h proxyproto.Header) net.Conn {
 	}
 	if !s.admit(c) {
 		s.refused.Inc()
+		s.warn(&s.full, "connections refused: all others are being answered")
 		_ = tcp.Close() // the client gets no answer, so the error is of no use
 		return nil
 	}

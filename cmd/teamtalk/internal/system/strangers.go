@@ -26,12 +26,18 @@ func newStrangers(cfg *config.Strangers, trusted origin.Networks,
 	return st
 }
 
-// newProxies returns the proxies of the section proxy; nil when there are none.
-func newProxies(cfg *config.Proxy, log *slog.Logger, reg *prometheus.Registry) (
+// maxHeaders bounds the connections of a port that wait for the header of a proxy.
+const maxHeaders = 1024
+
+// newProxies returns the proxies of the section proxy; nil when there are none. Connections that
+// wait for a header do not count in the budget yet, so each of the six ports for clients has a
+// sixteenth of it for them at most.
+func newProxies(cfg *config.Proxy, limit int, log *slog.Logger, reg *prometheus.Registry) (
 	*proxyproto.Proxies, error) {
 	networks, err := origin.ParseNetworks("proxy.networks", cfg.Networks)
 	if err != nil {
 		return nil, err
 	}
-	return proxyproto.New(proxyproto.Options{Networks: networks, Log: log, Registerer: reg}), nil
+	return proxyproto.New(proxyproto.Options{Networks: networks, Log: log, Registerer: reg,
+		Most: max(1, min(maxHeaders, limit/16))}), nil
 }

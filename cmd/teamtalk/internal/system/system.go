@@ -27,6 +27,7 @@ import (
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	"teamtalk/core/origin"
 	"teamtalk/core/proxyproto"
@@ -213,15 +214,12 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if s.budget, err = budget.New(); err != nil {
 		return nil, err
 	}
-	s.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "teamtalk_accept_shed_total",
-		Help: "Connections closed on arrival because the process was short of file descriptors.",
-	}, func() float64 { return float64(s.budget.Shed()) }))
+	reportShed(s)
 	if err := parseNetworks(s); err != nil {
 		return nil, err
 	}
 	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
-	if s.proxies, err = newProxies(&cfg.Proxy, log, s.reg); err != nil {
+	if s.proxies, err = newProxies(&cfg.Proxy, s.budget.Limit(), log, s.reg); err != nil {
 		return nil, err
 	}
 	if err := openFiles(s); err != nil {
@@ -290,8 +288,32 @@ func (s *system) starts() []starter {
 	}
 }
 
+// reportShed counts and logs the connections for which the process has no descriptor.
+func reportShed(s *system) {
+	s.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "teamtalk_accept_shed_total",
+		Help: "Connections closed on arrival because the process was short of file descriptors, " +
+			"or because all connections of the admin port were being answered.",
+	}, func() float64 { return float64(s.budget.Shed()) }))
+	var often obs.Often
+	s.budget.Refused = func(port net.Addr) {
+		often.Warn(s.log, mono.Now(), "connections refused: the process is short of file "+
+			"descriptors, raise its limit of open files", "port", port.String())
+	}
+}
+
 // maxAdmin bounds the connections of the admin port.
 const maxAdmin = 64
+
+// boundAdmin bounds the connections of the admin port.
+func boundAdmin(s *system, tcp *net.TCPListener) net.Listener {
+	l := s.budget.Listener(tcp, maxAdmin)
+	s.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "teamtalk_admin_displaced_total",
+		Help: "Waiting connections of the admin port closed to make room for others.",
+	}, func() float64 { return float64(l.Displaced()) }))
+	return l
+}
 
 // startAdmin opens the admin port, unless the settings turn it off.
 func (s *system) startAdmin() error {
@@ -301,10 +323,15 @@ func (s *system) startAdmin() error {
 	}
 	a, err := obs.StartAdmin(obs.AdminOptions{
 		Addr: addr, Gatherer: s.reg, Ready: s.ready, PProf: s.cfg.Admin.PProf, Log: s.log,
-		Bound: func(l *net.TCPListener) net.Listener { return s.budget.Listener(l, maxAdmin) },
+		Bound: func(l *net.TCPListener) net.Listener { return boundAdmin(s, l) },
 	})
 	if err != nil {
 		return fmt.Errorf("%w (setting admin.listen)", err)
+	}
+	if at := a.Addr().(*net.TCPAddr); s.cfg.Admin.PProf && !at.IP.IsLoopback() {
+		s.log.Warn("the admin port shows the flags and the stacks of this process to everybody "+
+			"that reaches it: turn admin.pprof off, or let admin.listen be on 127.0.0.1",
+			"addr", at.String())
 	}
 	s.admin = a
 	s.stops.Push(stops.CloseAdmin, "admin", a.Close)
