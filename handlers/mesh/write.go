@@ -225,7 +225,7 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 	lost := r.Version < u.version // the numbers begin anew
 	u.version = r.Version
 	others := s.alive(u.id, r.Others)
-	u.pcElsewhere = slices.ContainsFunc(others, whereabouts.Entry.HasPC)
+	s.status.settled(u, devices, others)
 	for i := range u.devices {
 		if d := &u.devices[i]; d.flying || lost {
 			d.flying, d.version = false, r.Version
@@ -250,8 +250,8 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 	case had && !has && !u.pcElsewhere && !u.hasPC():
 		s.status.announceGone(u, len(devices)+len(others) > 0)
 	case (!had || u.renewed) && u.hasPC() && !u.quiet && (u.pending == nil || len(u.arrived) == 0):
-		s.status.announce(u.id, u.version, pcNote(u.id, true),
-			statusNote(u.id, pb.UserStatType_USER_STATUS_ONLINE))
+		s.status.announce(u, pcOfUser(u.id, true),
+			statusOfUser(u.id, pb.UserStatType_USER_STATUS_ONLINE))
 	}
 	u.quiet, u.renewed = false, false
 	if !u.dirty {
@@ -271,6 +271,7 @@ func (s *writer) written() {
 	}
 	s.writer.owes = false
 	for _, p := range s.links.everyPeer() {
+		s.status.doubt(p.node)
 		p.send(missedNote(s.opt.Now().Sub(s.writer.from)))
 	}
 }
