@@ -220,6 +220,7 @@ func (s *lookups) checkStore() {
 	defer s.mu.Unlock()
 	now, l, w := s.opt.Now(), &s.lookups, &s.writer
 	w.repeat(now)
+	w.watchList(now)
 	if self.Epoch != w.epoch || self.Lapses != w.lapses {
 		wake(w.wake)
 	}

@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 			"Messages of other message servers for the clients here, by command.", "cmd"),
 		nobody: vec("forwards_nobody_total", "Messages not forwarded because no other message "+
 			"server has one of their users, by command.", "cmd"),
-		drops: vec("drops_total", dropsHelp, "reason"),
+		drops:  vec("drops_total", dropsHelp, "reason"),
 		writes: vec("writes_total", "Users whose whereabouts were written, by result.", "result"),
 		lookups: vec("lookups_total", "Users whose whereabouts were read, by result: "+
 			"ok, failed, message (db_proxy had read them).", "result"),

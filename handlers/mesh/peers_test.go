@@ -379,3 +379,71 @@ func wantLost(t *testing.T, n *node, want bool) {
 		t.Errorf("%s was told of a loss: %v, want %v", n.name, lost, want)
 	}
 }
+
+// TestLongCutOff: a message server is cut off from the store for longer than texts and kicks are
+// kept. Of two logins the later one is left all the same.
+func TestLongCutOff(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		first, other := b.login(1, windows), b.login(2, windows)
+		settle()
+		c.setHook(func(by string, _ whereaboutstest.Operation, _ bool) error {
+			if by == "b" {
+				return errStoreAway
+			}
+			return nil
+		})
+		b.expire()
+		settle()
+		second := a.login(1, windows)
+		time.Sleep(10 * time.Minute)
+		c.setHook(nil)
+		c.mu.Lock()
+		c.all["b"] = b
+		c.mu.Unlock()
+		c.publish()
+		for range 5 {
+			settle()
+		}
+		if b.state(first) != "kicked" || a.state(second) != "in" || b.state(other) != "in" {
+			t.Errorf("the first is %s, the second %s, the other user %s", b.state(first),
+				a.state(second), b.state(other))
+		}
+	}, "a", "b")
+}
+
+// TestStoreLossAndStatuses: a store that has lost everything is read before all message servers
+// have written their users again, because one was told to, or because a link was lost. In the end
+// nobody counts as offline.
+func TestStoreLossAndStatuses(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		inCluster(t, func(c *cluster, nodes []*node) {
+			a, b := nodes[0], nodes[1]
+			a.login(1, windows)
+			b.login(2, windows)
+			settle()
+			a.all()
+			c.store.Lose()
+			if cut {
+				c.setCut("a", "b", true)
+				settle()
+				c.setCut("a", "b", false)
+				settle()
+			} else {
+				a.mesh.Reassert()
+			}
+			settle()
+			b.mesh.Reassert()
+			settle()
+			last := ""
+			for _, text := range notes(a) {
+				if text == "2 offline" || text == "2 online" {
+					last = text
+				}
+			}
+			if last == "2 offline" {
+				t.Errorf("link lost: %v: a was told last that user 2 is offline", cut)
+			}
+		}, "a", "b")
+	}
+}

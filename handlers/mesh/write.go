@@ -30,6 +30,11 @@ type writer struct {
 	// as all users are written. from is since when they may have missed users of this one.
 	owes bool
 	from time.Time
+	lost bool // the store has lost what it held
+	// updates is how often the list of message servers was read, and read when that was noticed
+	// last. away is when it was noticed before a gap that ended at back.
+	updates          uint64
+	read, away, back time.Time
 	// again is when all users are written once more; zero: never.
 	again time.Time
 }
@@ -83,10 +88,44 @@ func (s *writer) reassert(lost bool) {
 	if len(s.users) == 0 {
 		return
 	}
-	s.owes, s.from = true, s.opt.Now().Add(-brokenLasts)
+	s.owes, s.from, s.lost = true, s.writer.reached().Add(-brokenLasts), lost
 	if !lost {
 		s.again = s.opt.Now().Add(againAfter)
 	}
+}
+
+const (
+	// listLate is the age from which on the list of message servers counts as old: most are read
+	// each second.
+	listLate = 3 * time.Second
+	// gapKept is how long a gap between two lists is remembered. A registration that has ended is
+	// noticed sooner.
+	gapKept = 10 * time.Second
+)
+
+// watchList looks whether the list of message servers was read. The caller holds s.mu.
+func (s *writer) watchList(now time.Time) {
+	n := s.opt.Nodes.Updates()
+	if n == s.updates {
+		return
+	}
+	if !s.read.IsZero() && now.Sub(s.read) > listLate {
+		s.away, s.back = s.read, now
+	}
+	s.updates, s.read = n, now
+}
+
+// reached returns until when this process surely counted as alive for the others, before its
+// registration ended. The caller holds s.mu.
+func (s *writer) reached() time.Time {
+	now := s.opt.Now()
+	switch {
+	case !s.read.IsZero() && now.Sub(s.read) > listLate:
+		return s.read
+	case !s.back.IsZero() && now.Sub(s.back) < gapKept:
+		return s.away
+	}
+	return now
 }
 
 // againAfter is the time after which the lists of all message servers have one that is back.
@@ -262,7 +301,8 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 }
 
 // written tells the other message servers, once all users are written, to send again what they sent
-// while the store did not have them.
+// while the store did not have them. They may have taken users here offline, so they are told which
+// ones have a PC. After a loss the store may lack users of the others, and says nothing of them.
 func (s *writer) written() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,7 +311,10 @@ func (s *writer) written() {
 	}
 	s.writer.owes = false
 	for _, p := range s.links.everyPeer() {
-		s.status.doubt(p.node)
+		s.changes.catchUp(p)
+		if !s.writer.lost {
+			s.status.doubt(p.node)
+		}
 		p.send(missedNote(s.opt.Now().Sub(s.writer.from)))
 	}
 }
