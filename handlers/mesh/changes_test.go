@@ -3,7 +3,6 @@ package mesh
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -183,7 +182,7 @@ func TestNoStatuses(t *testing.T) {
 		if got := notes(b); !slices.Contains(got, "2 pc 0") {
 			t.Errorf("the phone was told %q", got)
 		}
-		if n := len(b.mesh.status.elsewhere.of); n != 1 {
+		if n := b.mesh.status.elsewhere.Len(); n != 1 {
 			t.Errorf("b remembers %d users elsewhere", n)
 		}
 		a.stop(true)
@@ -193,50 +192,6 @@ func TestNoStatuses(t *testing.T) {
 			t.Errorf("after the end of a the phone was told %q", got)
 		}
 	}, "a", "b")
-}
-
-// TestElsewhere compares elsewhere with a plain map.
-func TestElsewhere(t *testing.T) {
-	var e elsewhere
-	plain := map[uint32]whereabouts.Node{}
-	for i := range uint32(20_000) {
-		user := i * 7919 % 300
-		node := whereabouts.Node{Name: fmt.Sprintf("msg-%d", i%7), Epoch: uint64(i / 1000)}
-		if i%3 == 0 {
-			e.remove(user)
-			delete(plain, user)
-		} else if e.set(user, node) {
-			plain[user] = node
-		}
-		if e.get(user) != plain[user] {
-			t.Fatalf("user %d is at %v, want %v", user, e.get(user), plain[user])
-		}
-	}
-	var users int
-	for _, n := range plain {
-		if !slices.Contains(nodesOf(&e), n) {
-			t.Errorf("%v is missing", n)
-		}
-	}
-	for _, n := range nodesOf(&e) {
-		for _, user := range e.at(n) {
-			if users++; plain[user] != n {
-				t.Errorf("user %d is not at %v", user, n)
-			}
-		}
-	}
-	if users != len(plain) || len(e.nodes) > 300 {
-		t.Errorf("%d users of %d, on %d nodes", users, len(plain), len(e.nodes))
-	}
-}
-
-func nodesOf(e *elsewhere) (list []whereabouts.Node) {
-	for _, p := range e.nodes {
-		if p.users > 0 {
-			list = append(list, p.node)
-		}
-	}
-	return list
 }
 
 // encodes is a link that encodes what it sends, as one over TCP does.
@@ -320,28 +275,6 @@ func BenchmarkChangesReceived(b *testing.B) {
 				list = nil
 				s.here = session.NewLink(session.NextID(), "here", &stand{})
 			}
-		})
-	}
-}
-
-// BenchmarkElsewhere measures the memory of a user that has a PC on another message server.
-func BenchmarkElsewhere(b *testing.B) {
-	for _, users := range []int{10_000, 100_000, maxElsewhere} {
-		b.Run(fmt.Sprintf("users=%d", users), func(b *testing.B) {
-			var before, after runtime.MemStats
-			for range b.N {
-				runtime.GC()
-				runtime.ReadMemStats(&before)
-				var e elsewhere
-				for i := range users {
-					e.set(uint32(i*7919), whereabouts.Node{Name: fmt.Sprintf("msg-%d", i%99),
-						Epoch: uint64(i % 99)})
-				}
-				runtime.GC()
-				runtime.ReadMemStats(&after)
-				runtime.KeepAlive(&e)
-			}
-			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(users), "bytes/user")
 		})
 	}
 }

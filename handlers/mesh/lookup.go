@@ -188,6 +188,9 @@ func (s *Server) bury(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case b := <-s.burials:
+			if !s.listIsNew() {
+				continue // the process may run, and have registered again
+			}
 			ctx, cancel := context.WithTimeout(ctx, s.opt.StoreTimeout)
 			_ = s.opt.Store.Remove(ctx, b.user, b.ended) // a reader that meets them tries again
 			cancel()

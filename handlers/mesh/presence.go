@@ -10,6 +10,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/recent"
 	"teamtalk/core/whereabouts"
+	"teamtalk/handlers/mesh/elsewhere"
 	"teamtalk/proto/pb"
 )
 
@@ -24,7 +25,7 @@ type presence struct {
 	seen recent.Map[subject, uint64] // the version of the latest change
 	// elsewhere are the users that have a PC on another message server, as far as the clients
 	// here were told.
-	elsewhere elsewhere
+	elsewhere elsewhere.Map
 	owed      []leftUser // to be looked at
 }
 
@@ -53,12 +54,12 @@ func (s *presence) isNews(key subject, version uint64) bool {
 	return true
 }
 
-// setElsewhere records that the clients here are told that a user has a PC on a node; one without a
-// name: on none. If clients are not told of users, only the phones here are.
-func (s *presence) setElsewhere(user uint32, node whereabouts.Node) {
+// setElsewhere records that a user has a PC on a node; one without a name: on none. told says that
+// all clients here are told. If clients are not told of users, only the phones here are.
+func (s *presence) setElsewhere(user uint32, node whereabouts.Node, told bool) {
 	if node.Name == "" || s.opt.NoStatuses && s.users[user] == nil {
-		s.elsewhere.remove(user)
-	} else if !s.elsewhere.set(user, node) {
+		s.elsewhere.Remove(user)
+	} else if !s.elsewhere.Set(user, node, told) {
 		s.metrics.drops.WithLabelValues("presence_full").Inc()
 	}
 }
@@ -69,10 +70,10 @@ func (s *presence) settled(u *user, devices []whereabouts.Device, others []where
 	u.phoneElsewhere = slices.ContainsFunc(others, whereabouts.Entry.HasPhone)
 	if i := slices.IndexFunc(others, whereabouts.Entry.HasPC); i >= 0 {
 		u.pcElsewhere = true
-		s.setElsewhere(u.id, others[i].Node)
+		s.setElsewhere(u.id, others[i].Node, false)
 	}
 	if s.opt.NoStatuses && len(devices) == 0 {
-		s.elsewhere.remove(u.id)
+		s.elsewhere.Remove(u.id)
 	}
 }
 
@@ -174,14 +175,14 @@ func (s *presence) takeStatus(node whereabouts.Node, c *pb.UserChange, again boo
 	if !comes {
 		node = whereabouts.Node{}
 	}
-	news := !again || s.elsewhere.get(user) != node
-	s.setElsewhere(user, node)
-	if comes && s.known.Ended(node) && len(s.owed) < maxElsewhere {
+	was, told := s.elsewhere.Get(user)
+	s.setElsewhere(user, node, true)
+	if comes && s.known.Ended(node) && len(s.owed) < elsewhere.Max {
 		// It leaves, or it is back and not in the list yet.
 		s.owed = append(s.owed, leftUser{user: user, node: node,
 			due: s.opt.Now().Add(waitLasts)})
 	}
-	return news
+	return !again || was != node || !told
 }
 
 // errNoMesh is the error of a message that only other meshes may send.
@@ -193,7 +194,7 @@ func errNoMesh(m pb.Message) error {
 // leftBehind makes the users of a message server that has ended be looked at. The caller holds
 // s.mu.
 func (s *presence) leftBehind(node whereabouts.Node) {
-	for _, user := range s.elsewhere.at(node) {
+	for _, user := range s.elsewhere.At(node) {
 		s.owed = append(s.owed, leftUser{user: user, node: node, due: s.opt.Now()})
 	}
 }
@@ -201,8 +202,8 @@ func (s *presence) leftBehind(node whereabouts.Node) {
 // doubt makes the users of a message server that runs be looked at, since changes that it sent may
 // be lost. The caller holds s.mu.
 func (s *presence) doubt(node whereabouts.Node) {
-	for _, user := range s.elsewhere.at(node) {
-		if len(s.owed) < maxElsewhere {
+	for _, user := range s.elsewhere.At(node) {
+		if len(s.owed) < elsewhere.Max {
 			s.owed = append(s.owed, leftUser{user, node, s.opt.Now(), true})
 		}
 	}
@@ -238,10 +239,11 @@ func (s *presence) askOwed() {
 			for i, left := range list {
 				entries, err := find(left.user)
 				version, _ := s.seen.Get(subject{left.user, statusChange})
+				at, _ := s.elsewhere.Get(left.user)
 				switch {
 				case err != nil:
 					s.owed = append(s.owed, left)
-				case s.elsewhere.get(left.user) != left.node, left.lost && version != versions[i]:
+				case at != left.node, left.lost && version != versions[i]:
 					// there is later news
 				default:
 					s.gone(left.user, entries)
@@ -257,10 +259,10 @@ func (s *presence) askOwed() {
 func (s *presence) gone(user uint32, entries []whereabouts.Entry) {
 	u := s.users[user]
 	if i := slices.IndexFunc(entries, whereabouts.Entry.HasPC); i >= 0 {
-		s.setElsewhere(user, entries[i].Node)
+		s.setElsewhere(user, entries[i].Node, false)
 		return
 	}
-	s.elsewhere.remove(user)
+	s.elsewhere.Remove(user)
 	if u != nil && u.hasPC() {
 		return
 	}

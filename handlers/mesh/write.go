@@ -96,8 +96,8 @@ func (s *writer) reassert(lost bool) {
 
 const (
 	// listLate is the age from which on the list of message servers counts as old: most are read
-	// each second.
-	listLate = 3 * time.Second
+	// each second. Entries are removed by a list that is not older.
+	listLate = 2 * time.Second
 	// gapKept is how long a gap between two lists is remembered. A registration that has ended is
 	// noticed sooner.
 	gapKept = 10 * time.Second
@@ -128,8 +128,19 @@ func (s *writer) reached() time.Time {
 	return now
 }
 
-// againAfter is the time after which the lists of all message servers have one that is back.
-const againAfter = 3 * time.Second
+// againAfter is the time after which no other message server removes entries of one that is back:
+// it may do so by a list that is not old, and the call may take as long as the store may.
+const againAfter = 5 * time.Second
+
+// listIsNew reports whether this process has read the list of message servers a moment ago. One
+// that was cut off from the store has an old list at first.
+func (s *Server) listIsNew() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.opt.Now()
+	s.writer.watchList(now)
+	return now.Sub(s.writer.read) <= listLate
+}
 
 // writeAll makes all users be written. quiet says that this is no news.
 func (s *writer) writeAll(quiet bool) {
