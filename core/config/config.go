@@ -105,7 +105,7 @@ type Msg struct {
 	Hold           time.Duration `toml:"hold" default:"5s" min:"0s" max:"60s"`
 	Rate           float64       `toml:"rate" default:"20" min:"0" max:"1000000"`
 	RateBurst      int           `toml:"rate_burst" default:"20" min:"1" max:"1000000"`
-	Presence       string        `toml:"presence" default:"all" oneof:"all|contacts|none"`
+	Presence       string        `toml:"presence" default:"auto" oneof:"auto|all|contacts|none"`
 	PresenceWindow time.Duration `toml:"presence_window" default:"100ms" min:"0s" max:"10s"`
 
 	MaxFrame      Size          `toml:"max_frame" default:"1088KiB" min:"1KiB" max:"64MiB"`

@@ -148,10 +148,12 @@ var commonDocs = map[string]string{
 		"rate applies.",
 	"msg.presence": "Pc clients that learn that a user's pc went online or offline. " +
 		"all: every pc client. contacts: pc clients of users that have a conversation with the " +
-		"user. none: no client.",
+		"user. none: no client. auto: contacts with whereabouts = \"redis\", all otherwise. All " +
+		"message servers of a deployment need the same value.",
 	"msg.presence_window": "Time for which the server collects status changes. It sends them " +
 		"to each client in one write. A user that goes online and offline within this time " +
-		"appears once. 0s: each change is sent at once.",
+		"appears once. With whereabouts = \"redis\" changes go to the other message servers in " +
+		"one message for half this time. 0s: each change is sent at once.",
 	"msg.max_frame": "Longest frame (PDU with its header) accepted from a client. A " +
 		"longer one closes the connection.",
 	"msg.slow_consumer": "High-water mark of the bytes that wait for a client that does " +

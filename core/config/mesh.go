@@ -9,6 +9,18 @@ func (m Msg) ServerAddr() string {
 	return internal(m.ServerListen, ":8300", m.Whereabouts != "redis")
 }
 
+// Tells returns which PC clients learn that a user's PC went online or offline: "all",
+// "contacts" or "none".
+func (m Msg) Tells() string {
+	switch {
+	case m.Presence != auto:
+		return m.Presence
+	case m.Whereabouts == "redis":
+		return "contacts"
+	}
+	return "all"
+}
+
 // checkMesh reports what keeps message servers from finding each other in Redis.
 func (c *Config) checkMesh(wrong func(key, format string, args ...any)) {
 	if !c.Mesh() {

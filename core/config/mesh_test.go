@@ -38,6 +38,12 @@ func TestMesh(t *testing.T) {
 	if err := c.CheckServe(); err == nil || !strings.Contains(err.Error(), "roles") {
 		t.Errorf("with a route server: %v", err)
 	}
+	if got := Default().Msg.Tells() + " " + c.Msg.Tells(); got != "all contacts" {
+		t.Errorf("without and with a mesh the clients told are %s", got)
+	}
+	if m := (Msg{Presence: "none", Whereabouts: "redis"}); m.Tells() != "none" {
+		t.Errorf("a setting is %s", m.Tells())
+	}
 	if Default().Mesh() || Default().Msg.ServerAddr() != "" || !c.Mesh() {
 		t.Error("only msg.whereabouts = redis makes a mesh")
 	}

@@ -47,6 +47,11 @@ func (e Entry) HasPC() bool {
 	return slices.ContainsFunc(e.Devices, func(d Device) bool { return !d.Client.IsMobile() })
 }
 
+// HasPhone reports whether one of the devices is a phone.
+func (e Entry) HasPhone() bool {
+	return slices.ContainsFunc(e.Devices, func(d Device) bool { return d.Client.IsMobile() })
+}
+
 // Update sets what the writing node has of a user. Without devices it has none.
 type Update struct {
 	User    uint32

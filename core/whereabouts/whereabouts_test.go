@@ -30,6 +30,9 @@ func TestEntry(t *testing.T) {
 	if !got.HasPC() || (Entry{Devices: []Device{{Client: ios}}}).HasPC() {
 		t.Error("a phone is not a PC")
 	}
+	if !got.HasPhone() || (Entry{Devices: []Device{{Client: windows}}}).HasPhone() {
+		t.Error("a PC is not a phone")
+	}
 	var many []Device
 	for i := range 2 * MaxDevices {
 		many = append(many, Device{Client: pb.ClientType(i)})

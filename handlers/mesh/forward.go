@@ -22,8 +22,8 @@ func (s *Server) handleForwards(r *router.Router[*session.Link]) {
 	// Every message server caches the members of groups, also of groups without a member online
 	// on it. So all of them receive changes of members.
 	forward(s, r, func(*pb.IMGroupChangeMemberNotify) []uint32 { return nil })
-	everybody[pb.IMSignInfoChangedNotify](s, r)
-	everybody[pb.IMAvatarChangedNotify](s, r)
+	router.Handle(r, router.Public, s.changes.handleSignInfo)
+	router.Handle(r, router.Public, s.changes.handleAvatar)
 }
 
 // forward registers the command of M, which is forwarded to the other message servers that have one
@@ -36,22 +36,6 @@ func forward[M any, P interface {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.pass(of(l), users(m), m)
-		return nil
-	})
-}
-
-// everybody registers the command of M, which is forwarded to all message servers. The sending one
-// is included: it notifies its own clients when the message returns.
-func everybody[M any, P interface {
-	*M
-	pb.Message
-}](s *Server, r *router.Router[*session.Link]) {
-	router.Handle(r, router.Public, func(l *session.Link, _ uint16, m P) error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.pass(of(l), nil, m); of(l).local {
-			s.toLocal(m)
-		}
 		return nil
 	})
 }

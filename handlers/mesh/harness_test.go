@@ -28,6 +28,9 @@ const (
 	off     = pb.UserStatType_USER_STATUS_OFFLINE
 )
 
+// window is that of the nodes.
+const window = 50 * time.Millisecond
+
 // hook is called before and after a call to the store takes effect. An error before it keeps it
 // from taking effect, and one after it loses the answer.
 type hook func(by string, call whereaboutstest.Operation, after bool) error
@@ -103,8 +106,10 @@ type cluster struct {
 	hook  hook
 	bad   atomic.Uint32 // user that cannot be written and read; 0: none
 	keeps bool          // the policy is keep_first
-	late  bool          // nodes that start are known to themselves alone
-	hides string        // a node that the lists do not have yet
+	// noStatuses says that no client is told whether other users are online.
+	noStatuses bool
+	late       bool   // nodes that start are known to themselves alone
+	hides      string // a node that the lists do not have yet
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -154,8 +159,9 @@ func (c *cluster) start(name string) *node {
 	n := &node{c: c, name: name, epoch: c.epoch, view: registry.NewView(),
 		done: make(chan struct{}), seen: map[uint32]bool{}}
 	c.mu.Unlock()
-	n.mesh = New(Options{Store: c.storeOf(n), Nodes: n.view, Name: name,
-		Self: func() Self { return Self{Epoch: n.epoch} },
+	n.mesh = New(Options{Store: c.storeOf(n), Nodes: n.view, Name: name, Window: window,
+		NoStatuses: c.noStatuses,
+		Self:       func() Self { return Self{Epoch: n.epoch} },
 		Dial: func(to registry.Node, h session.LinkHandler) Link {
 			return c.dial(n, to, h)
 		}})

@@ -225,11 +225,7 @@ func TestLapse(t *testing.T) {
 			settle()
 		}
 		got := a.all()
-		online := false
-		for _, m := range only[*pb.IMUserStatNotify](got) {
-			online = online || m.GetUserStat().GetStatus() == on
-		}
-		asked := false
+		online, asked := slices.Contains(told(got), "2 online"), false
 		for _, m := range only[*pb.IMRoleSet](got) {
 			asked = asked || m.GetMissed() >= 35_000
 		}

@@ -188,6 +188,9 @@ func (s *Server) bury(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case b := <-s.burials:
+			if !s.listIsNew() {
+				continue // the process may run, and have registered again
+			}
 			ctx, cancel := context.WithTimeout(ctx, s.opt.StoreTimeout)
 			_ = s.opt.Store.Remove(ctx, b.user, b.ended) // a reader that meets them tries again
 			cancel()
@@ -220,6 +223,7 @@ func (s *lookups) checkStore() {
 	defer s.mu.Unlock()
 	now, l, w := s.opt.Now(), &s.lookups, &s.writer
 	w.repeat(now)
+	w.watchList(now)
 	if self.Epoch != w.epoch || self.Lapses != w.lapses {
 		wake(w.wake)
 	}

@@ -24,7 +24,6 @@ import (
 	"teamtalk/core/latekick"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
-	"teamtalk/core/recent"
 	"teamtalk/core/registry"
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
@@ -72,6 +71,11 @@ type Options struct {
 	// LinkTimeout is the longest time that a server that dialed may be silent; 0: for ever.
 	// LinkHeartbeat is the interval of this side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
+	// Window is how long changes of users are collected, to be told to the other message servers
+	// together. 0: they are told at once.
+	Window time.Duration
+	// NoStatuses says that the message servers tell no client whether other users are online.
+	NoStatuses bool
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
 	// Log receives the events of nodes and of the store. Default: discarded.
@@ -99,19 +103,19 @@ type Server struct {
 	users  map[uint32]*user
 	coming []*coming // oldest first; those that ended are skipped
 	// nodes are the other message servers that are alive, by name, and known judges entries.
-	nodes  map[string]registry.Node
-	known  whereabouts.Known
-	kicks  latekick.Kicks
-	parts  []*pb.ServerUserStat // of a list of the local users that has not arrived whole
-	status presence
-	links  links
+	nodes   map[string]registry.Node
+	known   whereabouts.Known
+	kicks   latekick.Kicks
+	parts   []*pb.ServerUserStat // of a list of the local users that has not arrived whole
+	status  presence
+	changes changes
+	links   links
 }
 
-// Bounds of what a mesh remembers.
+// Bounds of what a mesh remembers of changes, see presence.
 const (
-	versionsKept = 2 * time.Minute // of notifies, see presence
+	versionsKept = 2 * time.Minute
 	maxVersions  = 1 << 17
-	maxElsewhere = 1 << 18
 )
 
 // New returns a mesh that knows no user yet.
@@ -133,11 +137,10 @@ func New(o Options) *Server {
 	}
 	s := &Server{opt: o, log: o.Log.With("role", "mesh"), users: map[uint32]*user{},
 		nodes: map[string]registry.Node{}, burials: make(chan burial, maxBurials),
-		known: whereabouts.NewKnown(nil, 0),
-		status: presence{
-			seen:      recent.Map[noteKey, uint64]{Age: versionsKept, Max: maxVersions},
-			elsewhere: map[uint32]whereabouts.Node{}}}
+		known: whereabouts.NewKnown(nil, 0)}
 	s.writer.Server, s.lookups.Server, s.status.Server, s.links.Server = s, s, s, s
+	s.changes.Server, s.changes.wake = s, make(chan struct{}, 1)
+	s.status.forget()
 	s.links.peers = map[whereabouts.Node]*peer{}
 	s.writer.wake, s.lookups.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.metrics = newMetrics(o.Registerer, s)
@@ -156,10 +159,11 @@ func (s *Server) Servers() session.LinkHandler { return s.servers }
 func (s *Server) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){s.follow, s.lookups.look, s.writer.write,
-		s.bury, s.tick} {
+		s.bury, s.tick, s.changes.send} {
 		wg.Go(func() { run(ctx) })
 	}
 	wg.Wait()
+	s.changes.flush()
 	s.mu.Lock()
 	for _, p := range s.links.peers {
 		wg.Go(p.close)

@@ -15,8 +15,16 @@ import (
 // inCluster runs a test with nodes of these names.
 func inCluster(t *testing.T, f func(c *cluster, nodes []*node), names ...string) {
 	t.Helper()
+	synctestCluster(t, func(*cluster) {}, f, names...)
+}
+
+// synctestCluster is inCluster, with nodes that are started with settings.
+func synctestCluster(t *testing.T, set func(c *cluster), f func(c *cluster, nodes []*node),
+	names ...string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
+		set(c)
 		var nodes []*node
 		for _, name := range names {
 			nodes = append(nodes, c.start(name))

@@ -49,8 +49,11 @@ type peer struct {
 
 // sizeOf returns the memory that a message takes, in bytes.
 func sizeOf(m pb.Message) int {
-	if t, ok := m.(*pb.MsgData); ok {
-		return 256 + len(t.Data)
+	switch m := m.(type) {
+	case *pb.MsgData:
+		return 256 + len(m.Data)
+	case *pb.Encoded:
+		return 256 + len(m.Shared())
 	}
 	return 256
 }
@@ -274,6 +277,7 @@ func (p *peer) recover(since time.Time) {
 		note.SetLost(true)
 		p.put(note)
 		p.s.tellMissed(missed)
+		p.s.changes.catchUp(p)
 		p.recovered = p.s.opt.Now()
 	}
 	for _, k := range p.s.lateKicks(missed) {

@@ -153,7 +153,7 @@ func TestStoreLoss(t *testing.T) {
 		a.login(1, windows)
 		b.login(2, windows)
 		settle()
-		take[*pb.IMUserStatNotify](a)
+		a.all()
 		c.store.Lose()
 		a.mesh.Reassert()
 		b.mesh.Reassert()
@@ -162,7 +162,7 @@ func TestStoreLoss(t *testing.T) {
 			t.Errorf("%d users in the store", n)
 		}
 		got := a.all()
-		if notes := only[*pb.IMUserStatNotify](got); len(notes) > 0 {
+		if notes := only[*pb.IMUserChangesNotify](got); len(notes) > 0 {
 			t.Errorf("what did not change was announced: %v", notes)
 		}
 		if roles := only[*pb.IMRoleSet](got); len(roles) != 1 || roles[0].GetMissed() < 35_000 {
@@ -226,11 +226,7 @@ func TestNewNodeIsNotKnownYet(t *testing.T) {
 		got := b.all()
 		texts := ids(only[*pb.MsgData](got))
 		slices.Sort(texts)
-		online := false
-		for _, m := range only[*pb.IMUserStatNotify](got) {
-			online = online || m.GetUserStat().GetUserId() == 1
-		}
-		if !slices.Equal(texts, []uint32{1, 2}) || !online {
+		if !slices.Equal(texts, []uint32{1, 2}) || !slices.Contains(told(got), "1 online") {
 			t.Errorf("b got %v", got)
 		}
 	}, "a")

@@ -1,54 +1,51 @@
 package mesh
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
 	"teamtalk/core/recent"
-	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
+	"teamtalk/handlers/mesh/elsewhere"
 	"teamtalk/proto/pb"
 )
 
 // All message servers receive the notifies that package handlers/route describes. The message
 // server on which a user changes announces the change, as it learns from the store what the others
-// have. Notifies of one user may overtake each other on their way from two message servers, so each
-// has the version of its change, and one that is older than another is dropped.
+// have. Changes of one user may overtake each other on their way from two message servers, so each
+// has a version, and one that is older than another of its kind is dropped.
 
 // presence is what this mesh knows of the presence of users. With Server.mu held.
 type presence struct {
 	*Server
-	seen recent.Map[noteKey, uint64] // the version of the latest notify
+	seen recent.Map[subject, uint64] // the version of the latest change
 	// elsewhere are the users that have a PC on another message server, as far as the clients
 	// here were told.
-	elsewhere map[uint32]whereabouts.Node
+	elsewhere elsewhere.Map
 	owed      []leftUser // to be looked at
 }
 
-// noteKey names what notifies tell: the status of a user, or whether the user's phones show a PC. A
-// phone that comes elsewhere is later news for the phones alone.
-type noteKey struct {
-	user uint32
-	pc   bool
-}
-
-// leftUser is a user that had a PC on a message server that has ended.
+// leftUser is a user that had a PC on a message server that has ended, or that may have missed to
+// tell of a change.
 type leftUser struct {
 	user uint32
 	node whereabouts.Node
 	due  time.Time // when it is looked at
+	lost bool      // the message server may run
 }
 
-// forget forgets the versions of notifies.
+// forget forgets the versions of changes.
 func (s *presence) forget() {
-	s.seen = recent.Map[noteKey, uint64]{Age: versionsKept, Max: maxVersions}
+	s.seen = recent.Map[subject, uint64]{Age: versionsKept, Max: maxVersions}
 }
 
-// isNews reports whether a notify of another message server is later than all that were seen, and
+// isNews reports whether a change of another message server is later than all that were seen, and
 // records it. One that is sent again is no news.
-func (s *presence) isNews(key noteKey, version uint64) bool {
+func (s *presence) isNews(key subject, version uint64) bool {
 	if last, _ := s.seen.Get(key); last >= version {
 		s.metrics.late.Inc()
 		return false
@@ -57,34 +54,37 @@ func (s *presence) isNews(key noteKey, version uint64) bool {
 	return true
 }
 
-// setElsewhere records that the clients here are told that a user has a PC on a node; one without a
-// name: on none.
-func (s *presence) setElsewhere(user uint32, node whereabouts.Node) {
-	_, known := s.elsewhere[user]
-	switch {
-	case node.Name == "":
-		delete(s.elsewhere, user)
-	case !known && len(s.elsewhere) >= maxElsewhere:
+// setElsewhere records that a user has a PC on a node; one without a name: on none. told says that
+// all clients here are told. If clients are not told of users, only the phones here are.
+func (s *presence) setElsewhere(user uint32, node whereabouts.Node, told bool) {
+	if node.Name == "" || s.opt.NoStatuses && s.users[user] == nil {
+		s.elsewhere.Remove(user)
+	} else if !s.elsewhere.Set(user, node, told) {
 		s.metrics.drops.WithLabelValues("presence_full").Inc()
-	default:
-		s.elsewhere[user] = node
 	}
 }
 
-// statusNote returns the notify that tells all PC clients whether a user is online.
-func statusNote(user uint32, status pb.UserStatType) *pb.IMUserStatNotify {
-	return pb.IMUserStatNotify_builder{UserStat: pb.UserStat_builder{UserId: proto.Uint32(user),
-		Status: status.Enum()}.Build()}.Build()
+// settled takes where a user is besides, after a write of its devices here.
+func (s *presence) settled(u *user, devices []whereabouts.Device, others []whereabouts.Entry) {
+	u.pcElsewhere = false
+	u.phoneElsewhere = slices.ContainsFunc(others, whereabouts.Entry.HasPhone)
+	if i := slices.IndexFunc(others, whereabouts.Entry.HasPC); i >= 0 {
+		u.pcElsewhere = true
+		s.setElsewhere(u.id, others[i].Node, false)
+	}
+	if s.opt.NoStatuses && len(devices) == 0 {
+		s.elsewhere.Remove(u.id)
+	}
 }
 
-// pcNote returns the notify that tells a user's phones whether a PC is online.
-func pcNote(user uint32, online bool) *pb.IMServerPCLoginStatusNotify {
-	status := uint32(0)
-	if online {
-		status = 1
-	}
-	return pb.IMServerPCLoginStatusNotify_builder{UserId: proto.Uint32(user),
-		LoginStatus: proto.Uint32(status)}.Build()
+// statusOfUser returns the change that tells all PC clients whether a user is online.
+func statusOfUser(user uint32, status pb.UserStatType) *pb.UserChange {
+	return pb.UserChange_builder{UserId: proto.Uint32(user), Status: status.Enum()}.Build()
+}
+
+// pcOfUser returns the change that tells a user's phones whether a PC is online.
+func pcOfUser(user uint32, online bool) *pb.UserChange {
+	return pb.UserChange_builder{UserId: proto.Uint32(user), PcOnline: proto.Bool(online)}.Build()
 }
 
 // announceArrived announces the clients that arrived, once the store has them.
@@ -92,95 +92,97 @@ func (s *presence) announceArrived(u *user) {
 	if u.pending == nil || len(u.arrived) == 0 {
 		return
 	}
-	var notes []pb.Message
+	var list []*pb.UserChange
 	pc := u.hasPC()
 	if pc || u.pcElsewhere {
-		notes = append(notes, pcNote(u.id, true))
+		list = append(list, pcOfUser(u.id, true))
 	}
 	for _, client := range u.arrived {
 		if !client.IsMobile() && pc {
-			notes = append(notes, statusNote(u.id, pb.UserStatType_USER_STATUS_ONLINE))
+			list = append(list, statusOfUser(u.id, pb.UserStatType_USER_STATUS_ONLINE))
 			break
 		}
 	}
 	u.arrived = nil
-	s.status.announce(u.id, u.version, notes...)
+	s.status.announce(u, list...)
 }
 
 // announceGone announces that no PC of a user is left. rest says that a phone is.
 func (s *presence) announceGone(u *user, rest bool) {
-	var notes []pb.Message
+	var list []*pb.UserChange
 	if rest {
-		notes = append(notes, pcNote(u.id, false))
+		list = append(list, pcOfUser(u.id, false))
 	}
-	s.status.announce(u.id, u.version,
-		append(notes, statusNote(u.id, pb.UserStatType_USER_STATUS_OFFLINE))...)
+	s.status.announce(u,
+		append(list, statusOfUser(u.id, pb.UserStatType_USER_STATUS_OFFLINE))...)
 }
 
-// announce sends notifies of a user here to all message servers.
-func (s *presence) announce(user uint32, version uint64, notes ...pb.Message) {
-	for _, m := range notes {
-		key := noteKey{user: user}
-		var out pb.Message
-		switch m := m.(type) {
-		case *pb.IMUserStatNotify:
-			c := proto.CloneOf(m)
-			c.SetVersion(version)
-			out = c
-		case *pb.IMServerPCLoginStatusNotify:
-			c := proto.CloneOf(m)
-			c.SetVersion(version)
-			key.pc, out = true, c
-		}
-		if last, _ := s.seen.Get(key); last > version {
+// announce tells all message servers of changes of a user here.
+func (s *presence) announce(u *user, list ...*pb.UserChange) {
+	for _, c := range list {
+		key := subjectOf(c)
+		if last, _ := s.seen.Get(key); last > u.version {
 			continue // the user has changed on another message server meanwhile
 		}
-		s.seen.Put(key, version, s.opt.Now())
-		s.toLocal(m)
-		s.links.spread(out)
+		s.seen.Put(key, u.version, s.opt.Now())
+		c.SetVersion(u.version)
+		s.toLocal(pb.IMUserChangesNotify_builder{Changes: []*pb.UserChange{c}}.Build())
+		if s.tells(u, c) {
+			s.changes.add(c)
+		}
 	}
 }
 
-// handleStatus takes the news of another message server that the last PC of a user left, or that
-// one came.
-func (s *presence) handleStatus(l *session.Link, _ uint16, m *pb.IMUserStatNotify) error {
-	node := of(l).node
-	if node.Name == "" {
-		return errNoMesh(m)
+// tells reports whether other message servers need a change of a user here. If clients are not
+// told of users, the phones elsewhere are, and the message servers that wait for acks of a PC that
+// leaves.
+func (s *presence) tells(u *user, c *pb.UserChange) bool {
+	return !s.opt.NoStatuses || u.phoneElsewhere ||
+		c.GetStatus() == pb.UserStatType_USER_STATUS_OFFLINE && c.HasStatus()
+}
+
+// here returns the changes that tell which users have a PC here.
+func (s *presence) here() (list []*pb.UserChange) {
+	for _, u := range s.users {
+		if !u.pcSaved || !u.hasPC() {
+			continue
+		}
+		own := []*pb.UserChange{statusOfUser(u.id, pb.UserStatType_USER_STATUS_ONLINE)}
+		if u.phoneElsewhere {
+			own = append(own, pcOfUser(u.id, true))
+		}
+		for _, c := range own {
+			if c.SetVersion(u.version); s.tells(u, c) {
+				list = append(list, c)
+			}
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	user := m.GetUserStat().GetUserId()
-	comes := m.GetUserStat().GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE
-	if !s.isNews(noteKey{user: user}, m.GetVersion()) {
-		return nil
+	slices.SortStableFunc(list, func(a, b *pb.UserChange) int {
+		return cmp.Compare(a.GetUserId(), b.GetUserId())
+	})
+	return list
+}
+
+// takeStatus takes a change of another message server: the last PC of a user left, or one came. It
+// reports whether this is news. One that is sent again is no news when it is known, however long
+// ago it came.
+func (s *presence) takeStatus(node whereabouts.Node, c *pb.UserChange, again bool) bool {
+	user := c.GetUserId()
+	comes := c.GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE
+	if !s.isNews(subjectOf(c), c.GetVersion()) {
+		return false
 	}
 	if !comes {
 		node = whereabouts.Node{}
 	}
-	s.setElsewhere(user, node)
-	if comes && s.known.Ended(node) && len(s.owed) < maxElsewhere {
+	was, told := s.elsewhere.Get(user)
+	s.setElsewhere(user, node, true)
+	if comes && s.known.Ended(node) && len(s.owed) < elsewhere.Max {
 		// It leaves, or it is back and not in the list yet.
-		s.owed = append(s.owed, leftUser{user, node, s.opt.Now().Add(waitLasts)})
+		s.owed = append(s.owed, leftUser{user: user, node: node,
+			due: s.opt.Now().Add(waitLasts)})
 	}
-	m.ClearVersion()
-	s.toLocal(m)
-	return nil
-}
-
-// handlePCStatus takes the news of another message server for the phones of a user.
-func (s *presence) handlePCStatus(l *session.Link, _ uint16,
-	m *pb.IMServerPCLoginStatusNotify) error {
-	if of(l).node.Name == "" {
-		return errNoMesh(m)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.isNews(noteKey{m.GetUserId(), true}, m.GetVersion()) {
-		m.ClearVersion()
-		s.toLocal(m)
-	}
-	return nil
+	return !again || was != node || !told
 }
 
 // errNoMesh is the error of a message that only other meshes may send.
@@ -192,9 +194,17 @@ func errNoMesh(m pb.Message) error {
 // leftBehind makes the users of a message server that has ended be looked at. The caller holds
 // s.mu.
 func (s *presence) leftBehind(node whereabouts.Node) {
-	for user, n := range s.elsewhere {
-		if n == node {
-			s.owed = append(s.owed, leftUser{user, node, s.opt.Now()})
+	for _, user := range s.elsewhere.At(node) {
+		s.owed = append(s.owed, leftUser{user: user, node: node, due: s.opt.Now()})
+	}
+}
+
+// doubt makes the users of a message server that runs be looked at, since changes that it sent may
+// be lost. The caller holds s.mu.
+func (s *presence) doubt(node whereabouts.Node) {
+	for _, user := range s.elsewhere.At(node) {
+		if len(s.owed) < elsewhere.Max {
+			s.owed = append(s.owed, leftUser{user, node, s.opt.Now(), true})
 		}
 	}
 }
@@ -202,20 +212,23 @@ func (s *presence) leftBehind(node whereabouts.Node) {
 // owedAtOnce is how many users of message servers that have ended are looked at at a time.
 const owedAtOnce = 2048
 
-// askOwed looks whether users of message servers that have ended are elsewhere now. Those that are
-// not go offline for the clients here.
+// askOwed looks whether users of message servers that have ended, or whose changes may be lost, are
+// elsewhere now. Those that are not go offline for the clients here.
 func (s *presence) askOwed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list, later []leftUser
 	var users []uint32
+	var versions []uint64
 	now := s.opt.Now()
 	for _, left := range s.owed {
 		switch {
 		case len(list) == owedAtOnce || now.Before(left.due):
 			later = append(later, left)
-		case s.known.Ended(left.node):
+		case left.lost || s.known.Ended(left.node):
+			version, _ := s.seen.Get(subject{left.user, statusChange})
 			list, users = append(list, left), append(users, left.user)
+			versions = append(versions, version)
 		}
 	}
 	if s.owed = later; len(list) == 0 {
@@ -223,11 +236,16 @@ func (s *presence) askOwed() {
 	}
 	asked := s.lookups.lookup(lookup{users: users,
 		then: func(find func(uint32) ([]whereabouts.Entry, error)) {
-			for _, left := range list {
+			for i, left := range list {
 				entries, err := find(left.user)
-				if err != nil {
+				version, _ := s.seen.Get(subject{left.user, statusChange})
+				at, _ := s.elsewhere.Get(left.user)
+				switch {
+				case err != nil:
 					s.owed = append(s.owed, left)
-				} else if s.elsewhere[left.user] == left.node { // no later news
+				case at != left.node, left.lost && version != versions[i]:
+					// there is later news
+				default:
 					s.gone(left.user, entries)
 				}
 			}
@@ -240,21 +258,21 @@ func (s *presence) askOwed() {
 // gone tells the clients here that a user has no PC, unless one of the entries has.
 func (s *presence) gone(user uint32, entries []whereabouts.Entry) {
 	u := s.users[user]
-	for _, e := range entries {
-		if e.HasPC() {
-			s.setElsewhere(user, e.Node)
-			return
-		}
+	if i := slices.IndexFunc(entries, whereabouts.Entry.HasPC); i >= 0 {
+		s.setElsewhere(user, entries[i].Node, false)
+		return
 	}
-	s.setElsewhere(user, whereabouts.Node{})
+	s.elsewhere.Remove(user)
 	if u != nil && u.hasPC() {
 		return
 	}
 	if u != nil {
 		u.pcElsewhere = false
 	}
+	var list []*pb.UserChange
 	if u != nil && len(u.devices) > 0 || len(entries) > 0 {
-		s.toLocal(pcNote(user, false))
+		list = append(list, pcOfUser(user, false))
 	}
-	s.toLocal(statusNote(user, pb.UserStatType_USER_STATUS_OFFLINE))
+	list = append(list, statusOfUser(user, pb.UserStatType_USER_STATUS_OFFLINE))
+	s.toLocal(pb.IMUserChangesNotify_builder{Changes: list}.Build())
 }

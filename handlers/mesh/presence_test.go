@@ -12,24 +12,36 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// notes returns the notifies that a node got as text, and forgets everything.
-func notes(n *node) (list []string) {
-	for _, m := range n.all() {
-		switch m := m.(type) {
-		case *pb.IMUserStatNotify:
-			text := fmt.Sprintf("%d online", m.GetUserStat().GetUserId())
-			if m.GetUserStat().GetStatus() == off {
-				text = fmt.Sprintf("%d offline", m.GetUserStat().GetUserId())
+// notes returns the changes of users that a node got as text, and forgets everything.
+func notes(n *node) []string { return told(n.all()) }
+
+// told returns the changes of users in messages, as text.
+func told(got []pb.Message) (list []string) {
+	for _, m := range got {
+		if m, ok := m.(*pb.IMUserChangesNotify); ok {
+			for _, c := range m.GetChanges() {
+				list = append(list, asText(c))
 			}
-			if m.HasVersion() {
-				text += " with a version"
-			}
-			list = append(list, text)
-		case *pb.IMServerPCLoginStatusNotify:
-			list = append(list, fmt.Sprintf("%d pc %d", m.GetUserId(), m.GetLoginStatus()))
 		}
 	}
 	return list
+}
+
+func asText(c *pb.UserChange) string {
+	what := "offline"
+	switch {
+	case c.HasPcOnline() && c.GetPcOnline():
+		what = "pc 1"
+	case c.HasPcOnline():
+		what = "pc 0"
+	case c.HasSignInfo():
+		what = "sign " + c.GetSignInfo()
+	case c.HasAvatarUrl():
+		what = "avatar " + c.GetAvatarUrl()
+	case c.GetStatus() == on:
+		what = "online"
+	}
+	return fmt.Sprintf("%d %s", c.GetUserId(), what)
 }
 
 // TestPresence: all message servers get the notifies of package handlers/route.
@@ -126,17 +138,16 @@ func TestOldNotify(t *testing.T) {
 	inCluster(t, func(_ *cluster, nodes []*node) {
 		a := nodes[0]
 		a.mesh.mu.Lock()
-		a.mesh.status.isNews(noteKey{1, false}, 8)
-		a.mesh.status.isNews(noteKey{1, true}, 8)
+		a.mesh.status.isNews(subject{1, statusChange}, 8)
+		a.mesh.status.isNews(subject{1, pcChange}, 8)
 		a.mesh.mu.Unlock()
 		link := (&cluster{}).fromMesh(a, "b")
 		for _, version := range []uint64{7, 8, 9} {
-			m := statusNote(1, on)
-			m.SetVersion(version)
-			a.mesh.Servers().Message(link, 0, m)
-			pc := pcNote(1, version == 9)
+			status, pc := statusOfUser(1, on), pcOfUser(1, version == 9)
+			status.SetVersion(version)
 			pc.SetVersion(version)
-			a.mesh.Servers().Message(link, 0, pc)
+			a.mesh.Servers().Message(link, 0, pb.IMUserChangesNotify_builder{
+				Changes: []*pb.UserChange{status, pc}}.Build())
 		}
 		settle()
 		if got := notes(a); !slices.Equal(got, []string{"1 online", "1 pc 1"}) {

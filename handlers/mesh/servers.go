@@ -43,8 +43,7 @@ func newServers(s *Server) *servers {
 	router.Handle(h.Router, router.Public, h.handleRoleSet)
 	router.Handle(h.Router, router.Public, h.handleUsersStatReq)
 	router.Handle(h.Router, router.Public, s.handleKick)
-	router.Handle(h.Router, router.Public, s.status.handleStatus)
-	router.Handle(h.Router, router.Public, s.status.handlePCStatus)
+	router.Handle(h.Router, router.Public, s.status.handleChanges)
 	s.handleForwards(h.Router)
 	return h
 }
@@ -85,7 +84,7 @@ func (h *servers) handleRoleSet(l *session.Link, _ uint16, m *pb.IMRoleSet) erro
 	defer s.mu.Unlock()
 	switch {
 	case e.node.Name != "":
-		return s.takeLoss(m)
+		return s.takeLoss(e.node, m)
 	case !m.HasNode():
 		if !m.HasFeatures() {
 			return nil
@@ -128,12 +127,16 @@ func introduction(self, to whereabouts.Node) *pb.IMRoleSet {
 
 // takeLoss takes what another mesh says of losses: it asks for what was sent lately, or what it
 // sent here may be lost.
-func (s *Server) takeLoss(m *pb.IMRoleSet) error {
+func (s *Server) takeLoss(from whereabouts.Node, m *pb.IMRoleSet) error {
 	if m.HasMissed() {
 		s.tellMissed(time.Duration(m.GetMissed()) * time.Millisecond)
+		if !s.known.Ended(from) {
+			s.changes.catchUp(s.links.peer(from))
+		}
 	}
 	if m.GetLost() {
 		s.toLocal(lostNote())
+		s.status.doubt(from)
 	}
 	return nil
 }

@@ -120,9 +120,10 @@ func TestOtherServers(t *testing.T) {
 			t.Errorf("one is %s, two is %s", a.state(one), b.state(two))
 		}
 		// Only other message servers may say that a user is online.
-		send(statusNote(1, on))
+		send(pb.IMUserChangesNotify_builder{
+			Changes: []*pb.UserChange{statusOfUser(1, on)}}.Build())
 		if got := notes(a); slices.Contains(got, "1 online") {
-			t.Error("a notify of a stranger is passed on")
+			t.Error("changes of a stranger are passed on")
 		}
 	}, "a", "b")
 }
@@ -194,7 +195,8 @@ func TestNumberedKickArrivesLate(t *testing.T) {
 // FuzzServers gives bytes of other servers to a mesh.
 func FuzzServers(f *testing.F) {
 	for _, m := range []pb.Message{introduction(whereabouts.Node{Name: "b", Epoch: 1000},
-		whereabouts.Node{Name: "a", Epoch: 1}), missedNote(5), statusNote(1, on), pcNote(1, true),
+		whereabouts.Node{Name: "a", Epoch: 1}), missedNote(5), pb.IMUserChangesNotify_builder{
+		Changes: []*pb.UserChange{statusOfUser(1, on), pcOfUser(1, true)}}.Build(),
 		text(1, 2, 3), &pb.IMUsersStatReq{}, &pb.IMServerKickUser{}} {
 		body, _ := m.AppendBody(nil)
 		f.Add(uint16(m.Command()), body, true)

@@ -75,7 +75,7 @@ func (s *Server) askStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq) {
 				}
 				online[i] = f.online(s.users[user], entries)
 				if at := slices.IndexFunc(entries, whereabouts.Entry.HasPC); here && at >= 0 {
-					s.status.setElsewhere(user, entries[at].Node) // its clients are told
+					s.status.setElsewhere(user, entries[at].Node, false) // one client is told
 				}
 			}
 			answerStat(l, seq, m, online)

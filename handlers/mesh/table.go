@@ -17,11 +17,12 @@ type user struct {
 	quiet   bool // the next write is no news: it restores what the store has lost
 	renewed bool // others may have said that the user is gone
 	pcSaved bool // the last write had a PC
-	// pcElsewhere says that other message servers had a PC of the user at the last write.
-	pcElsewhere bool
-	version     uint64 // of the last write
-	devices     []device
-	*pending    // nil: nothing
+	// pcElsewhere and phoneElsewhere say that other message servers had a PC or a phone of the
+	// user at the last write.
+	pcElsewhere, phoneElsewhere bool
+	version                     uint64 // of the last write
+	devices                     []device
+	*pending                    // nil: nothing
 }
 
 // pending is what few users have at a time.

@@ -30,6 +30,11 @@ type writer struct {
 	// as all users are written. from is since when they may have missed users of this one.
 	owes bool
 	from time.Time
+	lost bool // the store has lost what it held
+	// updates is how often the list of message servers was read, and read when that was noticed
+	// last. away is when it was noticed before a gap that ended at back.
+	updates          uint64
+	read, away, back time.Time
 	// again is when all users are written once more; zero: never.
 	again time.Time
 }
@@ -83,14 +88,59 @@ func (s *writer) reassert(lost bool) {
 	if len(s.users) == 0 {
 		return
 	}
-	s.owes, s.from = true, s.opt.Now().Add(-brokenLasts)
+	s.owes, s.from, s.lost = true, s.writer.reached().Add(-brokenLasts), lost
 	if !lost {
 		s.again = s.opt.Now().Add(againAfter)
 	}
 }
 
-// againAfter is the time after which the lists of all message servers have one that is back.
-const againAfter = 3 * time.Second
+const (
+	// listLate is the age from which on the list of message servers counts as old: most are read
+	// each second. Entries are removed by a list that is not older.
+	listLate = 2 * time.Second
+	// gapKept is how long a gap between two lists is remembered. A registration that has ended is
+	// noticed sooner.
+	gapKept = 10 * time.Second
+)
+
+// watchList looks whether the list of message servers was read. The caller holds s.mu.
+func (s *writer) watchList(now time.Time) {
+	n := s.opt.Nodes.Updates()
+	if n == s.updates {
+		return
+	}
+	if !s.read.IsZero() && now.Sub(s.read) > listLate {
+		s.away, s.back = s.read, now
+	}
+	s.updates, s.read = n, now
+}
+
+// reached returns until when this process surely counted as alive for the others, before its
+// registration ended. The caller holds s.mu.
+func (s *writer) reached() time.Time {
+	now := s.opt.Now()
+	switch {
+	case !s.read.IsZero() && now.Sub(s.read) > listLate:
+		return s.read
+	case !s.back.IsZero() && now.Sub(s.back) < gapKept:
+		return s.away
+	}
+	return now
+}
+
+// againAfter is the time after which no other message server removes entries of one that is back:
+// it may do so by a list that is not old, and the call may take as long as the store may.
+const againAfter = 5 * time.Second
+
+// listIsNew reports whether this process has read the list of message servers a moment ago. One
+// that was cut off from the store has an old list at first.
+func (s *Server) listIsNew() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.opt.Now()
+	s.writer.watchList(now)
+	return now.Sub(s.writer.read) <= listLate
+}
 
 // writeAll makes all users be written. quiet says that this is no news.
 func (s *writer) writeAll(quiet bool) {
@@ -225,7 +275,7 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 	lost := r.Version < u.version // the numbers begin anew
 	u.version = r.Version
 	others := s.alive(u.id, r.Others)
-	u.pcElsewhere = slices.ContainsFunc(others, whereabouts.Entry.HasPC)
+	s.status.settled(u, devices, others)
 	for i := range u.devices {
 		if d := &u.devices[i]; d.flying || lost {
 			d.flying, d.version = false, r.Version
@@ -250,8 +300,8 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 	case had && !has && !u.pcElsewhere && !u.hasPC():
 		s.status.announceGone(u, len(devices)+len(others) > 0)
 	case (!had || u.renewed) && u.hasPC() && !u.quiet && (u.pending == nil || len(u.arrived) == 0):
-		s.status.announce(u.id, u.version, pcNote(u.id, true),
-			statusNote(u.id, pb.UserStatType_USER_STATUS_ONLINE))
+		s.status.announce(u, pcOfUser(u.id, true),
+			statusOfUser(u.id, pb.UserStatType_USER_STATUS_ONLINE))
 	}
 	u.quiet, u.renewed = false, false
 	if !u.dirty {
@@ -262,7 +312,8 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 }
 
 // written tells the other message servers, once all users are written, to send again what they sent
-// while the store did not have them.
+// while the store did not have them. They may have taken users here offline, so they are told which
+// ones have a PC. After a loss the store may lack users of the others, and says nothing of them.
 func (s *writer) written() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,6 +322,10 @@ func (s *writer) written() {
 	}
 	s.writer.owes = false
 	for _, p := range s.links.everyPeer() {
+		s.changes.catchUp(p)
+		if !s.writer.lost {
+			s.status.doubt(p.node)
+		}
 		p.send(missedNote(s.opt.Now().Sub(s.writer.from)))
 	}
 }

@@ -29,6 +29,7 @@ func (h *Server) RouteLink() session.LinkHandler {
 	router.Handle(r, router.Public, h.handleUserStat)
 	router.Handle(r, router.Public, h.presence.HandleSignInfoChanged)
 	router.Handle(r, router.Public, h.presence.HandleAvatarChanged)
+	router.Handle(r, router.Public, h.handleUserChanges)
 	router.Handle(r, router.Public, h.passing.HandleRoutedRemoval)
 	router.Handle(r, router.Public, h.passing.HandleRoutedP2P)
 	router.Handle(r, router.Public, h.transfer.HandleRouted)
@@ -42,6 +43,16 @@ func (h *Server) handleUserStat(l *session.Link, seq uint16, m *pb.IMUserStatNot
 		h.conversation.Receipts.PCLeft(st.GetUserId())
 	}
 	return h.presence.HandleUserStat(l, seq, m)
+}
+
+// handleUserChanges takes the news of a window, of another message server without route servers.
+func (h *Server) handleUserChanges(l *session.Link, seq uint16, m *pb.IMUserChangesNotify) error {
+	for _, c := range m.GetChanges() {
+		if c.HasStatus() && c.GetStatus() == pb.UserStatType_USER_STATUS_OFFLINE {
+			h.conversation.Receipts.PCLeft(c.GetUserId())
+		}
+	}
+	return h.presence.HandleUserChanges(l, seq, m)
 }
 
 // connectedLink handles frames after Connect only. The link to a route server opens before

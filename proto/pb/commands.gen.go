@@ -111,6 +111,7 @@ const (
 	CmdAnswerPart                Command = 0x073c
 	CmdFileConfirmReq            Command = 0x073d
 	CmdFileConfirmRsp            Command = 0x073e
+	CmdUserChangesNotify         Command = 0x073f
 )
 
 // commands lists the messages of frames, in the order of their ids.
@@ -222,6 +223,7 @@ var commands = []commandInfo{
 	{0x073c, "IMAnswerPart", func() Message { return new(IMAnswerPart) }},
 	{0x073d, "IMFileConfirmReq", func() Message { return new(IMFileConfirmReq) }},
 	{0x073e, "IMFileConfirmRsp", func() Message { return new(IMFileConfirmRsp) }},
+	{0x073f, "IMUserChangesNotify", func() Message { return new(IMUserChangesNotify) }},
 }
 
 // Command returns 0x0101.
@@ -1174,3 +1176,12 @@ func (m *IMFileConfirmRsp) AppendBody(b []byte) ([]byte, error) { return appendB
 
 // ParseBody decodes b, and does not retain it.
 func (m *IMFileConfirmRsp) ParseBody(b []byte) error { return parseBody(b, m) }
+
+// Command returns 0x073f.
+func (*IMUserChangesNotify) Command() Command { return 0x073f }
+
+// AppendBody appends the encoded message to b.
+func (m *IMUserChangesNotify) AppendBody(b []byte) ([]byte, error) { return appendBody(b, m) }
+
+// ParseBody decodes b, and does not retain it.
+func (m *IMUserChangesNotify) ParseBody(b []byte) error { return parseBody(b, m) }

@@ -5042,6 +5042,341 @@ func (b0 IMFileConfirmRsp_builder) Build() *IMFileConfirmRsp {
 	return m0
 }
 
+// UserChange is a change of a user that clients are told. One of the fields after version is
+// present.
+type UserChange struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_UserId      uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
+	xxx_hidden_Version     uint64                 `protobuf:"varint,2,opt,name=version"`
+	xxx_hidden_Status      UserStatType           `protobuf:"varint,3,opt,name=status,enum=teamtalk.UserStatType"`
+	xxx_hidden_PcOnline    bool                   `protobuf:"varint,4,opt,name=pc_online,json=pcOnline"`
+	xxx_hidden_SignInfo    *string                `protobuf:"bytes,5,opt,name=sign_info,json=signInfo"`
+	xxx_hidden_AvatarUrl   *string                `protobuf:"bytes,6,opt,name=avatar_url,json=avatarUrl"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *UserChange) Reset() {
+	*x = UserChange{}
+	mi := &file_server_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserChange) ProtoMessage() {}
+
+func (x *UserChange) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *UserChange) GetUserId() uint32 {
+	if x != nil {
+		return x.xxx_hidden_UserId
+	}
+	return 0
+}
+
+func (x *UserChange) GetVersion() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Version
+	}
+	return 0
+}
+
+func (x *UserChange) GetStatus() UserStatType {
+	if x != nil {
+		if protoimpl.X.Present(&(x.XXX_presence[0]), 2) {
+			return x.xxx_hidden_Status
+		}
+	}
+	return UserStatType_USER_STATUS_ONLINE
+}
+
+func (x *UserChange) GetPcOnline() bool {
+	if x != nil {
+		return x.xxx_hidden_PcOnline
+	}
+	return false
+}
+
+func (x *UserChange) GetSignInfo() string {
+	if x != nil {
+		if x.xxx_hidden_SignInfo != nil {
+			return *x.xxx_hidden_SignInfo
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *UserChange) GetAvatarUrl() string {
+	if x != nil {
+		if x.xxx_hidden_AvatarUrl != nil {
+			return *x.xxx_hidden_AvatarUrl
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *UserChange) SetUserId(v uint32) {
+	x.xxx_hidden_UserId = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+}
+
+func (x *UserChange) SetVersion(v uint64) {
+	x.xxx_hidden_Version = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+}
+
+func (x *UserChange) SetStatus(v UserStatType) {
+	x.xxx_hidden_Status = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+}
+
+func (x *UserChange) SetPcOnline(v bool) {
+	x.xxx_hidden_PcOnline = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 6)
+}
+
+func (x *UserChange) SetSignInfo(v string) {
+	x.xxx_hidden_SignInfo = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+}
+
+func (x *UserChange) SetAvatarUrl(v string) {
+	x.xxx_hidden_AvatarUrl = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+}
+
+func (x *UserChange) HasUserId() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *UserChange) HasVersion() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *UserChange) HasStatus() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *UserChange) HasPcOnline() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *UserChange) HasSignInfo() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
+func (x *UserChange) HasAvatarUrl() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
+}
+
+func (x *UserChange) ClearUserId() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_UserId = 0
+}
+
+func (x *UserChange) ClearVersion() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Version = 0
+}
+
+func (x *UserChange) ClearStatus() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Status = UserStatType_USER_STATUS_ONLINE
+}
+
+func (x *UserChange) ClearPcOnline() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_PcOnline = false
+}
+
+func (x *UserChange) ClearSignInfo() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_SignInfo = nil
+}
+
+func (x *UserChange) ClearAvatarUrl() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 5)
+	x.xxx_hidden_AvatarUrl = nil
+}
+
+type UserChange_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	UserId *uint32
+	// The place of the change among those of the user's clients. After one with a larger version
+	// it is out of date. Signatures and pictures have none.
+	Version *uint64
+	// What IMUserStatNotify tells.
+	Status *UserStatType
+	// What IMServerPCLoginStatusNotify tells.
+	PcOnline *bool
+	// What IMSignInfoChangedNotify tells.
+	SignInfo *string
+	// What IMAvatarChangedNotify tells.
+	AvatarUrl *string
+}
+
+func (b0 UserChange_builder) Build() *UserChange {
+	m0 := &UserChange{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.UserId != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		x.xxx_hidden_UserId = *b.UserId
+	}
+	if b.Version != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		x.xxx_hidden_Version = *b.Version
+	}
+	if b.Status != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		x.xxx_hidden_Status = *b.Status
+	}
+	if b.PcOnline != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 6)
+		x.xxx_hidden_PcOnline = *b.PcOnline
+	}
+	if b.SignInfo != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		x.xxx_hidden_SignInfo = b.SignInfo
+	}
+	if b.AvatarUrl != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		x.xxx_hidden_AvatarUrl = b.AvatarUrl
+	}
+	return m0
+}
+
+// cmd: 0x073f
+type IMUserChangesNotify struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Changes     *[]*UserChange         `protobuf:"bytes,2,rep,name=changes"`
+	xxx_hidden_Again       bool                   `protobuf:"varint,3,opt,name=again"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *IMUserChangesNotify) Reset() {
+	*x = IMUserChangesNotify{}
+	mi := &file_server_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IMUserChangesNotify) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IMUserChangesNotify) ProtoMessage() {}
+
+func (x *IMUserChangesNotify) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *IMUserChangesNotify) GetChanges() []*UserChange {
+	if x != nil {
+		if x.xxx_hidden_Changes != nil {
+			return *x.xxx_hidden_Changes
+		}
+	}
+	return nil
+}
+
+func (x *IMUserChangesNotify) GetAgain() bool {
+	if x != nil {
+		return x.xxx_hidden_Again
+	}
+	return false
+}
+
+func (x *IMUserChangesNotify) SetChanges(v []*UserChange) {
+	x.xxx_hidden_Changes = &v
+}
+
+func (x *IMUserChangesNotify) SetAgain(v bool) {
+	x.xxx_hidden_Again = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+}
+
+func (x *IMUserChangesNotify) HasAgain() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *IMUserChangesNotify) ClearAgain() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Again = false
+}
+
+type IMUserChangesNotify_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// In the order in which they were made, the last one of each user and field.
+	Changes []*UserChange
+	// The changes were sent before, and may be lost: they say which users have a PC now.
+	Again *bool
+}
+
+func (b0 IMUserChangesNotify_builder) Build() *IMUserChangesNotify {
+	m0 := &IMUserChangesNotify{}
+	b, x := &b0, m0
+	_, _ = b, x
+	x.xxx_hidden_Changes = &b.Changes
+	if b.Again != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		x.xxx_hidden_Again = *b.Again
+	}
+	return m0
+}
+
 var File_server_proto protoreflect.FileDescriptor
 
 const file_server_proto_rawDesc = "" +
@@ -5236,7 +5571,19 @@ const file_server_proto_rawDesc = "" +
 	"\tfile_name\x18\x03 \x01(\tR\bfileName\x12\x1b\n" +
 	"\tfile_size\x18\x04 \x01(\rR\bfileSize\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData*\x8e\x01\n" +
+	"attachData\"\xc8\x01\n" +
+	"\n" +
+	"UserChange\x12\x17\n" +
+	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12.\n" +
+	"\x06status\x18\x03 \x01(\x0e2\x16.teamtalk.UserStatTypeR\x06status\x12\x1b\n" +
+	"\tpc_online\x18\x04 \x01(\bR\bpcOnline\x12\x1b\n" +
+	"\tsign_info\x18\x05 \x01(\tR\bsignInfo\x12\x1d\n" +
+	"\n" +
+	"avatar_url\x18\x06 \x01(\tR\tavatarUrl\"[\n" +
+	"\x13IMUserChangesNotify\x12.\n" +
+	"\achanges\x18\x02 \x03(\v2\x14.teamtalk.UserChangeR\achanges\x12\x14\n" +
+	"\x05again\x18\x03 \x01(\bR\x05again*\x8e\x01\n" +
 	"\vRefusalKind\x12\x17\n" +
 	"\x13REFUSAL_KIND_FAILED\x10\x00\x12\x18\n" +
 	"\x14REFUSAL_KIND_INVALID\x10\x01\x12\x15\n" +
@@ -5245,7 +5592,7 @@ const file_server_proto_rawDesc = "" +
 	"\x13REFUSAL_KIND_CLOSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
 var file_server_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_server_proto_goTypes = []any{
 	(RefusalKind)(0),                    // 0: teamtalk.RefusalKind
 	(*IMStopReceivePacket)(nil),         // 1: teamtalk.IMStopReceivePacket
@@ -5278,41 +5625,46 @@ var file_server_proto_goTypes = []any{
 	(*IMAnswerPart)(nil),                // 28: teamtalk.IMAnswerPart
 	(*IMFileConfirmReq)(nil),            // 29: teamtalk.IMFileConfirmReq
 	(*IMFileConfirmRsp)(nil),            // 30: teamtalk.IMFileConfirmRsp
-	(*UserInfo)(nil),                    // 31: teamtalk.UserInfo
-	(*UserTokenInfo)(nil),               // 32: teamtalk.UserTokenInfo
-	(*ServerUserStat)(nil),              // 33: teamtalk.ServerUserStat
-	(ClientType)(0),                     // 34: teamtalk.ClientType
-	(*PushResult)(nil),                  // 35: teamtalk.PushResult
-	(*ShieldStatus)(nil),                // 36: teamtalk.ShieldStatus
-	(TransferFileType)(0),               // 37: teamtalk.TransferFileType
-	(*IpAddr)(nil),                      // 38: teamtalk.IpAddr
-	(*ListedFile)(nil),                  // 39: teamtalk.ListedFile
-	(ListResult)(0),                     // 40: teamtalk.ListResult
-	(*Credential)(nil),                  // 41: teamtalk.Credential
+	(*UserChange)(nil),                  // 31: teamtalk.UserChange
+	(*IMUserChangesNotify)(nil),         // 32: teamtalk.IMUserChangesNotify
+	(*UserInfo)(nil),                    // 33: teamtalk.UserInfo
+	(*UserTokenInfo)(nil),               // 34: teamtalk.UserTokenInfo
+	(*ServerUserStat)(nil),              // 35: teamtalk.ServerUserStat
+	(ClientType)(0),                     // 36: teamtalk.ClientType
+	(*PushResult)(nil),                  // 37: teamtalk.PushResult
+	(*ShieldStatus)(nil),                // 38: teamtalk.ShieldStatus
+	(TransferFileType)(0),               // 39: teamtalk.TransferFileType
+	(*IpAddr)(nil),                      // 40: teamtalk.IpAddr
+	(*ListedFile)(nil),                  // 41: teamtalk.ListedFile
+	(ListResult)(0),                     // 42: teamtalk.ListResult
+	(*Credential)(nil),                  // 43: teamtalk.Credential
+	(UserStatType)(0),                   // 44: teamtalk.UserStatType
 }
 var file_server_proto_depIdxs = []int32{
-	31, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
-	32, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
-	33, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
-	34, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
-	34, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
-	32, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
-	35, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
-	36, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
-	37, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
-	37, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	38, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	39, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
-	39, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
-	39, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
-	40, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
-	41, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
+	33, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
+	34, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
+	35, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
+	36, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
+	36, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
+	34, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
+	37, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
+	38, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
+	39, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
+	39, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	40, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	41, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
+	41, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
+	41, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
+	42, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
+	43, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
 	0,  // 16: teamtalk.IMRequestRefused.kind:type_name -> teamtalk.RefusalKind
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	44, // 17: teamtalk.UserChange.status:type_name -> teamtalk.UserStatType
+	31, // 18: teamtalk.IMUserChangesNotify.changes:type_name -> teamtalk.UserChange
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_server_proto_init() }
@@ -5327,7 +5679,7 @@ func file_server_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_server_proto_rawDesc), len(file_server_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

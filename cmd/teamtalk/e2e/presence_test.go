@@ -51,7 +51,7 @@ const (
 // bob have one only after the first message of dave.
 func TestPresenceModes(t *testing.T) {
 	t.Parallel()
-	forEachShape(t, settings{users: 4}, func(t *testing.T, sys *deployment) {
+	forEachShape(t, settings{users: 4, both: true}, func(t *testing.T, sys *deployment) {
 		writer, alice := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		p := &presence{sys: sys, alice: alice, bob: alice + 1, dave: alice + 3}
 		writer.sendText(2, p.bob, "hello")
@@ -80,6 +80,7 @@ func (p *presence) try(t *testing.T, mode string) {
 	phone := withNews(t, there, "u00001", ios) // later than the pc
 	phone.pcStatus(p.alice, isOnline)
 	a.awaitList()
+	a.signs("alice, "+mode, phone) // the clients there have been told of alice
 	b := withNews(t, there, "u00002", mac)
 	if mode != "none" {
 		a.status(p.bob, isOnline)

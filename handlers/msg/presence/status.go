@@ -7,25 +7,51 @@ import (
 
 // HandleUserStat tells PC clients that a user's PC came or left.
 func (h *Handler) HandleUserStat(_ *session.Link, _ uint16, m *pb.IMUserStatNotify) error {
-	if h.opt.Mode != None {
-		st := m.GetUserStat()
-		h.tell(news{about: about{st.GetUserId(), newStatus}, status: st.GetStatus()})
-	}
+	h.tellStatus(m.GetUserStat().GetUserId(), m.GetUserStat().GetStatus())
 	return nil
+}
+
+func (h *Handler) tellStatus(user uint32, status pb.UserStatType) {
+	if h.opt.Mode != None {
+		h.tell(news{about: about{user, newStatus}, status: status})
+	}
 }
 
 // HandlePCLoginStatus tells a user's phones that its PC came or left.
 func (h *Handler) HandlePCLoginStatus(_ *session.Link, _ uint16,
 	m *pb.IMServerPCLoginStatusNotify) error {
+	h.tellPhones(m.GetUserId(),
+		m.GetLoginStatus() == uint32(pb.UserStatType_USER_STATUS_ONLINE))
+	return nil
+}
+
+func (h *Handler) tellPhones(user uint32, pc bool) {
 	n := &pb.IMPCLoginStatusNotify{}
-	n.SetUserId(m.GetUserId())
+	n.SetUserId(user)
 	n.SetLoginStat(pb.UserStatType_USER_STATUS_OFFLINE)
-	if m.GetLoginStatus() == uint32(pb.UserStatType_USER_STATUS_ONLINE) {
+	if pc {
 		n.SetLoginStat(pb.UserStatType_USER_STATUS_ONLINE)
 	}
-	for _, s := range h.opt.Online.Of(m.GetUserId()) {
+	for _, s := range h.opt.Online.Of(user) {
 		if s.ClientType.IsMobile() {
 			_ = s.Push(0, n) // a full mailbox closes the session
+		}
+	}
+}
+
+// HandleUserChanges tells the clients here of the changes of a window.
+func (h *Handler) HandleUserChanges(_ *session.Link, _ uint16, m *pb.IMUserChangesNotify) error {
+	for _, c := range m.GetChanges() {
+		user := c.GetUserId()
+		switch {
+		case c.HasStatus():
+			h.tellStatus(user, c.GetStatus())
+		case c.HasPcOnline():
+			h.tellPhones(user, c.GetPcOnline())
+		case c.HasSignInfo():
+			h.tell(news{about: about{user, newSignInfo}, text: c.GetSignInfo()})
+		case c.HasAvatarUrl():
+			h.tell(news{about: about{user, newAvatar}, text: c.GetAvatarUrl()})
 		}
 	}
 	return nil

@@ -225,7 +225,7 @@ func (p *proc) startMsg() {
 	m, err := msg.New(msg.Options{
 		MaxConns: settings.Msg.MaxConnections, HostName: p.name,
 		Policy: msg.DevicePolicy(settings.Msg.DevicePolicy), Ack: msg.AckPolicy(settings.Msg.Ack),
-		Presence:       msg.Presence(settings.Msg.Presence),
+		Presence:       msg.Presence(settings.Msg.Tells()),
 		PresenceWindow: settings.Msg.PresenceWindow, AckWait: settings.Msg.AckWait,
 		RedeliverAfter: settings.Msg.RedeliverAfter, ResendWindow: settings.Msg.ResendWindow,
 		Hold: settings.Msg.Hold,

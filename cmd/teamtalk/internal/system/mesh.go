@@ -41,6 +41,9 @@ func startMesh(s *system) error {
 		Dial: func(n registry.Node, h session.LinkHandler) mesh.Link {
 			return dialNode(s, n, h)
 		},
+		// A change waits for this window, and for that of the message server that gets it.
+		Window:      s.cfg.Msg.PresenceWindow / 2,
+		NoStatuses:  msg.Presence(s.cfg.Msg.Tells()) == msg.PresenceNone,
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg}
 	if msg.DevicePolicy(s.cfg.Msg.DevicePolicy) == msg.OneClient {

@@ -100,7 +100,7 @@ func (s *system) msgOptions() msg.Options {
 		Listed:    readByLogins(s),
 		Announces: s.mesh != nil, Whereabouts: s.mesh != nil,
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
-		Presence: msg.Presence(cfg.Presence), PresenceWindow: cfg.PresenceWindow,
+		Presence: msg.Presence(cfg.Tells()), PresenceWindow: cfg.PresenceWindow,
 		PushText: cfg.PushText, TextKey: string(s.cfg.Keys.Text),
 		RequireCipher: cfg.RequireCipher, AckWait: cfg.AckWait,
 		RedeliverAfter: cfg.RedeliverAfter, ResendWindow: cfg.ResendWindow,
