@@ -104,7 +104,8 @@ type cluster struct {
 	bad   atomic.Uint32 // user that cannot be written and read; 0: none
 	keeps bool          // the policy is keep_first
 	late  bool          // nodes that start are known to themselves alone
-	hides string        // a node that the lists do not have yet
+	db    groupDB
+	hides string // a node that the lists do not have yet
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -159,6 +160,7 @@ func (c *cluster) start(name string) *node {
 		Dial: func(to registry.Node, h session.LinkHandler) Link {
 			return c.dial(n, to, h)
 		}})
+	n.mesh.Connect(&dbLink{c: c, by: name})
 	pipe, err := link.Local(link.LocalOptions{Name: "route", Caller: n, Callee: n.mesh.Local(),
 		CallTimeout: 10 * time.Second})
 	if err != nil {
