@@ -189,6 +189,26 @@ func TestGroupsAreNotKnown(t *testing.T) {
 	}
 }
 
+// TestOldDBProxy: a db_proxy that leaves temporary groups out says so by its silence. The message
+// server gets everything.
+func TestOldDBProxy(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		c.db.old = true
+		c.db.set(group, 1, 2)
+		a.login(1, windows)
+		s := b.login(2, windows)
+		settle()
+		if b.state(s) != "in" {
+			t.Fatalf("the login is %s", b.state(s))
+		}
+		c.wantMarks("with an old db_proxy", marks.Everything, "a", "b")
+		b.logout(s)
+		time.Sleep(time.Minute)
+		c.wantMarks("without the user", marks.Everything, "a")
+	}, "a", "b")
+}
+
 // TestMarksAreRemoved: a message server whose last member of a group has left loses its mark after
 // some minutes. A member that the mesh was not told of keeps it.
 func TestMarksAreRemoved(t *testing.T) {
