@@ -234,8 +234,9 @@ type GroupStore interface {
 	// particular order. Ids without a group are left out. A version is never older than
 	// the last change by any process.
 	GroupVersions(ctx context.Context, ids []uint32) ([]GroupVersion, error)
-	// GroupsOf returns the groups of type t that user is in, in increasing order of id.
-	// Only those are returned that changed, or that user joined, at or after since.
+	// GroupsOf returns the groups of type t that user is in, in increasing order of id; 0:
+	// of every type. Only those are returned that changed, or that user joined, at or after
+	// since. A change of members by any process that has returned is seen.
 	GroupsOf(ctx context.Context, user uint32, t pb.GroupType, since uint32) ([]GroupVersion, error)
 	// ListGroups returns up to limit groups with ids above after, in order of id.
 	ListGroups(ctx context.Context, after uint32, limit int) ([]Group, error)

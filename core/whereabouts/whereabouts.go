@@ -79,8 +79,9 @@ type Found struct {
 	Err     error // the entries are not known
 }
 
-// Store keeps the entries of all users. Any goroutine.
+// Store keeps the entries of all users, and the marks of groups. Any goroutine.
 type Store interface {
+	Groups
 	// Apply writes updates of one node and returns their results in the same order. Each is
 	// atomic, and an update that is repeated changes nothing. A user must occur once.
 	Apply(ctx context.Context, by Node, updates []Update) []Result
@@ -91,8 +92,11 @@ type Store interface {
 	Remove(ctx context.Context, user uint32, ended []Node) error
 }
 
-// errEntry is the error for bytes that are no entry.
-var errEntry = errors.New("no whereabouts of a user")
+// errEntry is the error for bytes that are no entry, and errMark for those that are no mark.
+var (
+	errEntry = errors.New("no whereabouts of a user")
+	errMark  = errors.New("no mark of a message server")
+)
 
 // maxValue bounds an encoded entry: the epoch, and devices of up to 12 bytes each.
 const maxValue = 16 + MaxDevices*12

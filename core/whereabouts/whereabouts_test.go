@@ -89,3 +89,31 @@ func TestEnded(t *testing.T) {
 		t.Error("the largest epoch is not kept")
 	}
 }
+
+func TestMark(t *testing.T) {
+	n, err := DecodeMark("msg-1", EncodeMark(7))
+	if err != nil || n != (Node{"msg-1", 7}) {
+		t.Errorf("%v, %v", n, err)
+	}
+	for _, value := range []string{"", "0", "07", "7:", "x", "-1", "+7", "1000000000000000"} {
+		if n, err := DecodeMark("a", value); err == nil {
+			t.Errorf("%q is read as %v", value, n)
+		}
+	}
+	if _, err := DecodeMark("a/b", "7"); err == nil {
+		t.Error("a name that is none is read")
+	}
+}
+
+// FuzzDecodeMark reads any bytes. A mark that is accepted is written as it was read.
+func FuzzDecodeMark(f *testing.F) {
+	f.Add("msg-1", "7")
+	f.Add("a", "0")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		n, err := DecodeMark(name, value)
+		if err == nil && (EncodeMark(n.Epoch) != value || n.Name != name ||
+			registry.CheckName(name) != nil) {
+			t.Errorf("%q of %q is read as %v", value, name, n)
+		}
+	})
+}

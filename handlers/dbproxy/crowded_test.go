@@ -141,12 +141,16 @@ func TestGroupListsAreBounded(t *testing.T) {
 	}
 	normal := ask[*pb.IMNormalGroupListRsp](p, 2, pb.IMNormalGroupListReq_builder{
 		UserId: new(uint32(1)), LatestUpdateTime: new(uint32(77))}.Build())
+	if ask[*pb.IMNormalGroupListRsp](p, 2, pb.IMNormalGroupListReq_builder{
+		UserId: new(uint32(1)), EveryType: new(true)}.Build()).HasEveryType() {
+		t.Error("a list that is cut counts as that of all groups")
+	}
 	list := normal.GetGroupVersionList()
 	if len(list) != 30_000 || list[0].GetGroupId() != 8 || normal.GetLatestUpdateTime() != 77 {
 		t.Errorf("%d groups at %d, want the last 30,000 and the client's own time", len(list),
 			normal.GetLatestUpdateTime())
 	}
-	wantCuts(t, reg, 2)
+	wantCuts(t, reg, 3)
 }
 
 // countingGroups is a store whose groups have some members, and counts the queries for them.

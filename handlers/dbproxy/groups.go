@@ -93,19 +93,24 @@ func (gs *groups) register() {
 }
 
 // normalGroups returns the normal groups of a user. Clients learn of temporary groups
-// from their conversations. When the client sent a time, the answer contains the time to
-// send next. With too many groups it has those with the highest ids, and the time is the
-// client's.
+// from their conversations, and message servers ask for both. When the client sent a time,
+// the answer contains the time to send next. With too many groups it has those with the
+// highest ids, and the time is the client's.
 func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) (pb.Message,
 	error) {
 	now := gs.storeTime() // before the read
 	earliest := settle.From(m.GetLatestUpdateTime(), now, settle.Directory)
-	groups, err := gs.store.GroupsOf(ctx, m.GetUserId(), pb.GroupType_GROUP_TYPE_NORMAL, earliest)
+	t := pb.GroupType_GROUP_TYPE_NORMAL
+	if m.GetEveryType() {
+		t = 0
+	}
+	groups, err := gs.store.GroupsOf(ctx, m.GetUserId(), t, earliest)
 	if err != nil {
 		return nil, err
 	}
 	next := settle.At(now, settle.Directory)
-	if cut := len(groups) - normalGroupLimit; cut > 0 {
+	cut := len(groups) - normalGroupLimit
+	if cut > 0 {
 		gs.metrics.listsCut.WithLabelValues("groups").Inc()
 		groups, next = groups[cut:], min(next, m.GetLatestUpdateTime())
 	}
@@ -118,6 +123,9 @@ func (gs *groups) normalGroups(ctx context.Context, m *pb.IMNormalGroupListReq) 
 		GroupVersionList: list}.Build()
 	if m.HasLatestUpdateTime() {
 		rsp.SetLatestUpdateTime(next)
+	}
+	if m.GetEveryType() && cut <= 0 && earliest == 0 {
+		rsp.SetEveryType(true)
 	}
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil

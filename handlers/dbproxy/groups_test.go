@@ -327,6 +327,31 @@ func TestNormalGroups(t *testing.T) {
 	}
 }
 
+// TestGroupsOfEveryType: field 101 asks for all groups of a user, and the answer says so.
+func TestGroupsOfEveryType(t *testing.T) {
+	p := open(t, options{}).dial()
+	first := makeGroup(p, 1, normal, 1, 2)
+	second := makeGroup(p, 1, temporary, 1, 2)
+	makeGroup(p, 3, temporary, 3)
+	for _, every := range []bool{false, true} {
+		req := pb.IMNormalGroupListReq_builder{UserId: new(uint32(2))}.Build()
+		want := []uint32{first}
+		if every {
+			req.SetEveryType(true)
+			want = []uint32{first, second}
+		}
+		rsp := ask[*pb.IMNormalGroupListRsp](p, 4, req)
+		var got []uint32
+		for _, g := range rsp.GetGroupVersionList() {
+			got = append(got, g.GetGroupId())
+		}
+		if !slices.Equal(got, want) || rsp.GetEveryType() != every {
+			t.Errorf("every type %v: groups %v, want %v, and the answer says %v", every, got, want,
+				rsp.GetEveryType())
+		}
+	}
+}
+
 func groupText(from, to uint32, body string) *pb.MsgData {
 	m := text(from, to, body)
 	m.Type = pb.MsgType_MSG_TYPE_GROUP_TEXT

@@ -19,9 +19,7 @@ func (s *Server) handleForwards(r *router.Router[*session.Link]) {
 	forward(s, r, func(m *pb.IMMsgDataReadNotify) []uint32 { return []uint32{m.GetUserId()} })
 	forward(s, r, func(m *pb.IMFileNotify) []uint32 { return []uint32{m.GetToUserId()} })
 	forward(s, r, func(m *pb.IMRemoveSessionNotify) []uint32 { return []uint32{m.GetUserId()} })
-	// Every message server caches the members of groups, also of groups without a member online
-	// on it. So all of them receive changes of members.
-	forward(s, r, func(*pb.IMGroupChangeMemberNotify) []uint32 { return nil })
+	router.Handle(r, router.Public, s.groups.handleChange)
 	router.Handle(r, router.Public, s.changes.handleSignInfo)
 	router.Handle(r, router.Public, s.changes.handleAvatar)
 }
@@ -51,8 +49,8 @@ func (s *Server) handleMsgData(l *session.Link, _ uint16, m *pb.MsgData) error {
 		stripped.Whereabouts, stripped.WantWhereabouts = nil, false
 		m = &stripped
 	}
-	if m.Type.IsGroup() { // only the message servers know the members
-		s.pass(of(l), nil, m)
+	if m.Type.IsGroup() {
+		s.groups.text(of(l), m)
 		return nil
 	}
 	users := []uint32{m.FromUserID, m.ToSessionID}
@@ -104,10 +102,8 @@ func (s *Server) pass(from *end, users []uint32, m pb.Message) {
 }
 
 // forward sends a message to the message servers that have one of users; nil: to all. The local one
-// does not get what it sent. The messages of one link are forwarded in their order.
-//
-// Messages for all are for groups, or change what all show. A list of the message servers that have
-// a member of a group would be looked up here as well.
+// does not get what it sent. The messages of one link are forwarded in their order, except that
+// those for all, which change what all show, do not wait for the others.
 func (s *Server) forward(local bool, users []uint32, m pb.Message) {
 	if users == nil {
 		s.links.spread(m)

@@ -108,7 +108,8 @@ type cluster struct {
 	keeps bool          // the policy is keep_first
 	// noStatuses says that no client is told whether other users are online.
 	noStatuses bool
-	late       bool   // nodes that start are known to themselves alone
+	late       bool // nodes that start are known to themselves alone
+	db         groupDB
 	hides      string // a node that the lists do not have yet
 }
 
@@ -165,6 +166,7 @@ func (c *cluster) start(name string) *node {
 		Dial: func(to registry.Node, h session.LinkHandler) Link {
 			return c.dial(n, to, h)
 		}})
+	n.mesh.Connect(&dbLink{c: c, by: name})
 	pipe, err := link.Local(link.LocalOptions{Name: "route", Caller: n, Callee: n.mesh.Local(),
 		CallTimeout: 10 * time.Second})
 	if err != nil {

@@ -25,14 +25,20 @@ type lookups struct {
 	told    bool // the message server was told that the store fails
 }
 
-// lookup is a question for the entries of users.
+// lookup is a question for the entries of users, and perhaps for the marks of a group.
 type lookup struct {
 	users []uint32
-	size  int // of the message that waits, in bytes
+	group uint32 // 0: none
+	// change is settled before the groups are looked up; nil: none.
+	change *change
+	size   int // of the message that waits, in bytes
 	// then is called with the lock held, and in its turn also without users. find returns the
 	// entries of one of the users on other message servers whose processes run, or an error when
 	// they are not known.
 	then func(find func(user uint32) ([]whereabouts.Entry, error))
+	// thenGroup is called instead of then, if it is set, with the marks of the group, or with
+	// those after the change.
+	thenGroup func(a *answers, g whereabouts.Group)
 }
 
 const (
@@ -79,7 +85,7 @@ func (s *lookups) takeLookups() (questions []lookup, users []uint32) {
 	waiting := s.lookups.waiting
 	n := 0
 	for ; n < len(waiting); n++ {
-		if n > 0 && len(users)+len(waiting[n].users) > lookupUsers {
+		if n > 0 && len(users)+len(waiting[n].users) > lookupUsers || n == lookupUsers {
 			break
 		}
 		users = append(users, waiting[n].users...)
@@ -93,41 +99,90 @@ func (s *lookups) takeLookups() (questions []lookup, users []uint32) {
 	return questions, slices.Compact(users)
 }
 
+// answers is what the store has answered to some questions.
+type answers struct {
+	users  []uint32 // sorted
+	found  []whereabouts.Found
+	groups []uint32 // sorted
+	of     []whereabouts.Group
+}
+
+// find returns the entries of a user on other message servers whose processes run.
+func (a *answers) find(user uint32) ([]whereabouts.Entry, error) {
+	i, _ := slices.BinarySearch(a.users, user)
+	return a.found[i].Entries, a.found[i].Err
+}
+
+// group returns the marks of a group.
+func (a *answers) group(id uint32) whereabouts.Group {
+	i, _ := slices.BinarySearch(a.groups, id)
+	return a.of[i]
+}
+
 // answer asks the store, and continues with the questions in their order.
 func (s *lookups) answer(ctx context.Context, questions []lookup, users []uint32) {
-	var found []whereabouts.Found
-	if len(users) > 0 {
-		found = s.read(ctx, users)
-	}
+	a := &answers{users: users, groups: groupsOf(questions)}
+	changes := s.lookups.ask(ctx, questions, a)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var failed error
-	for i := range found {
-		if err := found[i].Err; err != nil {
-			failed = err
-			s.metrics.lookups.WithLabelValues("failed").Inc()
-			continue
+	works := false
+	count := func(err error) {
+		if works = works || err == nil; err == nil {
+			s.metrics.lookups.WithLabelValues("ok").Inc()
+			return
 		}
-		s.metrics.lookups.WithLabelValues("ok").Inc()
-		found[i].Entries = s.alive(users[i], found[i].Entries)
+		failed = err
+		s.metrics.lookups.WithLabelValues("failed").Inc()
+	}
+	for i := range a.found {
+		if count(a.found[i].Err); a.found[i].Err == nil {
+			a.found[i].Entries = s.alive(users[i], a.found[i].Entries)
+		}
+	}
+	for i := range a.of {
+		count(a.of[i].Err)
 	}
 	if failed != nil {
 		s.often.Warn(s.log, s.opt.Now(), "whereabouts not read", "err", failed)
 	}
-	if len(users) > 0 {
-		s.readable(slices.ContainsFunc(found,
-			func(f whereabouts.Found) bool { return f.Err == nil }))
+	if len(a.found)+len(a.of) > 0 {
+		s.readable(works)
 	}
-	for _, q := range questions {
-		q.then(func(user uint32) ([]whereabouts.Entry, error) {
-			i, _ := slices.BinarySearch(users, user)
-			return found[i].Entries, found[i].Err
-		})
+	for i, q := range questions {
+		switch {
+		case q.thenGroup == nil:
+			q.then(a.find)
+		case q.change != nil:
+			q.thenGroup(a, changes[i])
+		case q.group != 0:
+			q.thenGroup(a, a.group(q.group))
+		default:
+			q.thenGroup(a, whereabouts.Group{})
+		}
 	}
 }
 
+// ask asks the store. Changes of members are settled between, so that the marks of the other
+// questions are those after the changes.
+func (s *lookups) ask(ctx context.Context, questions []lookup,
+	a *answers) (changes map[int]whereabouts.Group) {
+	if !slices.ContainsFunc(questions, func(q lookup) bool { return q.change != nil }) {
+		a.found, a.of = s.read(ctx, a.users, a.groups)
+		return nil
+	}
+	a.found, _ = s.read(ctx, a.users, nil)
+	changes = s.settleChanges(ctx, questions, a)
+	_, a.of = s.read(ctx, nil, a.groups)
+	return changes
+}
+
 // read asks the store, unless it has failed a moment ago.
-func (s *lookups) read(ctx context.Context, users []uint32) []whereabouts.Found {
+func (s *lookups) read(ctx context.Context, users, groups []uint32) ([]whereabouts.Found,
+	[]whereabouts.Group) {
+	if len(users)+len(groups) == 0 {
+		return nil, nil
+	}
 	s.mu.Lock()
 	now := s.opt.Now()
 	ask := !s.failing || now.Sub(s.tried) >= probeEvery
@@ -140,11 +195,18 @@ func (s *lookups) read(ctx context.Context, users []uint32) []whereabouts.Found 
 		for i := range found {
 			found[i].Err = errFails
 		}
-		return found
+		of := make([]whereabouts.Group, len(groups))
+		for i := range of {
+			of[i].Err = errFails
+		}
+		return found, of
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opt.StoreTimeout)
 	defer cancel()
-	return s.opt.Store.Lookup(ctx, users)
+	if len(groups) == 0 {
+		return s.opt.Store.Lookup(ctx, users), nil
+	}
+	return s.opt.Store.LookupAll(ctx, users, groups)
 }
 
 // errFails is the error of questions that are not asked.
@@ -164,18 +226,24 @@ func (s *Server) alive(user uint32, entries []whereabouts.Entry) []whereabouts.E
 		}
 	}
 	if len(ended) > 0 {
-		select {
-		case s.burials <- burial{user, ended}:
-		default: // the next process that meets the entries removes them
-		}
+		s.buryLater(burial{user: user, ended: ended})
 	}
 	return list
 }
 
-// burial is entries of a user whose processes have ended.
+// burial is entries of a user, or marks, whose processes have ended.
 type burial struct {
 	user  uint32
 	ended []whereabouts.Node
+	marks []whereabouts.Unmark
+}
+
+// buryLater makes entries be removed.
+func (s *Server) buryLater(b burial) {
+	select {
+	case s.burials <- b:
+	default: // the next process that meets them removes them
+	}
 }
 
 // maxBurials bounds the burials that wait.
@@ -187,12 +255,16 @@ func (s *Server) bury(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case b := <-s.burials:
+		case b := <-s.burials: // a reader that meets what was not removed tries again
 			if !s.listIsNew() {
 				continue // the process may run, and have registered again
 			}
 			ctx, cancel := context.WithTimeout(ctx, s.opt.StoreTimeout)
-			_ = s.opt.Store.Remove(ctx, b.user, b.ended) // a reader that meets them tries again
+			if len(b.marks) > 0 {
+				_ = s.opt.Store.Unmark(ctx, b.marks)
+			} else {
+				_ = s.opt.Store.Remove(ctx, b.user, b.ended)
+			}
 			cancel()
 		}
 	}

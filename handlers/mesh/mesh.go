@@ -27,6 +27,7 @@ import (
 	"teamtalk/core/registry"
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
+	"teamtalk/handlers/mesh/marks"
 	"teamtalk/proto/pb"
 )
 
@@ -66,6 +67,11 @@ type Options struct {
 	StoreTimeout time.Duration
 	// LoginWait is the longest time that a login waits for the store. Default 3 s.
 	LoginWait time.Duration
+	// GroupWait is the part of it in which the groups of the user are waited for. Default 1 s.
+	GroupWait time.Duration
+	// GroupLinger is the time after which a group without a member here is not marked any more.
+	// Default 5 minutes.
+	GroupLinger time.Duration
 	// LinkIdle is the time after which an unused link is closed. Default 5 minutes.
 	LinkIdle time.Duration
 	// LinkTimeout is the longest time that a server that dialed may be silent; 0: for ever.
@@ -95,6 +101,7 @@ type Server struct {
 
 	lookups lookups
 	writer  writer
+	groups  groups
 	burials chan burial
 
 	mu     sync.Mutex
@@ -144,6 +151,8 @@ func New(o Options) *Server {
 	s.links.peers = map[whereabouts.Node]*peer{}
 	s.writer.wake, s.lookups.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.metrics = newMetrics(o.Registerer, s)
+	s.groups.Server = s
+	s.groups = newGroups(s)
 	s.local, s.servers = newLocal(s), newServers(s)
 	return s
 }
@@ -154,12 +163,16 @@ func (s *Server) Local() session.LinkHandler { return s.local }
 // Servers returns the handler for links that other servers dial.
 func (s *Server) Servers() session.LinkHandler { return s.servers }
 
+// Connect sets the db_proxy, which is asked for the groups of users. While it does not answer, this
+// message server gets the messages of all groups.
+func (s *Server) Connect(db marks.DB) { s.groups.index.Connect(db) }
+
 // Run serves until ctx ends. Then it writes what has changed, for StoreTimeout at most, and closes
 // the links. The message server must have left by then.
 func (s *Server) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, run := range []func(context.Context){s.follow, s.lookups.look, s.writer.write,
-		s.bury, s.tick, s.changes.send} {
+		s.bury, s.tick, s.changes.send, s.groups.index.Run} {
 		wg.Go(func() { run(ctx) })
 	}
 	wg.Wait()

@@ -55,6 +55,7 @@ type coming struct {
 	version uint64              // of the write with it; 0: it is not written
 	others  []whereabouts.Entry // of other message servers at that write
 	ended   bool
+	told    bool // done was called
 	done    func(others []whereabouts.Entry, err error)
 }
 
@@ -247,9 +248,10 @@ func (s *Server) expireComing() {
 		switch {
 		case c.ended:
 			continue
-		case c.version == 0 && age >= s.opt.LoginWait:
+		case !c.told && age >= s.opt.LoginWait:
 			s.metrics.drops.WithLabelValues("login_timeout").Inc()
 			s.giveUp(c)
+			c.told = true
 			c.done(nil, im.Errorf(im.Unavailable, "the whereabouts of user %d were not written "+
 				"within %v", c.user.id, s.opt.LoginWait))
 			continue

@@ -144,6 +144,7 @@ func (s *Server) listIsNew() bool {
 
 // writeAll makes all users be written. quiet says that this is no news.
 func (s *writer) writeAll(quiet bool) {
+	s.groups.index.Rewrite()
 	for _, u := range s.users {
 		u.quiet, u.renewed = quiet, !quiet
 		s.changed(u)
@@ -229,7 +230,11 @@ func (s *writer) takeDirty() (by whereabouts.Node, users []*user, updates []wher
 				c.flying = c.version == 0
 			}
 		}
-		updates = append(updates, whereabouts.Update{User: u.id, Devices: u.state()})
+		devices := u.state()
+		if len(devices) == 0 { // those that change a group will not find the user here
+			s.groups.index.Gone(u.id)
+		}
+		updates = append(updates, whereabouts.Update{User: u.id, Devices: devices})
 	}
 	if w.failing && n > 0 { // tells a store that fails from an entry that cannot be written
 		updates = append(updates, whereabouts.Update{User: nobody})
@@ -285,13 +290,16 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 		for _, c := range slices.Clone(u.coming) {
 			if c.flying {
 				c.flying, c.version, c.others = false, r.Version, others
-				c.done(others, nil)
+				s.groups.await(c)
 			}
 		}
 		for _, k := range u.kicks {
 			s.sendKick(k, others, r.Version)
 		}
 		u.kicks = nil
+	}
+	if len(devices) > 0 {
+		s.groups.index.Come(u.id, nil) // also without a login that waits
 	}
 	had := u.pcSaved || whereabouts.Entry{Devices: r.Before}.HasPC()
 	has := whereabouts.Entry{Devices: devices}.HasPC()
@@ -311,13 +319,14 @@ func (s *writer) settle(u *user, devices []whereabouts.Device, r whereabouts.Res
 	s.tidy(u)
 }
 
-// written tells the other message servers, once all users are written, to send again what they sent
-// while the store did not have them. They may have taken users here offline, so they are told which
-// ones have a PC. After a loss the store may lack users of the others, and says nothing of them.
+// written tells the other message servers, once all users and marks are written, to send again what
+// they sent while the store did not have them. They may have taken users here offline, so they
+// are told which ones have a PC. After a loss the store may lack users of the others, and says
+// nothing of them.
 func (s *writer) written() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.owes || !s.again.IsZero() || len(s.dirty)+len(s.retry) > 0 {
+	if !s.owes || !s.again.IsZero() || len(s.dirty)+len(s.retry) > 0 || s.groups.index.Pending() {
 		return
 	}
 	s.writer.owes = false

@@ -193,3 +193,30 @@ func TestFoundIsAcknowledged(t *testing.T) {
 		t.Error("the ack was not forwarded")
 	})
 }
+
+// TestGroupBegins: a server that gets the messages of a group again, and has missed some, does not
+// wait for those. It asks for the members again.
+func TestGroupBegins(t *testing.T) {
+	inWorld(t, Options{}, func(w *world) {
+		w.db.addGroup(50, 1, 2)
+		w.db.keep(ofGroup(2, 1), ofGroup(3, 1))
+		bob := w.user(1, 2, win)
+		w.routed(ofGroup(1, 1))
+		bob.wantTexts(1)
+		w.db.loads(50)
+		w.route.link.Message(w.route.s, 0,
+			pb.IMRoleSet_builder{Master: new(uint32(0)), BegunGroups: []uint32{49, 50}}.Build())
+		w.routed(ofGroup(4, 1))
+		time.Sleep(settleWait)
+		bob.wantTexts(4)
+		if n := w.db.loads(50); n != 1 {
+			t.Errorf("the members were asked for %d times, want once", n)
+		}
+		w.routed(ofGroup(6, 1))
+		time.Sleep(missing.Wait)
+		bob.wantTexts(6) // the group is followed again
+		if found := w.counted("missing_total", "found"); found != 0 {
+			t.Errorf("%v messages from before were searched for", found)
+		}
+	})
+}

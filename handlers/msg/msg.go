@@ -116,6 +116,7 @@ func New(opt Options) (*Server, error) {
 		Alone: opt.Alone, Listed: opt.Listed, Whereabouts: opt.Announces, Online: h.online,
 		Acks:         acks,
 		RouteChanged: func() { h.groups.Forget() },
+		GroupsBegun:  func(groups []uint32) { h.groups.Begin(groups) },
 		RouteLost:    func() { h.conversation.Receipts.RouteLost() },
 		Replaces:     opt.Policy == DeviceClass || opt.Policy == OneClient,
 		Now:          opt.Now, Registerer: opt.Registerer})

@@ -32,6 +32,7 @@ type IMNormalGroupListReq struct {
 	xxx_hidden_UserId           uint32                 `protobuf:"varint,1,req,name=user_id,json=userId"`
 	xxx_hidden_AttachData       []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	xxx_hidden_LatestUpdateTime uint32                 `protobuf:"varint,100,opt,name=latest_update_time,json=latestUpdateTime"`
+	xxx_hidden_EveryType        bool                   `protobuf:"varint,101,opt,name=every_type,json=everyType"`
 	XXX_raceDetectHookData      protoimpl.RaceDetectHookData
 	XXX_presence                [1]uint32
 	unknownFields               protoimpl.UnknownFields
@@ -84,9 +85,16 @@ func (x *IMNormalGroupListReq) GetLatestUpdateTime() uint32 {
 	return 0
 }
 
+func (x *IMNormalGroupListReq) GetEveryType() bool {
+	if x != nil {
+		return x.xxx_hidden_EveryType
+	}
+	return false
+}
+
 func (x *IMNormalGroupListReq) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
 }
 
 func (x *IMNormalGroupListReq) SetAttachData(v []byte) {
@@ -94,12 +102,17 @@ func (x *IMNormalGroupListReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
 }
 
 func (x *IMNormalGroupListReq) SetLatestUpdateTime(v uint32) {
 	x.xxx_hidden_LatestUpdateTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *IMNormalGroupListReq) SetEveryType(v bool) {
+	x.xxx_hidden_EveryType = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMNormalGroupListReq) HasUserId() bool {
@@ -123,6 +136,13 @@ func (x *IMNormalGroupListReq) HasLatestUpdateTime() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
+func (x *IMNormalGroupListReq) HasEveryType() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
 func (x *IMNormalGroupListReq) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -138,6 +158,11 @@ func (x *IMNormalGroupListReq) ClearLatestUpdateTime() {
 	x.xxx_hidden_LatestUpdateTime = 0
 }
 
+func (x *IMNormalGroupListReq) ClearEveryType() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_EveryType = false
+}
+
 type IMNormalGroupListReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -145,6 +170,9 @@ type IMNormalGroupListReq_builder struct {
 	AttachData []byte
 	// Extension: only groups that have changed since this time.
 	LatestUpdateTime *uint32
+	// Extension, from a message server: temporary groups as well. The answer says whether it
+	// has them: db_proxies that do not know the field leave it out.
+	EveryType *bool
 }
 
 func (b0 IMNormalGroupListReq_builder) Build() *IMNormalGroupListReq {
@@ -152,16 +180,20 @@ func (b0 IMNormalGroupListReq_builder) Build() *IMNormalGroupListReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.LatestUpdateTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
 		x.xxx_hidden_LatestUpdateTime = *b.LatestUpdateTime
+	}
+	if b.EveryType != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_EveryType = *b.EveryType
 	}
 	return m0
 }
@@ -173,6 +205,7 @@ type IMNormalGroupListRsp struct {
 	xxx_hidden_GroupVersionList *[]*GroupVersionInfo   `protobuf:"bytes,2,rep,name=group_version_list,json=groupVersionList"`
 	xxx_hidden_AttachData       []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	xxx_hidden_LatestUpdateTime uint32                 `protobuf:"varint,100,opt,name=latest_update_time,json=latestUpdateTime"`
+	xxx_hidden_EveryType        bool                   `protobuf:"varint,101,opt,name=every_type,json=everyType"`
 	XXX_raceDetectHookData      protoimpl.RaceDetectHookData
 	XXX_presence                [1]uint32
 	unknownFields               protoimpl.UnknownFields
@@ -234,9 +267,16 @@ func (x *IMNormalGroupListRsp) GetLatestUpdateTime() uint32 {
 	return 0
 }
 
+func (x *IMNormalGroupListRsp) GetEveryType() bool {
+	if x != nil {
+		return x.xxx_hidden_EveryType
+	}
+	return false
+}
+
 func (x *IMNormalGroupListRsp) SetUserId(v uint32) {
 	x.xxx_hidden_UserId = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 5)
 }
 
 func (x *IMNormalGroupListRsp) SetGroupVersionList(v []*GroupVersionInfo) {
@@ -248,12 +288,17 @@ func (x *IMNormalGroupListRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 5)
 }
 
 func (x *IMNormalGroupListRsp) SetLatestUpdateTime(v uint32) {
 	x.xxx_hidden_LatestUpdateTime = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 5)
+}
+
+func (x *IMNormalGroupListRsp) SetEveryType(v bool) {
+	x.xxx_hidden_EveryType = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 5)
 }
 
 func (x *IMNormalGroupListRsp) HasUserId() bool {
@@ -277,6 +322,13 @@ func (x *IMNormalGroupListRsp) HasLatestUpdateTime() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
+func (x *IMNormalGroupListRsp) HasEveryType() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 4)
+}
+
 func (x *IMNormalGroupListRsp) ClearUserId() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserId = 0
@@ -292,6 +344,11 @@ func (x *IMNormalGroupListRsp) ClearLatestUpdateTime() {
 	x.xxx_hidden_LatestUpdateTime = 0
 }
 
+func (x *IMNormalGroupListRsp) ClearEveryType() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 4)
+	x.xxx_hidden_EveryType = false
+}
+
 type IMNormalGroupListRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -300,6 +357,9 @@ type IMNormalGroupListRsp_builder struct {
 	AttachData       []byte
 	// Extension, to clients that sent latest_update_time: the value for their next request.
 	LatestUpdateTime *uint32
+	// Extension: all groups of the user are in the list, of every type. It is missing when there
+	// are more than an answer may have.
+	EveryType *bool
 }
 
 func (b0 IMNormalGroupListRsp_builder) Build() *IMNormalGroupListRsp {
@@ -307,17 +367,21 @@ func (b0 IMNormalGroupListRsp_builder) Build() *IMNormalGroupListRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserId != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 5)
 		x.xxx_hidden_UserId = *b.UserId
 	}
 	x.xxx_hidden_GroupVersionList = &b.GroupVersionList
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 5)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.LatestUpdateTime != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 5)
 		x.xxx_hidden_LatestUpdateTime = *b.LatestUpdateTime
+	}
+	if b.EveryType != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 5)
+		x.xxx_hidden_EveryType = *b.EveryType
 	}
 	return m0
 }
@@ -2025,18 +2089,22 @@ var File_group_proto protoreflect.FileDescriptor
 const file_group_proto_rawDesc = "" +
 	"\n" +
 	"\vgroup.proto\x12\bteamtalk\x1a\n" +
-	"base.proto\"~\n" +
+	"base.proto\"\x9d\x01\n" +
 	"\x14IMNormalGroupListReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12,\n" +
-	"\x12latest_update_time\x18d \x01(\rR\x10latestUpdateTime\"\xc8\x01\n" +
+	"\x12latest_update_time\x18d \x01(\rR\x10latestUpdateTime\x12\x1d\n" +
+	"\n" +
+	"every_type\x18e \x01(\bR\teveryType\"\xe7\x01\n" +
 	"\x14IMNormalGroupListRsp\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12H\n" +
 	"\x12group_version_list\x18\x02 \x03(\v2\x1a.teamtalk.GroupVersionInfoR\x10groupVersionList\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12,\n" +
-	"\x12latest_update_time\x18d \x01(\rR\x10latestUpdateTime\"\x98\x01\n" +
+	"\x12latest_update_time\x18d \x01(\rR\x10latestUpdateTime\x12\x1d\n" +
+	"\n" +
+	"every_type\x18e \x01(\bR\teveryType\"\x98\x01\n" +
 	"\x12IMGroupInfoListReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x02(\rR\x06userId\x12H\n" +
 	"\x12group_version_list\x18\x02 \x03(\v2\x1a.teamtalk.GroupVersionInfoR\x10groupVersionList\x12\x1f\n" +

@@ -869,6 +869,7 @@ type IMRoleSet struct {
 	xxx_hidden_ToNode      *string                `protobuf:"bytes,104,opt,name=to_node,json=toNode"`
 	xxx_hidden_ToEpoch     uint64                 `protobuf:"varint,105,opt,name=to_epoch,json=toEpoch"`
 	xxx_hidden_Lost        bool                   `protobuf:"varint,106,opt,name=lost"`
+	xxx_hidden_BegunGroups []uint32               `protobuf:"varint,107,rep,packed,name=begun_groups,json=begunGroups"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -962,44 +963,55 @@ func (x *IMRoleSet) GetLost() bool {
 	return false
 }
 
+func (x *IMRoleSet) GetBegunGroups() []uint32 {
+	if x != nil {
+		return x.xxx_hidden_BegunGroups
+	}
+	return nil
+}
+
 func (x *IMRoleSet) SetMaster(v uint32) {
 	x.xxx_hidden_Master = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 9)
 }
 
 func (x *IMRoleSet) SetFeatures(v uint32) {
 	x.xxx_hidden_Features = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 9)
 }
 
 func (x *IMRoleSet) SetMissed(v uint32) {
 	x.xxx_hidden_Missed = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 9)
 }
 
 func (x *IMRoleSet) SetNode(v string) {
 	x.xxx_hidden_Node = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 9)
 }
 
 func (x *IMRoleSet) SetEpoch(v uint64) {
 	x.xxx_hidden_Epoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 9)
 }
 
 func (x *IMRoleSet) SetToNode(v string) {
 	x.xxx_hidden_ToNode = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 9)
 }
 
 func (x *IMRoleSet) SetToEpoch(v uint64) {
 	x.xxx_hidden_ToEpoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 9)
 }
 
 func (x *IMRoleSet) SetLost(v bool) {
 	x.xxx_hidden_Lost = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 8)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 9)
+}
+
+func (x *IMRoleSet) SetBegunGroups(v []uint32) {
+	x.xxx_hidden_BegunGroups = v
 }
 
 func (x *IMRoleSet) HasMaster() bool {
@@ -1122,6 +1134,9 @@ type IMRoleSet_builder struct {
 	// Extension, between them: the sender may have lost what it sent, so acks and changes of
 	// groups may have been missed.
 	Lost *bool
+	// Extension, to a server in the same process: groups of which it does not get everything
+	// until now, and does from now on.
+	BegunGroups []uint32
 }
 
 func (b0 IMRoleSet_builder) Build() *IMRoleSet {
@@ -1129,37 +1144,38 @@ func (b0 IMRoleSet_builder) Build() *IMRoleSet {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Master != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 9)
 		x.xxx_hidden_Master = *b.Master
 	}
 	if b.Features != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 9)
 		x.xxx_hidden_Features = *b.Features
 	}
 	if b.Missed != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 9)
 		x.xxx_hidden_Missed = *b.Missed
 	}
 	if b.Node != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 9)
 		x.xxx_hidden_Node = b.Node
 	}
 	if b.Epoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 9)
 		x.xxx_hidden_Epoch = *b.Epoch
 	}
 	if b.ToNode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 9)
 		x.xxx_hidden_ToNode = b.ToNode
 	}
 	if b.ToEpoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 9)
 		x.xxx_hidden_ToEpoch = *b.ToEpoch
 	}
 	if b.Lost != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 8)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 9)
 		x.xxx_hidden_Lost = *b.Lost
 	}
+	x.xxx_hidden_BegunGroups = b.BegunGroups
 	return m0
 }
 
@@ -5413,7 +5429,7 @@ const file_server_proto_rawDesc = "" +
 	"\x13IMGetDeviceTokenRsp\x12?\n" +
 	"\x0fuser_token_info\x18\x01 \x03(\v2\x17.teamtalk.UserTokenInfoR\ruserTokenInfo\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xc9\x01\n" +
+	"attachData\"\xf0\x01\n" +
 	"\tIMRoleSet\x12\x16\n" +
 	"\x06master\x18\x01 \x02(\rR\x06master\x12\x1a\n" +
 	"\bfeatures\x18d \x01(\rR\bfeatures\x12\x16\n" +
@@ -5422,7 +5438,8 @@ const file_server_proto_rawDesc = "" +
 	"\x05epoch\x18g \x01(\x04R\x05epoch\x12\x17\n" +
 	"\ato_node\x18h \x01(\tR\x06toNode\x12\x19\n" +
 	"\bto_epoch\x18i \x01(\x04R\atoEpoch\x12\x12\n" +
-	"\x04lost\x18j \x01(\bR\x04lost\"\x80\x01\n" +
+	"\x04lost\x18j \x01(\bR\x04lost\x12%\n" +
+	"\fbegun_groups\x18k \x03(\rB\x02\x10\x01R\vbegunGroups\"\x80\x01\n" +
 	"\x10IMOnlineUserInfo\x12>\n" +
 	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\x12\x16\n" +
 	"\x06offset\x18d \x01(\rR\x06offset\x12\x14\n" +

@@ -161,7 +161,7 @@ func (st *groupStatements) queries() []query {
 			"from json_each(?))"},
 		{&st.groupsOf, `select g.id, g.version from IMGroupMember m join IMGroup g
 			on g.id = m.groupId
-			where m.userId = ? and g.type = ? and g.updated >= ? order by g.id`},
+			where m.userId = ?1 and ?2 in (0, g.type) and g.updated >= ?3 order by g.id`},
 		{&st.groupHistory, "select " + groupMessageColumns + " from IMGroupMessage m " +
 			joinAudio + " where m.id > " + visible +
 			" and m.id <= (?1 << 32) + ?3 and m.status = 0 order by m.id desc limit ?4"},

@@ -124,7 +124,7 @@ func (a Asked) Found(refused *Refused) (f whereabouts.Found) {
 	pairs, cursor, err := a.answer.Result()
 	switch {
 	case err != nil:
-		f.Err = explain(a.user, err)
+		f.Err = explain(Key(a.user), err)
 	case cursor != 0 || len(pairs) > 2*maxFields:
 		f.Err = fullError(Key(a.user), fmt.Sprint(len(pairs)/2, " or more"))
 	default:
@@ -134,9 +134,9 @@ func (a Asked) Found(refused *Refused) (f whereabouts.Found) {
 }
 
 // explain says what to do about an error.
-func explain(user uint32, err error) error {
+func explain(key string, err error) error {
 	if redisconn.WrongType(err) {
-		return fmt.Errorf("another program has written the key %s: delete it: %w", Key(user), err)
+		return fmt.Errorf("another program has written the key %s: delete it: %w", key, err)
 	}
 	return err
 }

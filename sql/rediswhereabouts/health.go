@@ -14,11 +14,13 @@ const (
 	opApply  = "apply"
 	opLookup = "lookup"
 	opRemove = "remove"
+	opMark   = "mark"
+	opUnmark = "unmark"
 	opWatch  = "watch"
 )
 
 // operations are the operations in the order in which State looks at them.
-var operations = []string{opWatch, opApply, opLookup, opRemove}
+var operations = []string{opWatch, opApply, opLookup, opRemove, opMark, opUnmark}
 
 // errStarting is the state of a process that has not looked at Redis yet.
 var errStarting = errors.New("this process has not reached Redis yet")
@@ -85,9 +87,11 @@ func newMetrics(o Options, s *Store) *metrics {
 			[]string{label})
 	}
 	m := &metrics{
-		users: vec("users_total", "Users whose whereabouts in Redis were written (apply), read "+
-			"(lookup), or cleared of servers that ended (remove).", "operation"),
-		failures: vec("failures_total", "Users whose whereabouts could not be written, read or "+
+		users: vec("users_total", "Users whose whereabouts in Redis were written (apply) or "+
+			"cleared of servers that ended (remove), groups that were marked as having a member "+
+			"at a server (mark) or no longer (unmark), and users and groups that were read "+
+			"(lookup).", "operation"),
+		failures: vec("failures_total", "Users and groups that could not be written, read or "+
 			"cleared, and looks for losses that failed (watch).", "operation"),
 		refused: vec("refused_total", "Values in the whereabouts that are no entries and were "+
 			"ignored, each time they were read.", "reason"),

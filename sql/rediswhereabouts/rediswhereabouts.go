@@ -1,5 +1,6 @@
 // Package rediswhereabouts keeps in Redis on which message servers the devices of users are
-// connected: in a server, a master with Sentinels, or a Redis Cluster. It is a whereabouts.Store.
+// connected, and which of them have a member of a group: in a server, a master with Sentinels, or
+// a Redis Cluster. It is a whereabouts.Store.
 //
 // Each user has a hash with a field for each message server. A login is one script on one key: it
 // writes the field of its message server and returns those of the others. All updates of a call
@@ -104,7 +105,7 @@ func (s *Store) applyPart(ctx context.Context, by whereabouts.Node, updates []wh
 	for i, u := range updates {
 		answer, err := runs[i].Answer.StringSlice()
 		if err != nil {
-			results[i].Err = c.failed(u.User, err)
+			results[i].Err = c.failed(Key(u.User), err)
 			continue
 		}
 		results[i] = resultOf(by, Key(u.User), answer, &c.refused)
@@ -126,34 +127,42 @@ func (s *Store) saw(version uint64) {
 
 // Lookup returns what is known of users; see whereabouts.Store.
 func (s *Store) Lookup(ctx context.Context, users []uint32) []whereabouts.Found {
-	found := make([]whereabouts.Found, len(users))
-	for first := 0; first < len(users); first += redisconn.PipelineSize {
-		end := min(len(users), first+redisconn.PipelineSize)
-		s.lookupPart(ctx, users[first:end], found[first:end])
-	}
+	found, _ := s.LookupAll(ctx, users, nil)
 	return found
 }
 
-// lookupPart looks up the users of one pipeline.
-func (s *Store) lookupPart(ctx context.Context, users []uint32, found []whereabouts.Found) {
+// lookupPart looks up the users and groups of one pipeline.
+func (s *Store) lookupPart(ctx context.Context, users []uint32, found []whereabouts.Found,
+	groups []uint32, of []whereabouts.Group) {
 	c := s.begin(ctx, opLookup)
-	asked := make([]Asked, len(users))
+	asked, askedGroups := make([]Asked, len(users)), make([]*redis.ScanCmd, len(groups))
 	// The error of the pipeline is that of its first failed command. Each command has its own.
 	_, _ = s.client.Pipelined(c.ctx, func(p redis.Pipeliner) error {
 		for i, u := range users {
 			asked[i] = Ask(c.ctx, p, u)
 		}
+		for i, g := range groups {
+			askedGroups[i] = p.HScan(c.ctx, GroupKey(g), 0, "", maxFields)
+		}
 		return nil
 	})
 	for i, u := range users {
 		if err := asked[i].answer.Err(); err != nil {
-			found[i].Err = c.failed(u, err)
+			found[i].Err = c.failed(Key(u), err)
 			continue
 		}
 		found[i] = asked[i].Found(&c.refused)
 		c.judge(found[i].Err)
 	}
-	c.end(len(users))
+	for i, g := range groups {
+		if err := askedGroups[i].Err(); err != nil {
+			of[i].Err = c.failed(GroupKey(g), err)
+			continue
+		}
+		of[i] = groupFound(GroupKey(g), askedGroups[i], &c.refused)
+		c.judge(of[i].Err)
+	}
+	c.end(len(users) + len(groups))
 }
 
 // Remove removes entries of a user whose process has ended; see whereabouts.Store.
@@ -168,7 +177,7 @@ func (s *Store) Remove(ctx context.Context, user uint32, ended []whereabouts.Nod
 	c := s.begin(ctx, opRemove)
 	err := remove.Run(c.ctx, s.client, []string{Key(user)}, args...).Err()
 	if err != nil {
-		err = c.failed(user, err)
+		err = c.failed(Key(user), err)
 	}
 	c.end(1)
 	return err
@@ -194,12 +203,12 @@ func (s *Store) begin(ctx context.Context, operation string) *call {
 	return c
 }
 
-// failed notes the error of the command for a user, and explains it.
-func (c *call) failed(user uint32, err error) error {
+// failed notes the error of the command for a key, and explains it.
+func (c *call) failed(key string, err error) error {
 	c.failures++
 	switch {
-	case redisconn.WrongType(err): // of this user alone
-		return explain(user, err)
+	case redisconn.WrongType(err): // of this key alone
+		return explain(key, err)
 	case errors.Is(err, context.DeadlineExceeded) && c.caller.Err() == nil:
 		err = fmt.Errorf("no answer of Redis within %v: %w", c.s.opt.Timeout, err)
 	}
@@ -216,12 +225,12 @@ func (c *call) judge(err error) {
 	}
 }
 
-// end ends a pipeline for some users: it measures, counts and logs.
-func (c *call) end(users int) {
+// end ends a pipeline for some users and groups: it measures, counts and logs.
+func (c *call) end(keys int) {
 	c.cancel()
 	m := c.s.metrics
 	m.seconds.WithLabelValues(c.operation).Observe(time.Since(c.began).Seconds())
-	m.users.WithLabelValues(c.operation).Add(float64(users))
+	m.users.WithLabelValues(c.operation).Add(float64(keys))
 	m.failures.WithLabelValues(c.operation).Add(float64(c.failures))
 	c.s.refuse(c.refused)
 	if c.caller.Err() == nil {

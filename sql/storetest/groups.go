@@ -321,6 +321,7 @@ func groupsOf(f *fixture) {
 	c, d := make(normal, u[1]), make(normal, u[0], u[2])
 	f.wantGroupsOf("normal", u[0], normal, 0, a, d)
 	f.wantGroupsOf("temporary", u[0], temporary, 0, b)
+	f.wantGroupsOf("of every type", u[0], 0, 0, a, b, d)
 	f.wantGroupsOf("normal", u[1], normal, 0, a, c)
 	f.wantGroupsOf("no temporary", u[2], temporary, 0)
 	f.wantGroupsOf("unknown", u[2]+1000, normal, 0)

@@ -27,6 +27,7 @@ func TestMesh(t *testing.T) {
 	m.alice, m.aliceID = loggedIn(t, sys.msgAddr[0], "u00001", windows)
 	m.bob, m.bobID = loggedIn(t, sys.msgAddr[1], "u00002", windows)
 	m.chat()
+	m.groups()
 	m.kick()
 	m.killed()
 	m.redisLost()
@@ -99,6 +100,48 @@ func (m *meshTest) chat() {
 		m.t.Errorf("the phone was told %v", n)
 	}
 	phone.Close()
+}
+
+// groups sends texts to two groups. One has a member on each message server, the other only on the
+// first: its texts do not leave it once it is known where the members are.
+func (m *meshTest) groups() {
+	marked := func() float64 {
+		return m.sys.msg[0].metric("teamtalk_mesh_group_forwards_total", `to="marked"`)
+	}
+	both := m.alice.createGroup(60, m.aliceID, m.bobID)
+	mine := m.alice.createGroup(61, m.aliceID)
+	seq := uint16(70)
+	say := func(group uint32, receivers ...*wire) {
+		seq++
+		m.alice.send(seq, groupText(group, "to all"))
+		m.alice.expectSeq(seq, &pb.IMMsgDataAck{})
+		for _, w := range receivers {
+			got := &pb.MsgData{}
+			w.expectSeq(0, got)
+			w.send(0, pb.IMMsgDataAck_builder{UserId: new(m.bobID), SessionId: new(group),
+				MsgId: new(got.MsgID), SessionType: pb.SessionType_SESSION_TYPE_GROUP.Enum(),
+			}.Build())
+		}
+	}
+	until(m.t, "the marks of the groups to be known", func() bool {
+		before := marked()
+		say(mine)
+		say(both, m.bob) // it is forwarded after the other
+		return marked() == before+2
+	})
+	sent := m.sys.msg[1].metric("teamtalk_mesh_frames_received_total", `cmd="IMMsgData"`)
+	before := marked()
+	for range 5 {
+		say(both, m.bob)
+		say(mine)
+	}
+	until(m.t, "10 texts to go to the message servers of the members", func() bool {
+		return marked() >= before+10
+	})
+	if n := m.sys.msg[1].metric("teamtalk_mesh_frames_received_total",
+		`cmd="IMMsgData"`) - sent; n != 5 {
+		m.t.Errorf("the second message server got %v texts, want 5", n)
+	}
 }
 
 // arrived reads the next frame, which must be a text.

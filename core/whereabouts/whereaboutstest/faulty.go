@@ -14,6 +14,8 @@ const (
 	Apply  Operation = "apply"
 	Lookup Operation = "lookup"
 	Remove Operation = "remove"
+	Mark   Operation = "mark"
+	Unmark Operation = "unmark"
 )
 
 // Call is a call to a store.
@@ -21,6 +23,7 @@ type Call struct {
 	Operation Operation
 	By        whereabouts.Node // of Apply
 	Users     []uint32         // in the order of the call
+	Groups    []uint32         // of Mark, Unmark, and a Lookup that asks for some
 }
 
 // Faulty is a store as one process reaches it: calls may fail, wait, or lose their answers. The
@@ -91,4 +94,59 @@ func (f *Faulty) Remove(ctx context.Context, user uint32, ended []whereabouts.No
 		return err
 	}
 	return result
+}
+
+// LookupAll returns what is known of users and groups; see whereabouts.Groups.
+func (f *Faulty) LookupAll(ctx context.Context, users, groups []uint32) ([]whereabouts.Found,
+	[]whereabouts.Group) {
+	var found []whereabouts.Found
+	var of []whereabouts.Group
+	c := Call{Operation: Lookup, Users: users, Groups: groups}
+	err := f.through(ctx, c, func() { found, of = f.Store.LookupAll(ctx, users, groups) })
+	if err != nil {
+		found = make([]whereabouts.Found, len(users))
+		for i := range found {
+			found[i].Err = err
+		}
+		of = failedGroups(len(groups), err)
+	}
+	return found, of
+}
+
+// failedGroups returns the answer of a call for n groups that has failed.
+func failedGroups(n int, err error) []whereabouts.Group {
+	list := make([]whereabouts.Group, n)
+	for i := range list {
+		list[i].Err = err
+	}
+	return list
+}
+
+// Mark sets marks; see whereabouts.Groups.
+func (f *Faulty) Mark(ctx context.Context, marks []whereabouts.Mark) []whereabouts.Group {
+	c := Call{Operation: Mark}
+	for _, m := range marks {
+		c.Groups = append(c.Groups, m.Group)
+	}
+	var groups []whereabouts.Group
+	if err := f.through(ctx, c, func() { groups = f.Store.Mark(ctx, marks) }); err != nil {
+		return failedGroups(len(marks), err)
+	}
+	return groups
+}
+
+// Unmark removes marks; see whereabouts.Groups.
+func (f *Faulty) Unmark(ctx context.Context, marks []whereabouts.Unmark) []error {
+	c := Call{Operation: Unmark}
+	for _, m := range marks {
+		c.Groups = append(c.Groups, m.Group)
+	}
+	var errs []error
+	if err := f.through(ctx, c, func() { errs = f.Store.Unmark(ctx, marks) }); err != nil {
+		errs = make([]error, len(marks))
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
 }

@@ -16,7 +16,8 @@ import (
 type Memory struct {
 	mu      sync.Mutex
 	users   map[uint32]map[string]whereabouts.Entry // by user and name of a node
-	version uint64                                  // that was given last
+	groups  map[uint32]*group
+	version uint64 // that was given last
 	watches map[int]chan struct{}
 	next    int // key of the next watch
 }
@@ -25,7 +26,7 @@ var _ whereabouts.Store = (*Memory)(nil)
 
 // NewMemory returns a store that holds nothing.
 func NewMemory() *Memory {
-	return &Memory{users: map[uint32]map[string]whereabouts.Entry{},
+	return &Memory{users: map[uint32]map[string]whereabouts.Entry{}, groups: map[uint32]*group{},
 		watches: map[int]chan struct{}{}}
 }
 
@@ -135,6 +136,7 @@ func (m *Memory) Lose() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	clear(m.users)
+	clear(m.groups)
 	for _, w := range m.watches {
 		select {
 		case w <- struct{}{}:

@@ -31,6 +31,11 @@ func Run(t *testing.T, open func(t *testing.T) whereabouts.Store) {
 		{"Race", race},
 		{"EndOfContext", endOfContext},
 		{"AsInMemory", asInMemory},
+		{"GroupSteps", groupSteps},
+		{"ManyGroups", manyGroups},
+		{"GroupRace", groupRace},
+		{"EndForGroups", endForGroups},
+		{"GroupsAsInMemory", groupsAsInMemory},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}

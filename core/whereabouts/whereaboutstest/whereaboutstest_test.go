@@ -27,8 +27,8 @@ func TestFaults(t *testing.T) {
 	fault := errors.New("fault")
 	var calls []Operation
 	fail := func(_ context.Context, c Call) error {
-		if c.Users[0] != 5 {
-			t.Errorf("users %v", c.Users)
+		if append(c.Users, c.Groups...)[0] != 5 {
+			t.Errorf("users %v, groups %v", c.Users, c.Groups)
 		}
 		calls = append(calls, c.Operation)
 		return fault
@@ -49,9 +49,29 @@ func TestFaults(t *testing.T) {
 			len(m.Users()) != 0 {
 			t.Errorf("removal: %v, users %v", err, m.Users())
 		}
+		failGroups(t, s, m, fault)
 	}
-	if want := []Operation{Apply, Lookup, Remove}; !slices.Equal(calls, append(want, want...)) {
+	want := []Operation{Apply, Lookup, Remove, Mark, Lookup, Unmark}
+	if !slices.Equal(calls, append(want, want...)) {
 		t.Errorf("calls %v", calls)
+	}
+}
+
+// failGroups fails calls for a group of a store on m.
+func failGroups(t *testing.T, s whereabouts.Store, m *Memory, fault error) {
+	g := s.Mark(t.Context(), []whereabouts.Mark{{Group: 5, Version: 1}, {Group: 6}})
+	_, version := m.Group(5)
+	if made := version == 1; made != (s.(*Faulty).After != nil) || len(g) != 2 ||
+		g[0].Err != fault || g[0].Version != 0 || g[1].Err != fault {
+		t.Errorf("version %d, answer %+v", version, g)
+	}
+	found, g := s.LookupAll(t.Context(), []uint32{5}, []uint32{7})
+	if len(found) != 1 || len(g) != 1 || found[0].Err != fault || g[0].Err != fault {
+		t.Errorf("found %+v, %+v", found, g)
+	}
+	if errs := s.Unmark(t.Context(), []whereabouts.Unmark{{Group: 5}}); len(errs) != 1 ||
+		errs[0] != fault {
+		t.Errorf("unmarked: %v", errs)
 	}
 }
 

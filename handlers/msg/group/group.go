@@ -174,6 +174,20 @@ func (gs *Groups) Connect(store Store) { gs.store = store }
 // Forget makes the known members count as out of date.
 func (gs *Groups) Forget() { gs.era.Add(1) }
 
+// Begin makes what is known of groups count as out of date: this server has not got all of their
+// messages and changes until now. Which message was the last one is not known either, so the next
+// one waits for none before it.
+func (gs *Groups) Begin(groups []uint32) {
+	for _, id := range groups {
+		gs.mu.Lock()
+		g, ok := gs.table.Peek(id)
+		gs.mu.Unlock()
+		if ok {
+			g.begin()
+		}
+	}
+}
+
 // Waiting returns the number of messages that are not delivered yet.
 func (gs *Groups) Waiting() int64 { return gs.waiting.Load() }
 

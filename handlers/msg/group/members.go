@@ -48,6 +48,15 @@ type failing struct {
 	asked time.Time     // when the last one was made
 }
 
+// begin makes what is known count as out of date. Messages that wait are delivered all the same.
+func (g *group) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.known, g.last = false, delivered{}
+	g.stale = g.asked // an answer that is on its way may be older
+	g.proceed(g.all.opt.Now())
+}
+
 // knows reports whether the members known are those that w is for.
 func (g *group) knows(w *waiting, now time.Time) bool {
 	if !g.current() {

@@ -32,6 +32,9 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 		p.opt.RouteChanged()
 		p.opt.RouteLost()
 	}
+	if groups := m.GetBegunGroups(); len(groups) > 0 {
+		p.opt.GroupsBegun(groups)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !slices.Contains(p.routes, s) {

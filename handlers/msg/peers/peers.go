@@ -50,6 +50,9 @@ type Options struct {
 	// RouteChanged is called when a link to a route server or to another message server opens
 	// or closes: messages and changes made on other servers may have been missed.
 	RouteChanged func()
+	// GroupsBegun is called with groups whose messages and changes this server has not got, and
+	// gets from now on.
+	GroupsBegun func(groups []uint32)
 	// RouteLost is called after such a link has closed: what it carried may be lost.
 	RouteLost func()
 

@@ -316,8 +316,10 @@ func (s *Groups) GroupsOf(ctx context.Context, user uint32, t pb.GroupType,
 	since uint32) ([]im.GroupVersion, error) {
 	var q strings.Builder
 	fmt.Fprintf(&q, "SELECT DISTINCT g.id, g.version FROM IMGroupMember AS m JOIN IMGroup AS g "+
-		"ON g.id=m.groupId WHERE m.userId=%d AND m.status=0 AND g.status=0 AND g.type=%d",
-		user, t)
+		"ON g.id=m.groupId WHERE m.userId=%d AND m.status=0 AND g.status=0", user)
+	if t != 0 {
+		fmt.Fprintf(&q, " AND g.type=%d", t)
+	}
 	if since > 0 {
 		fmt.Fprintf(&q, " AND (g.updated>=%d OR m.created>=%[1]d OR m.updated>=%[1]d)", since)
 	}

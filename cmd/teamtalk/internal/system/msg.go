@@ -40,6 +40,9 @@ func (s *system) startMsg(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.mesh != nil {
+		s.mesh.Connect(db.Class(link.ClassLogin))
+	}
 	m.Connect(db.Class(link.ClassMessage), db.Class(link.ClassLogin), routes)
 	if err := s.connectPush(m); err != nil {
 		return err
