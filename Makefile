@@ -37,7 +37,7 @@ test: deps lint ## everything CI checks: lint, tests with the race detector, sim
 	@.ci/seeds $(SEEDS)
 	@.ci/fuzz 2000x $(FUZZED)
 
-nightly: race ## for a machine at night: the race detector in every process, 10000 seeds, 30 s of fuzzing each
+nightly: race ## for a machine at night: race detector in every process, all rounds, 10000 seeds, 30 s of fuzzing each
 	@.ci/seeds 10000
 	@.ci/fuzz 30s
 

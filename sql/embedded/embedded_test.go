@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -53,8 +54,27 @@ func TestContract(t *testing.T) {
 			return open(t, Options{Dir: s.(*Store).dir, Now: c.now, Admin: true,
 				BusyTimeout: time.Minute})
 		},
+		AddFiles: func(t *testing.T, s im.Store, files []im.OfflineFile) {
+			addFiles(t, s.(*Store), files)
+		},
 		FailOn: func(t *testing.T, s im.Store, content string) { refuse(t, s.(*Store), content) },
 	})
+}
+
+// addFiles adds files as AddOfflineFile does, but in one transaction.
+func addFiles(t *testing.T, s *Store, files []im.OfflineFile) {
+	t.Helper()
+	err := s.transact(context.Background(), func(w *writer) error {
+		for i := range files {
+			if refused, err := w.addFile(&files[i], s.time().Unix()); err != nil || refused != nil {
+				return cmp.Or(err, refused)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // refuse makes the database reject messages with that content.

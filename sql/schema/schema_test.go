@@ -3,7 +3,6 @@ package schema
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -154,29 +153,6 @@ func TestNewDatabaseHasTheColumnsOfCPP(t *testing.T) {
 	for name := range columns(t, theirs) {
 		if _, ok := have[name]; !ok {
 			t.Errorf("a new database has no %s", name)
-		}
-	}
-}
-
-func TestMigrateResumesAfterAKillAtAnyStep(t *testing.T) {
-	for _, file := range []string{"", "testdata/cpp.sql"} {
-		for steps := 1; ; steps += 7 {
-			db := database(t, file)
-			ctx, kill := context.WithCancel(t.Context())
-			left := steps
-			err := Migrate(ctx, db, Options{Progress: func(string) {
-				if left--; left == 0 {
-					kill()
-				}
-			}})
-			kill()
-			if err == nil {
-				break // all steps were tried
-			}
-			migrate(t, db)
-			if s := status(t, db); len(s.Pending) > 0 || s.Finalized != (file == "") {
-				t.Fatalf("killed after %d steps, then run again: %+v", steps, s)
-			}
 		}
 	}
 }
@@ -401,40 +377,6 @@ func TestFinalizeResolvesEveryDuplicate(t *testing.T) {
 		did++
 	}}); err != nil || did > 1 {
 		t.Errorf("a second Finalize made %d changes, %v", did, err)
-	}
-}
-
-// TestFinalizeResumesAfterAKillAtAnyStep kills Finalize after each change, and between
-// raising a counter and the commit.
-func TestFinalizeResumesAfterAKillAtAnyStep(t *testing.T) {
-	for steps := 1; ; steps++ {
-		db := doubled(t)
-		before := messages(t, db, "IMMessage_", "relateId")
-		ctx, kill := context.WithCancel(t.Context())
-		left := steps
-		step := func() error {
-			if left--; left == 0 {
-				kill()
-				return errors.New("killed")
-			}
-			return nil
-		}
-		err := Finalize(ctx, db, Options{Progress: func(string) { step() },
-			RaiseCounter: func(context.Context, Conversation, uint32) error { return step() }})
-		kill()
-		if err == nil {
-			break
-		}
-		if n := len(messages(t, db, "IMMessage_", "relateId")); n != len(before) {
-			t.Fatalf("killed at step %d: %d messages of %d", steps, n, len(before))
-		}
-		if err := Finalize(t.Context(), db, Options{}); err != nil {
-			t.Fatalf("killed at step %d, then: %v", steps, err)
-		}
-		checkFinalized(t, db, before)
-		if t.Failed() {
-			t.Fatalf("killed at step %d", steps)
-		}
 	}
 }
 

@@ -168,11 +168,13 @@ func filesInOrder(f *fixture) {
 	u := f.users(2 + im.MaxOfflineFiles/im.MaxFilesBetween)
 	to := u[0]
 	var want []string
+	var files []im.OfflineFile
 	for i := range im.MaxOfflineFiles + 1 {
 		name := task(5000 - i)
-		f.addFile(u[1+i%(len(u)-1)], to, name)
+		files = append(files, fileOf(pair{u[1+i%(len(u)-1)], to}, name))
 		want = append(want, name)
 	}
+	f.addAll(files)
 	f.wantFiles("the oldest", to, want[:im.MaxOfflineFiles]...)
 	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, u[1], to, want[0]))
 	f.wantFiles("one less", to, want[1:]...)
@@ -323,6 +325,18 @@ func (f fileFixture) removeFile(p pair, task string) {
 	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, p.from, p.to, task))
 }
 
+// addAll adds many files, the first one first.
+func (f fileFixture) addAll(files []im.OfflineFile) {
+	f.Helper()
+	if f.factory.AddFiles != nil {
+		f.factory.AddFiles(f.T, f.s, files)
+		return
+	}
+	for _, o := range files {
+		f.addFile(o.From, o.To, o.Task)
+	}
+}
+
 // addFiles adds n files, task(0) first, and removes every 13th again. It returns those
 // that wait.
 func (f fileFixture) addFiles(u []uint32, n int) map[string]pair {
@@ -335,13 +349,7 @@ func (f fileFixture) addFiles(u []uint32, n int) map[string]pair {
 		files[task(i)] = p
 		all = append(all, fileOf(p, task(i)))
 	}
-	if f.factory.AddFiles != nil {
-		f.factory.AddFiles(f.T, f.s, all)
-	} else {
-		for _, o := range all {
-			f.addFile(o.From, o.To, o.Task)
-		}
-	}
+	f.addAll(all)
 	for i := 0; i < n; i += 13 {
 		f.removeFile(files[task(i)], task(i))
 		delete(files, task(i))

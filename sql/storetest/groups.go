@@ -181,6 +181,7 @@ func groupLongestFields(f *fixture) {
 }
 
 func groupMostMembers(f *fixture) {
+	f.large()
 	u := f.users(im.MaxGroupMembers + 1)
 	all := im.Group{Name: "everybody", Type: pb.GroupType_GROUP_TYPE_NORMAL, Members: u}
 	_, err := f.s.CreateGroup(f.ctx, all, 0)

@@ -66,6 +66,9 @@ type Factory struct {
 	// AddFiles stores files of one second as AddOfflineFile does, all at once: thousands of
 	// transactions take a large part of the suite's time. nil adds them one at a time.
 	AddFiles func(t *testing.T, s im.Store, files []im.OfflineFile)
+	// Brief leaves out the tests of the largest sizes, when another suite runs them on the same
+	// tables: the stores of this suite differ in other parts.
+	Brief bool
 	// SameIDs makes the next user and the next group get the same id. nil means that the
 	// n-th user and the n-th group always have the same id.
 	SameIDs func(t *testing.T, s im.Store)
@@ -155,6 +158,14 @@ func (f *base) wantTime(what string, at uint32, m *im.Message) {
 	f.Helper()
 	if s := f.stored[m]; at < s.from || at > s.to {
 		f.Errorf("%s: time %d, want that of the storing, %d to %d", what, at, s.from, s.to)
+	}
+}
+
+// large skips a test of the largest sizes in a brief suite.
+func (f *base) large() {
+	f.Helper()
+	if f.factory.Brief {
+		f.Skip("the suite is brief")
 	}
 }
 
