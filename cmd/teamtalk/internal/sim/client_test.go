@@ -64,6 +64,7 @@ type client struct {
 	out     []*text // neither acked nor given up, in order
 	got     []*delivery
 	heard   []heard
+	told    map[uint32]pb.UserStatType // of users, on this connection
 	asks    *source
 	asked   []*query // of this connection, without an answer
 }
@@ -141,7 +142,7 @@ func (c *client) clientType() pb.ClientType {
 // connect connects to a message server.
 func (c *client) connect() {
 	c.trying, c.since = true, c.w.now()
-	p := c.w.procs[[]string{"msg1", "msg2"}[c.src.rand.IntN(2)]]
+	p := c.w.procs[c.w.msgs[c.src.rand.IntN(len(c.w.msgs))]]
 	if c.only != "" {
 		p = c.w.procs[c.only]
 	}
@@ -346,7 +347,7 @@ func (c *client) receive(frame []byte) {
 			c.hangUp(c.src.between(500*time.Millisecond, 3*time.Second))
 			return
 		}
-		c.online, c.since = true, c.lastIn
+		c.online, c.since, c.told = true, c.lastIn, map[uint32]pb.UserStatType{}
 		c.pump()
 	case *pb.MsgData:
 		c.got = append(c.got, &delivery{gen: c.gen, at: c.lastIn, from: m.FromUserID,
@@ -360,6 +361,10 @@ func (c *client) receive(frame []byte) {
 	case *pb.IMGroupChangeMemberRsp:
 		if m.GetResultCode() == 0 {
 			c.heard = append(c.heard, heard{c.gen, m.GetGroupId(), m.GetCurUserIdList()})
+		}
+	case *pb.IMUserStatNotify:
+		if c.told != nil {
+			c.told[m.GetUserStat().GetUserId()] = m.GetUserStat().GetStatus()
 		}
 	case *pb.IMMsgDataAck:
 		c.answered(h.Seq, m)

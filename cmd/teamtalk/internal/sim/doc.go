@@ -11,7 +11,8 @@
 // The message servers, db_proxies, route server and login server, with their handlers,
 // options of the default settings, routers, session loops, links and worker pools. A
 // deployment has two message servers, two db_proxies, and one of the others. Each db_proxy
-// has about half of the users and of the conversations.
+// has about half of the users and of the conversations. In a quarter of the seeds there are
+// three message servers with a mesh each, package handlers/mesh, and no route server.
 //
 // # Modelled
 //
@@ -22,6 +23,9 @@
 //     and answered at a later one. It may fail, take seconds, or lose its caller in
 //     between.
 //     A replica for reads may be behind, as package replica lets it.
+//   - The leases of message servers without a route server, and the whereabouts of users, in
+//     the Redis that they share. A message server may be cut off from Redis, and its lease
+//     end. Calls fail, take seconds, or lose their answers, and all whereabouts may be lost.
 //   - The clients: those of package client in outline, Windows clients, and phones that
 //     repeat and ack nothing. Some Windows clients repeat on a new connection.
 //   - Processes. A crash ends a process between two events: at any point at which one of
@@ -44,9 +48,12 @@
 //     content and under the id of the database.
 //   - A text that is acked was delivered to each device of its users that was connected
 //     all the time, also when the route server, a db_proxy or a link to one was lost, unless
-//     a message server crashed or a link was half-open meanwhile. In a group these are the
+//     a message server crashed, a link was half-open, or the lease of a message server without
+//     a route server ended meanwhile. In a group these are the
 //     members, and no others receive it. A text that was held up may be passed by a newer
 //     one: checkDelivered says when. It is then in the history only.
+//   - Without a route server: a PC client that was told of a user knows in the end that the
+//     user is online.
 //   - A member that is online knows the members of its groups.
 //   - A text of a client that repeats nothing gets its ack if its connection lives on and
 //     nothing fails meanwhile, whatever process drains. Processes drain in time.
@@ -86,6 +93,8 @@
 //	go test ./cmd/teamtalk/internal/sim -run TestSeeds -first 1000000 -for 8h -timeout 9h
 //
 // To see that the checks find faults, .ci/mutations puts faults into the servers.
+//
+// With -mesh, no seed has a route server.
 //
 // A seed that fails is shrunk: steps are left out as long as it fails in the same way.
 // The steps that are left are printed as a test for TestFound. With -trace, their events

@@ -70,6 +70,9 @@ func (l *loop) closeAll() {
 // leave ends a process that has drained. The other sides get all its frames before
 // they learn the end.
 func (p *proc) leave() {
+	if p.member != nil {
+		p.w.cluster.deregister(p)
+	}
 	for _, c := range p.w.net.conns {
 		switch p {
 		case c.from:

@@ -9,10 +9,10 @@ import (
 )
 
 // scenario runs f in a world without clients, whose processes run and are linked.
-func scenario(t *testing.T, f func(w *world)) {
+func scenario(t *testing.T, meshes bool, f func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1)
+		w := newWorld(1, meshes)
 		w.clients, w.plain, w.stock, w.net.stock = nil, false, "", ""
 		for _, p := range w.order {
 			p.start()
@@ -51,7 +51,7 @@ func (w *world) comes(user uint32, k kind, server string) *client {
 func TestKickAfterALinkWasLost(t *testing.T) {
 	for _, away := range []time.Duration{time.Second, 20 * time.Second, 10 * time.Minute} {
 		t.Run(away.String(), func(t *testing.T) {
-			scenario(t, func(w *world) {
+			scenario(t, false, func(w *world) {
 				old := w.comes(1, ours, "msg2")
 				other := w.comes(2, ours, "msg2")
 				w.net.part("msg2", "route")
@@ -69,11 +69,41 @@ func TestKickAfterALinkWasLost(t *testing.T) {
 	}
 }
 
+// TestKickWithoutRouteServer: the same, when the two message servers do not reach each other, or
+// one of them does not reach Redis and counts as gone.
+func TestKickWithoutRouteServer(t *testing.T) {
+	for _, away := range []time.Duration{time.Second, 20 * time.Second, 10 * time.Minute} {
+		for _, redis := range []bool{false, true} {
+			scenario(t, true, func(w *world) {
+				old := w.comes(1, ours, "msg2")
+				other := w.comes(2, ours, "msg2")
+				if redis {
+					w.cutOff(w.procs["msg2"], away)
+				} else {
+					w.net.part("msg1", "msg2")
+					w.net.part("msg2", "msg1")
+				}
+				w.runUntil(w.now() + away/2)
+				fresh := w.comes(1, ours, "msg1")
+				w.runUntil(w.now() + away/2)
+				w.net.join("msg1", "msg2")
+				w.net.join("msg2", "msg1")
+				w.runUntil(w.now() + healing)
+				if old.online || !fresh.online || !other.online {
+					t.Errorf("%v away, from Redis: %v. Online: the older client %v, the newer one "+
+						"%v, another user %v; want false, true, true", away, redis, old.online,
+						fresh.online, other.online)
+				}
+			})
+		}
+	}
+}
+
 // TestKickAfterBothLinksWereLost: the server of the older session is connected again while
 // the one of the newer session is not.
 func TestKickAfterBothLinksWereLost(t *testing.T) {
 	for _, restarts := range []bool{false, true} {
-		scenario(t, func(w *world) {
+		scenario(t, false, func(w *world) {
 			old := w.comes(1, ours, "msg2")
 			w.net.part("msg2", "route")
 			fresh := w.comes(1, ours, "msg1")

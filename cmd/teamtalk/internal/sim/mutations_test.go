@@ -20,7 +20,7 @@ import (
 
 var mutate = flag.String("mutate", "", "regular expression: the mutations that TestMutations tries")
 
-// mutation is a fault.
+// mutation is a fault. One whose name begins with mesh is tried without a route server.
 type mutation struct {
 	name     string
 	file     string // from the root
@@ -80,6 +80,9 @@ func mutations() []mutation {
 		{"acks of repeats", "handlers/dbproxy/messages.go",
 			"p.msg.CreateTime = p.row.FirstCreated",
 			"p.msg.MsgID, p.msg.CreateTime = 0, p.row.FirstCreated", "waits", 100},
+		// Without a route server, a text goes to the message servers that have its users.
+		{"mesh: texts", "handlers/mesh/forward.go", "s.links.peer(node).send(m)", "_ = node",
+			"not delivered", 100},
 	}
 }
 
@@ -124,8 +127,9 @@ func TestMutations(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			n := max(m.seeds, *seeds)
 			out, err := exec.Command(m.build(t), "-test.run", "^TestSeeds$", "-test.v",
-				"-seeds", strconv.Itoa(n), "-one").CombinedOutput()
-			failure := regexp.MustCompile(`seed \d+: \S+: (` + m.kinds + `): .*`)
+				"-seeds", strconv.Itoa(n), "-one",
+				"-mesh="+strconv.FormatBool(strings.HasPrefix(m.name, "mesh"))).CombinedOutput()
+			failure := regexp.MustCompile(`seed \d+( with meshes)?: \S+: (` + m.kinds + `): .*`)
 			if found := failure.Find(out); err == nil || found == nil {
 				t.Errorf("not found in %d seeds:\n%s", n, out)
 			} else {

@@ -29,12 +29,15 @@ const (
 	actClock                    // the wall clock of process a is wrong by n-2 hours and d
 	actMembers                  // user b is added to group a, or removed if n is 2
 	actList                     // message server a does not know db_proxy b for d
+	actRedis                    // the whereabouts have the mood n for message server a for d
+	actForget                   // the whereabouts are lost
+	actCutOff                   // message server a does not reach Redis for d
 	acts
 )
 
 var actNames = [acts]string{"write", "hang up", "cut client", "half-open client", "crash",
 	"vanish", "stop", "crash at commit", "cut link", "half-open link", "slow link", "mood",
-	"lag", "clock", "members", "list"}
+	"lag", "clock", "members", "list", "redis", "forget", "cut off"}
 
 // step is an act at a time.
 type step struct {
@@ -47,7 +50,8 @@ type step struct {
 // actIdents are the acts as they are written in a test.
 var actIdents = [acts]string{"actWrite", "actHangUp", "actCutClient", "actHalfClient",
 	"actCrash", "actVanish", "actStop", "actCrashAtCommit", "actCutLink", "actHalfLink",
-	"actSlowLink", "actMood", "actLag", "actClock", "actMembers", "actList"}
+	"actSlowLink", "actMood", "actLag", "actClock", "actMembers", "actList",
+	"actRedis", "actForget", "actCutOff"}
 
 func (s step) String() string {
 	return fmt.Sprintf("%v %s a=%d b=%d n=%d d=%v", s.at, actNames[s.act], s.a, s.b, s.n, s.d)
@@ -62,7 +66,8 @@ const (
 )
 
 // plan returns the schedule of a seed.
-func plan(s *sched, clients int) []step {
+func plan(w *world) []step {
+	s, clients := w.sched, len(w.clients)
 	src := s.source("plan")
 	var steps []step
 	for range writes {
@@ -100,6 +105,9 @@ func plan(s *sched, clients int) []step {
 		steps = append(steps, p)
 	}
 	steps = append(steps, listSteps(s, steps[:writes])...)
+	if w.cluster != nil {
+		steps = append(steps, redisSteps(w, steps[:writes])...)
+	}
 	slices.SortFunc(steps, func(a, b step) int { return int(a.at - b.at) })
 	return steps
 }
@@ -154,7 +162,7 @@ func (w *world) apply(p step) {
 	case actMembers:
 		w.changeMembers(p)
 	case actList:
-		w.leaveOut(w.procs[[]string{"msg1", "msg2"}[p.a%2]], dbs[p.b%2].name, p.d)
+		w.leaveOut(w.procs[w.msgs[p.a%len(w.msgs)]], dbs[p.b%2].name, p.d)
 	case actLag:
 		w.db.lag = max(w.db.lag, w.now()+p.d)
 	case actClock:
@@ -162,6 +170,12 @@ func (w *world) apply(p step) {
 		of := w.order[p.a%len(w.order)]
 		of.clock.Store(int64(off))
 		w.skewed = w.skewed || strings.HasPrefix(of.name, "msg")
+	case actRedis:
+		w.setRedis(p)
+	case actForget:
+		w.forget()
+	case actCutOff:
+		w.cutOff(w.procs[w.msgs[p.a%len(w.msgs)]], p.d)
 	case actMood:
 		w.setMood(dbs[p.a%2], mood(p.n), p.d)
 	}

@@ -55,7 +55,8 @@ type life struct {
 	drain   func(context.Context) error
 	abort   func() // ends drain
 
-	msg *msg.Server // of a message server
+	msg     *msg.Server // of a message server
+	*member             // the same, without a route server
 }
 
 // loop is a session loop of a process. The scheduler runs it.
@@ -228,7 +229,8 @@ func (p *proc) startMsg() {
 		Presence:       msg.Presence(settings.Msg.Tells()),
 		PresenceWindow: settings.Msg.PresenceWindow, AckWait: settings.Msg.AckWait,
 		RedeliverAfter: settings.Msg.RedeliverAfter, ResendWindow: settings.Msg.ResendWindow,
-		Hold: settings.Msg.Hold,
+		Hold:      settings.Msg.Hold,
+		Announces: p.w.cluster != nil, Whereabouts: p.w.cluster != nil,
 		Rate: settings.Msg.Rate, RateBurst: float64(settings.Msg.RateBurst),
 		LoginDeadline: settings.Msg.LoginDeadline, PCTimeout: settings.Msg.PCTimeout,
 		MobileTimeout: settings.Msg.MobileTimeout, LoginKey: loginKey, Now: p.now,
@@ -239,7 +241,12 @@ func (p *proc) startMsg() {
 	}
 	p.msg, p.drain = m, m.Drain
 	db := p.group("dbproxy", m.DBLink(), "db1", "db2")
-	routes := p.group("route", m.RouteLink(), "route")
+	var routes *link.Group
+	if p.w.cluster != nil {
+		routes = p.startMesh(m)
+	} else {
+		routes = p.group("route", m.RouteLink(), "route")
+	}
 	p.routes, p.stores = routes, db
 	m.Connect(db.Class(link.ClassMessage), db.Class(link.ClassLogin), routes)
 	m.Announce("192.0.2.1", "", 8000)

@@ -15,6 +15,7 @@ var (
 	seeds     = flag.Int("seeds", defaultSeeds, "number of seeds of TestSeeds")
 	night     = flag.Duration("for", 0, "let TestSeeds take further seeds for so long")
 	one       = flag.Bool("one", false, "end TestSeeds at the first seed that fails")
+	meshes    = flag.Bool("mesh", false, "let no seed of TestSeeds have a route server")
 	traced    = flag.Bool("trace", false, "print the events of seeds that fail, shrunk")
 )
 
@@ -37,6 +38,7 @@ type outcome struct {
 // setup is a run: a seed, the steps of its plan, and what is broken on purpose.
 type setup struct {
 	seed  uint64
+	mesh  bool   // there is no route server
 	steps []step // nil: the plan of the seed
 	harm  func(w *world)
 	log   bool
@@ -46,12 +48,12 @@ type setup struct {
 func play(t *testing.T, r setup) (o outcome) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		w := newWorld(r.seed)
+		w := newWorld(r.seed, r.mesh)
 		if r.log {
 			w.log = &strings.Builder{}
 		}
 		if r.steps == nil {
-			r.steps = plan(w.sched, len(w.clients))
+			r.steps = plan(w)
 		}
 		if r.harm != nil {
 			r.harm(w)
@@ -65,14 +67,12 @@ func play(t *testing.T, r setup) (o outcome) {
 	return o
 }
 
-// planOf returns the plan of a seed.
-func planOf(t *testing.T, seed uint64) (steps []step) {
+// planned returns a run with the plan of a seed.
+func planned(t *testing.T, seed uint64, mesh bool) setup {
 	t.Helper()
-	synctest.Test(t, func(*testing.T) {
-		w := newWorld(seed)
-		steps = plan(w.sched, len(w.clients))
-	})
-	return steps
+	r := setup{seed: seed, mesh: mesh}
+	synctest.Test(t, func(*testing.T) { r.steps = plan(newWorld(seed, mesh)) })
+	return r
 }
 
 // maxShrunk is the number of failing seeds that are shrunk. Each takes hundreds of runs.
@@ -88,19 +88,21 @@ func TestSeeds(t *testing.T) {
 	begin, events, texts, failed := time.Now(), 0, 0, 0
 	seed := *firstSeed
 	for ; seed < *firstSeed+uint64(n) || time.Since(begin) < *night; seed++ {
-		o := play(t, setup{seed: seed})
+		mesh := *meshes || meshOf(seed)
+		o := play(t, setup{seed: seed, mesh: mesh})
 		events, texts = events+o.events, texts+o.texts
 		if len(o.failures) == 0 {
 			continue
 		}
 		for _, f := range o.failures {
-			t.Errorf("seed %d: %v: %s: %s", seed, f.at, f.kind, f.text)
+			t.Errorf("seed %d%s: %v: %s: %s", seed, map[bool]string{true: " with meshes"}[mesh],
+				f.at, f.kind, f.text)
 		}
 		if *one {
 			return
 		}
 		if failed++; failed <= maxShrunk {
-			explain(t, seed, o.failures[0].kind)
+			explain(t, seed, mesh, o.failures[0].kind)
 		}
 	}
 	t.Logf("%d seeds, %d events, %d texts stored, %v", seed-*firstSeed, events, texts,
@@ -108,15 +110,17 @@ func TestSeeds(t *testing.T) {
 }
 
 // explain prints the shrunk plan of a seed that fails.
-func explain(t *testing.T, seed uint64, kind string) {
+func explain(t *testing.T, seed uint64, mesh bool, kind string) {
 	t.Helper()
-	steps, failures := shrink(t, setup{seed: seed, steps: planOf(t, seed)}, kind)
+	r := planned(t, seed, mesh)
+	steps, failures := shrink(t, r, kind)
 	for _, f := range failures {
 		t.Logf("seed %d, shrunk: %v: %s: %s", seed, f.at, f.kind, f.text)
 	}
-	t.Logf("As a test:\n\t{%d, []step{\n%s\t}},", seed, goCode(steps))
+	t.Logf("As a test:\n\t{%d, %v, []step{\n%s\t}},", seed, mesh, goCode(steps))
 	if *traced {
-		t.Logf("%s", play(t, setup{seed: seed, steps: steps, log: true}).log)
+		r.steps, r.log = steps, true
+		t.Logf("%s", play(t, r).log)
 	}
 }
 
@@ -134,10 +138,11 @@ func withoutRaces(t *testing.T) {
 // package time does in either order. In the third one it releases the acks of a map.
 func TestReplay(t *testing.T) {
 	withoutRaces(t)
-	for _, seed := range []uint64{29, 64, 1145} {
-		a := play(t, setup{seed: seed})
+	for _, seed := range []uint64{29, 64, 1145, 2, 7} {
+		r := setup{seed: seed, mesh: seed < 10}
+		a := play(t, r)
 		for range 3 {
-			b := play(t, setup{seed: seed})
+			b := play(t, r)
 			if a.trace != b.trace || a.events != b.events {
 				t.Errorf("seed %d: %d events with hash %x, then %d with %x", seed, a.events,
 					a.trace, b.events, b.trace)
@@ -161,8 +166,9 @@ func TestChecksFindFaults(t *testing.T) {
 		var steps []step
 		var failures []failure
 		for seed := uint64(1); seed <= 50 && len(failures) == 0; seed++ {
-			steps, failures = shrink(t, setup{seed: seed, steps: planOf(t, seed), harm: c.harm},
-				c.kind)
+			r := planned(t, seed, false)
+			r.harm = c.harm
+			steps, failures = shrink(t, r, c.kind)
 		}
 		if len(failures) == 0 {
 			t.Errorf("%s: not found in 50 seeds", c.kind)

@@ -206,11 +206,12 @@ func (st *store) AppendMessages(_ context.Context, batch []*im.Message) {
 	}
 	for i, m := range batch {
 		m.Err, m.ID, m.Duplicate, m.FirstCreated, m.GroupVersion = err, 0, false, 0, 0
-		m.Previous = 0
+		m.Previous, m.Whereabouts = 0, nil
 		if err == nil {
 			r := &rows[i]
 			m.Err, m.ID, m.Duplicate, m.GroupVersion = r.Err, r.ID, r.Duplicate, r.GroupVersion
 			m.FirstCreated, m.Previous = r.FirstCreated, r.Previous
+			m.Whereabouts = r.Whereabouts
 		}
 	}
 }
@@ -224,6 +225,7 @@ func (st *store) append(m *im.Message) {
 	if m.Err != nil || m.Duplicate {
 		return
 	}
+	m.Whereabouts = st.proc.w.cluster.found(st.src, m)
 	if list := st.db.convs[key].msgs; m.AskPrevious && known != m.ID-1 && len(list) > 1 &&
 		im.MayBeOnItsWay(list[len(list)-2].Created, uint32(wall.Add(st.db.now()).Unix())) {
 		m.Previous = m.ID - 1

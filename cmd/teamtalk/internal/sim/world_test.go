@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
+	"teamtalk/core/whereabouts/whereaboutstest"
 	"teamtalk/handlers/dbproxy/lockout"
 )
 
@@ -21,6 +22,8 @@ type world struct {
 	db      *database
 	procs   map[string]*proc
 	order   []*proc
+	msgs    []string // the message servers
+	cluster *cluster // nil: there is a route server
 	clients []*client
 	stock   string // the server of the first implementation
 	skewed  bool   // the clock of a message server is wrong by much, or was
@@ -62,8 +65,9 @@ func (w *world) fail(kind, format string, args ...any) {
 	w.failures = append(w.failures, failure{kind, w.now(), fmt.Sprintf(format, args...)})
 }
 
-// newWorld makes the processes and clients of a seed. Nothing runs yet.
-func newWorld(seed uint64) *world {
+// newWorld makes the processes and clients of a seed, with a route server or with meshes. Nothing
+// runs yet.
+func newWorld(seed uint64, meshes bool) *world {
 	w := &world{sched: newSched(seed), procs: map[string]*proc{}, texts: map[string]*text{},
 		stored: map[string][]uint32{}, last: map[string]uint32{}, seen: map[string]bool{}}
 	w.net = &network{sched: w.sched, procs: w.procs, dials: map[string]int{},
@@ -72,7 +76,13 @@ func newWorld(seed uint64) *world {
 		names: map[string]*im.Message{},
 		runs:  map[string]int{}, committed: w.committed, groups: newGroups(),
 		unread: map[[2]uint32]int{}}
-	for _, name := range []string{"db1", "db2", "route", "login", "msg1", "msg2"} {
+	w.msgs = []string{"msg1", "msg2"}
+	names := []string{"db1", "db2", "route", "login"}
+	if meshes {
+		names, w.msgs = []string{"db1", "db2", "login"}, append(w.msgs, "msg3")
+		w.cluster = &cluster{w: w, where: whereaboutstest.NewMemory(), leases: map[string]*lease{}}
+	}
+	for _, name := range append(names, w.msgs...) {
 		p := &proc{w: w, name: name}
 		off := w.source(name+" clock").rand.Int64N(7) - 3 // seconds
 		p.clock.Store(int64(time.Duration(off) * time.Second))
@@ -80,7 +90,9 @@ func newWorld(seed uint64) *world {
 		w.order = append(w.order, p)
 	}
 	w.plain = w.source("versions").chance(0.2)
-	w.stock = stockOf(w.source("stock"))
+	if w.stock = stockOf(w.source("stock")); meshes {
+		w.stock = "" // servers of the first implementation need a route server
+	}
 	w.net.stock = w.stock
 	src := w.source("clients")
 	for u := uint32(1); u <= users; u++ {
@@ -181,7 +193,7 @@ func (w *world) every(d time.Duration, name string, f func()) {
 // tick runs the ticks of all loops and looks whether the message servers reach each
 // other.
 func (w *world) tick() {
-	well := w.procs["route"].up
+	well := w.cluster != nil || w.procs["route"].up
 	for _, p := range w.order {
 		if !p.up {
 			continue
@@ -190,9 +202,9 @@ func (w *world) tick() {
 			l.Tick()
 		}
 	}
-	for _, name := range []string{"msg1", "msg2"} {
+	for _, name := range w.msgs {
 		p := w.procs[name]
-		well = well && p.up && p.routes.Up()
+		well = well && p.up && p.routes.Up() && (w.cluster == nil || w.knows(p))
 		if !p.up {
 			w.lossFor(time.Second)
 		} else if len(p.short) > 0 && !p.stores.Up() {
@@ -235,6 +247,9 @@ func (w *world) mend() {
 	for _, p := range w.order {
 		p.mood, p.crashAtCommit = moodWell, false
 		p.revive()
+		if p.member != nil {
+			p.member.mood, p.member.cut = moodWell, 0
+		}
 	}
 }
 
