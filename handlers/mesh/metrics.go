@@ -47,8 +47,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 			"server has one of their users, by command.", "cmd"),
 		drops:  vec("drops_total", dropsHelp, "reason"),
 		writes: vec("writes_total", "Users whose whereabouts were written, by result.", "result"),
-		lookups: vec("lookups_total", "Users whose whereabouts were read, by result: "+
-			"ok, failed, message (db_proxy had read them).", "result"),
+		lookups: vec("lookups_total", "Users and groups whose whereabouts were read, by "+
+			"result: ok, failed, message (db_proxy had read them).", "result"),
 		floods: counter("floods_total", "Messages sent to all message servers because the "+
 			"whereabouts could not be read."),
 		late: counter("late_total", "Notifies and kicks that a later change has overtaken."),
