@@ -108,7 +108,7 @@ func filled(opt Options) Options {
 	c := config.Default().Msg
 	return opttest.Fill(opt, Options{
 		MaxConns: c.MaxConnections, Policy: DevicePolicy(c.DevicePolicy), Ack: AckPolicy(c.Ack),
-		Presence: Presence(c.Presence), PresenceWindow: c.PresenceWindow, AckWait: c.AckWait,
+		Presence: Presence(c.Tells()), PresenceWindow: c.PresenceWindow, AckWait: c.AckWait,
 		RedeliverAfter: c.RedeliverAfter, ResendWindow: c.ResendWindow, Hold: c.Hold,
 		Rate: c.Rate, RateBurst: float64(c.RateBurst), PushText: c.PushText,
 		LoginDeadline: c.LoginDeadline, PCTimeout: c.PCTimeout, MobileTimeout: c.MobileTimeout,
