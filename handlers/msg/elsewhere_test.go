@@ -11,19 +11,29 @@ import (
 	"teamtalk/proto/pb"
 )
 
+// pcLeft tells a message server that the PC of user 2 left, as a route server does.
+func pcLeft(w *world, _ *device) {
+	n := &pb.IMUserStatNotify{}
+	st := &pb.UserStat{}
+	st.SetUserId(2)
+	st.SetStatus(pb.UserStatType_USER_STATUS_OFFLINE)
+	n.SetUserStat(st)
+	w.route.link.Message(w.route.s, 0, n)
+}
+
+// pcChanged does the same as a mesh does.
+func pcChanged(w *world, _ *device) {
+	c := pb.UserChange_builder{UserId: proto.Uint32(2),
+		Status: pb.UserStatType_USER_STATUS_OFFLINE.Enum()}.Build()
+	w.route.link.Message(w.route.s, 0,
+		pb.IMUserChangesNotify_builder{Changes: []*pb.UserChange{c}}.Build())
+}
+
 // TestAckLostElsewhere: the ack of a device on another message server is lost with that
 // server, or with the route server. The sender's ack waits no longer for it.
 func TestAckLostElsewhere(t *testing.T) {
 	silent := func(w *world, alice *device) {
 		alice.on(func() { w.route.acking[2] = false })
-	}
-	pcLeft := func(w *world, _ *device) {
-		n := &pb.IMUserStatNotify{}
-		st := &pb.UserStat{}
-		st.SetUserId(2)
-		st.SetStatus(pb.UserStatType_USER_STATUS_OFFLINE)
-		n.SetUserStat(st)
-		w.route.link.Message(w.route.s, 0, n)
 	}
 	for _, c := range []struct {
 		name  string
@@ -41,6 +51,11 @@ func TestAckLostElsewhere(t *testing.T) {
 			silent(w, alice)
 			pcLeft(w, alice)
 		}, 0},
+		{"the server of the receiver's pc, without a route server",
+			func(w *world, alice *device) {
+				silent(w, alice)
+				pcChanged(w, alice)
+			}, 0},
 		{"the server of the receiver's pc, and its phone acknowledges", pcLeft, 2 * time.Second},
 		// no server is told that a phone left
 		{"the server of the receiver's phone", silent, 500 * time.Millisecond},

@@ -149,6 +149,24 @@ var found = map[string]struct {
 		{at: 3946939879, act: actWrite, a: 5, b: 1, n: 1},
 		{at: 3958264401, act: actStop, a: 5, d: 5654840664},
 	}},
+	// A message server that was back after it had been cut off from Redis removed the entries
+	// of another one, which its old list lacked.
+	"entries removed by an old list": {372, true, []step{
+		{at: 45296113220, act: actCutOff, a: 709, b: 0, n: 3, d: 10423712359},
+		{at: 45746953449, act: actWrite, a: 0, b: 2, n: 4, d: 0},
+		{at: 53989112743, act: actCutOff, a: 26, b: 0, n: 2, d: 6080451536},
+		{at: 54619540337, act: actWrite, a: 3, b: 1001, n: 1, d: 0},
+	}},
+	// A status was lost on a half-open link, and counted as told when it was sent again.
+	"status that only a phone's login had seen": {208, true, []step{
+		{at: 7384175394, act: actStop, a: 443, b: 0, n: 3, d: 346446775},
+		{at: 9105028222, act: actWrite, a: 3, b: 1, n: 1, d: 0},
+		{at: 9206222846, act: actWrite, a: 3, b: 3, n: 1, d: 0},
+		{at: 20997861482, act: actHalfLink, a: 757, b: 0, n: 1, d: 4686738451},
+		{at: 21268548164, act: actHangUp, a: 3, b: 0, n: 2, d: 1051888633},
+		{at: 22397296567, act: actHangUp, a: 1, b: 0, n: 2, d: 6171856804},
+		{at: 39795132629, act: actWrite, a: 3, b: 2, n: 1, d: 0},
+	}},
 }
 
 // TestFound runs the plans that once failed.

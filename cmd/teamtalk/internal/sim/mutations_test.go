@@ -83,6 +83,9 @@ func mutations() []mutation {
 		// Without a route server, a text goes to the message servers that have its users.
 		{"mesh: texts", "handlers/mesh/forward.go", "s.links.peer(node).send(m)", "_ = node",
 			"not delivered", 100},
+		// Statuses that were lost with a link are told again.
+		{"mesh: statuses of a broken link", "handlers/mesh/changes.go",
+			"s.behind[p] = struct{}{}", "_ = p", "status", 300},
 	}
 }
 
