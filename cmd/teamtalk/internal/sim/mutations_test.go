@@ -84,6 +84,8 @@ func mutations() []mutation {
 		{"mesh: texts", "handlers/mesh/forward.go", "s.links.peer(node).send(m)", "_ = node",
 			"not delivered", 100},
 		// Statuses that were lost with a link are told again.
+		{"mesh: texts of groups", "handlers/mesh/groups.go", "to[n] = struct{}{}", "_ = n",
+			"not delivered", 100},
 		{"mesh: statuses of a broken link", "handlers/mesh/changes.go",
 			"s.behind[p] = struct{}{}", "_ = p", "status", 300},
 	}

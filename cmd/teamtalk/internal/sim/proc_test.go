@@ -244,6 +244,7 @@ func (p *proc) startMsg() {
 	var routes *link.Group
 	if p.w.cluster != nil {
 		routes = p.startMesh(m)
+		p.member.mesh.Connect(db.Class(link.ClassLogin))
 	} else {
 		routes = p.group("route", m.RouteLink(), "route")
 	}
