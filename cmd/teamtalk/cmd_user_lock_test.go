@@ -84,10 +84,24 @@ func TestUserUnlock(t *testing.T) {
 	if r := guess(alice); r != lockout.Network {
 		t.Errorf("after 100 names: %q", r)
 	}
+	const stays = "\nThese networks are locked for names that have not logged in from there, " +
+		"and so for alice:\n\nLOCKED NETWORK  WRONG PASSWORDS  LOCKED UNTIL\n" +
+		"203.0.113.0/24  100              20"
+	const how = "\nTo unlock one: teamtalk user unlock --network ADDRESS\n"
+	for _, do := range []string{"show", "unlock", "show"} {
+		r := run(do, "alice")
+		r.want(t, cli.ExitOK, stays, "")
+		if !strings.HasSuffix(r.out, how) {
+			t.Errorf("%s: %s", do, r.out)
+		}
+	}
 	run("unlock", "--network", "203.0.113.9").want(t, cli.ExitOK,
 		"the wrong passwords from 203.0.113.0/24 are forgotten", "")
 	if r := guess(alice); r != lockout.Open {
 		t.Errorf("unlocked network: %q", r)
+	}
+	if r := run("show", "alice"); strings.Contains(r.out, "These networks") {
+		t.Errorf("unlocked network in %s", r.out)
 	}
 }
 

@@ -177,5 +177,5 @@ var outerDocs = map[string]string{
 		"Choose the one that they set in every request: a client can send the others, which " +
 		"proxies pass on, and they do not count. x-forwarded-for: X-Forwarded-For, and without " +
 		"it X-Real-IP. x-real-ip: X-Real-IP. forwarded: Forwarded (RFC 7239). Without a usable " +
-		"address the client is the proxy.",
+		"address the client is the proxy, and calls of apps with networks are refused.",
 }

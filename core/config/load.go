@@ -114,6 +114,7 @@ func Load(src Sources) (*Config, error) {
 	c.warnReadableFiles()
 	c.warnWide()
 	c.warnPlaintext()
+	c.warnUnserved()
 	return c, nil
 }
 

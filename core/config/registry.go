@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -34,6 +35,35 @@ func (r Registry) Host(addr string) string {
 		return ""
 	}
 	return host
+}
+
+// warnUnserved adds a warning for each server port on loopback that registry.advertise does not
+// name. It is no error: a program on this machine may pass connections on to the port.
+func (c *Config) warnUnserved() {
+	host := c.Registry.Advertise
+	if !c.Registry.Enabled || host == "" {
+		return
+	}
+	for _, s := range c.serverAddrs() {
+		if !s.listen || !onLoopback(s.addrs[0]) || servedBy(s.addrs[0], host) {
+			continue
+		}
+		c.warnings = append(c.warnings, fmt.Sprintf("registry.advertise: other servers do not "+
+			"reach %s = %q at %q, because it listens on loopback: listen on an address that "+
+			"%[3]q leads to, or leave registry.advertise out", s.key, s.addrs[0], host))
+	}
+}
+
+// servedBy reports whether a port that listens on an address of loopback serves connections to a
+// host.
+func servedBy(addr, host string) bool {
+	near, _, _ := net.SplitHostPort(addr) // onLoopback has read it
+	if ip, err := netip.ParseAddr(near); err == nil {
+		if far, err := netip.ParseAddr(host); err == nil {
+			return far.Unmap() == ip.Unmap()
+		}
+	}
+	return onLoopback(net.JoinHostPort(host, "1"))
 }
 
 // checkRegistry reports what keeps the servers of this process from being registered.

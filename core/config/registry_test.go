@@ -55,6 +55,43 @@ func TestRegistry(t *testing.T) {
 	}
 }
 
+// TestUnservedWarns: a server port on loopback that others do not reach where the registry says is
+// named in a warning.
+func TestUnservedWarns(t *testing.T) {
+	on := func(host string) string { return "enabled = true\nadvertise = \"" + host + "\"" }
+	for name, x := range map[string]struct {
+		listen, registry string
+		warns            bool
+	}{
+		"another address":   {"127.0.0.1:8200", on("10.0.0.5"), true},
+		"a name":            {"127.0.0.1:8200", on("hub"), true},
+		"IPv6":              {"127.0.0.1:8200", on("::1"), true},
+		"another loopback":  {"127.0.0.1:8200", on("127.0.0.2"), true},
+		"localhost listens": {"localhost:8200", on("10.0.0.5"), true},
+		"IPv6 listens":      {"[::1]:8200", on("10.0.0.5"), true},
+		"its address":       {"127.0.0.1:8200", on("127.0.0.1"), false},
+		"mapped":            {"127.0.0.1:8200", on("::ffff:127.0.0.1"), false},
+		"localhost":         {"127.0.0.1:8200", on("localhost"), false},
+		"both localhost":    {"localhost:8200", on("127.0.0.1"), false},
+		"all addresses":     {":8200", on("10.0.0.5"), false},
+		"behind a router":   {"192.168.0.5:8200", on("10.0.0.5"), false},
+		"closed":            {"off", on("10.0.0.5"), false},
+		"not advertised":    {"127.0.0.1:8200", "enabled = true", false},
+		"off":               {"127.0.0.1:8200", "advertise = \"10.0.0.5\"", false},
+	} {
+		c, err := load(t, "roles = [\"route\"]\n[route]\nlisten = \""+x.listen+"\"\n[registry]\n"+
+			x.registry+"\n[link_tls]\nplaintext_beyond_loopback = true\n", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(c.Warnings(), "\n")
+		const want = "registry.advertise: other servers do not reach route.listen = "
+		if strings.Contains(got, want) != x.warns || !x.warns && got != "" {
+			t.Errorf("%s: warnings %q", name, got)
+		}
+	}
+}
+
 func TestRegistryHost(t *testing.T) {
 	for addr, want := range map[string]string{":1": "", "0.0.0.0:1": "", "[::]:1": "",
 		"[::1]:1": "::1", "10.0.0.5:1": "10.0.0.5", "hub:1": "hub", "": ""} {

@@ -79,6 +79,9 @@ type LoginStore interface {
 	// LoginMarks returns the marks of each key, oldest first. Some may be older than they
 	// are kept.
 	LoginMarks(ctx context.Context, keys []LoginMarkKey) ([][]LoginMark, error)
+	// FailureNetworks returns the keys of the kind FailuresOfNetwork, in any order and each
+	// once. Some may have no marks that still count.
+	FailureNetworks(ctx context.Context) ([]string, error)
 	// ChangeLoginMarks removes marks, and then puts others. Invalid as CheckLoginMark says;
 	// then nothing is changed. After another error, some of the changes may have been made.
 	ChangeLoginMarks(ctx context.Context, drops []LoginMarkDrop, puts []NewLoginMark) error

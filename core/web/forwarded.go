@@ -1,8 +1,10 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -18,27 +20,47 @@ const (
 )
 
 // forwarded gives a request of a proxy in Options.Forwarders the address of its client. A
-// request without a usable header keeps the address of the proxy, and its headers.
+// request without a usable header keeps the address of the proxy, and its headers, and
+// HidesClient reports it.
 //
 // One header counts, since a proxy passes on what a client sent in the others.
-func (s *Server) forwarded(r *http.Request) {
+func (s *Server) forwarded(r *http.Request) *http.Request {
 	if len(s.opt.Forwarders) == 0 {
-		return
+		return r
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !s.opt.Forwarders.Contains(peer.Addr()) {
-		return
+		return r
 	}
 	client := s.clientOf(r.Header)
 	if !client.IsValid() {
-		return
+		if !Proxied(r) {
+			return r // a program on the machine of the proxy
+		}
+		return r.WithContext(context.WithValue(r.Context(), hiddenKey{}, true))
 	}
 	r.RemoteAddr = netip.AddrPortFrom(client, 0).String() // most headers tell no port
 	// Handlers take these headers for those of a proxy that nobody trusts.
-	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"} {
+	for _, name := range forwardedBy {
 		r.Header.Del(name)
 	}
+	return r
 }
+
+// forwardedBy are the headers in which proxies name themselves, or the client of a request.
+var forwardedBy = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"}
+
+// Proxied reports whether a request has a header of a proxy. A proxy of Options.Forwarders that
+// names the client leaves none.
+func Proxied(r *http.Request) bool {
+	return slices.ContainsFunc(forwardedBy, func(h string) bool { return len(r.Header[h]) > 0 })
+}
+
+type hiddenKey struct{}
+
+// HidesClient reports whether a proxy of Options.Forwarders passed on a request without a usable
+// address of its client. Then the address of the request is that of the proxy.
+func HidesClient(r *http.Request) bool { return r.Context().Value(hiddenKey{}) != nil }
 
 // clientOf returns the address of the client. In a list it is the last one that is not of a
 // proxy, since a client can send the ones before it. The address is not valid when there is

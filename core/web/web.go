@@ -230,8 +230,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, needsTLS, http.StatusUpgradeRequired)
 		return
 	}
-	s.forwarded(r)
-	s.opt.Handler.ServeHTTP(w, r)
+	s.opt.Handler.ServeHTTP(w, s.forwarded(r))
 }
 
 // warn logs a line about a crowd, at most once a second.

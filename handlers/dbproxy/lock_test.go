@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"teamtalk/handlers/dbproxy/lockout"
 	"teamtalk/proto/pb"
 )
 
@@ -39,6 +40,15 @@ func TestWrongPasswordsLockTheirNetwork(t *testing.T) {
 	}
 	if got := p.loginFrom(t, "203.0.113.7", "u00002", "pw"); got != 0 {
 		t.Errorf("login of another user: result %d", got)
+	}
+	m := validateReq("u00001", "pw").(*pb.IMValidateReq)
+	m.SetClientAddress(netip.MustParseAddr("203.0.113.7").AsSlice())
+	if got := ask[*pb.IMValidateRsp](p, 9, m).GetLock(); got != string(lockout.Name) {
+		t.Errorf("the answer names the lock %q", got)
+	}
+	m.ClearTellFailure()
+	if got := ask[*pb.IMValidateRsp](p, 9, m); got.GetResultCode() != 6 || got.HasLock() {
+		t.Errorf("the answer to a C++ message server: %v", got)
 	}
 }
 

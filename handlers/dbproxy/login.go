@@ -264,7 +264,11 @@ func (ls *logins) validate(round *lockout.Round, i int, l *login,
 	m := l.m
 	if reason := round.Locked(i); reason != lockout.Open {
 		ls.metrics.refusedLogins.WithLabelValues(string(reason)).Inc()
-		return validated(m, validateLocked, textLocked, nil)
+		rsp := validated(m, validateLocked, textLocked, nil)
+		if m.GetTellFailure() {
+			rsp.SetLock(string(reason))
+		}
+		return rsp
 	}
 	ask := loginOf(m, account)
 	verdict := ls.passwords.Look(&ask, l.derived)

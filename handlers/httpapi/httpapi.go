@@ -29,6 +29,7 @@ import (
 	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
 	"teamtalk/core/session"
+	"teamtalk/core/web"
 	"teamtalk/proto/pb"
 )
 
@@ -275,11 +276,12 @@ func unread(err error) error {
 // before wrong keys are counted: several systems may call from one address, and one with
 // a wrong key must not lock out the others. Above the limit all wrong keys get the same
 // answer. So only a short key could be guessed, and a short key is valid only from the
-// private networks of its app.
+// private networks of its app. The address of a proxy that does not name its client is in
+// no network of an app.
 func (s *Server) admit(r *http.Request, key, call string) (*app, error) {
 	from, now := remote(r), s.opt.Now()
 	a := s.apps.find(key)
-	if a == nil || !a.reachedFrom(from) {
+	if a == nil || !a.reachedFrom(from) || len(a.Networks) > 0 && web.HidesClient(r) {
 		if !s.clients.try(from, now) {
 			if held, ok := s.guesses.Allow(now); ok {
 				s.log.Warn("too many wrong keys", "from", from.String(), "call", call, "held", held)

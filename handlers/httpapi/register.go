@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"teamtalk/core/im"
+	"teamtalk/core/web"
 )
 
 // Register configures self-registration. A new user needs an invite code, unless
@@ -107,17 +108,13 @@ func (s *Server) terms(w http.ResponseWriter, r *http.Request) {
 	s.respond(w, "RegisterTerms", a, s.mayRegister(r))
 }
 
-// forwardedBy are the headers in which proxies name the client of a request.
-var forwardedBy = []string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"}
-
 // mayRegister returns the reason why the client may not register from its address; nil
 // when it may. When registration is limited to networks, requests through a proxy are
 // refused: the proxy's address is not the client's, and any client can send the headers
 // of a proxy.
 func (s *Server) mayRegister(r *http.Request) error {
 	reg := s.opt.Register
-	proxied := slices.ContainsFunc(forwardedBy, func(h string) bool { return len(r.Header[h]) > 0 })
-	if !reg.reachedFrom(remote(r)) || len(reg.Networks) > 0 && proxied {
+	if !reg.reachedFrom(remote(r)) || len(reg.Networks) > 0 && web.Proxied(r) {
 		return fail(codeClosed, "registration is not open to this address")
 	}
 	return nil

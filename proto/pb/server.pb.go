@@ -444,6 +444,7 @@ type IMValidateRsp struct {
 	xxx_hidden_UserInfo     *UserInfo              `protobuf:"bytes,4,opt,name=user_info,json=userInfo"`
 	xxx_hidden_AttachData   []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	xxx_hidden_Credential   []byte                 `protobuf:"bytes,100,opt,name=credential"`
+	xxx_hidden_Lock         *string                `protobuf:"bytes,101,opt,name=lock"`
 	XXX_raceDetectHookData  protoimpl.RaceDetectHookData
 	XXX_presence            [1]uint32
 	unknownFields           protoimpl.UnknownFields
@@ -523,19 +524,29 @@ func (x *IMValidateRsp) GetCredential() []byte {
 	return nil
 }
 
+func (x *IMValidateRsp) GetLock() string {
+	if x != nil {
+		if x.xxx_hidden_Lock != nil {
+			return *x.xxx_hidden_Lock
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *IMValidateRsp) SetUserName(v string) {
 	x.xxx_hidden_UserName = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 7)
 }
 
 func (x *IMValidateRsp) SetResultCode(v uint32) {
 	x.xxx_hidden_ResultCode = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 7)
 }
 
 func (x *IMValidateRsp) SetResultString(v string) {
 	x.xxx_hidden_ResultString = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 7)
 }
 
 func (x *IMValidateRsp) SetUserInfo(v *UserInfo) {
@@ -547,7 +558,7 @@ func (x *IMValidateRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 7)
 }
 
 func (x *IMValidateRsp) SetCredential(v []byte) {
@@ -555,7 +566,12 @@ func (x *IMValidateRsp) SetCredential(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_Credential = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 6)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 7)
+}
+
+func (x *IMValidateRsp) SetLock(v string) {
+	x.xxx_hidden_Lock = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 7)
 }
 
 func (x *IMValidateRsp) HasUserName() bool {
@@ -600,6 +616,13 @@ func (x *IMValidateRsp) HasCredential() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 5)
 }
 
+func (x *IMValidateRsp) HasLock() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 6)
+}
+
 func (x *IMValidateRsp) ClearUserName() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_UserName = nil
@@ -629,6 +652,11 @@ func (x *IMValidateRsp) ClearCredential() {
 	x.xxx_hidden_Credential = nil
 }
 
+func (x *IMValidateRsp) ClearLock() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 6)
+	x.xxx_hidden_Lock = nil
+}
+
 type IMValidateRsp_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -640,6 +668,9 @@ type IMValidateRsp_builder struct {
 	// Extension: a short digest of the user's password and salt, see IMCredentialsReq. It is
 	// only sent to servers that set tell_failure, when the login is accepted.
 	Credential []byte
+	// Extension: why a login is refused with result_code 6: locked, network_locked or
+	// locked_from_others. It is only sent to servers that set tell_failure.
+	Lock *string
 }
 
 func (b0 IMValidateRsp_builder) Build() *IMValidateRsp {
@@ -647,25 +678,29 @@ func (b0 IMValidateRsp_builder) Build() *IMValidateRsp {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.UserName != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 7)
 		x.xxx_hidden_UserName = b.UserName
 	}
 	if b.ResultCode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 7)
 		x.xxx_hidden_ResultCode = *b.ResultCode
 	}
 	if b.ResultString != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 7)
 		x.xxx_hidden_ResultString = b.ResultString
 	}
 	x.xxx_hidden_UserInfo = b.UserInfo
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 7)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	if b.Credential != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 6)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 7)
 		x.xxx_hidden_Credential = b.Credential
+	}
+	if b.Lock != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 7)
+		x.xxx_hidden_Lock = b.Lock
 	}
 	return m0
 }
@@ -5410,7 +5445,7 @@ const file_server_proto_rawDesc = "" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\x12!\n" +
 	"\ftell_failure\x18d \x01(\bR\vtellFailure\x12%\n" +
-	"\x0eclient_address\x18e \x01(\fR\rclientAddress\"\xe4\x01\n" +
+	"\x0eclient_address\x18e \x01(\fR\rclientAddress\"\xf8\x01\n" +
 	"\rIMValidateRsp\x12\x1b\n" +
 	"\tuser_name\x18\x01 \x02(\tR\buserName\x12\x1f\n" +
 	"\vresult_code\x18\x02 \x02(\rR\n" +
@@ -5421,7 +5456,8 @@ const file_server_proto_rawDesc = "" +
 	"attachData\x12\x1e\n" +
 	"\n" +
 	"credential\x18d \x01(\fR\n" +
-	"credential\"O\n" +
+	"credential\x12\x12\n" +
+	"\x04lock\x18e \x01(\tR\x04lock\"O\n" +
 	"\x13IMGetDeviceTokenReq\x12\x17\n" +
 	"\auser_id\x18\x01 \x03(\rR\x06userId\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +

@@ -17,6 +17,7 @@ func (st *statements) loginQueries() []query {
 		from json_each(?) j cross join LoginMark m
 		on m.kind = json_extract(j.value, '$[0]') and m.key = json_extract(j.value, '$[1]')
 		order by j.key, m.at, m.value`},
+		{&st.failureNetworks, "select distinct key from LoginMark where kind = ?"},
 		{&st.passwords, "select count(*), coalesce(sum(password glob '$argon2id$*'), 0) " +
 			"from IMUser"}}
 }
@@ -53,6 +54,17 @@ func (s *logins) LoginMarks(ctx context.Context,
 		return nil, err
 	}
 	return lists, nil
+}
+
+// FailureNetworks returns the keys of networks; see im.LoginStore.
+func (s *logins) FailureNetworks(ctx context.Context) (networks []string, err error) {
+	err = s.rows(ctx, "networks with login marks", s.read.failureNetworks, func(row scanner) error {
+		var key string
+		err := row.Scan(&key)
+		networks = append(networks, key)
+		return err
+	}, im.FailuresOfNetwork)
+	return networks, err
 }
 
 // maxFailures is the number of wrong passwords that are kept, on average one for each key

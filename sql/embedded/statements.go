@@ -13,7 +13,7 @@ type statements struct {
 	credentials, usersNewest, passwords                       *sql.Stmt
 	departsSince, deviceTokens, groupShields, shieldedGroups  *sql.Stmt
 	offlineFiles, offlineFilePage, offlineFileState           *sql.Stmt
-	loginMarks                                                *sql.Stmt
+	loginMarks, failureNetworks                               *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
 

@@ -7,6 +7,9 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"maps"
+	"regexp"
+	"slices"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -27,8 +30,9 @@ func (c *Config) Clone() *Config { return &Config{c.Config.Clone(), c.tls} }
 // without. A CA of the settings makes the connections use TLS and verify the server. Otherwise
 // the parameter tls of the DSN decides. A Unix socket is not encrypted.
 //
-// Parse returns an error of kind Invalid for a DSN that is malformed, names no database, or
-// contradicts t. The error does not quote the DSN, which holds a password.
+// Parse returns an error of kind Invalid for a DSN that is malformed, names no database,
+// contradicts t, or has a session setting that is not a name and a plain value. The error does
+// not quote the DSN, which holds a password.
 func Parse(dsn string, t *cert.Client) (*Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -36,6 +40,9 @@ func Parse(dsn string, t *cert.Client) (*Config, error) {
 	}
 	if cfg.DBName == "" {
 		return nil, im.Errorf(im.Invalid, "MySQL DSN: no database named")
+	}
+	if err := plain(cfg.Params); err != nil {
+		return nil, err
 	}
 	cfg.MultiStatements = true // the session settings go in one packet
 	cfg.Collation = ""
@@ -47,6 +54,28 @@ func Parse(dsn string, t *cert.Client) (*Config, error) {
 		return nil, err
 	}
 	return &Config{cfg, t}, nil
+}
+
+// The forms of a session setting of a DSN. Nothing in them ends the statement that the driver
+// makes of all settings, nor adds another setting to it.
+var (
+	plainName  = regexp.MustCompile("^(?i)(@@(session\\.|local\\.)?)?(\\w+|`\\w+`)$")
+	plainValue = regexp.MustCompile(`^(\w+|[+-]?[0-9]+(\.[0-9]+)?|'[^'\\]*'|"[^"\\]*")$`)
+)
+
+// plain returns an error for a session setting that is not a name and a plain value: the driver
+// copies both into a statement.
+func plain(params map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		if !plainName.MatchString(name) {
+			return im.Errorf(im.Invalid, "MySQL DSN: %.64q is no name of a session setting", name)
+		}
+		if !plainValue.MatchString(params[name]) {
+			return im.Errorf(im.Invalid, "MySQL DSN: the value of the parameter %.64q is neither "+
+				"a number, nor a word, nor a text in quotes such as %%27SYSTEM%%27", name)
+		}
+	}
+	return nil
 }
 
 // encrypt sets the TLS of connections.

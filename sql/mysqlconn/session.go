@@ -144,19 +144,18 @@ func Refuse(params map[string]string, variable, value, want string) error {
 }
 
 // parameter returns the name of the parameter that sets a variable, however it is spelled,
-// or begins the transaction of in_transaction. The value of a parameter can name further
-// variables.
+// or begins the transaction of in_transaction.
 func parameter(params map[string]string, variable string) string {
 	words := []string{variable}
 	switch variable {
 	case "in_transaction":
-		words = append(words, "transaction", "begin", "autocommit")
+		words = append(words, "autocommit")
 	case "tx_isolation", "transaction_isolation":
 		words = []string{"isolation"}
 	}
 	var found []string
-	for name, value := range params {
-		set := strings.ToLower(name + "=" + value)
+	for name := range params {
+		set := strings.ToLower(name)
 		if slices.ContainsFunc(words, func(w string) bool { return strings.Contains(set, w) }) {
 			found = append(found, name)
 		}

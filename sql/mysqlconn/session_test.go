@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql/driver"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 
 	"teamtalk/core/cert"
 	"teamtalk/core/cert/certtest"
+	"teamtalk/core/im"
 )
 
 // server is a connection to a server, or a proxy, that reports variables whatever was set.
@@ -75,9 +77,8 @@ func TestParameter(t *testing.T) {
 		"wait_timeout=1&SQL_Mode=ANSI":             {"sql_mode", "SQL_Mode"},
 		"`sql_mode`=1":                             {"sql_mode", "`sql_mode`"},
 		"@@session.sql_mode=1":                     {"sql_mode", "@@session.sql_mode"},
-		"wait_timeout=1,sql_mode=2":                {"sql_mode", "wait_timeout"},
 		"transaction_isolation=%27SERIALIZABLE%27": {"tx_isolation", "transaction_isolation"},
-		"sql_notes=1%3BBEGIN":                      {"in_transaction", "sql_notes"},
+		"autocommit=0":                             {"in_transaction", "autocommit"},
 		"wait_timeout=1":                           {"sql_mode", ""},
 		"":                                         {"sql_mode", ""},
 	} {
@@ -97,6 +98,46 @@ func TestParse(t *testing.T) {
 		"u:geheim@tcp(h:1)/d?x=%zz"} {
 		if cfg, err := Parse(dsn, nil); err == nil || strings.Contains(err.Error(), "geheim") {
 			t.Errorf("%s: %v, %v", dsn, cfg, err)
+		}
+	}
+}
+
+// TestPlainSettings: a session setting is a name and a plain value. The error names the parameter.
+func TestPlainSettings(t *testing.T) {
+	for _, good := range []string{"max_error_count=0", "time_zone=%27%2B00:00%27", "a=DEFAULT",
+		"a=-1.5", "a=%27%27", "a=%22;%22", "@@a=on", "@@Local.a=1", "@@session.`a`=0x1f",
+		"wait_timeout=600&a=utf8mb4"} {
+		if _, err := Parse("u:p@tcp(h:1)/d?"+good, nil); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	for bad, name := range map[string]string{
+		"max_error_count=0;drop table x":       "max_error_count",
+		"max_error_count=0%3Bdrop%20table%20x": "max_error_count",
+		"a=1&b=1,c=2":                          "b",
+		"a=(SELECT 0)":                         "a",
+		"a=concat(1,2)":                        "a",
+		"a=":                                   "a",
+		"a=1 -- ":                              "a",
+		"a=1%2F*":                              "a",
+		"a=1%0A":                               "a",
+		"a=%27x%27%27":                         "a",
+		"a=%27x\\%27":                          "a",
+		"a=%27x%27;select 1 or %27%27":         "a",
+		"a=@@b":                                "a",
+		"@@global.a=1":                         "@@global.a",
+		"@a=1":                                 "@a",
+		"global a=1":                           "global a",
+		"a:=1; drop table x; set b=1":          "a:",
+		"`a`=1;x`=1":                           "`a`",
+		"`a;b`=1":                              "`a;b`",
+		"=1":                                   "",
+		"transaction isolation level=serializable": "transaction isolation level",
+	} {
+		_, err := Parse("u:geheim@tcp(h:1)/d?"+bad, nil)
+		if err == nil || im.KindOf(err) != im.Invalid || strings.Contains(err.Error(), "geheim") ||
+			!strings.Contains(err.Error(), strconv.Quote(name)) {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,7 @@ import (
 var loginTests = []test{
 	{"keys of names", nameKeys},
 	{"marks come back", marksComeBack},
+	{"networks are listed", networksAreListed},
 	{"marks put again", marksAgain},
 	{"marks expire", marksExpire},
 	{"marks are bounded", marksBounded},
@@ -98,6 +100,34 @@ func marksComeBack(f *fixture) {
 	}
 	if lists, err := f.s.LoginMarks(f.ctx, nil); err != nil || len(lists) != 0 {
 		f.Errorf("marks of no key: %v, %v", lists, err)
+	}
+}
+
+// networksAreListed: a store lists the networks with wrong passwords, and no other keys.
+func networksAreListed(f *fixture) {
+	at := f.now()
+	f.putMark(nameMarks, "a", at)
+	f.putMark(userMarks, "a", at)
+	var want []string
+	var puts []im.NewLoginMark
+	for i := range 200 { // in every shard
+		k := im.LoginMarkKey{Kind: im.FailuresOfNetwork, Key: fmt.Sprintf("10.1.%d.0/24", i)}
+		for _, value := range []string{"a", "b"} {
+			puts = append(puts, im.NewLoginMark{LoginMarkKey: k,
+				LoginMark: im.LoginMark{Value: value, At: at}, Keep: time.Hour})
+		}
+		want = append(want, k.Key)
+	}
+	f.check("ChangeLoginMarks", f.s.ChangeLoginMarks(f.ctx, nil, puts))
+	f.check("ChangeLoginMarks", f.s.ChangeLoginMarks(f.ctx, []im.LoginMarkDrop{
+		{LoginMarkKey: puts[14].LoginMarkKey}}, nil)) // that of want[7]
+	want = slices.Delete(want, 7, 8)
+	got, err := f.s.FailureNetworks(f.ctx)
+	f.check("FailureNetworks", err)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		f.Errorf("networks %v, want %v", got, want)
 	}
 }
 

@@ -322,15 +322,48 @@ func TestInspectAndUnlock(t *testing.T) {
 		t.Errorf("unlocked: %+v", s)
 	}
 	d.want("ok", login(1, "203.0.113.5", right))
+}
+
+// TestLockedNetworks lists the networks that are locked for a user, and unlocks one.
+func TestLockedNetworks(t *testing.T) {
+	d := newDesk(t, limits)
 	for i := range uint32(6) {
 		d.tries(login(50+i, "203.0.119.9", "summer"))
 	}
 	d.want("network_locked", login(1, "203.0.119.9", right))
+	locked := func(user uint32) (text string) {
+		d.Helper()
+		list, err := LockedNetworks(t.Context(), d.store, d.opt.Limits, d.now, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range list {
+			text += fmt.Sprintf("%s %d for %s ", n.Network, n.Failed, n.LockedUntil.Sub(d.now))
+		}
+		return text
+	}
+	if got := locked(1); got != fmt.Sprintf("203.0.119.0/24 6 for %s ", limits.Window) {
+		t.Errorf("locked for user 1: %q", got)
+	}
 	n, err := UnlockNetwork(t.Context(), d.store, netip.MustParseAddr("203.0.119.77"))
 	if n != "203.0.119.0/24" || err != nil {
 		t.Errorf("unlocked %q: %v", n, err)
 	}
 	d.want("ok", login(1, "203.0.119.9", right))
+	if got := locked(1); got != "" {
+		t.Errorf("unlocked, but: %q", got)
+	}
+	for i := range uint32(6) {
+		d.tries(login(60+i, "203.0.119.9", "winter"))
+	}
+	if one, two := locked(1), locked(2); one != "" || two == "" {
+		t.Errorf("a network that one user knows is locked for it (%q), or not for another (%q)",
+			one, two)
+	}
+	d.now = d.now.Add(limits.Window)
+	if got := locked(2); got != "" {
+		t.Errorf("still locked after the window: %q", got)
+	}
 }
 
 // TestMemoryIsBounded: attempts with many names do not fill the memory.

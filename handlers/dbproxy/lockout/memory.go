@@ -48,6 +48,19 @@ func (m *Memory) LoginMarks(_ context.Context, keys []im.LoginMarkKey) ([][]im.L
 	return lists, nil
 }
 
+// FailureNetworks returns the keys of networks; see im.LoginStore.
+func (m *Memory) FailureNetworks(context.Context) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var networks []string
+	for _, k := range m.marks.Keys() {
+		if k.Kind == im.FailuresOfNetwork {
+			networks = append(networks, k.Key)
+		}
+	}
+	return networks, nil
+}
+
 // ChangeLoginMarks changes marks; see im.LoginStore.
 func (m *Memory) ChangeLoginMarks(_ context.Context, drops []im.LoginMarkDrop,
 	puts []im.NewLoginMark) error {

@@ -1,6 +1,7 @@
 package lockout
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -80,6 +81,69 @@ func Inspect(ctx context.Context, store Store, limits Limits, now time.Time, nam
 		s.LockedUntil = opens(times, limits.NameAttempts, limits.NameWindow)
 	}
 	return s, nil
+}
+
+// NetworkStore is the part of im.LoginStore that LockedNetworks needs.
+type NetworkStore interface {
+	Store
+	FailureNetworks(ctx context.Context) ([]string, error)
+}
+
+// LockedNetwork is a network that is locked for names that are not known there.
+type LockedNetwork struct {
+	Network     string // such as 192.0.2.0/24
+	Failed      int    // different wrong passwords
+	LockedUntil time.Time
+}
+
+// networksAtOnce is how many networks LockedNetworks reads together.
+const networksAtOnce = 256
+
+// LockedNetworks returns the networks whose lock keeps a user (0: none) from logging in there,
+// those that open last first. Counts in the memory of a db_proxy whose store did not answer are
+// not included.
+func LockedNetworks(ctx context.Context, store NetworkStore, limits Limits, now time.Time,
+	user uint32) ([]LockedNetwork, error) {
+	keys := []im.LoginMarkKey{userKey(user)}
+	lists, err := store.LoginMarks(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	at := uint32(now.Unix())
+	known := map[string]bool{}
+	for from := range knownNetworks(lists[0], at, &limits) {
+		known[networkText(from)] = true
+	}
+	names, err := store.FailureNetworks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var locked []LockedNetwork
+	for chunk := range slices.Chunk(names, networksAtOnce) {
+		keys = keys[:0]
+		for _, n := range chunk {
+			keys = append(keys, im.LoginMarkKey{Kind: im.FailuresOfNetwork, Key: n})
+		}
+		if lists, err = store.LoginMarks(ctx, keys); err != nil {
+			return nil, err
+		}
+		for i, n := range chunk {
+			var times []uint32
+			for _, m := range lists[i] {
+				if within(m, at, limits.Window) {
+					times = append(times, m.At)
+				}
+			}
+			until := opens(times, limits.NetworkAttempts, limits.Window)
+			if !until.IsZero() && !known[n] {
+				locked = append(locked, LockedNetwork{n, len(times), until})
+			}
+		}
+	}
+	slices.SortFunc(locked, func(a, b LockedNetwork) int {
+		return cmp.Or(b.LockedUntil.Compare(a.LockedUntil), cmp.Compare(a.Network, b.Network))
+	})
+	return locked, nil
 }
 
 // opens returns when fewer than limit of the failures at some times count; the zero value

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"strings"
 	"testing"
 
 	"teamtalk/core/audit"
@@ -24,6 +25,17 @@ func TestDenials(t *testing.T) {
 			if c > 127 {
 				t.Errorf("result code %d: %q %q in the audit log", code, d.result, d.detail)
 			}
+		}
+	}
+	for lock, want := range map[string]string{"locked": "unlock NAME", "": "", "else": "",
+		"network_locked": "--network ADDRESS", "locked_from_others": "has not logged in: "} {
+		v := &pb.IMValidateRsp{}
+		v.SetResultCode(6)
+		v.SetLock(lock)
+		d := deniedBy(v)
+		if d.result != audit.Locked || !strings.Contains(d.detail, want) ||
+			want == "" && d.detail != "" {
+			t.Errorf("lock %q: %+v", lock, d)
 		}
 	}
 	if d := without(pb.ResultType_REFUSE_REASON_NO_DB_SERVER); d.result != "no_db_server" {

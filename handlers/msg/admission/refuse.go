@@ -53,6 +53,15 @@ const (
 	validateLocked = 6
 )
 
+// lockDetails say to operators what is locked, for each IMValidateRsp.lock.
+var lockDetails = map[string]string{
+	"locked": "the name is locked for the network of this address: teamtalk user unlock NAME",
+	"network_locked": "the network of this address is locked for names that have not logged in " +
+		"from there: teamtalk user unlock --network ADDRESS",
+	"locked_from_others": "the name is locked for networks from which it has not logged in: " +
+		"teamtalk user unlock NAME",
+}
+
 // deniedBy returns the denial that db_proxy answered.
 func deniedBy(v *pb.IMValidateRsp) denial {
 	d := denial{code: pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED, text: v.GetResultString()}
@@ -60,7 +69,7 @@ func deniedBy(v *pb.IMValidateRsp) denial {
 	case validateWrong:
 		d.result = audit.WrongPassword
 	case validateLocked:
-		d.result = audit.Locked
+		d.result, d.detail = audit.Locked, lockDetails[v.GetLock()]
 	default:
 		d.result = audit.Refused
 		d.detail = fmt.Sprintf("result code %d of db_proxy", v.GetResultCode())

@@ -5,6 +5,9 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,9 +39,15 @@ const (
 func keysOf(k im.LoginMarkKey) (marks, index string) {
 	h := fnv.New32a()
 	h.Write([]byte(k.Key)) // never fails
-	index = fmt.Sprintf("login_{%d}", h.Sum32()%shards)
-	return fmt.Sprintf("%s_%d_%s", index, k.Kind, k.Key), index
+	index = indexOf(h.Sum32() % shards)
+	return marksPrefix(index, k.Kind) + k.Key, index
 }
+
+// indexOf returns the key of the index of a shard.
+func indexOf(shard uint32) string { return fmt.Sprintf("login_{%d}", shard) }
+
+// marksPrefix returns the beginning of the keys of marks of a kind.
+func marksPrefix(index string, k im.LoginMarkKind) string { return fmt.Sprintf("%s_%d_", index, k) }
 
 // LoginMarks returns the marks of keys; see im.LoginStore.
 func (s *Logins) LoginMarks(ctx context.Context,
@@ -65,6 +74,26 @@ func (s *Logins) LoginMarks(ctx context.Context,
 		}
 	}
 	return lists, nil
+}
+
+// FailureNetworks returns the keys of networks; see im.LoginStore.
+func (s *Logins) FailureNetworks(ctx context.Context) ([]string, error) {
+	found := map[string]bool{}
+	for shard := range shards {
+		index := indexOf(uint32(shard))
+		prefix := marksPrefix(index, im.FailuresOfNetwork)
+		// A scan returns each member with its score, and may return it again.
+		i := s.db.Redis.Token.ZScan(ctx, index, 0, prefix+"*", 1000).Iterator()
+		for score := false; i.Next(ctx); score = !score {
+			if !score {
+				found[strings.TrimPrefix(i.Val(), prefix)] = true
+			}
+		}
+		if err := i.Err(); err != nil {
+			return nil, s.db.RedisError("read networks with login marks", err)
+		}
+	}
+	return slices.Collect(maps.Keys(found)), nil
 }
 
 // putMark puts a mark into KEYS[1], whose index is KEYS[2]. ARGV: the value, its time,

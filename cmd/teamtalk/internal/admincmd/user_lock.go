@@ -25,8 +25,9 @@ func newUserShowCommand() *cobra.Command {
 		Short: "Show a user, and whether wrong passwords lock the name",
 		Long: `Show a user, the form in which the password is stored, and whether wrong
 passwords lock the name. A row for each network shows its wrong passwords, and the day of its last
-good login. The command reads the limits from the settings dbproxy.login_…: name the file of the
-servers with --config.`,
+good login. Another table shows the networks that are locked for all names that have not logged in
+from there, without those that are open to the user. The command reads the limits from the settings
+dbproxy.login_…: name the file of the servers with --config.`,
 		Example: "  teamtalk user show alice --config teamtalk.toml",
 		Args:    cli.OneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +47,10 @@ servers with --config.`,
 						return err
 					}
 				}
-				return showUser(cmd.OutOrStdout(), &a, &state)
+				if err := showUser(cmd.OutOrStdout(), &a, &state); err != nil {
+					return err
+				}
+				return showNetworks(ctx, cmd.OutOrStdout(), cfg, s, &a.User)
 			})
 		},
 	}
@@ -84,6 +88,33 @@ func showUser(out io.Writer, a *im.Account, s *lockout.State) error {
 	return cli.WriteTable(out, rows)
 }
 
+// mostNetworks is how many locked networks are shown. An attack can lock thousands.
+const mostNetworks = 20
+
+// showNetworks writes the networks that are locked for all names, without those from which the
+// user has logged in, and how to unlock them; nothing when there are none.
+func showNetworks(ctx context.Context, out io.Writer, cfg *config.Config, s im.Store,
+	u *im.User) error {
+	list, err := lockout.LockedNetworks(ctx, s, open.LoginLimits(&cfg.DBProxy), s.Now(), u.ID)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	rows := [][]string{{"LOCKED NETWORK", "WRONG PASSWORDS", "LOCKED UNTIL"}}
+	for _, n := range list[:min(len(list), mostNetworks)] {
+		rows = append(rows, []string{n.Network, strconv.Itoa(n.Failed), clockTime(n.LockedUntil)})
+	}
+	fmt.Fprintf(out, "\nThese networks are locked for names that have not logged in from there, "+
+		"and so for %s:\n\n", cli.Printable(u.Name))
+	if err := cli.WriteTable(out, rows); err != nil {
+		return err
+	}
+	if more := len(list) - mostNetworks; more > 0 {
+		fmt.Fprintf(out, "and %d more\n", more)
+	}
+	_, err = fmt.Fprintln(out, "\nTo unlock one: teamtalk user unlock --network ADDRESS")
+	return err
+}
+
 // clockTime returns a time for people.
 func clockTime(t time.Time) string { return t.Format("2006-01-02 15:04:05 -07:00") }
 
@@ -94,7 +125,8 @@ func newUserUnlockCommand() *cobra.Command {
 		Use:   "unlock {NAME | --network ADDRESS}",
 		Short: "Forget the wrong passwords for a name, or from a network",
 		Long: `Forget the wrong passwords for a name. Logins are allowed at once. Wrong passwords
-that follow are counted anew.
+that follow are counted anew. Networks that are locked for all names (login_lock_network) stay
+locked, and the command names them.
 
 With --network, forget the count of the network of an address (login_lock_network). A name that
 is locked for this network stays locked: unlock the name.`,
@@ -113,12 +145,12 @@ is locked for this network stays locked: unlock the name.`,
 					return cli.Usagef(cmd, "--network %q is no address", network)
 				}
 			}
-			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+			return withStore(cmd, true, func(ctx context.Context, cfg *config.Config,
 				s im.Store) error {
 				if byNetwork {
 					return unlockNetwork(ctx, cmd.OutOrStdout(), s, addr)
 				}
-				return unlockName(ctx, cmd.OutOrStdout(), s, args[0])
+				return unlockName(ctx, cmd.OutOrStdout(), cfg, s, args[0])
 			})
 		},
 	}
@@ -126,9 +158,11 @@ is locked for this network stays locked: unlock the name.`,
 	return cmd
 }
 
-// unlockName unlocks the name of a user, given by name or id. A name without a user may be
-// locked as well, and a user of that name that is added later would find it so.
-func unlockName(ctx context.Context, out io.Writer, s im.Store, name string) error {
+// unlockName unlocks the name of a user, given by name or id, and names the networks that stay
+// locked. A name without a user may be locked as well, and a user of that name that is added later
+// would find it so.
+func unlockName(ctx context.Context, out io.Writer, cfg *config.Config, s im.Store,
+	name string) error {
 	text := "%s is unlocked\n"
 	a, err := admin.FindUser(ctx, s, name)
 	switch {
@@ -142,8 +176,10 @@ func unlockName(ctx context.Context, out io.Writer, s im.Store, name string) err
 	if err := lockout.Unlock(ctx, s, name); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, text, cli.Printable(name))
-	return err
+	if _, err := fmt.Fprintf(out, text, cli.Printable(name)); err != nil {
+		return err
+	}
+	return showNetworks(ctx, out, cfg, s, &im.User{ID: a.ID, Name: name})
 }
 
 // unlockNetwork unlocks the network of an address.
