@@ -221,7 +221,8 @@ func (db *dbStand) store(key uint64, m *pb.MsgData) (pb.Message, error) {
 		db.clients[string(m.ClientMsgID)] = out.MsgID
 	}
 	out.AttachData = []byte("call")
-	db.stored = append(db.stored, &out)
+	kept := out // the server changes what it gets
+	db.stored = append(db.stored, &kept)
 	if db.lose {
 		return nil, im.Errorf(im.Unavailable, "no answer")
 	}
