@@ -58,7 +58,7 @@ func fewDescriptors(t *testing.T, files int) {
 			continue
 		}
 		// A session counts when a wrong length closes it. A refused connection does not.
-		part := fmt.Sprintf("listener=%q,reason=\"other\"", p.listener)
+		part := fmt.Sprintf("listener=%q,reason=\"frame_length\"", p.listener)
 		before := s.metric(sessionsClosed, part)
 		until(t, p.flag+" to serve", func() bool {
 			answer(p.addr, string(rawFrame(0, pb.CmdHeartBeat, 1, nil)), "?")
