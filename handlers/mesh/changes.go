@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/backoff"
 	"teamtalk/core/session"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -24,7 +25,7 @@ type changes struct {
 	at    map[subject]int // places in list
 	bytes int             // of list
 	// behind are the message servers that may have missed changes.
-	behind map[*peer]struct{}
+	behind map[*outgoing.Peer]struct{}
 }
 
 // subject is what a change is about.
@@ -117,7 +118,7 @@ func (s *changes) flush() {
 	list := c.list
 	c.list, c.at, c.bytes = nil, nil, 0
 	for m := range s.changes.frames(list, false) {
-		s.links.spread(m)
+		s.links.Spread(m)
 	}
 	if len(c.behind) == 0 {
 		return
@@ -126,16 +127,16 @@ func (s *changes) flush() {
 	c.behind = nil
 	for m := range s.changes.frames(s.status.here(), true) {
 		for p := range behind {
-			p.send(m)
+			p.Send(m)
 		}
 	}
 }
 
 // catchUp makes a message server that may have missed changes be told again which users have a PC
 // here. It learns from the store which ones have none any more, see doubt.
-func (s *changes) catchUp(p *peer) {
+func (s *changes) catchUp(p *outgoing.Peer) {
 	if s.behind == nil {
-		s.behind = map[*peer]struct{}{}
+		s.behind = map[*outgoing.Peer]struct{}{}
 	}
 	s.behind[p] = struct{}{}
 	wake(s.changes.wake)

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/pdu"
@@ -19,8 +18,19 @@ import (
 
 // sentChanges returns how many messages with changes of users a node has sent to others.
 func (n *node) sentChanges() int {
-	return int(testutil.ToFloat64(n.mesh.metrics.sent.WithLabelValues(
-		pb.CmdUserChangesNotify.String())))
+	families, err := n.counts.Gather()
+	if err != nil {
+		n.c.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "teamtalk_mesh_frames_sent_total" &&
+				m.GetLabel()[0].GetValue() == pb.CmdUserChangesNotify.String() {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
 }
 
 func signOf(user uint32, text string) *pb.IMSignInfoChangedNotify {
@@ -211,18 +221,28 @@ func (e *encodes) Close() error { return errors.New("not closed") }
 // withPeers returns a mesh with links to so many message servers.
 func withPeers(n int) (*Server, *encodes) {
 	l := &encodes{}
+	var answers []func() // to the introductions
 	s := New(Options{Nodes: registry.NewView(), Name: "self",
 		Self: func() Self { return Self{Epoch: 1} },
-		Dial: func(registry.Node, session.LinkHandler) Link { return l }})
+		Dial: func(n registry.Node, h session.LinkHandler) Link {
+			answers = append(answers, func() {
+				h.Message(nil, 0, pb.IMRoleSet_builder{Node: &n.Name, Epoch: &n.Epoch}.Build())
+			})
+			return l
+		}})
 	var list []registry.Node
 	for i := range n {
 		list = append(list, registry.Node{Role: "msg", Name: fmt.Sprintf("msg-%d", i),
 			Epoch: uint64(i + 2), Addr: "x"})
 	}
 	s.setNodes(list)
-	for _, p := range s.links.everyPeer() {
-		p.link, p.up = l, true
+	for _, p := range s.links.Every() {
+		p.Send(&pb.IMHeartBeat{})
 	}
+	for _, answer := range answers {
+		answer()
+	}
+	l.frames = 0
 	return s, l
 }
 

@@ -5,6 +5,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -61,7 +62,7 @@ func (s *Server) handleMsgData(l *session.Link, _ uint16, m *pb.MsgData) error {
 		return nil
 	}
 	s.metrics.lookups.WithLabelValues("message").Add(float64(len(users)))
-	asked := s.lookups.lookup(lookup{size: sizeOf(m),
+	asked := s.lookups.lookup(lookup{size: outgoing.SizeOf(m),
 		then: func(func(uint32) ([]whereabouts.Entry, error)) {
 			s.sendToUsers(true, users, func(user uint32) ([]whereabouts.Entry, error) {
 				if user == m.FromUserID {
@@ -106,13 +107,13 @@ func (s *Server) pass(from *end, users []uint32, m pb.Message) {
 // those for all, which change what all show, do not wait for the others.
 func (s *Server) forward(local bool, users []uint32, m pb.Message) {
 	if users == nil {
-		s.links.spread(m)
+		s.links.Spread(m)
 		if !local {
 			s.toLocal(m)
 		}
 		return
 	}
-	asked := s.lookups.lookup(lookup{users: users, size: sizeOf(m),
+	asked := s.lookups.lookup(lookup{users: users, size: outgoing.SizeOf(m),
 		then: func(find func(uint32) ([]whereabouts.Entry, error)) {
 			s.sendToUsers(local, users, find, m)
 		}})
@@ -131,7 +132,7 @@ func (s *Server) sendToUsers(local bool, users []uint32,
 		entries, err := find(user)
 		if err != nil {
 			s.metrics.floods.Inc()
-			s.links.spread(m)
+			s.links.Spread(m)
 			if !local {
 				s.toLocal(m)
 			}
@@ -143,7 +144,7 @@ func (s *Server) sendToUsers(local bool, users []uint32,
 		here = here || s.users[user] != nil
 	}
 	for node := range to {
-		s.links.peer(node).send(m)
+		s.links.Peer(node).Send(m)
 	}
 	if here && !local {
 		s.toLocal(m)

@@ -9,6 +9,7 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/mesh/marks"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -103,7 +104,7 @@ func (s *groups) text(from *end, m *pb.MsgData) {
 		s.toLocal(m)
 		return
 	}
-	q := lookup{size: sizeOf(m)}
+	q := lookup{size: outgoing.SizeOf(m)}
 	q.thenGroup = func(*answers, whereabouts.Group) { s.groups.flood(from.local, m, "no_version") }
 	if m.HasGroupVersion && m.GroupVersion != 0 && m.ToSessionID != marks.Everything {
 		q.group = m.ToSessionID
@@ -130,7 +131,7 @@ func (s *groups) handleChange(l *session.Link, _ uint16,
 		s.pass(from, nil, m)
 		return nil
 	}
-	q := lookup{size: sizeOf(m) + 4*len(m.GetCurUserIdList())}
+	q := lookup{size: outgoing.SizeOf(m) + 4*len(m.GetCurUserIdList())}
 	q.thenGroup = func(*answers, whereabouts.Group) { s.groups.flood(from.local, m, "no_version") }
 	if m.GetVersion() != 0 && group != marks.Everything {
 		c := change{group: group, version: m.GetVersion()}
@@ -238,10 +239,10 @@ func (s *groups) send(local bool, c change, users []uint32, a *answers,
 		}
 	}
 	for node := range to {
-		s.links.peer(node).send(m)
+		s.links.Peer(node).Send(m)
 	}
 	s.forwards.WithLabelValues("marked").Inc()
-	s.saved.Add(float64(max(0, len(s.links.order)-len(to))))
+	s.saved.Add(float64(max(0, s.links.Alive()-len(to))))
 	if here && !local {
 		s.toLocal(m)
 	} else if len(to) == 0 {
@@ -252,7 +253,7 @@ func (s *groups) send(local bool, c change, users []uint32, a *answers,
 // flood sends a message of a group to all message servers. Those without a member ignore it.
 func (s *groups) flood(local bool, m pb.Message, why string) {
 	s.forwards.WithLabelValues(why).Inc()
-	s.links.spread(m)
+	s.links.Spread(m)
 	if !local {
 		s.toLocal(m)
 	}

@@ -10,6 +10,7 @@ import (
 	"teamtalk/core/whereabouts"
 	"teamtalk/core/whereabouts/whereaboutstest"
 	"teamtalk/handlers/mesh/marks"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -310,7 +311,7 @@ func TestMarksOfEndedProcesses(t *testing.T) {
 		a.send(c.db.text(1, group, 2))
 		settle()
 		c.wantMarks("after a text", group, "a")
-		time.Sleep(recentLasts) // messages for all are kept
+		time.Sleep(outgoing.RecentLasts) // messages for all are kept
 		b = c.start("b")
 		settle()
 		b.login(2, windows)

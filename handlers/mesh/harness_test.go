@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/link"
@@ -124,6 +125,7 @@ type node struct {
 	name   string
 	epoch  uint64
 	mesh   *Server
+	counts *prometheus.Registry // the metrics of the mesh
 	view   *registry.View
 	pipe   *link.Pipe
 	cancel context.CancelFunc
@@ -158,11 +160,12 @@ func (c *cluster) start(name string) *node {
 	c.mu.Lock()
 	c.epoch++
 	n := &node{c: c, name: name, epoch: c.epoch, view: registry.NewView(),
-		done: make(chan struct{}), seen: map[uint32]bool{}}
+		counts: prometheus.NewRegistry(),
+		done:   make(chan struct{}), seen: map[uint32]bool{}}
 	c.mu.Unlock()
 	n.mesh = New(Options{Store: c.storeOf(n), Nodes: n.view, Name: name, Window: window,
-		NoStatuses: c.noStatuses,
-		Self:       func() Self { return Self{Epoch: n.epoch} },
+		NoStatuses: c.noStatuses, Registerer: n.counts,
+		Self: func() Self { return Self{Epoch: n.epoch} },
 		Dial: func(to registry.Node, h session.LinkHandler) Link {
 			return c.dial(n, to, h)
 		}})

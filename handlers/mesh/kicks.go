@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -59,7 +60,7 @@ func (s *Server) sendKick(m *pb.IMServerKickUser, others []whereabouts.Entry, ve
 	kick := proto.CloneOf(m)
 	kick.SetVersion(version)
 	for _, e := range others {
-		s.links.peer(e.Node).send(kick)
+		s.links.Peer(e.Node).Send(kick)
 	}
 }
 
@@ -146,8 +147,8 @@ func (s *Server) handleKick(l *session.Link, seq uint16, m *pb.IMServerKickUser)
 	out.ClearNumber()
 	at := s.opt.Now().Add(-time.Duration(m.GetAge()) * time.Millisecond)
 	s.metrics.drops.WithLabelValues("kicks_full").Add(float64(s.kicks.Keep(out, at)))
-	for _, p := range s.links.everyPeer() {
-		p.send(out)
+	for _, p := range s.links.Every() {
+		p.Send(out)
 	}
 	s.toLocal(out)
 	return l.Send(seq, m)
@@ -156,5 +157,5 @@ func (s *Server) handleKick(l *session.Link, seq uint16, m *pb.IMServerKickUser)
 // lateKicks returns the kicks that a message server may have missed to which there was no link for
 // some time.
 func (s *Server) lateKicks(missed time.Duration) []pb.Message {
-	return s.kicks.Missed(s.opt.Now(), missed+brokenLasts)
+	return s.kicks.Missed(s.opt.Now(), missed+outgoing.BrokenLasts)
 }

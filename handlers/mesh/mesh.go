@@ -28,15 +28,13 @@ import (
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/mesh/marks"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
 // Link is a link to the mesh of another message server. *link.Remote is one. None of the methods
 // waits, except Close.
-type Link interface {
-	Send(key uint64, seq uint16, m pb.Message) error
-	Close() error
-}
+type Link = outgoing.Link
 
 // Self is what the registry says of this process.
 type Self struct {
@@ -104,19 +102,18 @@ type Server struct {
 	groups  groups
 	burials chan burial
 
-	mu     sync.Mutex
-	here   *session.Link // to the message server of this process; nil: not connected
-	others []*end        // accepted links, without those of meshes
-	users  map[uint32]*user
-	coming []*coming // oldest first; those that ended are skipped
-	// nodes are the other message servers that are alive, by name, and known judges entries.
-	nodes   map[string]registry.Node
-	known   whereabouts.Known
+	// mu is taken before the locks of package outgoing, which says more.
+	mu      sync.Mutex
+	here    *session.Link // to the message server of this process; nil: not connected
+	others  []*end        // accepted links, without those of meshes
+	users   map[uint32]*user
+	coming  []*coming         // oldest first; those that ended are skipped
+	known   whereabouts.Known // judges entries
 	kicks   latekick.Kicks
 	parts   []*pb.ServerUserStat // of a list of the local users that has not arrived whole
 	status  presence
 	changes changes
-	links   links
+	links   *outgoing.Links
 }
 
 // Bounds of what a mesh remembers of changes, see presence.
@@ -143,18 +140,31 @@ func New(o Options) *Server {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{opt: o, log: o.Log.With("role", "mesh"), users: map[uint32]*user{},
-		nodes: map[string]registry.Node{}, burials: make(chan burial, maxBurials),
-		known: whereabouts.NewKnown(nil, 0)}
-	s.writer.Server, s.lookups.Server, s.status.Server, s.links.Server = s, s, s, s
+		burials: make(chan burial, maxBurials), known: whereabouts.NewKnown(nil, 0)}
+	s.writer.Server, s.lookups.Server, s.status.Server = s, s, s
 	s.changes.Server, s.changes.wake = s, make(chan struct{}, 1)
 	s.status.forget()
-	s.links.peers = map[whereabouts.Node]*peer{}
 	s.writer.wake, s.lookups.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.metrics = newMetrics(o.Registerer, s)
+	s.links = newLinks(s)
 	s.groups.Server = s
 	s.groups = newGroups(s)
 	s.local, s.servers = newLocal(s), newServers(s)
 	return s
+}
+
+// newLinks makes the links of a mesh to the others.
+func newLinks(s *Server) *outgoing.Links {
+	o := &s.opt
+	return outgoing.New(outgoing.Options{Lock: &s.mu, Dial: o.Dial,
+		Introduce: func(to whereabouts.Node) *pb.IMRoleSet { return introduction(s.self(), to) },
+		Lost:      func() { s.toLocal(lostNote()) },
+		Missed: func(p *outgoing.Peer, missed time.Duration) {
+			s.tellMissed(missed)
+			s.changes.catchUp(p)
+		},
+		LateKicks: s.lateKicks, Idle: o.LinkIdle, Now: o.Now, Log: s.log,
+		Drops: s.metrics.drops, Registerer: o.Registerer})
 }
 
 // Local returns the handler for the link of the message server of this process.
@@ -177,12 +187,7 @@ func (s *Server) Run(ctx context.Context) {
 	}
 	wg.Wait()
 	s.changes.flush()
-	s.mu.Lock()
-	for _, p := range s.links.peers {
-		wg.Go(p.close)
-	}
-	s.mu.Unlock()
-	wg.Wait()
+	s.links.Close()
 }
 
 // tickEvery is the interval at which the mesh looks at what has waited too long.
@@ -199,7 +204,7 @@ func (s *Server) tick(ctx context.Context) {
 		case <-t.C:
 		}
 		s.expireComing()
-		s.links.checkPeers()
+		s.links.Check()
 		s.lookups.checkStore()
 		s.status.askOwed()
 	}
@@ -223,38 +228,17 @@ func (s *Server) follow(ctx context.Context) {
 func (s *Server) setNodes(list []registry.Node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.nodes
-	s.nodes = make(map[string]registry.Node, len(list))
-	self := false
-	s.links.order = nil
+	others := make([]registry.Node, 0, len(list))
 	for _, n := range list {
-		if n.Name == s.opt.Name {
-			self = true
-			continue
+		if n.Name != s.opt.Name {
+			others = append(others, n)
 		}
-		s.nodes[n.Name] = n
-		s.links.order = append(s.links.order, whereabouts.Node{Name: n.Name, Epoch: n.Epoch})
 	}
+	self := len(others) < len(list)
 	s.known = whereabouts.NewKnown(list, s.known.Latest())
-	for node, p := range s.links.peers {
-		if s.known.Ended(node) {
-			delete(s.links.peers, node)
-			go p.close()
-		}
-	}
-	for _, n := range before {
-		if node := (whereabouts.Node{Name: n.Name, Epoch: n.Epoch}); s.known.Ended(node) {
-			s.log.Info("message server has ended", "node", n.Name, "epoch", n.Epoch)
-			s.status.leftBehind(node)
-		}
-	}
-	for _, n := range list {
-		if n.Name == s.opt.Name {
-			continue
-		}
-		if was, ok := before[n.Name]; !ok || was.Epoch != n.Epoch || was.Addr != n.Addr {
-			s.links.greet(n)
-		}
+	for _, node := range s.links.SetNodes(others, s.known.Ended) {
+		s.log.Info("message server has ended", "node", node.Name, "epoch", node.Epoch)
+		s.status.leftBehind(node)
 	}
 	me := whereabouts.Node{Name: s.opt.Name, Epoch: s.writer.epoch}
 	if !self && me.Epoch != 0 && s.known.Ended(me) { // the list is no older than its registration
@@ -279,9 +263,6 @@ func missedNote(missed time.Duration) *pb.IMRoleSet {
 	m.SetMissed(uint32(min(max(missed.Milliseconds(), 1), 1<<32-1)))
 	return m
 }
-
-// brokenLasts is for how long a link may have been broken before it was lost.
-const brokenLasts = 35 * time.Second
 
 // tellMissed makes the local message server, and the other servers that keep what they have sent,
 // send the texts and kicks of the latest time again: another message server may have missed them.

@@ -2,10 +2,10 @@ package mesh
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metrics counts links, frames, and what was dropped.
+// metrics counts links, frames, and what was dropped. Package outgoing counts what is sent.
 type metrics struct {
-	links, accepted prometheus.Gauge
-	sent, received  *prometheus.CounterVec
+	accepted        prometheus.Gauge
+	received        *prometheus.CounterVec
 	nobody          *prometheus.CounterVec
 	drops           *prometheus.CounterVec
 	writes, lookups *prometheus.CounterVec
@@ -37,10 +37,7 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name(n), Help: help})
 	}
 	m := &metrics{
-		links:    gauge("links", "Links open to other message servers."),
 		accepted: gauge("links_accepted", "Links open that other servers dialed."),
-		sent: vec("frames_sent_total", "Messages sent to other message servers, by command.",
-			"cmd"),
 		received: vec("frames_received_total",
 			"Messages of other message servers for the clients here, by command.", "cmd"),
 		nobody: vec("forwards_nobody_total", "Messages not forwarded because no other message "+
@@ -68,8 +65,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 				return float64(f())
 			})
 	}
-	reg.MustRegister(m.links, m.accepted, m.sent, m.received, m.nobody, m.drops, m.writes,
-		m.lookups, m.floods, m.late, m.changes, m.merged,
+	reg.MustRegister(m.accepted, m.received, m.nobody, m.drops, m.writes, m.lookups,
+		m.floods, m.late, m.changes, m.merged,
 		size("users", "Users connected to this message server, or about to be.",
 			func() int { return len(s.users) }),
 		size("writes_waiting", "Users whose whereabouts wait to be written.",

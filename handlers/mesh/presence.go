@@ -11,6 +11,7 @@ import (
 	"teamtalk/core/recent"
 	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/mesh/elsewhere"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -180,7 +181,7 @@ func (s *presence) takeStatus(node whereabouts.Node, c *pb.UserChange, again boo
 	if comes && s.known.Ended(node) && len(s.owed) < elsewhere.Max {
 		// It leaves, or it is back and not in the list yet.
 		s.owed = append(s.owed, leftUser{user: user, node: node,
-			due: s.opt.Now().Add(waitLasts)})
+			due: s.opt.Now().Add(outgoing.WaitLasts)})
 	}
 	return !again || was != node || !told
 }

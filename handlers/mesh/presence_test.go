@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/whereabouts/whereaboutstest"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -213,7 +214,7 @@ func TestFirstListIsNoLoss(t *testing.T) {
 		settle()
 		nodes[1].stop(false)
 		nodes[1].expire() // makes another list without b
-		time.Sleep(2 * recentLasts)
+		time.Sleep(2 * outgoing.RecentLasts)
 		if got := notes(a); !slices.Contains(got, "2 online") {
 			t.Errorf("a got %q", got)
 		}
@@ -221,7 +222,7 @@ func TestFirstListIsNoLoss(t *testing.T) {
 		a.all()
 		c.hides = ""
 		c.publish()
-		time.Sleep(2 * recentLasts)
+		time.Sleep(2 * outgoing.RecentLasts)
 		for _, n := range []*node{a, b} {
 			if got := n.all(); len(got) > 0 {
 				t.Errorf("%s got %v", n.name, got)
@@ -233,7 +234,7 @@ func TestFirstListIsNoLoss(t *testing.T) {
 		b.all()
 		c.hides = ""
 		c.publish()
-		time.Sleep(2 * recentLasts)
+		time.Sleep(2 * outgoing.RecentLasts)
 		if got := notes(b); !slices.Contains(got, "2 online") {
 			t.Errorf("b got %q after it was gone from the list", got)
 		}

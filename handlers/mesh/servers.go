@@ -131,7 +131,7 @@ func (s *Server) takeLoss(from whereabouts.Node, m *pb.IMRoleSet) error {
 	if m.HasMissed() {
 		s.tellMissed(time.Duration(m.GetMissed()) * time.Millisecond)
 		if !s.known.Ended(from) {
-			s.changes.catchUp(s.links.peer(from))
+			s.changes.catchUp(s.links.Peer(from))
 		}
 	}
 	if m.GetLost() {

@@ -90,7 +90,7 @@ func (s *Server) askStat(l *session.Link, seq uint16, m *pb.IMUsersStatReq) {
 func (s *Server) reachable(entries []whereabouts.Entry) (list []whereabouts.Entry) {
 	now := s.opt.Now()
 	for _, e := range entries {
-		if !s.links.unreachable(e.Node, now) {
+		if !s.links.Unreachable(e.Node, now) {
 			list = append(list, e)
 		}
 	}

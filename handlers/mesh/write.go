@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/backoff"
 	"teamtalk/core/whereabouts"
+	"teamtalk/handlers/mesh/outgoing"
 	"teamtalk/proto/pb"
 )
 
@@ -88,7 +89,7 @@ func (s *writer) reassert(lost bool) {
 	if len(s.users) == 0 {
 		return
 	}
-	s.owes, s.from, s.lost = true, s.writer.reached().Add(-brokenLasts), lost
+	s.owes, s.from, s.lost = true, s.writer.reached().Add(-outgoing.BrokenLasts), lost
 	if !lost {
 		s.again = s.opt.Now().Add(againAfter)
 	}
@@ -330,12 +331,12 @@ func (s *writer) written() {
 		return
 	}
 	s.writer.owes = false
-	for _, p := range s.links.everyPeer() {
+	for _, p := range s.links.Every() {
 		s.changes.catchUp(p)
 		if !s.writer.lost {
-			s.status.doubt(p.node)
+			s.status.doubt(p.Node())
 		}
-		p.send(missedNote(s.opt.Now().Sub(s.writer.from)))
+		p.Send(missedNote(s.opt.Now().Sub(s.writer.from)))
 	}
 }
 

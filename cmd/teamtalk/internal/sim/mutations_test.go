@@ -81,7 +81,7 @@ func mutations() []mutation {
 			"p.msg.CreateTime = p.row.FirstCreated",
 			"p.msg.MsgID, p.msg.CreateTime = 0, p.row.FirstCreated", "waits", 100},
 		// Without a route server, a text goes to the message servers that have its users.
-		{"mesh: texts", "handlers/mesh/forward.go", "s.links.peer(node).send(m)", "_ = node",
+		{"mesh: texts", "handlers/mesh/forward.go", "s.links.Peer(node).Send(m)", "_ = node",
 			"not delivered", 100},
 		// Statuses that were lost with a link are told again.
 		{"mesh: texts of groups", "handlers/mesh/groups.go", "to[n] = struct{}{}", "_ = n",
