@@ -28,7 +28,7 @@ t=$dir/teamtalk
 export TEAMTALK_LOG_LEVEL=warn
 PATH=$PATH:/usr/sbin
 
-port=$((20000 + RANDOM % 8000))
+port=$((10000 + RANDOM % 15000)) # below those that Linux gives to connections
 next() { port=$((port + 1)); }
 next
 mysql=127.0.0.1:$port
@@ -59,9 +59,13 @@ serve() { # NAME FLAG…: starts a server and waits until it is ready
 	admins+=($port)
 }
 ready() {
-	local p
-	for p in "${admins[@]}"; do
-		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:$p/readyz")" = 200 ]; do sleep 0.1; done
+	local i
+	for i in "${!admins[@]}"; do
+		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:${admins[i]}/readyz")" = 200 ]; do
+			# Another program may have a port.
+			kill -0 "${servers[i]}" 2>/dev/null || { cat "$dir"/*.log >&2; exit 1; }
+			sleep 0.1
+		done
 	done
 }
 used() { # the processor time that all servers and databases have used, in µs

@@ -5,14 +5,18 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -197,7 +201,7 @@ func TestStoresRefuseBadNames(t *testing.T) {
 }
 
 // TestFolderRemovesHalfWrittenFilesAtStart leaves half a file in .tmp, as a killed
-// process does.
+// process does, and one that another process is writing.
 func TestFolderRemovesHalfWrittenFilesAtStart(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
 	f, err := OpenFolder(dir, 0)
@@ -210,7 +214,14 @@ func TestFolderRemovesHalfWrittenFilesAtStart(t *testing.T) {
 	if _, err := f.Put(ctx, "a/b", strings.NewReader("y"), ""); im.KindOf(err) != im.Exists {
 		t.Errorf("a second Put: %v", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, tmpDir, "half"), []byte("ha"), 0o600); err != nil {
+	half := filepath.Join(dir, tmpDir, "half")
+	for _, name := range []string{half, filepath.Join(dir, tmpDir, "written")} {
+		if err := os.WriteFile(name, []byte("ha"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := time.Now().Add(-2 * abandoned)
+	if err := os.Chtimes(half, old, old); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
@@ -218,8 +229,33 @@ func TestFolderRemovesHalfWrittenFilesAtStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if names := filesBelow(t, dir); len(names) != 1 || names[0] != "a/b" {
+	if names := filesBelow(t, dir); !slices.Equal(names, []string{".tmp/written", "a/b"}) {
 		t.Errorf("after a restart: %v", names)
+	}
+}
+
+// TestFoldersOpenAtOnce: processes that start at the same time may use one directory, and none
+// removes what another is writing.
+func TestFoldersOpenAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			f, err := OpenFolder(dir, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			_, err = f.Put(t.Context(), fmt.Sprint("a/", i), strings.NewReader("x"), "")
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if names := filesBelow(t, dir); len(names) != 20 {
+		t.Errorf("%d blobs: %v", len(names), names)
 	}
 }
 

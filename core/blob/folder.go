@@ -10,6 +10,7 @@ import (
 	"path"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -32,9 +33,14 @@ var _ Store = (*Folder)(nil)
 // name leads there.
 const tmpDir = ".tmp"
 
+// abandoned is the age at which a half-written file belongs to a process that has ended. Each
+// write renews it.
+const abandoned = time.Hour
+
 // OpenFolder opens a directory, makes it if it is missing, and removes the half-written
-// files of an earlier process. Two processes must not use one directory. Put is refused
-// while fewer than minFree bytes are free on the disk; 0: never.
+// files of an earlier process, once nothing was written to them for an hour: another process
+// may use the directory. Put is refused while fewer than minFree bytes are free on the disk;
+// 0: never.
 func OpenFolder(dir string, minFree int64) (*Folder, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
@@ -44,14 +50,32 @@ func OpenFolder(dir string, minFree int64) (*Folder, error) {
 		return nil, fmt.Errorf("open folder: %w", err)
 	}
 	f := &Folder{dir: dir, root: root, minFree: minFree}
-	if err = root.RemoveAll(tmpDir); err == nil {
-		err = root.Mkdir(tmpDir, 0o750)
+	if err = root.Mkdir(tmpDir, 0o750); errors.Is(err, fs.ErrExist) {
+		err = f.clean(time.Now().Add(-abandoned))
 	}
 	if err != nil {
 		_ = root.Close()
 		return nil, fmt.Errorf("clean folder: %w", err)
 	}
 	return f, nil
+}
+
+// clean removes the half-written files that were written to before a time.
+func (f *Folder) clean(before time.Time) error {
+	list, err := fs.ReadDir(f.root.FS(), tmpDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		info, err := e.Info()
+		if err == nil && info.ModTime().Before(before) {
+			err = f.root.RemoveAll(path.Join(tmpDir, e.Name()))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another process may have moved it
+			return err
+		}
+	}
+	return nil
 }
 
 // Close releases the directory. Open blobs stay open.
