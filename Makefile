@@ -32,7 +32,7 @@ build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
 
 # The times are for two cores that do nothing else.
-test: deps lint ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 8 minutes
+test: deps lint ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 10 minutes
 	@.ci/test
 	@.ci/seeds $(SEEDS)
 	@.ci/fuzz 2000x $(FUZZED)
