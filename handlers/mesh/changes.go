@@ -190,23 +190,25 @@ func (s *presence) handleChanges(l *session.Link, _ uint16, m *pb.IMUserChangesN
 	return nil
 }
 
-// handleSignInfo tells all message servers of a signature. The sending one is included: it notifies
-// its own clients when the message returns.
+// handleSignInfo tells all message servers of a signature.
 func (s *changes) handleSignInfo(_ *session.Link, _ uint16, m *pb.IMSignInfoChangedNotify) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.toLocal(m)
-	s.changes.add(pb.UserChange_builder{UserId: proto.Uint32(m.GetChangedUserId()),
+	s.tellAll(m, pb.UserChange_builder{UserId: proto.Uint32(m.GetChangedUserId()),
 		SignInfo: proto.String(m.GetSignInfo())}.Build())
 	return nil
 }
 
-// handleAvatar tells all message servers of a picture, as handleSignInfo.
+// handleAvatar tells all message servers of a picture.
 func (s *changes) handleAvatar(_ *session.Link, _ uint16, m *pb.IMAvatarChangedNotify) error {
+	s.tellAll(m, pb.UserChange_builder{UserId: proto.Uint32(m.GetChangedUserId()),
+		AvatarUrl: proto.String(m.GetAvatarUrl())}.Build())
+	return nil
+}
+
+// tellAll tells the local message server of a change by m, and the others by c. The local one is
+// told even if it sent m: it notifies its own clients when the message returns.
+func (s *changes) tellAll(m pb.Message, c *pb.UserChange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.toLocal(m)
-	s.changes.add(pb.UserChange_builder{UserId: proto.Uint32(m.GetChangedUserId()),
-		AvatarUrl: proto.String(m.GetAvatarUrl())}.Build())
-	return nil
+	s.changes.add(c)
 }

@@ -1169,8 +1169,7 @@ type IMRoleSet_builder struct {
 	// Extension, between them: the sender may have lost what it sent, so acks and changes of
 	// groups may have been missed.
 	Lost *bool
-	// Extension, to a server in the same process: groups of which it does not get everything
-	// until now, and does from now on.
+	// Extension, to a server in the same process: from now on it gets all messages of these groups.
 	BegunGroups []uint32
 }
 
