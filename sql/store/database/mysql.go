@@ -31,6 +31,7 @@ func openMySQL(dsn string, t *cert.Client, n int, silence time.Duration) (*sql.D
 	cfg.InterpolateParams = true // one round trip per statement instead of three
 	cfg.ClientFoundRows = true   // an update to the same value must not report "not found"
 	cfg.ParseTime = false
+	cfg.DialFunc = dial
 	for _, t := range []struct {
 		v   *time.Duration
 		def time.Duration
