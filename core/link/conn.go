@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"teamtalk/core/batch"
@@ -26,6 +27,7 @@ const keepBuffer = 1 << 20
 type conn struct {
 	r       *Remote
 	nc      net.Conn
+	raw     syscall.RawConn // for writeNow; nil: not used
 	session *session.Link
 	calls   *calls
 
@@ -38,6 +40,7 @@ type conn struct {
 	held      []byte             // frames of others while the handler's Open runs
 	items     int                // frames in both
 	opening   bool               // Open runs
+	writing   bool               // the writer has taken frames and is writing them
 	ended     bool               // no further frames are accepted
 	flush     bool               // with ended: write the buffer, then close
 	err       error              // the reason of the end; nil when the peer closed
@@ -49,7 +52,7 @@ type conn struct {
 }
 
 func newConn(r *Remote, nc net.Conn) *conn {
-	c := &conn{r: r, nc: nc, opening: true, wake: make(chan struct{}, 1)}
+	c := &conn{r: r, nc: nc, raw: rawOf(nc), opening: true, wake: make(chan struct{}, 1)}
 	c.calls = newCalls(r.o.Name, uint32(r.o.Rand()), r.o.MaxPending, r.o.CallTimeout,
 		r.o.Log, r.metrics)
 	c.session = session.NewLink(session.NextID(), r.o.Name, c)
@@ -138,7 +141,9 @@ func (c *conn) enqueue(seq uint16, m pb.Message, own bool) error {
 	*to = frame
 	c.items++
 	c.r.metrics.out.Inc()
-	c.wakeWriter()
+	if !c.writeNow() {
+		c.wakeWriter()
+	}
 	return nil
 }
 
@@ -222,6 +227,7 @@ func (c *conn) takeOut() (out []byte, last bool) {
 		return nil, true
 	}
 	out, c.items = c.out.Take(keepBuffer), 0
+	c.writing = len(out) > 0
 	if len(out) > 0 && !c.ended { // after end its deadline holds
 		_ = c.nc.SetWriteDeadline(time.Now().Add(c.r.o.IdleLimit))
 	}
