@@ -25,11 +25,12 @@ import (
 type Cache struct {
 	db    *database.DB
 	cache *lru.Cache[uint64, *Conversation]
+	sent  sentTotal
 }
 
 // NewCache makes the part with a cache of conversations.
 func NewCache(db *database.DB, size int) (*Cache, error) {
-	cache, err := lru.New[uint64, *Conversation](size)
+	cache, err := lru.NewWithEvict(size, func(_ uint64, c *Conversation) { c.evicted() })
 	return &Cache{db: db, cache: cache}, err
 }
 
@@ -51,7 +52,10 @@ type Conversation struct {
 	drawn    uint32 // highest message id that this process has drawn
 	stored   uint32 // highest message id that this process knows to have stored
 	settled  uint32 // no message with this id, or a lower one, is being stored; see unsettled.go
-	mark     any    // see markKey
+	sent     sentMemory
+	total    *sentTotal // of the cache
+	mark     any        // see markKey
+	marked   marked
 	verified uint64 // epoch in which floor was compared with the table; 0: none
 	chatted  uint32 // this process set a group's lastChated to this unix second or later
 }
@@ -85,16 +89,19 @@ func (c *Conversation) LastSettled() uint32 {
 func (c *Conversation) Settle(id uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.settled = max(c.settled, id)
+	if id > c.settled {
+		c.settled = id
+		c.forgetSent() // other processes may have stored messages in between
+	}
 }
 
-// SettleNext records that the message with this id is stored, if it follows the last one
-// that is settled.
-func (c *Conversation) SettleNext(id uint32) {
+// SettleNext records that m is stored with this id, if it follows the last one that is settled.
+func (c *Conversation) SettleNext(id uint32, m *im.Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if id == c.settled+1 {
 		c.settled++
+		c.addSent(m)
 	}
 }
 
@@ -162,7 +169,7 @@ func (s *Cache) Cached(key uint64) *Conversation {
 // remember adds a conversation to the cache. The ids and sessions of an expired entry for
 // the same thread are kept.
 func (s *Cache) remember(key uint64, t Thread) *Conversation {
-	c := &Conversation{key: key, Thread: t}
+	c := &Conversation{key: key, Thread: t, total: &s.sent}
 	if !t.Group {
 		c.Sides = [2]*Side{{}, {}}
 		if !s.db.Finalized {
@@ -173,6 +180,8 @@ func (s *Cache) remember(key uint64, t Thread) *Conversation {
 		old.mu.Lock()
 		c.floor, c.verified, c.chatted = old.floor, old.verified, old.chatted
 		c.settled, c.drawn, c.stored = old.settled, old.drawn, old.stored
+		old.forgetSent() // it would count twice
+		old.sent.gone = true
 		old.mu.Unlock()
 		c.Sides = old.Sides
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 )
 
 // senderBit returns the bit of a user in the mark of a conversation. Users that share a bit
@@ -36,14 +37,42 @@ func IsNumbered(m *im.Message) bool { return m.SentAs != 0 && len(m.ClientID) ==
 // senderMarks is the marks of the conversations in a list of draws.
 type senderMarks struct {
 	cluster bool
+	epoch   uint64
+	now     int64 // mono.Of
 	of      []*Draw
-	keys    []any // strings
+	written []bool // set has marked the senders of a draw
+	keys    []any  // strings
 	answers []*redis.Cmd
+}
+
+// markAgain is the time for which a mark that this process has made is not made again. It lives
+// that much longer.
+const markAgain = time.Second
+
+// marked is what this process knows of the mark of a conversation: the bits that it has set in an
+// epoch, and until when they need not be set again. The lock of the conversation guards it.
+type marked struct {
+	bits, epoch uint64
+	until       int64 // mono.Of
+}
+
+// has reports whether all bits are set.
+func (k *marked) has(bits, epoch uint64, now int64) bool {
+	return k.epoch == epoch && now < k.until && bits&^k.bits == 0
+}
+
+// add records bits that were set at a time.
+func (k *marked) add(bits, epoch uint64, now int64) {
+	if k.epoch != epoch || now >= k.until {
+		*k = marked{epoch: epoch, until: now + int64(markAgain)}
+	}
+	k.bits |= bits
 }
 
 // senderMarksOf returns the marks for the draws in list that need them.
 func (s *IDs) senderMarksOf(list []*Draw) *senderMarks {
-	m := &senderMarks{cluster: s.db.Redis.Cluster, of: make([]*Draw, 0, len(list)),
+	m := &senderMarks{cluster: s.db.Redis.Cluster, epoch: s.db.Epoch.Now(),
+		now: mono.Of(s.db.ProcessTime()), of: make([]*Draw, 0, len(list)),
 		keys: make([]any, 0, len(list))}
 	for _, d := range list {
 		if d.numbered {
@@ -64,19 +93,44 @@ func (c *Conversation) markKey() any {
 	return c.mark
 }
 
-// set marks the senders of messages that may be repeats.
+// set marks the senders of messages that may be repeats, unless this process has just done so.
 func (m *senderMarks) set(p redis.Pipeliner) {
 	ctx := context.Background() // that of the pipeline counts
+	m.written = make([]bool, len(m.of))
 	for i, d := range m.of {
-		if d.repeaters == 0 {
+		if d.repeaters == 0 || d.Conversation.isMarked(d.repeaters, m) {
 			continue
 		}
+		m.written[i] = true
 		key, _ := m.keys[i].(string)
 		for left := d.repeaters; left != 0; left &= left - 1 {
 			// The lowest bit of the number is the last one of the string.
 			p.SetBit(ctx, key, int64(63-bits.TrailingZeros64(left)), 1)
 		}
-		p.Expire(ctx, key, time.Duration(d.within)*time.Second)
+		p.Expire(ctx, key, time.Duration(d.within)*time.Second+markAgain)
+	}
+}
+
+// isMarked reports whether this process has marked senders a moment ago.
+func (c *Conversation) isMarked(senders uint64, m *senderMarks) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.marked.has(senders, m.epoch, m.now)
+}
+
+// noteMark records what Redis has of the mark of a draw.
+func (m *senderMarks) noteMark(d *Draw, written bool) {
+	if d.repeaters == 0 {
+		return
+	}
+	c := d.Conversation
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case d.repeaters&^d.marked != 0: // Redis has lost it
+		c.marked = marked{}
+	case written:
+		c.marked.add(d.repeaters, m.epoch, m.now)
 	}
 }
 
@@ -111,6 +165,9 @@ func (m *senderMarks) read() {
 			text, _ := values[i%size].(string)
 			copy(b[:], text)
 			d.marked = binary.BigEndian.Uint64(b[:])
+		}
+		if err := answer.Err(); err == nil {
+			m.noteMark(d, m.written[i])
 		}
 	}
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	bisects    prometheus.Counter
 	failed     *prometheus.CounterVec
 	duplicates prometheus.Counter
+	resent     *prometheus.CounterVec
 	where      *prometheus.CounterVec
 	previous   *prometheus.CounterVec
 }
@@ -34,6 +35,9 @@ func newMetrics(m *database.Metrics) metrics {
 		failed: m.CounterVec("failed", "Messages not stored, by the kind of error.", "kind"),
 		duplicates: m.Counter("duplicates",
 			"Messages recognised as duplicates by client_msg_id."),
+		resent: m.CounterVec("resent", "Messages that may be repeats, by what told whether they "+
+			"are: the memory of the last messages of their conversation, or the table. Read counts "+
+			"how often a conversation was read into memory.", "by"),
 		where: m.CounterVec("whereabouts", "Messages for which both users' whereabouts were "+
 			"asked for: found, or failed, then the message server looks again. Refused are "+
 			"values in Redis that were left out because they are no entries.", "what"),

@@ -24,11 +24,84 @@ func mayBeResent(m *im.Message) bool {
 }
 
 // findResent marks the messages that their senders sent before as duplicates. The
-// conversations of items must be known. Each costs a look at the messages of its
-// conversation of the last ResentWithin seconds, in an index.
+// conversations of items must be known. On finalized tables a conversation remembers how its last
+// messages were numbered, so nearly all messages cost no query. Another one costs a look at the
+// messages of its conversation of the last ResentWithin seconds, in an index.
 func (s *Messages) findResent(ctx context.Context, items []*item) error {
-	return s.findNumbered(ctx, slices.DeleteFunc(slices.Clone(items),
-		func(it *item) bool { return !mayBeResent(it.m) }))
+	asked := slices.DeleteFunc(slices.Clone(items), func(it *item) bool {
+		return !mayBeResent(it.m)
+	})
+	if len(asked) == 0 {
+		return nil
+	}
+	if s.db.Finalized {
+		// Otherwise nothing tells that another process has stored a message meanwhile.
+		n := len(asked)
+		if err := s.readSent(ctx, asked); err != nil {
+			return err
+		}
+		asked = slices.DeleteFunc(asked, func(it *item) bool {
+			return it.c.SentBefore(it.m) == conversation.Absent
+		})
+		s.metrics.resent.WithLabelValues("memory").Add(float64(n - len(asked)))
+	}
+	s.metrics.resent.WithLabelValues("table").Add(float64(len(asked)))
+	return s.findNumbered(ctx, asked)
+}
+
+// readSent makes the conversations of items remember how their messages were numbered, those
+// that do not.
+func (s *Messages) readSent(ctx context.Context, items []*item) error {
+	since := map[*conversation.Conversation]uint32{}
+	var unread []*item // one for each conversation
+	for _, it := range items {
+		if it.c.SentBefore(it.m) != conversation.Unread {
+			continue
+		}
+		if _, seen := since[it.c]; !seen {
+			since[it.c] = it.m.ResentSince()
+			unread = append(unread, it)
+		}
+		since[it.c] = min(since[it.c], it.m.ResentSince())
+	}
+	return database.InChunks(unread, resentChunk, func(part []*item) error {
+		var q strings.Builder
+		for i, it := range part {
+			if i > 0 {
+				q.WriteString(" UNION ALL ")
+			}
+			t := it.c.Thread
+			sender := "fromId"
+			if t.Group {
+				sender = "userId"
+			}
+			fmt.Fprintf(&q, "(SELECT %d, %s, sentAs, created FROM %s WHERE %s=%d AND status=0 "+
+				"AND created>=%d AND sentAs<>0 LIMIT %d)", i, sender, t.Table(), t.Column(), t.ID,
+				since[it.c], conversation.MaxSent+1)
+		}
+		rows, err := s.db.Master.QueryContext(ctx, q.String())
+		if err != nil {
+			return s.db.SQLError("look up messages sent before", err)
+		}
+		defer rows.Close()
+		lists := make([][]conversation.Sent, len(part))
+		for rows.Next() {
+			var n int
+			var e conversation.Sent
+			if err := rows.Scan(&n, &e.From, &e.SentAs, &e.Created); err != nil {
+				return s.db.SQLError("look up messages sent before", err)
+			}
+			lists[n] = append(lists[n], e)
+		}
+		if err := rows.Err(); err != nil {
+			return s.db.SQLError("look up messages sent before", err)
+		}
+		for i, it := range part {
+			it.c.ReadSent(since[it.c], it.m.Created, lists[i])
+		}
+		s.metrics.resent.WithLabelValues("read").Add(float64(len(part)))
+		return nil
+	})
 }
 
 // findNumbered marks those of items as duplicates whose sender has sent a message with the

@@ -217,7 +217,7 @@ func settle(items []*item) {
 		}
 	}
 	for _, it := range items {
-		it.c.SettleNext(it.id)
+		it.c.SettleNext(it.id, it.m)
 		it.c.Stored(it.id)
 	}
 }
