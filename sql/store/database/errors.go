@@ -144,11 +144,15 @@ func (s *DB) RedisError(doing string, err error) error {
 	return im.WithKind(im.Unavailable, doing, err)
 }
 
-// Refused reports whether err, of a COMMIT, means that nothing is committed. After any
-// other error something may be: a Galera node that lost its quorum meanwhile answers
-// 1180, an interrupted statement 1317.
+// Refused reports whether err, of a COMMIT or of a script that ends with one, means that
+// nothing is committed. After any other error something may be: a Galera node that lost its
+// quorum meanwhile answers 1180, an interrupted statement 1317. The driver returns ErrBadConn
+// only when it has sent nothing.
 func Refused(err error) bool {
+	if errors.Is(err, driver.ErrBadConn) {
+		return true
+	}
 	e := ServerError(err)
-	return e != nil && (readOnly(err) ||
-		slices.Contains([]uint16{errDeadlock, errLockWait, errSnapshot}, e.Number))
+	return e != nil && (readOnly(err) || badData(err) || slices.Contains([]uint16{errDeadlock,
+		errLockWait, errSnapshot, errDuplicateKey}, e.Number))
 }

@@ -107,7 +107,11 @@ func (p Proof) Commit(ctx context.Context, conn *sql.Conn) error {
 
 // Script collects statements whose results are not needed. They go to the server, and are
 // answered, in one round trip: each single statement would cost a batch two process
-// switches on either side. COMMIT is not part of the script: a connection that breaks
+// switches on either side. COMMIT goes with a short script to a server that aborts no
+// transaction on behalf of others. There the error of a statement ends the script, so a COMMIT
+// behind it commits the transaction with all its statements. The script may arrive after its
+// outcome was looked up, so its first statement fails then (package outbox). COMMIT does not go
+// with a long script: the connection breaks more often while that is sent, and one that breaks
 // before COMMIT was sent has certainly committed nothing.
 type Script struct {
 	conn  *sql.Conn
@@ -191,6 +195,28 @@ func (sc *Script) Flush(ctx context.Context) error {
 	_, err := sc.conn.ExecContext(ctx, string(sc.b))
 	sc.b, sc.n, sc.sent = sc.b[:0], 0, true
 	return err
+}
+
+// joinBytes bounds the scripts that end with COMMIT. A batch of some tens of usual texts is
+// shorter.
+const joinBytes = 16 << 10
+
+// Joins reports whether Commit sends the COMMIT in one packet with the collected statements. The
+// outcome of all of them is then as open after a lost answer as that of a COMMIT.
+func (sc *Script) Joins() bool {
+	return sc.form == FormPacket && sc.n > 0 && len(sc.b) <= joinBytes
+}
+
+// Commit sends the collected statements and commits the transaction.
+func (sc *Script) Commit(ctx context.Context) error {
+	if sc.Joins() {
+		sc.b = append(sc.b, ";COMMIT"...)
+		return sc.Flush(ctx)
+	}
+	if err := sc.Flush(ctx); err != nil {
+		return err
+	}
+	return sc.proof.Commit(ctx, sc.conn)
 }
 
 // Direct is an Execer that runs each statement when it is added.

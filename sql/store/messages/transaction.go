@@ -202,20 +202,27 @@ func (s *Messages) commitWith(ctx context.Context, conn *sql.Conn, sl *outbox.Sl
 		p.begun = true
 	}
 	s.parts.Outbox.Begin(sl)
-	if err := s.write(ctx, conn, sl, items, p); err != nil {
+	sc := database.NewScript(conn, p.begun, sl.Proof(), sl.Script)
+	defer func() { sl.Script = sc.Buffer() }()
+	err := s.write(ctx, sc, sl, items, p)
+	hooks := s.db.Hooks
+	joined := sc.Joins() && hooks.BeforeCommit == nil && hooks.Commit == nil
+	if err == nil && !joined {
+		err = sc.Flush(ctx)
+	}
+	if err != nil {
 		database.RollBack(ctx, conn)
 		return err
 	}
 	return s.parts.Outbox.Finish(ctx, conn, sl, p.owed, storedMessage(items[0]), func() error {
-		if s.db.Hooks.BeforeCommit != nil {
-			s.db.Hooks.BeforeCommit(ctx, conn)
+		if hooks.BeforeCommit != nil {
+			hooks.BeforeCommit(ctx, conn)
 		}
-		var err error
-		if s.db.Hooks.Commit != nil {
-			err = s.db.Hooks.Commit(ctx, conn)
-		} else {
-			err = sl.Proof().Commit(ctx, conn)
+		commit := sc.Commit
+		if hooks.Commit != nil {
+			commit = func(ctx context.Context) error { return hooks.Commit(ctx, conn) }
 		}
+		err := commit(ctx)
 		if database.ServerError(err) != nil && !database.LostConnection(err) {
 			database.RollBack(ctx, conn) // no part of it may stay on the connection
 		}
@@ -235,12 +242,10 @@ func beginCreating(ctx context.Context, conn *sql.Conn, fresh []*sessions.Touch)
 	return sessions.ReadIDs(ctx, conn, fresh)
 }
 
-// write begins a transaction and sends its statements, each over sorted keys. They go as
-// one script, except statements whose result is needed.
-func (s *Messages) write(ctx context.Context, conn *sql.Conn, sl *outbox.Slot, items []*item,
+// write adds a transaction without its end to a script: statements over sorted keys. Those
+// whose result is needed, and what the script has no room for, are sent at once.
+func (s *Messages) write(ctx context.Context, sc *database.Script, sl *outbox.Slot, items []*item,
 	p *plan) error {
-	sc := database.NewScript(conn, p.begun, sl.Proof(), sl.Script)
-	defer func() { sl.Script = sc.Buffer() }()
 	if !p.begun {
 		if err := sc.Add(ctx, []byte("START TRANSACTION")); err != nil {
 			return err
@@ -262,10 +267,7 @@ func (s *Messages) write(ctx context.Context, conn *sql.Conn, sl *outbox.Slot, i
 	if err := writeChats(ctx, sc, p.chats); err != nil {
 		return err
 	}
-	if err := s.parts.Rows.Write(ctx, sc, p.sessions); err != nil {
-		return err
-	}
-	return sc.Flush(ctx)
+	return s.parts.Rows.Write(ctx, sc, p.sessions)
 }
 
 // writeMessages inserts the rows, with one statement per table.

@@ -97,7 +97,8 @@ func Write(ctx context.Context, tx database.Execer, sl *Slot, owed Dues) error {
 	return writeKept(ctx, tx, sl, owed)
 }
 
-// writeOwed writes to the outbox what the transaction owes to Redis.
+// writeOwed writes to the outbox what the transaction owes to Redis. The statement fails when the
+// row has its number already, or a later one: then the transaction comes too late, see barred.
 func writeOwed(ctx context.Context, tx database.Execer, sl *Slot, owed Dues) error {
 	b := append(sl.Buf[:0], "INSERT INTO IMUnreadOutbox (owner, seq, payload, created) VALUES ("...)
 	b = database.AppendHex(b, sl.owner[:])
@@ -105,8 +106,9 @@ func writeOwed(ctx context.Context, tx database.Execer, sl *Slot, owed Dues) err
 	b = strconv.AppendUint(b, sl.seq, 10)
 	b = append(b, ',')
 	b = database.AppendHex(b, AppendDues(nil, owed))
-	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE seq=VALUES(seq), "+
-		"payload=VALUES(payload), created=VALUES(created)"...)
+	b = append(b, ",UNIX_TIMESTAMP()) ON DUPLICATE KEY UPDATE "+
+		"seq=IF(seq<VALUES(seq), VALUES(seq), NULL), payload=VALUES(payload), "+
+		"created=VALUES(created)"...)
 	sl.Buf = database.Emptied(b)
 	return tx.Add(ctx, b)
 }
@@ -114,8 +116,11 @@ func writeOwed(ctx context.Context, tx database.Execer, sl *Slot, owed Dues) err
 // Retire leaves the owner's row to housekeeping, and gives the slot a new owner.
 func (s *Outbox) Retire(sl *Slot) {
 	s.retired.add(sl.owner)
-	sl.owner, sl.seq, sl.applied = uuid.New(), 0, Earlier{}
+	sl.renew()
 }
+
+// renew gives the slot a new owner. The row of the old one is left to its age.
+func (sl *Slot) renew() { sl.owner, sl.seq, sl.applied = uuid.New(), 0, Earlier{} }
 
 // Leave leaves the last row of a slot, which is not used again, to housekeeping.
 func (s *Outbox) Leave(sl *Slot) { s.retired.add(sl.owner) }

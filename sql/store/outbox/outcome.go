@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -36,6 +37,9 @@ func (s *Outbox) Finish(ctx context.Context, conn *sql.Conn, sl *Slot, owed Dues
 	if committed {
 		return nil
 	}
+	// The server may not notice for long that the connection is lost. Its transaction, although
+	// it failed, then keeps the lock of the row that bars it. The next one has another row.
+	sl.renew()
 	return err
 }
 
@@ -69,7 +73,7 @@ const reachTimeout = 2 * time.Second
 // writes first. Two transactions that write one row are never both committed unless the
 // second has seen the first: a single server makes the second wait, and a cluster aborts it.
 // After this write is committed, the transaction either was seen or cannot be committed any
-// more.
+// more: it has waited for the row, or finds itself barred.
 func (s *Outbox) committed(ctx context.Context, sl *Slot, owed Dues,
 	table Stored) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeTimeout)
@@ -112,12 +116,13 @@ func (s *Outbox) fence(ctx context.Context, sl *Slot, owed Dues, table Stored) (
 		return false, err
 	}
 	var seq uint64
-	if err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT seq FROM IMUnreadOutbox "+
-		"WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq); err != nil {
+	var payload []byte
+	if err := tx.QueryRowContext(ctx, fmt.Sprintf("SELECT seq, payload FROM IMUnreadOutbox "+
+		"WHERE owner=x'%x' FOR UPDATE", sl.owner[:])).Scan(&seq, &payload); err != nil {
 		return false, err
 	}
 	if seq >= sl.seq {
-		return true, nil
+		return !bytes.Equal(payload, barred), nil
 	}
 	if seq == 0 {
 		// Either the row was never written, or another process has recovered and removed
@@ -126,8 +131,24 @@ func (s *Outbox) fence(ctx context.Context, sl *Slot, owed Dues, table Stored) (
 			return yes, err
 		}
 	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("UPDATE IMUnreadOutbox SET seq=%d, "+
+		"payload=x'%x', created=UNIX_TIMESTAMP()+%d WHERE owner=x'%x'", sl.seq, barred,
+		int64(barredFor/time.Second), sl.owner[:])); err != nil {
+		return false, err
+	}
 	return false, tx.Commit()
 }
+
+// barred is the payload of a row that bars the transaction with its number: one that is not
+// committed, and whose statements may still be on their way to the server, with the COMMIT
+// behind them. They arrive on a connection that is lost, and the first of them then fails
+// (writeOwed). It is that of Dues without anything in a form that AppendDues does not use for
+// them, so that no row of a committed transaction has it.
+var barred = []byte{0, duesForm, 0, 0, 0}
+
+// barredFor is for how long a row bars its transaction, unless a later transaction of the owner
+// takes its place, which bars the earlier ones too.
+const barredFor = time.Hour
 
 // recovered reports whether the slot's last transaction is committed although its outbox
 // row is gone: the messages are in the table, or its mark is in Redis.
