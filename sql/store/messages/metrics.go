@@ -36,8 +36,8 @@ func newMetrics(m *database.Metrics) metrics {
 		duplicates: m.Counter("duplicates",
 			"Messages recognised as duplicates by client_msg_id."),
 		resent: m.CounterVec("resent", "Messages that may be repeats, by what told whether they "+
-			"are: the memory of the last messages of their conversation, or the table. Read counts "+
-			"how often a conversation was read into memory.", "by"),
+			"are: the memory of the last messages of their conversation, or the table. Read "+
+			"counts how often a conversation was read into memory.", "by"),
 		where: m.CounterVec("whereabouts", "Messages for which both users' whereabouts were "+
 			"asked for: found, or failed, then the message server looks again. Refused are "+
 			"values in Redis that were left out because they are no entries.", "what"),
