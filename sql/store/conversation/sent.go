@@ -1,7 +1,7 @@
 package conversation
 
 import (
-	"slices"
+	"maps"
 	"sync/atomic"
 
 	"teamtalk/core/im"
@@ -17,11 +17,13 @@ import (
 // that one is checked after it is drawn; if not, the table is asked (unsettled.go in messages).
 
 const (
-	// maxSent bounds the messages that a conversation remembers, at 12 bytes each.
-	maxSent = 4096
+	// maxSent bounds the messages that a conversation remembers, at about 40 bytes each.
+	maxSent = 1 << 16
 	// maxSentAll bounds those of all conversations. A memory counts sentOverhead more.
-	maxSentAll   = 2 << 20
+	maxSentAll   = 1 << 20
 	sentOverhead = 8
+	// pruneFrom is the number of messages from which old ones are dropped.
+	pruneFrom = 64
 	// sentPause is for how many seconds the memory of a conversation with too many messages is
 	// not read again.
 	sentPause = 10
@@ -30,17 +32,18 @@ const (
 	sentMargin = 20
 )
 
-// Sent is how a message of a conversation was numbered, and when it was created.
-type Sent struct{ From, SentAs, Created uint32 }
+// Sent is how a message of a conversation was numbered.
+type Sent struct{ From, SentAs uint32 }
 
 // sentMemory is what a conversation remembers. The lock of the conversation guards it.
 type sentMemory struct {
-	list   []Sent
-	since  uint32 // complete for messages created then or later
-	known  bool   // since is valid
-	pause  uint32 // not to be read before this creation time
-	within uint32 // the longest ResentWithin that was asked for
-	gone   bool   // the cache has evicted the conversation
+	by     map[Sent]uint32 // the last time at which a message with this number was created
+	since  uint32          // complete for messages created then or later
+	known  bool            // since is valid
+	prune  int             // size at which old messages are dropped
+	pause  uint32          // not to be read before this creation time
+	within uint32          // the longest ResentWithin that was asked for
+	gone   bool            // the cache has evicted the conversation
 }
 
 // sentTotal counts what all conversations of a cache remember.
@@ -71,28 +74,30 @@ func (c *Conversation) SentBefore(m *im.Message) Answer {
 	case !s.known, m.ResentSince() < s.since:
 		return Ask
 	}
-	for i := range s.list {
-		if e := &s.list[i]; e.SentAs == m.SentAs && e.From == m.From {
-			return Ask
-		}
+	if _, there := s.by[Sent{m.From, m.SentAs}]; there {
+		return Ask
 	}
 	return Absent
 }
 
 // MaxSent is the number of messages that ReadSent takes.
-const MaxSent = maxSent / 2
+const MaxSent = maxSent / 4
 
 // ReadSent records all messages in the table that were created at since or later, in place of
-// what was remembered. With more than MaxSent of them nothing is remembered for some seconds.
-func (c *Conversation) ReadSent(since, now uint32, list []Sent) {
+// what was remembered, with their times. Of rows messages in the table, with more than MaxSent
+// nothing is remembered for some seconds.
+func (c *Conversation) ReadSent(since, now uint32, rows int, by map[Sent]uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgetSent()
-	if len(list) > MaxSent || c.sent.gone || !c.total.add(len(list)+sentOverhead) {
+	if rows > MaxSent || c.sent.gone || !c.total.add(len(by)+sentOverhead) {
 		c.sent.pause = now + sentPause
 		return
 	}
-	c.sent.list, c.sent.since, c.sent.known = list, since, true
+	if by == nil {
+		by = map[Sent]uint32{}
+	}
+	c.sent.by, c.sent.since, c.sent.known, c.sent.prune = by, since, true, pruneFrom
 }
 
 // addSent remembers a message that was just stored with the last settled id.
@@ -101,36 +106,40 @@ func (c *Conversation) addSent(m *im.Message) {
 	if !s.known || m.SentAs == 0 {
 		return
 	}
-	if len(s.list) == cap(s.list) && len(s.list) > 0 {
+	key := Sent{m.From, m.SentAs}
+	if at, there := s.by[key]; there {
+		s.by[key] = max(at, m.Created)
+		return
+	}
+	if len(s.by) >= s.prune {
 		c.pruneSent(m.Created)
 	}
-	if len(s.list) >= maxSent || !c.total.add(1) {
+	if len(s.by) >= maxSent || !c.total.add(1) {
 		c.forgetSent()
 		s.pause = m.Created + sentPause
 		return
 	}
-	s.list = append(s.list, Sent{m.From, m.SentAs, m.Created})
+	s.by[key] = m.Created
 }
 
 // pruneSent drops the messages that are too old to be repeated at a time.
 func (c *Conversation) pruneSent(now uint32) {
 	s := &c.sent
-	since := now - min(now, s.within+sentMargin)
-	if since <= s.since {
-		return
+	if since := now - min(now, s.within+sentMargin); since > s.since {
+		before := len(s.by)
+		maps.DeleteFunc(s.by, func(_ Sent, created uint32) bool { return created < since })
+		s.since = since
+		c.total.add(len(s.by) - before)
 	}
-	before := len(s.list)
-	s.list = slices.DeleteFunc(s.list, func(e Sent) bool { return e.Created < since })
-	s.since = since
-	c.total.add(len(s.list) - before)
+	s.prune = max(pruneFrom, 2*len(s.by))
 }
 
 // forgetSent forgets what the conversation remembers. The caller holds the lock.
 func (c *Conversation) forgetSent() {
 	if c.sent.known {
-		c.total.add(-len(c.sent.list) - sentOverhead)
+		c.total.add(-len(c.sent.by) - sentOverhead)
 	}
-	c.sent.list, c.sent.since, c.sent.known = nil, 0, false
+	c.sent.by, c.sent.since, c.sent.known = nil, 0, false
 }
 
 // evicted forgets what a conversation remembers that is not in the cache any more.

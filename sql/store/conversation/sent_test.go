@@ -11,7 +11,11 @@ import (
 func remembering(total *sentTotal, since uint32, list ...Sent) *Conversation {
 	c := &Conversation{total: total, settled: 3}
 	c.SentBefore(asked(1, 1, since)) // as before each read
-	c.ReadSent(since, since, list)
+	by := map[Sent]uint32{}
+	for _, e := range list {
+		by[e] = since
+	}
+	c.ReadSent(since, since, len(list), by)
 	return c
 }
 
@@ -22,7 +26,7 @@ func asked(from, sentAs, created uint32) *im.Message {
 
 func TestConversationRemembersWhatWasSent(t *testing.T) {
 	var total sentTotal
-	c := remembering(&total, 1000, Sent{1, 7, 1010})
+	c := remembering(&total, 1000, Sent{1, 7})
 	for what, q := range map[string]struct {
 		m    *im.Message
 		want Answer
@@ -56,8 +60,8 @@ func TestMemoryOfSentMessagesIsBounded(t *testing.T) {
 	for i := range uint32(maxSent) {
 		c.SettleNext(4+i, asked(1, 1+i, 1100)) // all may be repeated
 	}
-	if got := c.SentBefore(asked(1, 1<<20, 1101)); got != Absent || len(c.sent.list) != maxSent {
-		t.Fatalf("%v with %d messages", got, len(c.sent.list))
+	if got := c.SentBefore(asked(1, 1<<20, 1101)); got != Absent || len(c.sent.by) != maxSent {
+		t.Fatalf("%v with %d messages", got, len(c.sent.by))
 	}
 	c.SettleNext(4+maxSent, asked(1, 1<<20, 1102))
 	if got := c.SentBefore(asked(1, 1<<21, 1103)); got != Ask {
@@ -66,7 +70,7 @@ func TestMemoryOfSentMessagesIsBounded(t *testing.T) {
 	if got := c.SentBefore(asked(1, 1<<21, 1102+sentPause)); got != Unread {
 		t.Errorf("some seconds later: %v, want %v", got, Unread)
 	}
-	c.ReadSent(1000, 1200, make([]Sent, MaxSent+1))
+	c.ReadSent(1000, 1200, MaxSent+1, map[Sent]uint32{})
 	if n := total.n.Load(); n != 0 || c.SentBefore(asked(1, 1, 1201)) != Ask {
 		t.Errorf("too many messages in the table are remembered, %d are counted", n)
 	}
@@ -86,7 +90,7 @@ func TestOldMessagesAreForgotten(t *testing.T) {
 	if got := c.SentBefore(last); got != Absent {
 		t.Errorf("%v, want %v", got, Absent)
 	}
-	if n := len(c.sent.list); n < 600 || n > 2000 {
+	if n := len(c.sent.by); n < 600 || n > 2000 {
 		t.Errorf("%d messages are remembered, of the last minute there are 600", n)
 	}
 	c.evicted()

@@ -65,43 +65,55 @@ func (s *Messages) readSent(ctx context.Context, items []*item) error {
 		since[it.c] = min(since[it.c], it.m.ResentSince())
 	}
 	return database.InChunks(unread, resentChunk, func(part []*item) error {
-		var q strings.Builder
-		for i, it := range part {
-			if i > 0 {
-				q.WriteString(" UNION ALL ")
-			}
-			t := it.c.Thread
-			sender := "fromId"
-			if t.Group {
-				sender = "userId"
-			}
-			fmt.Fprintf(&q, "(SELECT %d, %s, sentAs, created FROM %s WHERE %s=%d AND status=0 "+
-				"AND created>=%d AND sentAs<>0 LIMIT %d)", i, sender, t.Table(), t.Column(), t.ID,
-				since[it.c], conversation.MaxSent+1)
-		}
-		rows, err := s.db.Master.QueryContext(ctx, q.String())
-		if err != nil {
-			return s.db.SQLError("look up messages sent before", err)
-		}
-		defer rows.Close()
-		lists := make([][]conversation.Sent, len(part))
-		for rows.Next() {
-			var n int
-			var e conversation.Sent
-			if err := rows.Scan(&n, &e.From, &e.SentAs, &e.Created); err != nil {
-				return s.db.SQLError("look up messages sent before", err)
-			}
-			lists[n] = append(lists[n], e)
-		}
-		if err := rows.Err(); err != nil {
-			return s.db.SQLError("look up messages sent before", err)
-		}
-		for i, it := range part {
-			it.c.ReadSent(since[it.c], it.m.Created, lists[i])
-		}
-		s.metrics.resent.WithLabelValues("read").Add(float64(len(part)))
-		return nil
+		return s.readSentOf(ctx, part, since)
 	})
+}
+
+// readSentOf reads how the messages of the conversations of items were numbered that were created
+// at since or later.
+func (s *Messages) readSentOf(ctx context.Context, items []*item,
+	since map[*conversation.Conversation]uint32) error {
+	var q strings.Builder
+	for i, it := range items {
+		if i > 0 {
+			q.WriteString(" UNION ALL ")
+		}
+		t := it.c.Thread
+		sender := "fromId"
+		if t.Group {
+			sender = "userId"
+		}
+		fmt.Fprintf(&q, "(SELECT %d, %s, sentAs, created FROM %s WHERE %s=%d AND status=0 "+
+			"AND created>=%d AND sentAs<>0 LIMIT %d)", i, sender, t.Table(), t.Column(), t.ID,
+			since[it.c], conversation.MaxSent+1)
+	}
+	rows, err := s.db.Master.QueryContext(ctx, q.String())
+	if err != nil {
+		return s.db.SQLError("look up messages sent before", err)
+	}
+	defer rows.Close()
+	sent, count := make([]map[conversation.Sent]uint32, len(items)), make([]int, len(items))
+	for rows.Next() {
+		var n int
+		var e conversation.Sent
+		var created uint32
+		if err := rows.Scan(&n, &e.From, &e.SentAs, &created); err != nil {
+			return s.db.SQLError("look up messages sent before", err)
+		}
+		if sent[n] == nil {
+			sent[n] = map[conversation.Sent]uint32{}
+		}
+		sent[n][e] = max(sent[n][e], created)
+		count[n]++
+	}
+	if err := rows.Err(); err != nil {
+		return s.db.SQLError("look up messages sent before", err)
+	}
+	for i, it := range items {
+		it.c.ReadSent(since[it.c], it.m.Created, count[i], sent[i])
+	}
+	s.metrics.resent.WithLabelValues("read").Add(float64(len(items)))
+	return nil
 }
 
 // findNumbered marks those of items as duplicates whose sender has sent a message with the
