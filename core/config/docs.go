@@ -28,7 +28,8 @@ var commonDocs = map[string]string{
 	"workers": "Number of requests that work on the store at the same time. The numbers " +
 		"of database connections and Redis connections derive from it. 0: derived from the " +
 		"number of cores.",
-	"loops": "Number of event loops that serve the connections. 0: one per core.",
+	"loops": "Number of event loops that serve the connections. 0: one per core, or as many as a " +
+		"container's quota of processors allows.",
 	"shutdown_timeout": "Longest time that a stopping process takes to finish the requests that " +
 		"it has accepted. While the store answers, a message server needs three seconds: it " +
 		"stores and acknowledges what its clients send until each can be disconnected, and " +

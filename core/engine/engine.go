@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,9 @@ type Options struct {
 	// servers. Exactly one is required.
 	Clients session.ClientHandler
 	Links   session.LinkHandler
-	// Loops is the number of event loops. Default: the number of cores.
+	// Loops is the number of event loops. Default: the value of runtime.GOMAXPROCS, which
+	// respects the quota of a container. gnet's own default is the number of the machine's
+	// cores.
 	Loops int
 	// MaxFrame is the longest frame accepted, in bytes. Default pdu.MaxClientFrame.
 	MaxFrame int
@@ -123,6 +126,7 @@ var (
 func (opt *Options) setDefaults() error {
 	option.Default(&opt.MaxFrame, pdu.MaxClientFrame)
 	option.Default(&opt.ReadBuffer, 64<<10)
+	option.Default(&opt.Loops, runtime.GOMAXPROCS(0))
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -188,11 +192,7 @@ func (s *Server) startLoops() error {
 	options := []gnet.Option{
 		gnet.WithReadBufferCap(s.opt.ReadBuffer),
 		gnet.WithTicker(true), gnet.WithLogger(logger{s.log, s.loopEnded}),
-	}
-	if s.opt.Loops > 0 {
-		options = append(options, gnet.WithNumEventLoop(s.opt.Loops))
-	} else {
-		options = append(options, gnet.WithMulticore(true))
+		gnet.WithNumEventLoop(s.opt.Loops),
 	}
 	engine, err := gnet.NewClient(&events{server: s}, options...)
 	if err != nil {

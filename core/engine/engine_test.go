@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -142,6 +143,23 @@ func TestMaxConnsBoundsConnections(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Clients: r, MaxConns: 2})
 	room(t, r, []*Server{s, s})
+}
+
+// TestLoopsFollowTheQuota: a container with a quota of one processor gets one loop, on a machine
+// with more cores as well.
+func TestLoopsFollowTheQuota(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	r := newRole()
+	s := start(t, Options{Clients: r})
+	for range 8 {
+		dial(t, s)
+		<-r.sessions
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.loops); n != 1 {
+		t.Errorf("%d loops have connections, want 1", n)
+	}
 }
 
 func TestBudgetBoundsConnections(t *testing.T) {
