@@ -47,6 +47,7 @@ var owners = []struct {
 	{"github.com/ergochat/readline", []string{"cmd"}, nil},
 	{"github.com/go-sql-driver", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/golang-jwt/jwt", []string{"core/notify"}, nil},
+	{"github.com/KimMachineGun/automemlimit", []string{"cmd"}, nil},
 	{"github.com/google/go-cmp", nil, everywhere},
 	{"github.com/google/uuid", everywhere, nil},
 	{"github.com/hashicorp/golang-lru", []string{"core/pusher", "handlers", "sql"}, nil},

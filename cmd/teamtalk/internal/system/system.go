@@ -130,6 +130,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	if cfg.Admin.PProf {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
+	process.LimitMemory(log)
 	defer process.FollowClock(log)()
 	s, err := start(ctx, opt)
 	if err != nil {
