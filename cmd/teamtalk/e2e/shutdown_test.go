@@ -80,7 +80,7 @@ func (w *writer) count() int {
 
 // steadily is the pace of writers of a test that only needs texts all the time. Without a pace
 // eight writers take all processors while servers start and stop, and each other test waits.
-const steadily = 20 * time.Millisecond
+const steadily = 60 * time.Millisecond
 
 // writers lets n users write to each other in pairs, all on one message server.
 func writers(t *testing.T, addr, tag string, n uint32, pace time.Duration) (all []*writer,
