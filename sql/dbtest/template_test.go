@@ -14,7 +14,8 @@ func TestTemplate(t *testing.T) {
 		db := MariaDB(tb).Open(tb, dsn)
 		for _, stmt := range []string{
 			"CREATE TABLE a (id INT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(20) " +
-				"NOT NULL DEFAULT 'it''s', n BIGINT UNSIGNED, UNIQUE KEY one (text)) DEFAULT CHARSET=utf8mb4",
+				"NOT NULL DEFAULT 'it''s', n BIGINT UNSIGNED, UNIQUE KEY one (text)) " +
+				"DEFAULT CHARSET=utf8mb4",
 			`INSERT INTO a VALUES (7, '签''\\"名 🙂', NULL), (9, '', 18446744073709551615)`,
 			"CREATE TABLE b (id BINARY(4))", "INSERT INTO b VALUES (x'ff00275c')",
 		} {
