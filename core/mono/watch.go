@@ -24,6 +24,19 @@ func Watch(stop <-chan struct{}, unit time.Duration, look func(now time.Time) (n
 	}
 }
 
+// Every calls f at multiples of interval until stop is closed, together with the watches of the
+// process. Calls that f misses because it is slow are left out.
+func Every(stop <-chan struct{}, interval time.Duration, f func()) {
+	first := true // Watch looks at once
+	Watch(stop, interval, func(now time.Time) time.Time {
+		if !first {
+			f()
+		}
+		first = false
+		return now
+	})
+}
+
 // Unit returns the unit of a Watch, given the shortest time that it watches: a fifth of that, a
 // second at most and 10 ms at least.
 func Unit(shortest time.Duration) time.Duration {

@@ -38,6 +38,31 @@ func TestWatchLooksWhenItIsTime(t *testing.T) {
 	})
 }
 
+// TestEveryCallsAtMultiples: a slow call leaves out the calls that it covers.
+func TestEveryCallsAtMultiples(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(300 * time.Millisecond)
+		start := time.Now()
+		var calls []time.Duration
+		stop := make(chan struct{})
+		var running sync.WaitGroup
+		running.Go(func() {
+			Every(stop, 2*time.Second, func() {
+				if calls = append(calls, time.Since(start)+300*time.Millisecond); len(calls) == 2 {
+					time.Sleep(3 * time.Second)
+				}
+			})
+		})
+		time.Sleep(11 * time.Second)
+		close(stop)
+		running.Wait()
+		want := []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 10 * time.Second}
+		if !slices.Equal(calls, want) {
+			t.Errorf("called after %v, want %v", calls, want)
+		}
+	})
+}
+
 func TestUnitIsAFifthWithinBounds(t *testing.T) {
 	for shortest, want := range map[time.Duration]time.Duration{
 		time.Millisecond: 10 * time.Millisecond, time.Second: 200 * time.Millisecond,
