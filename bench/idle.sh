@@ -9,8 +9,8 @@
 #
 # fresh is one process on the embedded store. touched is the same after each of its ports has had a
 # connection. five is login, route, dbproxy, file and msg on MariaDB and Redis. clients is five with
-# CLIENTS clients that are logged in, and prints the memory of one client too. SECONDS_EACH (30) is the
-# duration of each measurement, ROUNDS (1) the number of rounds.
+# CLIENTS clients that are logged in; "teamtalk bench idle" says what memory they take. SECONDS_EACH (30)
+# is the duration of each measurement, ROUNDS (1) the number of rounds.
 #
 # The script needs Linux, Go, curl, MariaDB and Redis, which it starts itself in a temporary folder. On
 # a busy machine the values are higher than on an idle one, and only their ratio means something.
@@ -75,7 +75,6 @@ stop() {
 counts() { # PID: nanoseconds of all threads, and how often they began to run
 	cat "/proc/$1"/task/*/schedstat 2>/dev/null | awk '{ ns += $1; n += $3 } END { printf "%.0f %.0f\n", ns, n }'
 }
-memory() { awk '/^RssAnon/ { print $2 * 1024 }' "/proc/$1/status"; }
 report() { # BUILD SHAPE: measures the processes
 	local i before=() began a b
 	for i in "${!pids[@]}"; do before[i]=$(counts "${pids[i]}"); done
@@ -135,7 +134,6 @@ for ((round = 0; round < rounds; round++)); do
 			clients)
 				databases "$clients"
 				five "$binary"
-				before=$(memory "${pids[4]}")
 				"$new" bench idle --addr "$addr" --connections "$clients" --settle 5s --hold $((seconds + 30))s >"$dir/clients.log" 2>&1 &
 				generator=$!
 				all+=($generator)
@@ -144,7 +142,6 @@ for ((round = 0; round < rounds; round++)); do
 					sleep 1
 				done
 				sleep 10
-				echo "| clients | msg | $build | $((($(memory "${pids[4]}") - before) / clients)) B a client | |"
 				;;
 			*) echo "unknown shape $shape" >&2; exit 1 ;;
 			esac

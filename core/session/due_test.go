@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,11 +15,11 @@ import (
 // driver runs a loop on a goroutine, as the engine does, and counts what wakes it.
 type driver struct {
 	*Loop
-	h            *role
-	ticks, turns int // loop only
-	posts        chan struct{}
-	stop         chan struct{}
-	running      sync.WaitGroup
+	h       *role
+	woken   atomic.Int64
+	posts   chan struct{}
+	stop    chan struct{}
+	running sync.WaitGroup
 }
 
 func drive(h *role) *driver {
@@ -36,10 +37,10 @@ func drive(h *role) *driver {
 		for {
 			select {
 			case <-d.posts:
-				d.turns++
+				d.woken.Add(1)
 				d.Turn()
 			case <-tick.C:
-				d.ticks++
+				d.woken.Add(1)
 				d.Tick()
 			case <-d.stop:
 				return
@@ -68,10 +69,10 @@ func (d *driver) do(f func()) {
 // passes lets a time pass, and returns how often the loop was woken in it.
 func (d *driver) passes(t time.Duration) int {
 	synctest.Wait()
-	before := d.ticks + d.turns
+	d.woken.Store(0)
 	time.Sleep(t)
 	synctest.Wait()
-	return d.ticks + d.turns - before
+	return int(d.woken.Load())
 }
 
 // TestNothingWakesAnIdleLoop counts what wakes a loop in a minute: nothing as long as it has
