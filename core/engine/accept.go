@@ -37,7 +37,9 @@ func (s *Server) run() {
 	if s.lost.Load() == nil {
 		s.enrolling.Wait()
 	}
+	s.waking.Lock()
 	s.ending.Store(true)
+	s.waking.Unlock()
 	if err := s.engine.Stop(); err != nil && s.failure == nil {
 		s.failure = err
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
@@ -75,6 +76,9 @@ type Options struct {
 	MaxBuffered int
 	// Now returns the time. Default mono.Now.
 	Now func() time.Time
+	// AfterFunc calls f in d, see mono.AfterFunc. A test that sets Now sets it too. Default
+	// mono.AfterFunc.
+	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 	// Registerer gets the metrics. Default: none.
@@ -100,6 +104,7 @@ type Server struct {
 	stopping  atomic.Bool
 	done      chan struct{}         // closed when the engine has ended
 	failure   error                 // why the engine ended without Close; valid after done
+	waking    sync.RWMutex          // held while a timer wakes a loop, and to set ending
 	ending    atomic.Bool           // run ends the loops
 	lost      atomic.Pointer[error] // the loop that ended by itself; nil: none
 
@@ -113,6 +118,7 @@ type loop struct {
 	server  *Server
 	el      gnet.EventLoop
 	ticking atomic.Bool      // a tick is posted and has not run
+	unarm   func() bool      // stops the timer of the next tick; nil: none runs; loop only
 	buffers *tlsconn.Buffers // nil without TLS; loop only
 }
 
@@ -127,6 +133,9 @@ func (opt *Options) setDefaults() error {
 	option.Default(&opt.MaxFrame, pdu.MaxClientFrame)
 	option.Default(&opt.ReadBuffer, 64<<10)
 	option.Default(&opt.Loops, runtime.GOMAXPROCS(0))
+	if opt.AfterFunc == nil {
+		opt.AfterFunc = mono.AfterFunc
+	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -191,8 +200,7 @@ func arrivals(reg prometheus.Registerer, name string) (refused, displaced *prome
 func (s *Server) startLoops() error {
 	options := []gnet.Option{
 		gnet.WithReadBufferCap(s.opt.ReadBuffer),
-		gnet.WithTicker(true), gnet.WithLogger(logger{s.log, s.loopEnded}),
-		gnet.WithNumEventLoop(s.opt.Loops),
+		gnet.WithLogger(logger{s.log, s.loopEnded}), gnet.WithNumEventLoop(s.opt.Loops),
 	}
 	engine, err := gnet.NewClient(&events{server: s}, options...)
 	if err != nil {
@@ -319,11 +327,12 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	l.Loop = session.NewLoop(session.LoopOptions{
 		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered,
 		MaxSend: s.maxSend(), Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
+		Schedule: l.schedule,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
 				// gnet runs a task that was posted by another task before it looks at the
 				// sockets again. The pause lets the sockets go first.
-				time.AfterFunc(againPause, func() { _ = el.Execute(context.Background(), turn) })
+				time.AfterFunc(againPause, func() { _ = l.wake(turn) })
 				return
 			}
 			_ = el.Execute(context.Background(), turn)
@@ -394,23 +403,4 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	l := cn.loop
 	l.Ended(cn.s, cleanEOF(err))
 	return gnet.None
-}
-
-// OnTick posts a tick to each loop, which checks its deadlines. gnet calls it on a
-// goroutine of its own.
-func (e *events) OnTick() (time.Duration, gnet.Action) {
-	for _, l := range e.server.all() {
-		if l.ticking.Swap(true) {
-			continue // the previous tick has not run yet
-		}
-		err := l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
-			l.ticking.Store(false)
-			l.Tick()
-			return nil
-		}))
-		if err != nil {
-			l.ticking.Store(false)
-		}
-	}
-	return session.TickInterval, gnet.None
 }

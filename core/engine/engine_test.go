@@ -28,13 +28,14 @@ func TestLoginDeadlineClosesTheSession(t *testing.T) {
 		s.SetLoggedIn(uint32(h.Seq), pb.ClientType_CLIENT_TYPE_MAC)
 		s.SendFrame(frameOf(h.Command, h.Seq, body))
 	}
-	s := start(t, Options{Clients: r, Now: clock.now})
+	s := start(t, Options{Clients: r, Now: clock.now, AfterFunc: clock.afterFunc})
 	silent, half, in := dial(t, s), dial(t, s), dial(t, s)
 	half.send(hello[:10]) // part of a frame is not a login
 	in.echo(hello)
 	for range 3 {
 		next(t, r.sessions)
 	}
+	settle(s)
 	clock.advance(15 * time.Second)
 	silent.wantEnd()
 	half.wantEnd()
