@@ -409,9 +409,9 @@ func (l *Loop) sweep() {
 		c := l.sessions[i]
 		switch {
 		case c.flags&closing != 0:
-			if c.flags&lingering == 0 && c.flushed() || l.now >= c.deadline {
+			if l.now >= c.deadline {
 				c.carrier.Close()
-			} else {
+			} else if !c.ended() {
 				l.lingers = true
 				c.tellPeer()
 			}
