@@ -37,9 +37,8 @@ func newWebSocketMetrics(reg prometheus.Registerer, name string) *webSocketMetri
 			Help:        "Requests that did not become a WebSocket connection, by reason.",
 			ConstLabels: labels}, []string{"reason"}),
 		prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "teamtalk_websocket_closed_total",
-			Help: "Close frames that were first in their direction, by the code and by the side " +
-				"that closed.",
+			Name:        "teamtalk_websocket_closed_total",
+			Help:        "Connections closed, by the side that was first.",
 			ConstLabels: labels}, []string{"by", "code"}),
 	}
 	if reg != nil {
