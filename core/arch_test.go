@@ -46,6 +46,7 @@ var owners = []struct {
 	{"github.com/creack/pty", nil, []string{"bench", "cmd"}},
 	{"github.com/ergochat/readline", []string{"cmd"}, nil},
 	{"github.com/go-sql-driver", []string{"sql", "cmd"}, []string{"pool"}},
+	{"github.com/gobwas/ws", []string{"core/websocket"}, []string{"core/engine", "cmd"}},
 	{"github.com/golang-jwt/jwt", []string{"core/notify"}, nil},
 	{"github.com/KimMachineGun/automemlimit", []string{"cmd"}, nil},
 	{"github.com/google/go-cmp", nil, everywhere},

@@ -165,6 +165,9 @@ func (cn *conn) heard(st *Strangers) {
 	if cn.tls != nil {
 		held += cn.tls.held()
 	}
+	if cn.ws != nil {
+		held += cn.ws.in.Held()
+	}
 	st.heard(cn.stranger, held)
 }
 

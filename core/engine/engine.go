@@ -68,6 +68,9 @@ type Options struct {
 	// Proxies are the proxies that name the clients whose connections they forward. Default:
 	// none.
 	Proxies *proxyproto.Proxies
+	// WebSocket makes a port for clients one for WebSocket. Default: PDUs follow each other on
+	// TCP.
+	WebSocket *WebSocket
 	// ReadBuffer is the read buffer of each event loop, in bytes. It bounds what one read
 	// takes from a connection. Default 64 KiB.
 	ReadBuffer int
@@ -94,6 +97,7 @@ type Server struct {
 	metrics   *session.Metrics
 	refused   *prometheus.CounterVec
 	displaced *prometheus.CounterVec
+	webSocket *webSocketMetrics // nil without WebSocket
 	often     obs.Often
 	waiting   waiting      // with Options.Strangers' lock held
 	leaving   atomic.Int64 // open connections whose place another one has
@@ -120,6 +124,8 @@ type loop struct {
 	ticking atomic.Bool      // a tick is posted and has not run
 	unarm   func() bool      // stops the timer of the next tick; nil: none runs; loop only
 	buffers *tlsconn.Buffers // nil without TLS; loop only
+	framed  []byte           // see conn.framed; loop only
+	slices  [][]byte
 }
 
 var (
@@ -164,6 +170,9 @@ func Start(opt Options) (*Server, error) {
 		proxied: opt.Proxies.Port(opt.Name),
 	}
 	s.refused, s.displaced = arrivals(opt.Registerer, opt.Name)
+	if opt.WebSocket != nil {
+		s.webSocket = newWebSocketMetrics(opt.Registerer, opt.Name)
+	}
 	l, err := listen(opt.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
@@ -360,7 +369,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	}
 	cn.loop = l
 	if cn.stranger != nil && !s.opt.Strangers.opened(cn.stranger) {
-		cn.refused, cn.closed = true, true
+		cn.closed = true
 		return nil, gnet.Close
 	}
 	from := remote(c)
@@ -370,6 +379,9 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if s.opt.TLS != nil && (s.opt.Links != nil || !cn.secure && !s.plain(from.Addr())) {
 		cn.tls = newSecure(cn) // a role may send first, and must not send plain text
 		cn.prove()
+	}
+	if s.opt.WebSocket != nil {
+		cn.ws = &upgraded{}
 	}
 	l.Begin()
 	defer l.End()
@@ -382,7 +394,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 }
 
 func (s *Server) refuse(cn *conn, why string, err error) gnet.Action {
-	cn.refused, cn.closed = true, true
+	cn.s, cn.closed = nil, true
 	s.noteRefused(why, err)
 	return gnet.Close
 }
@@ -391,7 +403,7 @@ func (s *Server) refuse(cn *conn, why string, err error) gnet.Action {
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	cn := c.Context().(*conn)
 	e.server.leave(cn)
-	if cn.refused {
+	if cn.refused() {
 		return gnet.None
 	}
 	cn.closed = true

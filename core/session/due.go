@@ -122,9 +122,9 @@ func (c *Conn) overTime(l *Loop) (next int64) {
 	}
 	switch {
 	case c.flags&closing != 0:
-		if c.flags&lingering == 0 && c.flushed() || l.now >= c.deadline {
+		if l.now >= c.deadline {
 			c.carrier.Close()
-		} else {
+		} else if !c.ended() {
 			l.lingers = true
 			c.tellPeer()
 		}

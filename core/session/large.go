@@ -272,7 +272,7 @@ func (l *Loop) feedOne(c *Conn) int {
 		c.held = nil
 	}
 	l.write(c, p)
-	if c.flags&(closing|closed) == closing && c.flushed() {
+	if c.flags&(closing|closed) == closing && c.flushed() && !c.farewell() {
 		c.carrier.Close()
 	}
 	return len(p)

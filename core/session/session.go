@@ -117,6 +117,15 @@ type Admitter interface {
 	Admitted()
 }
 
+// Farewell is a Carrier that tells its peer why the session ends.
+type Farewell interface {
+	Carrier
+	// Farewell is called when everything that was sent has left. It returns true when the peer
+	// was told, and will close the connection: the session then lingers. It returns false when
+	// the peer cannot be told, or was told before.
+	Farewell(err error) bool
+}
+
 // The reasons for which this side closes a session.
 var (
 	ErrSlow          = errors.New("session: peer reads too slowly")

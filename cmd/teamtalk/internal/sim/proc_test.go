@@ -64,7 +64,7 @@ type loop struct {
 	*session.Loop
 	proc *life
 	src  *source
-	due time.Duration // of the next tick; session.Never: none
+	due  time.Duration // of the next tick; session.Never: none
 }
 
 // wall has a monotonic reading. Times in a bubble have none, and the servers need one: a
