@@ -130,12 +130,12 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	if cfg.Admin.PProf {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
-	process.LimitMemory(log)
 	defer process.FollowClock(log)()
 	s, err := start(ctx, opt)
 	if err != nil {
 		return explained(ctx, opt, err)
 	}
+	process.LimitMemory(log)
 	defer process.SpareProcessors(cfg.Loops)()
 	defer stops.InBackground(process.TrimMemory).Stop()
 	if opt.Demo {

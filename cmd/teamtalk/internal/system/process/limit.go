@@ -3,6 +3,7 @@ package process
 import (
 	"log/slog"
 	"math"
+	"os"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
@@ -20,6 +21,9 @@ const memoryShare = 0.8
 // has set GOMEMLIMIT. AUTOMEMLIMIT, the variable of the library, changes the share or
 // turns it off.
 func LimitMemory(log *slog.Logger) {
+	if _, set := os.LookupEnv("GOMEMLIMIT"); set {
+		return
+	}
 	limit, err := memlimit.Set(memlimit.WithRatio(memoryShare))
 	switch {
 	case err != nil: // no cgroup, or a system without them

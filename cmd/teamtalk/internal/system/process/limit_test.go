@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -48,7 +49,9 @@ func TestMemoryLimitOfAContainer(t *testing.T) {
 		script := `echo $$ > "$0"/cgroup.procs && exec "$@"`
 		cmd := exec.Command("sh", "-c", script, group, os.Args[0],
 			"-test.run", "^TestMemoryLimitOfAContainer$", "-test.v")
-		cmd.Env = append(os.Environ(), limited+"=1")
+		cmd.Env = slices.DeleteFunc(append(os.Environ(), limited+"=1"), func(v string) bool {
+			return strings.HasPrefix(v, "GOMEMLIMIT=") || strings.HasPrefix(v, "AUTOMEMLIMIT=")
+		})
 		if c.operator != "" {
 			cmd.Env = append(cmd.Env, "GOMEMLIMIT="+c.operator)
 		}
