@@ -61,9 +61,14 @@ func (p *page) message(payload []byte) { p.t.Helper(); p.frame(ws.OpBinary, true
 // read returns the next frame.
 func (p *page) read() ws.Frame {
 	p.t.Helper()
-	f, err := ws.ReadFrame(p.in)
-	if err == nil {
+	var f ws.Frame
+	var err error
+	if f.Header, err = ws.ReadHeader(p.in); err == nil {
 		err = ws.CheckHeader(f.Header, ws.StateClientSide)
+	}
+	if err == nil {
+		f.Payload = make([]byte, f.Header.Length)
+		_, err = io.ReadFull(p.in, f.Payload)
 	}
 	if err != nil {
 		p.t.Fatalf("read a frame: %v", err)

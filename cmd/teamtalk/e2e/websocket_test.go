@@ -58,10 +58,20 @@ func (c *tab) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
+// frame reads the next frame.
+func (c *tab) frame() (f ws.Frame, err error) {
+	if f.Header, err = ws.ReadHeader(c.in); err != nil {
+		return f, err
+	}
+	f.Payload = make([]byte, f.Header.Length)
+	_, err = io.ReadFull(c.in, f.Payload)
+	return f, err
+}
+
 // Read returns the bytes of the next messages. Each must be one PDU.
 func (c *tab) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
-		f, err := ws.ReadFrame(c.in)
+		f, err := c.frame()
 		switch {
 		case err != nil:
 			return 0, err
