@@ -13,7 +13,7 @@ FUZZTIME    ?= 2s
 # found nothing: go test runs the seeds of all targets anyway. A number of inputs is as much
 # work on any machine. make nightly fuzzes all targets for 30 s each.
 FUZZED      := ./core/pdu ./proto/pb ./core/web ./core/config ./core/thumb ./handlers/msg/turns \
-	./sql/rediswhereabouts
+	./sql/rediswhereabouts ./core/websocket
 SEEDS       ?= 400
 # What to measure with make bench.
 BENCH       ?= .
