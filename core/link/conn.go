@@ -301,6 +301,7 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 	c.r.metrics.in.Inc()
 	if h.Command != pb.CmdAnswerPart && c.calls.replyEncoded(h.Command, body) {
 		c.malformed = 0
+		c.leave()
 		return nil
 	}
 	m, err := pdu.Decode(h.Command, body)
@@ -352,8 +353,7 @@ func (c *conn) stop(body []byte) {
 
 // leave closes the connection to a peer that takes no more requests, or is to get none, when
 // no call is open. The peer can then end without a request in flight. A call that begins
-// meanwhile is not sent.
-// It reports whether the connection is about to end in this way.
+// meanwhile is not sent. leave reports whether the connection is to end in this way.
 func (c *conn) leave() (ends bool) {
 	ends = c.r.leaving.Load() || c.r.o.Features != 0 && c.readiness() == stopped
 	if ends && c.calls.endIfNone(c.r.down()) {
