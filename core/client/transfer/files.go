@@ -127,8 +127,8 @@ func (fl *Files) Waiting(ctx context.Context) ([]File, error) {
 	for _, f := range list {
 		if !fl.wasFetched(f.Task) {
 			waiting = append(waiting, f)
-		} else if err := fl.tellServer(ctx, removal(f)); err != nil {
-			fl.log.Debug("fetched file not taken off the list", "task", f.Task, "err", err)
+		} else if conn, _ := fl.session.Present(); conn != nil {
+			_ = conn.Send(removal(f), 0) // the next call looks whether it was carried out
 		}
 	}
 	return waiting, err

@@ -330,7 +330,7 @@ func (p *Links) HasReceipts() bool { return !p.opt.Alone && p.hasReceipts.Load()
 // HasRoute reports whether a route server is connected.
 func (p *Links) HasRoute() bool {
 	p.mu.Lock()
-	defer p.unlock()
+	defer p.mu.Unlock()
 	return len(p.routes) > 0
 }
 
@@ -340,7 +340,7 @@ func (p *Links) HasLogin() bool {
 		return true
 	}
 	p.mu.Lock()
-	defer p.unlock()
+	defer p.mu.Unlock()
 	return len(p.logins) > 0
 }
 
