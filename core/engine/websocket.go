@@ -254,7 +254,7 @@ func (cn *conn) Farewell(err error) bool {
 		cn.loop.server.webSocket.noteClosed("server", code)
 	}
 	x.state, x.pong = wsTold, nil
-	if cn.send(websocket.AppendClose(nil, code, "")) == nil && heard {
+	if cn.send(websocket.AppendClose(nil, code)) == nil && heard {
 		cn.CloseWrite()
 	}
 	return true

@@ -45,6 +45,7 @@ func TestRefused(t *testing.T) {
 		"page":           {"Upgrade: websocket\r\nConnection: Upgrade\r\n", "", ErrUpgrade, "400"},
 		"version":        {"Version: 13", "Version: 8", ErrVersion, "426"},
 		"origin":         {"http://server", "http://evil", ErrOrigin, "403"},
+		"small letters":  {"Origin: http://server.example.com", "origin: http://evil", ErrOrigin, "403"},
 		"origin null":    {"http://server.example.com", "null", ErrOrigin, "403"},
 		"origin empty":   {"Origin: http://server.example.com", "Origin:", ErrOrigin, "403"},
 		"HTTP/1.0":       {"HTTP/1.1", "HTTP/1.0", nil, "505"},

@@ -17,7 +17,7 @@ func BenchmarkText(b *testing.B) {
 			b.Fatal(f, err)
 		}
 		copy(f.Payload, []byte{0, 0, 0, 128})
-		out = w.Append(out[:0], f.Payload)
+		out = framed(&w, out[:0], f.Payload)
 	}
 }
 
@@ -32,7 +32,7 @@ func TestAllocations(t *testing.T) {
 		if f, err := r.Next(in, limit); err != nil || f.Kind != Message {
 			t.Fatal(f, err)
 		}
-		out = w.Append(out[:0], stream)
+		out = framed(&w, out[:0], stream)
 	})
 	if n != 0 {
 		t.Errorf("%v allocations", n)

@@ -66,15 +66,14 @@ func validCode(code int) bool {
 
 // The bits of a frame's first two bytes.
 const (
-	bitFin     = 0x80
-	bitsRsv    = 0x70
-	bitsOp     = 0x0F
-	bitMask    = 0x80
-	bitsLen    = 0x7F
-	length16   = 126
-	length64   = 127
-	maskLen    = 4
-	shortest   = 2
-	opMessage  = bitFin | byte(ws.OpBinary)
-	maxControl = ws.MaxControlFramePayloadSize
+	bitFin    = 0x80
+	bitsRsv   = 0x70
+	bitsOp    = 0x0F
+	bitMask   = 0x80
+	bitsLen   = 0x7F
+	length16  = 126
+	length64  = 127
+	maskLen   = 4
+	shortest  = 2
+	opMessage = bitFin | byte(ws.OpBinary)
 )

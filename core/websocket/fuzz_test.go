@@ -125,7 +125,7 @@ func FuzzWriter(f *testing.F) {
 		var w Writer
 		var out []byte
 		for _, p := range [][]byte{stream[:first], stream[first:second], stream[second:]} {
-			out = w.Append(out, p)
+			out = framed(&w, out, p)
 		}
 		lengths, got := unframe(t, out)
 		if !cmp.Equal(lengths, []int{x, y}) || !bytes.Equal(got, stream) || !w.Between() {

@@ -17,15 +17,15 @@ type Origins struct {
 	list []string
 }
 
-// AnyOrigin is the entry that allows all pages.
-const AnyOrigin = "*"
+// anyOrigin is the entry that allows all pages.
+const anyOrigin = "*"
 
-// ParseOrigins parses entries such as https://chat.example.com, or AnyOrigin. Without entries the
+// ParseOrigins parses entries such as https://chat.example.com, or * for all pages. Without entries the
 // result is the zero value. An error quotes the entry.
 func ParseOrigins(list []string) (Origins, error) {
 	var o Origins
 	for _, e := range list {
-		if e == AnyOrigin {
+		if e == anyOrigin {
 			o.all = true
 			continue
 		}

@@ -2,6 +2,7 @@ package websocket
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"unicode/utf8"
 
@@ -164,4 +165,4 @@ func (r *Reader) control(f Found, op ws.OpCode) (Found, error) {
 }
 
 // errCode reports the content of a close frame.
-var errCode = fmt.Errorf("a close frame with a wrong code or reason")
+var errCode = errors.New("a close frame with a wrong code or reason")

@@ -33,7 +33,7 @@ func (w *Writer) Next(dst, p []byte) (out, run, rest []byte) {
 			return dst, nil, p
 		}
 		n := binary.BigEndian.Uint32(w.length[:])
-		dst = append(AppendHeader(dst, int(n)), w.length[:]...)
+		dst = append(appendHeader(dst, int(n)), w.length[:]...)
 		w.n, w.left = 0, n-min(n, lengthLen)
 	}
 	n := min(int64(w.left), int64(len(p)))
@@ -41,18 +41,8 @@ func (w *Writer) Next(dst, p []byte) (out, run, rest []byte) {
 	return dst, p[:n], p[n:]
 }
 
-// Append appends p, the next bytes of the stream, in frames to dst.
-func (w *Writer) Append(dst, p []byte) []byte {
-	for len(p) > 0 {
-		var run []byte
-		dst, run, p = w.Next(dst, p)
-		dst = append(dst, run...)
-	}
-	return dst
-}
-
-// AppendHeader appends the header of a binary message of n bytes.
-func AppendHeader(dst []byte, n int) []byte {
+// appendHeader appends the header of a binary message of n bytes.
+func appendHeader(dst []byte, n int) []byte {
 	switch {
 	case n < length16:
 		return append(dst, opMessage, byte(n))
@@ -69,17 +59,14 @@ func AppendPong(dst, payload []byte) []byte {
 
 // AppendClose appends a close frame with a code, and without one for CodeNone. A code that must
 // not be sent is replaced with CodeProtocol.
-func AppendClose(dst []byte, code int, reason string) []byte {
+func AppendClose(dst []byte, code int) []byte {
 	if code == CodeNone {
 		return appendControl(dst, ws.OpClose, nil)
 	}
 	if !validCode(code) {
 		code = CodeProtocol
 	}
-	var b [maxControl]byte
-	binary.BigEndian.PutUint16(b[:], uint16(code))
-	n := 2 + copy(b[2:], reason)
-	return appendControl(dst, ws.OpClose, b[:n])
+	return appendControl(dst, ws.OpClose, binary.BigEndian.AppendUint16(nil, uint16(code)))
 }
 
 func appendControl(dst []byte, op ws.OpCode, payload []byte) []byte {

@@ -36,7 +36,8 @@ def aes(data, way):  # the text cipher: AES-256 in ECB mode
 
 def seal(text):
     text = text.encode()
-    return base64.b64encode(aes(text + bytes(-(len(text) + 4) % 16) + struct.pack(">I", len(text)), "-e"))
+    filler = bytes(-(len(text) + 4) % 16)
+    return base64.b64encode(aes(text + filler + struct.pack(">I", len(text)), "-e"))
 
 def unseal(body):
     plain = aes(base64.b64decode(body), "-d")
@@ -44,7 +45,8 @@ def unseal(body):
 
 def send(command, body=b"", seq=0):
     with sending:  # the heartbeats come from another thread
-        sock.sendall(struct.pack(">IHHHHHH", 16 + len(body), 1, 0, command >> 8, command, seq, 0) + body)
+        length = 16 + len(body)
+        sock.sendall(struct.pack(">IHHHHHH", length, 1, 0, command >> 8, command, seq, 0) + body)
 
 def heartbeats():
     while True:
