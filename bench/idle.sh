@@ -28,25 +28,12 @@ trap finish EXIT
 new=${NEW:-$dir/teamtalk}
 [ -n "${NEW:-}" ] || go build -o "$new" ./cmd/teamtalk
 export TEAMTALK_LOG_LEVEL=warn
-PATH=$PATH:/usr/sbin
-port=$((10000 + RANDOM % 15000)) # below those that Linux gives to connections
-next() { port=$((port + 1)); }
+. bench/servers.bash
 
-databases() {
+stored() { # USERS: starts the databases once, with so many users
 	[ -z "${store:-}" ] || return 0
-	next
-	local mysql=127.0.0.1:$port
-	next
-	redis=127.0.0.1:$port
-	mkdir "$dir/db"
-	mariadb-install-db --no-defaults --datadir="$dir/db" --auth-root-authentication-method=normal --skip-test-db >/dev/null 2>&1
-	mariadbd --no-defaults --user=root --datadir="$dir/db" --socket="$dir/sock" --bind-address=127.0.0.1 --port="${mysql##*:}" \
-		>"$dir/mariadb.log" 2>&1 &
-	all+=($!)
-	redis-server --port "${redis##*:}" --save '' --dir "$dir" >"$dir/redis.log" 2>&1 &
-	all+=($!)
-	until mariadb --no-defaults --socket="$dir/sock" -u root -e 'create database if not exists teamtalk' 2>/dev/null; do sleep 0.2; done
-	store=(--store mysql --mysql.master "root@tcp($mysql)/teamtalk" --redis.addrs "$redis")
+	databases
+	all+=($mariadb $cache)
 	"$new" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
 	[ "$1" = 0 ] || "$new" user add --count "$1" --format u%05d --password pw --password.kdf md5 "${store[@]}" >/dev/null
 }
@@ -57,16 +44,6 @@ serve() { # BINARY NAME FLAG…: starts a server
 	"$binary" serve --admin.listen "127.0.0.1:$port" --msg.rate 0 --msg.ack stored "$@" >>"$dir/$name.log" 2>&1 &
 	pids+=($!) names+=("$name") admins+=($port)
 	all+=($!)
-}
-ready() {
-	local i
-	for i in "${!admins[@]}"; do
-		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:${admins[i]}/readyz")" = 200 ]; do
-			# Another program may have a port.
-			kill -0 "${pids[i]}" 2>/dev/null || { cat "$dir"/*.log >&2; exit 1; }
-			sleep 0.1
-		done
-	done
 }
 stop() {
 	kill "${pids[@]}"
@@ -89,7 +66,7 @@ report() { # BUILD SHAPE: measures the processes
 one() { # BINARY
 	pids=() names=() admins=() ports=()
 	local p flags=()
-	for p in msg.listen login.client-listen login.http-listen file.listen msfs.listen http.listen; do
+	for p in msg.listen login.client-listen login.http-listen file.listen msfs.listen; do
 		next
 		ports+=($port)
 		flags+=("--$p" "127.0.0.1:$port")
@@ -130,9 +107,9 @@ for ((round = 0; round < rounds; round++)); do
 			case $shape in
 			fresh) one "$binary" ;;
 			touched) one "$binary"; touched; sleep 5 ;;
-			five) databases 0; five "$binary" ;;
+			five) stored 0; five "$binary" ;;
 			clients)
-				databases "$clients"
+				stored "$clients"
 				five "$binary"
 				"$new" bench idle --addr "$addr" --connections "$clients" --settle 5s --hold $((seconds + 30))s >"$dir/clients.log" 2>&1 &
 				generator=$!

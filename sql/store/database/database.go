@@ -230,8 +230,3 @@ func (s *DB) Close() error {
 	}
 	return first
 }
-
-// Every calls f at intervals, until ctx ends.
-func Every(ctx context.Context, interval time.Duration, f func()) {
-	mono.Every(ctx.Done(), interval, f)
-}
