@@ -12,8 +12,8 @@
 # CLIENTS clients that are logged in; "teamtalk bench idle" says what memory they take. SECONDS_EACH (30)
 # is the duration of each measurement, ROUNDS (1) the number of rounds.
 #
-# The script needs Linux, Go, curl, MariaDB and Redis, which it starts itself in a temporary folder. On
-# a busy machine the values are higher than on an idle one, and only their ratio means something.
+# The script needs Linux, Go, curl, MariaDB and Redis, which it starts itself in a temporary folder. The
+# machine must have no other work: beside it Go's watchdog polls less, and the values are too low.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${SECONDS_EACH:-30} rounds=${ROUNDS:-1} clients=${CLIENTS:-15000}
