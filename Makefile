@@ -13,7 +13,7 @@ FUZZTIME    ?= 2s
 # found nothing: go test runs the seeds of all targets anyway. A number of inputs is as much
 # work on any machine. make nightly fuzzes all targets for 30 s each.
 FUZZED      := ./core/pdu ./proto/pb ./core/web ./core/config ./core/thumb ./handlers/msg/turns \
-	./sql/rediswhereabouts
+	./sql/rediswhereabouts ./core/websocket
 SEEDS       ?= 400
 # What to measure with make bench.
 BENCH       ?= .
@@ -22,8 +22,9 @@ PKG         ?= ./...
 # takes 20 % less processor time and staticcheck 40 %. The second limit keeps memory in
 # bounds.
 TOOLS       := GOGC=400 GOMEMLIMIT=2GiB
+STATICCHECK := echo "staticcheck"; $(TOOLS) $(GO) tool staticcheck ./...
 
-.PHONY: help build check test nightly deps lint generated race fuzz seeds generate bench clean
+.PHONY: help build check test nightly deps lint vet generated race fuzz seeds generate bench clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,10 +33,8 @@ build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
 
 # The times are for two cores that do nothing else.
-test: deps lint ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 10 minutes
-	@.ci/test
-	@.ci/seeds $(SEEDS)
-	@.ci/fuzz 2000x $(FUZZED)
+test: deps vet ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 10 minutes
+	@.ci/beside '$(STATICCHECK); .ci/seeds $(SEEDS); .ci/fuzz 2000x $(FUZZED)' .ci/test
 
 nightly: race ## for a machine at night: race detector in every process, all rounds, 10000 seeds, 30 s of fuzzing each
 	@.ci/seeds 10000
@@ -44,14 +43,16 @@ nightly: race ## for a machine at night: race detector in every process, all rou
 check: lint ## the loop while working: lint, tests without database or binary; 1 to 2 minutes
 	$(GO) test -vet=off -short $$($(GO) list ./... | grep -v '/sql/')
 
-deps: # MariaDB, Redis, HAProxy and a C compiler, installed on Debian when missing
+deps: # MariaDB, Redis, HAProxy, Python, openssl and a C compiler, installed on Debian when missing
 	@.ci/deps
 
-lint: generated ## generated code fresh, gofmt, go vet, staticcheck
+lint: vet ## generated code fresh, gofmt, go vet, staticcheck
+	@$(STATICCHECK)
+
+vet: generated # the parts of lint that take seconds
 	@echo "gofmt"; unformatted=$$(gofmt -l $$($(GO) list -f '{{.Dir}}' ./...)); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	@echo "go vet"; $(TOOLS) $(GO) vet ./...
-	@echo "staticcheck"; $(TOOLS) $(GO) tool staticcheck ./...
 
 generated: # what is generated from the .proto files is what is checked in
 	@echo "generated code"; $(TOOLS) $(GO) run ./proto/gen -check -in proto -out proto/pb

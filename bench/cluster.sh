@@ -26,24 +26,9 @@ trap finish EXIT
 go build -o "$dir/teamtalk" ./cmd/teamtalk
 t=$dir/teamtalk
 export TEAMTALK_LOG_LEVEL=warn
-PATH=$PATH:/usr/sbin
-
-port=$((10000 + RANDOM % 15000)) # below those that Linux gives to connections
-next() { port=$((port + 1)); }
-next
-mysql=127.0.0.1:$port
-next
-redis=127.0.0.1:$port
-mkdir "$dir/db"
-mariadb-install-db --no-defaults --datadir="$dir/db" --auth-root-authentication-method=normal --skip-test-db >/dev/null 2>&1
-mariadbd --no-defaults --user=root --datadir="$dir/db" --socket="$dir/sock" --bind-address=127.0.0.1 --port="${mysql##*:}" \
-	>"$dir/mariadb.log" 2>&1 &
-mariadb=$!
-redis-server --port "${redis##*:}" --save '' --dir "$dir" >"$dir/redis.log" 2>&1 &
-cache=$!
+. bench/servers.bash
+databases
 all+=($mariadb $cache)
-until mariadb --no-defaults --socket="$dir/sock" -u root -e 'create database if not exists teamtalk' 2>/dev/null; do sleep 0.2; done
-store=(--store mysql --mysql.master "root@tcp($mysql)/teamtalk" --redis.addrs "$redis")
 "$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
 "$t" user add --count 2000 --format u%05d --password pw "${store[@]}" >/dev/null
 
@@ -54,22 +39,12 @@ serve() { # NAME FLAG…: starts a server and waits until it is ready
 	"$t" serve --admin.listen "127.0.0.1:$port" --registry.enabled --node.name "$name" --redis.addrs "$redis" \
 		--msg.whereabouts "$whereabouts" --msg.presence contacts --msg.rate 0 --msg.ack stored --strangers.rate 0 \
 		--dbproxy.group-creations 0 --dbproxy.group-adds 0 --dbproxy.group-gains 0 "$@" >>"$dir/$name.log" 2>&1 &
-	servers+=($!)
+	pids+=($!)
 	watch+=(--watch "$name=$!")
 	admins+=($port)
 }
-ready() {
-	local i
-	for i in "${!admins[@]}"; do
-		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:${admins[i]}/readyz")" = 200 ]; do
-			# Another program may have a port.
-			kill -0 "${servers[i]}" 2>/dev/null || { cat "$dir"/*.log >&2; exit 1; }
-			sleep 0.1
-		done
-	done
-}
 used() { # the processor time that all servers and databases have used, in µs
-	cat $(printf '/proc/%s/stat ' "${servers[@]}" $mariadb $cache) | awk '{ sum += $14 + $15 } END { print sum * 10000 }'
+	cat $(printf '/proc/%s/stat ' "${pids[@]}" $mariadb $cache) | awk '{ sum += $14 + $15 } END { print sum * 10000 }'
 }
 measure() { # RATE FLAG…: runs a scenario, and prints the processor time of one operation
 	local rate=$1
@@ -82,7 +57,7 @@ measure() { # RATE FLAG…: runs a scenario, and prints the processor time of on
 
 printf '| servers | idle | text | login and logout | text to a group of 100 |\n|---|---|---|---|---|\n'
 for n; do
-	servers=() watch=() admins=() addrs=
+	pids=() watch=() admins=() addrs=
 	if [ "$whereabouts" = route ]; then
 		next
 		serve route --roles route --route.listen "127.0.0.1:$port"
@@ -111,6 +86,6 @@ for n; do
 	login=$(measure 200 connect --connections 600 --after close --first 1001 --client ios)
 	group=$(measure 20 group --groups 4 --members 100)
 	printf '| %s | %s | %s | %s | %s |\n' "$n" $((idle / 1000)) "$text" "$login" "$group"
-	kill "${servers[@]}"
-	wait "${servers[@]}" 2>/dev/null || true
+	kill "${pids[@]}"
+	wait "${pids[@]}" 2>/dev/null || true
 done

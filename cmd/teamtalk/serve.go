@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -64,7 +68,38 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 	if demo {
 		cfg = cfg.OnLoopback() // everybody knows the passwords of a demo
 	}
+	defer logSecondSignal(log)()
 	return system.Run(ctx, system.Options{
 		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,
 	}, out)
+}
+
+// logSecondSignal logs a second signal that ends the process, which then ends by that signal: the
+// logs of a process that did not finish its work would stop without a reason otherwise. The caller
+// calls the returned function at the end.
+func logSecondSignal(log *slog.Logger) (stop func()) {
+	signals, quit := make(chan os.Signal, 2), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for n := 1; ; n++ {
+			select {
+			case <-quit:
+				return
+			case s := <-signals:
+				if n == 1 {
+					continue // the process finishes its work
+				}
+				log.Warn("ended by a second signal; accepted work may be unfinished", "signal", s)
+				signal.Reset(s)
+				self, err := os.FindProcess(os.Getpid())
+				if err != nil || self.Signal(s) != nil {
+					os.Exit(1)
+				}
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(quit)
+	}
 }

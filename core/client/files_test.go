@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"teamtalk/core/client/clienttest"
 	"teamtalk/core/client/transfer"
@@ -65,6 +66,10 @@ func (s *fileServer) serve(c net.Conn) {
 		TaskId: new("")}.Build())
 	if err == nil && then != nil {
 		out, err = pdu.Append(out, 0, then)
+	}
+	if _, last := then.(*pb.IMFilePullDataRsp); err == nil && last {
+		out, err = pdu.Append(out, 0, pb.IMFileState_builder{TaskId: new("a task"),
+			UserId: new(uint32(bob)), State: pb.ClientFileState_CLIENT_FILE_DONE.Enum()}.Build())
 	}
 	if err != nil {
 		s.t.Error(err)
@@ -143,4 +148,33 @@ func TestRefuseIsRepeated(t *testing.T) {
 	if list, err := b.Files.Waiting(t.Context()); err != nil || len(list) > 0 {
 		t.Errorf("the list has %v, %v", list, err)
 	}
+}
+
+// TestFetchedFileLeavesTheList: a file that was fetched while servers lost the requests to take
+// it off the list is not offered again, and the next look at the list takes it off.
+func TestFetchedFileLeavesTheList(t *testing.T) {
+	s := newServer(t)
+	b := open(t, s, "bob", func(o *Options) { o.SyncTimeout = 100 * time.Millisecond })
+	f := newFileServer(t, func(int) (uint32, pb.Message) {
+		return 0, pb.IMFilePullDataRsp_builder{ResultCode: new(uint32(0)), TaskId: new("a task"),
+			UserId: new(uint32(alice)), Offset: new(uint32(0)), FileData: []byte("abc")}.Build()
+	}).file()
+	s.AddFile(bob, pb.OfflineFileInfo_builder{FromUserId: new(f.From), TaskId: new(f.Task),
+		FileName: new(f.Name), FileSize: new(uint32(f.Size))}.Build())
+	var works bool // with the server's lock
+	s.Filter(func(f clienttest.Frame) bool { return works || f.Command != pb.CmdFileDelOfflineReq })
+	tr, err := b.Files.Fetch(f, t.TempDir(), transfer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.Filter(func(clienttest.Frame) bool { works = true; return true })
+	for _, when := range []string{"on", "off"} {
+		if list, err := b.Files.Waiting(t.Context()); err != nil || len(list) > 0 {
+			t.Errorf("%s the server's list: %v, %v", when, list, err)
+		}
+	}
+	equal(t, "files on the server's list", len(s.Files(bob)), 0)
 }

@@ -95,6 +95,11 @@ type Msg struct {
 	Whereabouts    string `toml:"whereabouts" default:"route" oneof:"route|redis"`
 	ServerListen   string `toml:"server_listen" default:"auto" form:"internal"`
 
+	WebSocketListen  string   `toml:"websocket_listen" default:"off" form:"listen"`
+	WebSocketOrigins []string `toml:"websocket_origins" default:"" form:"origins"`
+
+	WebSocketLogin time.Duration `toml:"websocket_login_deadline" default:"10m" min:"1s" max:"24h"`
+
 	DevicePolicy string `toml:"device_policy" default:"device_class" oneof:"device_policies"`
 
 	Ack            string        `toml:"ack" default:"delivered" oneof:"delivered|stored"`

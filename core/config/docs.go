@@ -28,7 +28,8 @@ var commonDocs = map[string]string{
 	"workers": "Number of requests that work on the store at the same time. The numbers " +
 		"of database connections and Redis connections derive from it. 0: derived from the " +
 		"number of cores.",
-	"loops": "Number of event loops that serve the connections. 0: one per core.",
+	"loops": "Number of event loops that serve the connections. 0: one per core, or as many as a " +
+		"container's quota of processors allows.",
 	"shutdown_timeout": "Longest time that a stopping process takes to finish the requests that " +
 		"it has accepted. While the store answers, a message server needs three seconds: it " +
 		"stores and acknowledges what its clients send until each can be disconnected, and " +
@@ -112,6 +113,16 @@ var commonDocs = map[string]string{
 		"name it in place of a route server (http.route, file.route). The port opens only with " +
 		"whereabouts = \"redis\". \"auto\": :8300. Keep the port off the internet, because the " +
 		"server trusts every peer.",
+	"msg.websocket_listen": "Address for clients that use WebSocket, such as web pages, or " +
+		"\"off\". The port takes WebSocket only, with TLS where listen does, and has the limits " +
+		"of listen, each for itself. A binary message holds one PDU.",
+	"msg.websocket_origins": "Pages that may open a WebSocket, as browsers name them: " +
+		"https://chat.example.com, with the port if it is not that of the scheme. \"*\": all " +
+		"pages. Empty: the pages of the host to which the browser connects, on any port. " +
+		"Programs that are no browsers send no origin and are always let in.",
+	"msg.websocket_login_deadline": "Longest time from connecting to the login over WebSocket. " +
+		"A page connects before its user types a password. login_deadline applies until the " +
+		"connection is WebSocket.",
 	"msg.device_policy": "Effect of a second login of a user. device_class: the new " +
 		"session replaces a session of the same device class, so one pc and one phone may be " +
 		"online together. one_client: the new session replaces every other session of the user. " +

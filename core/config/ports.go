@@ -24,6 +24,7 @@ func (c *Config) listeners() []listener {
 		{"login", "login.http_listen", Addr(c.Login.HTTPListen)},
 		{"login", "login.server_listen", c.Login.ServerAddr(all)},
 		{"msg", "msg.listen", Addr(c.Msg.Listen)},
+		{"msg", "msg.websocket_listen", Addr(c.Msg.WebSocketListen)},
 		{"msg", "msg.server_listen", c.Msg.ServerAddr()},
 		{"route", "route.listen", c.Route.Addr(all)},
 		{"dbproxy", "dbproxy.listen", c.DBProxy.Addr(all)},

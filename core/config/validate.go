@@ -14,6 +14,7 @@ import (
 	"teamtalk/core/audit"
 	"teamtalk/core/registry"
 	"teamtalk/core/ticket"
+	"teamtalk/core/websocket"
 )
 
 // roles are the servers that a process may run, in the order of the documentation.
@@ -182,6 +183,10 @@ var listForms = map[string]func(string) error{
 		return err
 	},
 	"domains": checkDomain,
+	"origins": func(s string) error {
+		_, err := websocket.ParseOrigins([]string{s})
+		return err
+	},
 	"roles": func(s string) error {
 		if slices.Contains(roles, s) {
 			return nil

@@ -37,7 +37,9 @@ func (s *Server) run() {
 	if s.lost.Load() == nil {
 		s.enrolling.Wait()
 	}
+	s.waking.Lock()
 	s.ending.Store(true)
+	s.waking.Unlock()
 	if err := s.engine.Stop(); err != nil && s.failure == nil {
 		s.failure = err
 	}
@@ -162,6 +164,9 @@ func (cn *conn) heard(st *Strangers) {
 	held := cn.c.InboundBuffered() + out
 	if cn.tls != nil {
 		held += cn.tls.held()
+	}
+	if cn.ws != nil {
+		held += cn.ws.in.Held()
 	}
 	st.heard(cn.stranger, held)
 }

@@ -15,7 +15,8 @@ type conn struct {
 	c    gnet.Conn
 	s    *session.Conn
 	loop *loop
-	tls  *secure // nil without TLS
+	tls  *secure   // nil without TLS
+	ws   *upgraded // nil without WebSocket
 	// stranger is nil when there are no bounds for clients without a login, and after the
 	// login. Set before the loop has the connection, then loop only.
 	stranger *stranger
@@ -24,13 +25,15 @@ type conn struct {
 	detected bool // the first byte has arrived
 	secure   bool // the client has TLS, which the proxy ends
 	closed   bool
-	refused  bool
 }
+
+// refused reports whether the connection has got no session. Loop only.
+func (cn *conn) refused() bool { return cn.s == nil }
 
 // OnTraffic passes whole frames to the session.
 func (e *events) OnTraffic(c gnet.Conn) gnet.Action {
 	cn := c.Context().(*conn)
-	if cn.refused {
+	if cn.refused() {
 		return gnet.Close
 	}
 	stranger := cn.stranger != nil
@@ -89,6 +92,9 @@ func (cn *conn) read() (asks bool) {
 // frames passes the whole frames at the begin of buf to the handler, and returns their
 // length. It reports whether one was no heartbeat.
 func (cn *conn) frames(buf []byte) (used int, asks bool) {
+	if cn.ws != nil {
+		return cn.messages(buf)
+	}
 	limit := cn.limit()
 	for {
 		h, body, n, err := pdu.Next(buf[used:], limit)
@@ -131,6 +137,22 @@ func (s *Server) tooLong(h pdu.Header, err error) error {
 
 // Write sends p. gnet closes the connection when the write fails.
 func (cn *conn) Write(p []byte) error {
+	if cn.ws != nil {
+		return cn.framed(p)
+	}
+	return cn.send(p)
+}
+
+// Writev sends ps in one system call. gnet copies the part that the kernel does not take.
+func (cn *conn) Writev(ps [][]byte) error {
+	if cn.ws != nil {
+		return cn.framed(ps...)
+	}
+	return cn.sendAll(ps)
+}
+
+// send sends p as it is.
+func (cn *conn) send(p []byte) error {
 	if cn.closed {
 		return errClosed // the descriptor may belong to another connection by now
 	}
@@ -141,8 +163,8 @@ func (cn *conn) Write(p []byte) error {
 	return err
 }
 
-// Writev sends ps in one system call. gnet copies the part that the kernel does not take.
-func (cn *conn) Writev(ps [][]byte) error {
+// sendAll sends ps as they are.
+func (cn *conn) sendAll(ps [][]byte) error {
 	if cn.closed {
 		return errClosed
 	}

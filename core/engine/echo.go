@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -53,6 +54,7 @@ type Echo struct {
 func StartEcho(opt EchoOptions) (*Echo, error) {
 	option.Default(&opt.ReadBuffer, 64<<10)
 	option.Default(&opt.MaxFrame, pdu.MaxClientFrame)
+	option.Default(&opt.Loops, runtime.GOMAXPROCS(0))
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -61,11 +63,7 @@ func StartEcho(opt EchoOptions) (*Echo, error) {
 	options := []gnet.Option{
 		gnet.WithReuseAddr(true), gnet.WithLoadBalancing(gnet.LeastConnections),
 		gnet.WithReadBufferCap(opt.ReadBuffer), gnet.WithLogger(logger{log: opt.Log}),
-	}
-	if opt.Loops > 0 {
-		options = append(options, gnet.WithNumEventLoop(opt.Loops))
-	} else {
-		options = append(options, gnet.WithMulticore(true))
+		gnet.WithNumEventLoop(opt.Loops),
 	}
 	go func() {
 		err := gnet.Run(&echoEvents{echo: e}, "tcp://"+opt.Addr, options...)

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/budget"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
@@ -42,7 +44,9 @@ type Options struct {
 	// servers. Exactly one is required.
 	Clients session.ClientHandler
 	Links   session.LinkHandler
-	// Loops is the number of event loops. Default: the number of cores.
+	// Loops is the number of event loops. Default: the value of runtime.GOMAXPROCS, which
+	// respects the quota of a container. gnet's own default is the number of the machine's
+	// cores.
 	Loops int
 	// MaxFrame is the longest frame accepted, in bytes. Default pdu.MaxClientFrame.
 	MaxFrame int
@@ -64,6 +68,9 @@ type Options struct {
 	// Proxies are the proxies that name the clients whose connections they forward. Default:
 	// none.
 	Proxies *proxyproto.Proxies
+	// WebSocket makes a port for clients one for WebSocket. Default: PDUs follow each other on
+	// TCP.
+	WebSocket *WebSocket
 	// ReadBuffer is the read buffer of each event loop, in bytes. It bounds what one read
 	// takes from a connection. Default 64 KiB.
 	ReadBuffer int
@@ -72,6 +79,9 @@ type Options struct {
 	MaxBuffered int
 	// Now returns the time. Default mono.Now.
 	Now func() time.Time
+	// AfterFunc calls f in d, see mono.AfterFunc. A test that sets Now sets it too. Default
+	// mono.AfterFunc.
+	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 	// Registerer gets the metrics. Default: none.
@@ -87,6 +97,7 @@ type Server struct {
 	metrics   *session.Metrics
 	refused   *prometheus.CounterVec
 	displaced *prometheus.CounterVec
+	webSocket *webSocketMetrics // nil without WebSocket
 	often     obs.Often
 	waiting   waiting      // with Options.Strangers' lock held
 	leaving   atomic.Int64 // open connections whose place another one has
@@ -97,6 +108,7 @@ type Server struct {
 	stopping  atomic.Bool
 	done      chan struct{}         // closed when the engine has ended
 	failure   error                 // why the engine ended without Close; valid after done
+	waking    sync.RWMutex          // held while a timer wakes a loop, and to set ending
 	ending    atomic.Bool           // run ends the loops
 	lost      atomic.Pointer[error] // the loop that ended by itself; nil: none
 
@@ -110,7 +122,10 @@ type loop struct {
 	server  *Server
 	el      gnet.EventLoop
 	ticking atomic.Bool      // a tick is posted and has not run
+	unarm   func() bool      // stops the timer of the next tick; nil: none runs; loop only
 	buffers *tlsconn.Buffers // nil without TLS; loop only
+	framed  []byte           // see conn.framed; loop only
+	slices  [][]byte
 }
 
 var (
@@ -123,6 +138,10 @@ var (
 func (opt *Options) setDefaults() error {
 	option.Default(&opt.MaxFrame, pdu.MaxClientFrame)
 	option.Default(&opt.ReadBuffer, 64<<10)
+	option.Default(&opt.Loops, runtime.GOMAXPROCS(0))
+	if opt.AfterFunc == nil {
+		opt.AfterFunc = mono.AfterFunc
+	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -151,6 +170,9 @@ func Start(opt Options) (*Server, error) {
 		proxied: opt.Proxies.Port(opt.Name),
 	}
 	s.refused, s.displaced = arrivals(opt.Registerer, opt.Name)
+	if opt.WebSocket != nil {
+		s.webSocket = newWebSocketMetrics(opt.Registerer, opt.Name)
+	}
 	l, err := listen(opt.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
@@ -187,12 +209,7 @@ func arrivals(reg prometheus.Registerer, name string) (refused, displaced *prome
 func (s *Server) startLoops() error {
 	options := []gnet.Option{
 		gnet.WithReadBufferCap(s.opt.ReadBuffer),
-		gnet.WithTicker(true), gnet.WithLogger(logger{s.log, s.loopEnded}),
-	}
-	if s.opt.Loops > 0 {
-		options = append(options, gnet.WithNumEventLoop(s.opt.Loops))
-	} else {
-		options = append(options, gnet.WithMulticore(true))
+		gnet.WithLogger(logger{s.log, s.loopEnded}), gnet.WithNumEventLoop(s.opt.Loops),
 	}
 	engine, err := gnet.NewClient(&events{server: s}, options...)
 	if err != nil {
@@ -319,11 +336,12 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	l.Loop = session.NewLoop(session.LoopOptions{
 		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered,
 		MaxSend: s.maxSend(), Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
+		Schedule: l.schedule,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
 				// gnet runs a task that was posted by another task before it looks at the
 				// sockets again. The pause lets the sockets go first.
-				time.AfterFunc(againPause, func() { _ = el.Execute(context.Background(), turn) })
+				time.AfterFunc(againPause, func() { _ = l.wake(turn) })
 				return
 			}
 			_ = el.Execute(context.Background(), turn)
@@ -351,7 +369,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	}
 	cn.loop = l
 	if cn.stranger != nil && !s.opt.Strangers.opened(cn.stranger) {
-		cn.refused, cn.closed = true, true
+		cn.closed = true
 		return nil, gnet.Close
 	}
 	from := remote(c)
@@ -361,6 +379,9 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if s.opt.TLS != nil && (s.opt.Links != nil || !cn.secure && !s.plain(from.Addr())) {
 		cn.tls = newSecure(cn) // a role may send first, and must not send plain text
 		cn.prove()
+	}
+	if s.opt.WebSocket != nil {
+		cn.ws = &upgraded{}
 	}
 	l.Begin()
 	defer l.End()
@@ -373,7 +394,7 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 }
 
 func (s *Server) refuse(cn *conn, why string, err error) gnet.Action {
-	cn.refused, cn.closed = true, true
+	cn.s, cn.closed = nil, true
 	s.noteRefused(why, err)
 	return gnet.Close
 }
@@ -382,7 +403,7 @@ func (s *Server) refuse(cn *conn, why string, err error) gnet.Action {
 func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	cn := c.Context().(*conn)
 	e.server.leave(cn)
-	if cn.refused {
+	if cn.refused() {
 		return gnet.None
 	}
 	cn.closed = true
@@ -394,23 +415,4 @@ func (e *events) OnClose(c gnet.Conn, err error) gnet.Action {
 	l := cn.loop
 	l.Ended(cn.s, cleanEOF(err))
 	return gnet.None
-}
-
-// OnTick posts a tick to each loop, which checks its deadlines. gnet calls it on a
-// goroutine of its own.
-func (e *events) OnTick() (time.Duration, gnet.Action) {
-	for _, l := range e.server.all() {
-		if l.ticking.Swap(true) {
-			continue // the previous tick has not run yet
-		}
-		err := l.el.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
-			l.ticking.Store(false)
-			l.Tick()
-			return nil
-		}))
-		if err != nil {
-			l.ticking.Store(false)
-		}
-	}
-	return session.TickInterval, gnet.None
 }

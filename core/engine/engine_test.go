@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -27,13 +28,14 @@ func TestLoginDeadlineClosesTheSession(t *testing.T) {
 		s.SetLoggedIn(uint32(h.Seq), pb.ClientType_CLIENT_TYPE_MAC)
 		s.SendFrame(frameOf(h.Command, h.Seq, body))
 	}
-	s := start(t, Options{Clients: r, Now: clock.now})
+	s := start(t, Options{Clients: r, Now: clock.now, AfterFunc: clock.afterFunc})
 	silent, half, in := dial(t, s), dial(t, s), dial(t, s)
 	half.send(hello[:10]) // part of a frame is not a login
 	in.echo(hello)
 	for range 3 {
 		next(t, r.sessions)
 	}
+	settle(s)
 	clock.advance(15 * time.Second)
 	silent.wantEnd()
 	half.wantEnd()
@@ -142,6 +144,23 @@ func TestMaxConnsBoundsConnections(t *testing.T) {
 	r := newRole()
 	s := start(t, Options{Clients: r, MaxConns: 2})
 	room(t, r, []*Server{s, s})
+}
+
+// TestLoopsFollowTheQuota: a container with a quota of one processor gets one loop, on a machine
+// with more cores as well.
+func TestLoopsFollowTheQuota(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	r := newRole()
+	s := start(t, Options{Clients: r})
+	for range 8 {
+		dial(t, s)
+		<-r.sessions
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.loops); n != 1 {
+		t.Errorf("%d loops have connections, want 1", n)
+	}
 }
 
 func TestBudgetBoundsConnections(t *testing.T) {

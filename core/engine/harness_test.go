@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -179,16 +180,70 @@ func next[T any](t testing.TB, from <-chan T) T {
 	}
 }
 
-// clock is a time for all loops that changes only by advance.
-type clock struct{ nanos atomic.Int64 }
+// clock is a time for all loops, and their timers. It changes only by advance.
+type clock struct {
+	mu     sync.Mutex
+	t      time.Time
+	timers map[*timer]struct{}
+	fired  int // timers that have ended
+}
+
+type timer struct {
+	at time.Time
+	f  func()
+}
 
 func newClock() *clock {
-	c := &clock{}
-	c.nanos.Store(time.Unix(1_700_000_000, 0).UnixNano())
-	return c
+	return &clock{t: time.Unix(1_700_000_000, 0), timers: map[*timer]struct{}{}}
 }
-func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
-func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+// advance lets d pass, and ends the timers that are due.
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+	for x := range c.timers {
+		if !x.at.After(c.t) {
+			delete(c.timers, x)
+			c.fired++
+			go x.f()
+		}
+	}
+}
+
+// afterFunc is an Options.AfterFunc.
+func (c *clock) afterFunc(d time.Duration, f func()) (stop func() bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := &timer{c.t.Add(d), f}
+	c.timers[x] = struct{}{}
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, runs := c.timers[x]
+		delete(c.timers, x)
+		return runs
+	}
+}
+
+// settle waits until all loops have ended the turns that they were in.
+func settle(s *Server) {
+	done := make(chan struct{})
+	n := 0
+	for _, l := range s.all() {
+		n++
+		l.Post(func() { done <- struct{}{} })
+	}
+	for range n {
+		<-done
+	}
+}
 
 // openFiles counts the file descriptors of this process.
 func openFiles(t testing.TB) int {

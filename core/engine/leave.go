@@ -26,5 +26,8 @@ func (cn *conn) Unread() int {
 	if cn.tls != nil {
 		n += cn.tls.held()
 	}
+	if cn.ws != nil {
+		n += cn.ws.in.Held()
+	}
 	return n + cn.c.InboundBuffered()
 }

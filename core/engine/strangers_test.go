@@ -130,7 +130,8 @@ func TestHeartbeatsDoNotReplaceALogin(t *testing.T) {
 		s.SetDeadline(15 * time.Second)
 		return nil
 	}
-	s := start(t, Options{Clients: r, Now: clock.now, Strangers: strangers(StrangerOptions{})})
+	s := start(t, Options{Clients: r, Now: clock.now, AfterFunc: clock.afterFunc,
+		Strangers: strangers(StrangerOptions{})})
 	c := dial(t, s)
 	for range 14 {
 		c.echo(silent)

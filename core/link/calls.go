@@ -213,15 +213,20 @@ func (c *calls) endIfNone(err error) bool {
 	return true
 }
 
-// expire fails the calls that are older than the timeout.
-func (c *calls) expire(now time.Time) {
+// expire fails the calls that are older than the timeout. It returns when the next one is, or
+// one that begins now.
+func (c *calls) expire(now time.Time) (next time.Time) {
 	for {
 		c.mu.Lock()
 		k := c.ring.next
 		if k == &c.ring || now.Sub(k.began) < c.timeout {
 			c.late.trim(now)
+			next = now.Add(c.timeout)
+			if k != &c.ring && k.began.Before(now) {
+				next = k.began.Add(c.timeout)
+			}
 			c.mu.Unlock()
-			return
+			return next
 		}
 		c.remove(k)
 		c.mu.Unlock()

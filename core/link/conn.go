@@ -234,25 +234,31 @@ func (c *conn) takeOut() (out []byte, last bool) {
 	return out, c.ended
 }
 
-// check is called periodically. It sends heartbeats, closes a silent connection and fails
-// overdue calls.
-func (c *conn) check(now time.Time) {
-	c.calls.expire(now)
-	c.leave()
-	if mono.Of(now)-c.lastIn.Load() >= int64(c.r.o.IdleLimit) {
+// check sends heartbeats, closes a silent connection and fails overdue calls. It returns
+// when it has to be called again.
+func (c *conn) check(now time.Time) (next time.Time) {
+	next = c.calls.expire(now)
+	if c.leave() {
+		return now
+	}
+	o, at := &c.r.o, mono.Of(now)
+	idle := time.Duration(c.lastIn.Load()-at) + o.IdleLimit
+	if idle <= 0 {
 		c.fail(session.ErrIdle)
-		return
+		return next
 	}
-	if mono.Of(now)-c.lastOut.Load() < int64(c.r.o.Heartbeat) {
-		return
+	beat := time.Duration(c.lastOut.Load()-at) + o.Heartbeat
+	if beat <= 0 {
+		beat = o.Heartbeat
+		c.mu.Lock()
+		// Frames in the buffer are written soon and need no heartbeat beside them.
+		if len(c.out.Waiting) == 0 && !c.ended && !c.opening {
+			c.out.Waiting = pdu.AppendHeader(c.out.Waiting, pb.CmdHeartBeat, 0)
+			c.wakeWriter()
+		}
+		c.mu.Unlock()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// Frames in the buffer are written soon and need no heartbeat beside them.
-	if len(c.out.Waiting) == 0 && !c.ended && !c.opening {
-		c.out.Waiting = pdu.AppendHeader(c.out.Waiting, pb.CmdHeartBeat, 0)
-		c.wakeWriter()
-	}
+	return now.Add(min(idle, beat, next.Sub(now)))
 }
 
 // Read reads from the connection and records the time. Used by the reader only.
@@ -301,6 +307,7 @@ func (c *conn) receive(h pdu.Header, body []byte) error {
 	c.r.metrics.in.Inc()
 	if h.Command != pb.CmdAnswerPart && c.calls.replyEncoded(h.Command, body) {
 		c.malformed = 0
+		c.leave()
 		return nil
 	}
 	m, err := pdu.Decode(h.Command, body)
@@ -352,10 +359,11 @@ func (c *conn) stop(body []byte) {
 
 // leave closes the connection to a peer that takes no more requests, or is to get none, when
 // no call is open. The peer can then end without a request in flight. A call that begins
-// meanwhile is not sent.
-func (c *conn) leave() {
-	ends := c.r.leaving.Load() || c.r.o.Features != 0 && c.readiness() == stopped
+// meanwhile is not sent. leave reports whether the connection is to end in this way.
+func (c *conn) leave() (ends bool) {
+	ends = c.r.leaving.Load() || c.r.o.Features != 0 && c.readiness() == stopped
 	if ends && c.calls.endIfNone(c.r.down()) {
 		c.close(nil)
 	}
+	return ends
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/batch"
+	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -241,18 +242,7 @@ func (p *Pipe) run() {
 }
 
 // watch fails overdue calls: a peer that cannot carry out a request may stay silent.
-func (p *Pipe) watch() {
-	t := time.NewTicker(max(10*time.Millisecond, min(p.o.CallTimeout/5, time.Second)))
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-p.stop:
-			return
-		}
-		p.calls.expire(time.Now())
-	}
-}
+func (p *Pipe) watch() { mono.Watch(p.stop, mono.Unit(p.o.CallTimeout), p.calls.expire) }
 
 // nearEnd carries the messages that the caller's handler sends on its session.
 type nearEnd struct{ *Pipe }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"teamtalk/core/backoff"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/session"
@@ -283,21 +284,15 @@ func (r *Remote) dial() (net.Conn, error) {
 	return r.o.Dial(ctx, r.o.Addr)
 }
 
-// watch checks the times of the connection periodically.
+// watch checks the times of the connection when one may be over.
 func (r *Remote) watch() {
-	every := min(r.o.Heartbeat, r.o.IdleLimit, r.o.CallTimeout) / 5
-	t := time.NewTicker(max(10*time.Millisecond, min(every, time.Second)))
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-r.ctx.Done():
-			return
-		}
+	shortest := min(r.o.Heartbeat, r.o.IdleLimit, r.o.CallTimeout)
+	mono.Watch(r.ctx.Done(), mono.Unit(shortest), func(now time.Time) time.Time {
 		if c := r.conn.Load(); c != nil {
-			c.check(time.Now())
+			return c.check(now)
 		}
-	}
+		return now.Add(shortest) // no time of a new connection is over before
+	})
 }
 
 // serve runs one connection from its first to its last byte.

@@ -312,6 +312,34 @@ func TestDrainEndsWithTheLastCall(t *testing.T) {
 	})
 }
 
+// TestDrainEndsWithALargeAnswer: the answer that is passed on undecoded ends a drained link at
+// once as well, and not when the times of the link are looked at next.
+func TestDrainEndsWithALargeAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, peer := pipeRemote(Options{})
+		w := newWire(t, <-peer)
+		open := make(chan error, 1)
+		r.CallEncoded(nil, 1, 0, statReq(1), func(_ pb.Message, err error) { open <- err })
+		_, req := w.read()
+		drained := make(chan struct{})
+		go func() {
+			r.Drain()
+			close(drained)
+		}()
+		synctest.Wait()
+		began := time.Now()
+		w.send(0, largeRsp(req, 5000))
+		go w.waitClosed()
+		if err := <-open; err != nil {
+			t.Error(err)
+		}
+		<-drained
+		if d := time.Since(began); d != 0 {
+			t.Errorf("drained %v after the answer", d)
+		}
+	})
+}
+
 // TestDrainWithoutAConnection: a link that is connecting is drained at once.
 func TestDrainWithoutAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

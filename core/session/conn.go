@@ -69,16 +69,25 @@ func (c *Conn) SetDeadline(d time.Duration) {
 	c.deadline = 0
 	if d > 0 {
 		c.deadline = c.opened + d.Milliseconds()
+		c.loop.sweepBy(c.deadline)
 	}
 }
 
 // SetIdleLimit makes the loop close the session with ErrIdle when no whole frame arrives
 // for d. 0 means never. Loop only.
-func (c *Conn) SetIdleLimit(d time.Duration) { c.idleLimit = int32(d.Milliseconds()) }
+func (c *Conn) SetIdleLimit(d time.Duration) {
+	if c.idleLimit = int32(d.Milliseconds()); c.idleLimit != 0 {
+		c.loop.sweepBy(c.lastIn + int64(c.idleLimit))
+	}
+}
 
 // SetKeepAlive makes the loop send a heartbeat when nothing was sent for d. 0 means
 // never. Loop only.
-func (c *Conn) SetKeepAlive(d time.Duration) { c.keepAlive = int32(d.Milliseconds()) }
+func (c *Conn) SetKeepAlive(d time.Duration) {
+	if c.keepAlive = int32(d.Milliseconds()); c.keepAlive != 0 {
+		c.loop.sweepBy(c.lastOut + int64(c.keepAlive))
+	}
+}
 
 // Opened returns the time at which the session began. A later step of the wall clock does
 // not change it.

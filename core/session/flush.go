@@ -54,8 +54,7 @@ func (l *Loop) flushOne(c *Conn) {
 	c.out = nil
 	c.dropDirect()
 	if c.flags&(closing|closed) == closing {
-		if c.flags&lingering == 0 && c.flushed() {
-			c.carrier.Close()
+		if c.ended() {
 			return
 		}
 		l.lingers = true // the next Tick looks at the session again

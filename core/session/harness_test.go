@@ -72,6 +72,7 @@ type role struct {
 	closed   func(s *Client, err error)
 	openLoop func(l *Loop)
 	tick     func(l *Loop, now time.Time)
+	due      func(l *Loop) int64
 }
 
 func (r *role) Open(s *Client) error {
@@ -103,6 +104,13 @@ func (r *role) Tick(l *Loop, now time.Time) {
 	if r.tick != nil {
 		r.tick(l, now)
 	}
+}
+
+func (r *role) Due(l *Loop) int64 {
+	if r.due != nil {
+		return r.due(l)
+	}
+	return Never
 }
 
 // bench is a loop that the test drives by hand.

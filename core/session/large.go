@@ -172,6 +172,7 @@ func (c *Conn) holdLarge(b []byte) {
 func (c *Conn) hold(b []byte) {
 	if c.held == nil {
 		c.held = &backlog{moved: c.loop.now}
+		c.loop.sweepBy(c.loop.now + 1) // see stalled
 	}
 	c.holdSmall()
 	c.held.parts = append(c.held.parts, part{b: b, large: true})
@@ -271,7 +272,7 @@ func (l *Loop) feedOne(c *Conn) int {
 		c.held = nil
 	}
 	l.write(c, p)
-	if c.flags&(closing|closed) == closing && c.flushed() {
+	if c.flags&(closing|closed) == closing && c.flushed() && !c.farewell() {
 		c.carrier.Close()
 	}
 	return len(p)

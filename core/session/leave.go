@@ -46,11 +46,37 @@ func (c *Conn) IsQuiet() bool {
 	return !ok || c.flags&closed != 0 || h.Unread() == 0
 }
 
+// ended closes the connection of a closing session once everything that was sent has left, unless
+// the session lingers. It reports whether it did.
+func (c *Conn) ended() bool {
+	if !c.flushed() || c.farewell() || c.flags&lingering != 0 {
+		return false
+	}
+	c.carrier.Close()
+	return true
+}
+
+// farewell tells the peer of a closing session why it ends. When the carrier can, the session
+// lingers, and farewell returns true.
+func (c *Conn) farewell() bool {
+	f, ok := c.carrier.(Farewell)
+	if !ok || c.flags&closed != 0 || !f.Farewell(c.closeErr) {
+		return false
+	}
+	c.flags = c.flags&^leaving | lingering
+	c.deadline = c.loop.now + lingerLimit
+	c.loop.lingers = true
+	return true
+}
+
 // tellPeer closes the direction to the peer of a leaving session once all has left.
 func (c *Conn) tellPeer() {
 	if c.flags&(leaving|closed) != leaving || !c.flushed() {
 		return
 	}
 	c.flags &^= leaving
+	if c.farewell() {
+		return
+	}
 	c.carrier.(halfCloser).CloseWrite()
 }

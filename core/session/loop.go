@@ -12,11 +12,7 @@ import (
 	"teamtalk/core/mono"
 	option "teamtalk/core/opt"
 	"teamtalk/core/pdu"
-	"teamtalk/proto/pb"
 )
-
-// TickInterval is the interval at which a loop checks its deadlines.
-const TickInterval = 100 * time.Millisecond
 
 // maxTurnBytes limits the bytes that one turn sends before the sockets are served again.
 // To encode and write that many takes some milliseconds.
@@ -35,6 +31,10 @@ type LoopOptions struct {
 	// any goroutine, at most once before each Turn. again reports that the call comes
 	// from the loop itself, at the end of a turn. Required.
 	Wake func(l *Loop, again bool)
+	// Schedule makes the caller call Tick when d has passed, and drops what was scheduled
+	// before; with a negative d nothing is. It is called on the loop. Default: the caller
+	// calls Tick every TickInterval.
+	Schedule func(d time.Duration)
 	// Clients or Links handles the connections of the loop: the clients, or the links
 	// that other servers dialed. Clients also receives ticks and new loops when it is a
 	// LoopHandler, and tagged frames when it is a SentHandler.
@@ -85,6 +85,7 @@ type Loop struct {
 	opt     LoopOptions
 	metrics *Metrics
 	sent    SentHandler // nil when the handler is no SentHandler
+	ticker  LoopHandler // nil when the handler is no LoopHandler
 
 	mu       sync.Mutex
 	in       batch.Buffer[item]
@@ -94,12 +95,9 @@ type Loop struct {
 	overflow map[*Conn]struct{} // to be closed, because a frame for them was dropped
 
 	// All fields below: loop only.
-	batch     []item // items taken from in; those from pos on have not run yet
-	pos       int
-	now       int64 // milliseconds: the wall clock's at begun, monotonic from then on
-	begun     time.Time
-	begunMs   int64 // unix milliseconds of begun
-	nowTime   time.Time
+	batch []item // items taken from in; those from pos on have not run yet
+	pos   int
+	times
 	realTime  bool // Now is the default
 	sessions  []*Conn
 	dirty     []*Conn
@@ -113,9 +111,8 @@ type Loop struct {
 	nudging   bool      // a timer runs that sets feedDue
 	piece     int       // length of the pieces, in bytes
 	scratch   []byte
-	turnBytes int   // sent in this turn
-	swept     int64 // time of the last sweep
-	lingers   bool  // a closing session waits for its peer
+	turnBytes int  // sent in this turn
+	lingers   bool // a closing session waits for its peer
 	opened    bool
 	turn      bool // between Begin and End
 }
@@ -150,16 +147,15 @@ func NewLoop(opt LoopOptions) *Loop {
 		opt.Metrics = NewMetrics(nil, "")
 	}
 	l := &Loop{
-		opt: opt, metrics: opt.Metrics, begun: opt.Now(), realTime: realTime,
+		opt: opt, metrics: opt.Metrics, realTime: realTime,
+		times: times{begun: opt.Now(), sweepAt: Never, tickAt: Never},
 		piece: max(1, min(feedPiece, opt.MaxBuffered/4)),
 	}
 	l.begunMs = l.begun.UnixMilli()
 	l.sent, _ = opt.Clients.(SentHandler)
+	l.ticker, _ = opt.Clients.(LoopHandler)
 	return l
 }
-
-// Now returns the time at which the turn began. Loop only.
-func (l *Loop) Now() time.Time { return l.nowTime }
 
 // Sessions returns the number of sessions that the loop owns. Loop only.
 func (l *Loop) Sessions() int { return len(l.sessions) }
@@ -206,8 +202,8 @@ func (l *Loop) Begin() {
 	l.now = l.begunMs + l.nowTime.Sub(l.begun).Milliseconds()
 	if !l.opened {
 		l.opened = true
-		if h, ok := l.opt.Clients.(LoopHandler); ok {
-			h.OpenLoop(l)
+		if l.ticker != nil {
+			l.ticker.OpenLoop(l)
 		}
 	}
 }
@@ -258,6 +254,7 @@ func (l *Loop) End() {
 // finish ends a turn and measures it.
 func (l *Loop) finish() {
 	l.nudge()
+	l.schedule()
 	l.turn, l.turnBytes = false, 0
 	if took := l.took(); took >= longTurn {
 		l.metrics.longTurns.Observe(took.Seconds())
@@ -272,10 +269,6 @@ func (l *Loop) took() time.Duration {
 	}
 	return l.opt.Now().Sub(l.nowTime)
 }
-
-// Millis returns Now in milliseconds of the loop's clock. They are larger than zero, and a
-// step of the wall clock does not change them. Loop only.
-func (l *Loop) Millis() int64 { return l.now }
 
 // Turn runs the items of the mailbox. The engine calls it after Wake.
 func (l *Loop) Turn() {
@@ -343,7 +336,9 @@ func (l *Loop) Remove(c *Conn, err error) error {
 	l.sessions[c.slot] = moved
 	moved.slot = c.slot
 	l.sessions[last] = nil
-	l.sessions = l.sessions[:last]
+	if l.sessions = l.sessions[:last]; last == 0 {
+		l.sweepAt = Never
+	}
 	if c.flags&closing == 0 {
 		c.closeErr = err
 	}
@@ -383,48 +378,32 @@ func (l *Loop) Deliver(c *Conn, h pdu.Header, body []byte) {
 }
 
 // Tick checks the deadlines of the sessions and calls the Tick of a LoopHandler. The
-// engine calls it on the loop every TickInterval.
+// engine calls it on the loop when it was scheduled. A Tick at another time does no harm.
 func (l *Loop) Tick() {
 	l.full = false
+	l.tickAt = 0
 	l.Begin()
 	defer l.End()
-	if l.now-l.swept >= 1000 || l.swept == 0 || l.lingers {
-		l.swept = l.now
+	if l.now >= l.sweepAt || l.lingers {
 		l.sweep()
 	}
-	if h, ok := l.opt.Clients.(LoopHandler); ok {
+	if l.ticker != nil {
 		func() {
 			defer l.rescue(nil)
-			h.Tick(l, l.nowTime)
+			l.ticker.Tick(l, l.nowTime)
 		}()
 	}
 }
 
-// sweep closes the sessions that are over time and sends heartbeats. Tick calls it once a
-// second, and with every tick while a closing session waits. A sweep of 100,000 sessions
-// takes less than a millisecond (BenchmarkSweep).
+// sweep closes the sessions that are over time and sends heartbeats. Tick calls it when a
+// session may be over time, and with every tick while a closing session waits. A sweep of
+// 100,000 sessions takes less than a millisecond (BenchmarkSweep).
 func (l *Loop) sweep() {
 	l.lingers = false
+	next := int64(Never)
 	for i := len(l.sessions) - 1; i >= 0; i-- {
-		c := l.sessions[i]
-		switch {
-		case c.flags&closing != 0:
-			if c.flags&lingering == 0 && c.flushed() || l.now >= c.deadline {
-				c.carrier.Close()
-			} else {
-				l.lingers = true
-				c.tellPeer()
-			}
-		case l.stalled(c):
-			l.closeSlow(c)
-		case c.deadline != 0 && l.now >= c.deadline:
-			c.Close(ErrLoginDeadline)
-		case c.idleLimit != 0 && l.now-c.lastIn >= int64(c.idleLimit):
-			c.Close(ErrIdle)
-		case c.keepAlive != 0 && l.now-c.lastOut >= int64(c.keepAlive):
-			c.SendFrame(heartbeat)
-		}
+		next = min(next, l.sessions[i].overTime(l))
 	}
+	l.sweepAt = Never
+	l.sweepBy(next)
 }
-
-var heartbeat = pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)

@@ -74,8 +74,12 @@ type LoopHandler interface {
 	// OpenLoop is called once for each loop, on it, before its first session. State
 	// belongs in Loop.Data.
 	OpenLoop(l *Loop)
-	// Tick is called on each loop every TickInterval.
+	// Tick is called on each loop when it is due, and may be called earlier.
 	Tick(l *Loop, now time.Time)
+	// Due returns from when on, in Millis of l, Tick has something to do: a time that is
+	// over means within TickInterval, and Never that nothing waits. It is called at the end
+	// of turns, so it must take no lock. See Loop.Reconsider.
+	Due(l *Loop) int64
 }
 
 // SentHandler is a ClientHandler that follows the delivery of tagged frames.
@@ -111,6 +115,15 @@ type Admitter interface {
 	Carrier
 	// Admitted is called when the client has logged in.
 	Admitted()
+}
+
+// Farewell is a Carrier that tells its peer why the session ends.
+type Farewell interface {
+	Carrier
+	// Farewell is called when everything that was sent has left. It returns true when the peer
+	// was told, and will close the connection: the session then lingers. It returns false when
+	// the peer cannot be told, or was told before.
+	Farewell(err error) bool
 }
 
 // The reasons for which this side closes a session.

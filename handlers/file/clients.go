@@ -98,6 +98,7 @@ func (h *clients) Open(ses *session.Client) error {
 // Close removes the client from its task.
 func (h *clients) Close(ses *session.Client, err error) {
 	if c := of(ses); c != nil && c.task != nil {
+		loopOf(ses.Loop()).tasks--
 		h.s.detach(c)
 		h.s.log.Debug("client gone", "conn", ses.ID(), "user", c.user, "task", c.task.info.ID,
 			"err", err)
@@ -124,7 +125,8 @@ func (h *clients) OpenLoop(*session.Loop) {}
 
 // loopData is the Data of a loop. Loop only.
 type loopData struct {
-	swept time.Time // when Tick looked at all connections last
+	tasks int       // connections with a task
+	swept int64     // the second in which Tick looked at all connections last
 	asked time.Time // when Tick repeated checks of logins last
 	again []func()  // repeat the checks of logins
 }
@@ -142,6 +144,18 @@ func loopOf(l *session.Loop) *loopData {
 // askAgain is the pause after which the check of a login is repeated.
 const askAgain = 200 * time.Millisecond
 
+// Due returns when Tick has something to do, see session.LoopHandler.
+func (h *clients) Due(l *session.Loop) int64 {
+	d, at := loopOf(l), int64(session.Never)
+	if len(d.again) > 0 {
+		at = l.At(d.asked.Add(askAgain))
+	}
+	if d.tasks > 0 {
+		at = min(at, l.NextSecond())
+	}
+	return at
+}
+
 // Tick closes, once a second, the connections that left a segment unsent for IdleTimeout. It
 // repeats the checks of logins for which no route server was reachable.
 func (h *clients) Tick(l *session.Loop, now time.Time) {
@@ -153,10 +167,11 @@ func (h *clients) Tick(l *session.Loop, now time.Time) {
 			ask()
 		}
 	}
-	if now.Sub(d.swept) < time.Second {
+	second := session.WholeSecond(l.Millis())
+	if second <= d.swept {
 		return
 	}
-	d.swept = now
+	d.swept = second
 	l.Clients(func(ses *session.Client) {
 		c := of(ses)
 		if c != nil && c.task != nil && now.Sub(c.owesSince(now)) >= h.s.opt.IdleTimeout {
@@ -282,6 +297,7 @@ func (s *Server) login(c *conn, seq uint16, m *pb.IMFileLoginReq) error {
 		return s.refuseLogin(c, seq, m, code)
 	}
 	s.metrics.logins.WithLabelValues(code.String()).Inc()
+	loopOf(c.Loop()).tasks++
 	if replaced != nil {
 		replaced.PushClose(errReplaced)
 	}

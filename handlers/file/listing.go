@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/core/link"
+	"teamtalk/core/mono"
 	"teamtalk/core/spool"
 )
 
@@ -25,20 +26,14 @@ func (s *Server) RunListing(ctx context.Context, interval, back time.Duration) {
 	if s.opt.List == nil {
 		return
 	}
-	t := time.NewTicker(interval)
-	defer t.Stop()
-	from := s.opt.Now().Add(-back)
-	for key := uint64(0); ; key++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	from, key := s.opt.Now().Add(-back), uint64(0)
+	mono.Every(ctx.Done(), interval, func() {
 		before := s.opt.Now().Add(-listAfter)
 		if before.After(from) && s.listFinished(ctx, key, from, before) {
 			from = before
 		}
-	}
+		key++
+	})
 }
 
 // listFinished lists the files that were finished within a time. It reports whether none of

@@ -24,6 +24,7 @@ type changes struct {
 	list  []*pb.UserChange
 	at    map[subject]int // places in list
 	bytes int             // of list
+	most  int             // changes in list; maxChanges, fewer in tests
 	// behind are the message servers that may have missed changes.
 	behind map[*outgoing.Peer]struct{}
 }
@@ -81,7 +82,7 @@ func (s *changes) add(c *pb.UserChange) {
 		s.bytes += size - proto.Size(s.list[i])
 		s.list[i] = c
 		return
-	case len(s.list) >= maxChanges || s.bytes >= maxChangeBytes:
+	case len(s.list) >= s.most || s.bytes >= maxChangeBytes:
 		s.metrics.drops.WithLabelValues("changes_full").Inc()
 		return
 	}

@@ -143,6 +143,7 @@ func New(o Options) *Server {
 		burials: make(chan burial, maxBurials), known: whereabouts.NewKnown(nil, 0)}
 	s.writer.Server, s.lookups.Server, s.status.Server = s, s, s
 	s.changes.Server, s.changes.wake = s, make(chan struct{}, 1)
+	s.changes.most = maxChanges
 	s.status.forget()
 	s.writer.wake, s.lookups.wake = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.metrics = newMetrics(o.Registerer, s)

@@ -1,8 +1,6 @@
 package msg
 
 import (
-	"time"
-
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
 	"teamtalk/handlers/msg/admission"
@@ -46,7 +44,7 @@ type loopState struct {
 	passing      passing.Loop
 	presence     presence.Loop
 	early        earlyRoom // of the texts that wait for a login
-	checked      time.Time // the last time that Tick did what it does once a second
+	checked      int64     // the last second in which Tick did what it does once a second
 }
 
 func stateOf(l *session.Loop) *loopState { return l.Data.(*loopState) }

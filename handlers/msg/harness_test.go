@@ -83,10 +83,16 @@ type testLoop struct {
 
 func newTestLoop(h *Server) *testLoop {
 	l := &testLoop{do: make(chan func(), 1024), stop: make(chan struct{})}
+	tick := time.NewTimer(0)
+	tick.Stop()
 	l.Loop = session.NewLoop(session.LoopOptions{Clients: h,
-		Wake: func(*session.Loop, bool) { l.do <- l.Turn }})
+		Wake: func(*session.Loop, bool) { l.do <- l.Turn },
+		Schedule: func(d time.Duration) {
+			if tick.Stop(); d >= 0 {
+				tick.Reset(d)
+			}
+		}})
 	go func() {
-		tick := time.NewTicker(session.TickInterval)
 		defer tick.Stop()
 		for {
 			select {

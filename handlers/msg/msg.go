@@ -118,6 +118,7 @@ func New(opt Options) (*Server, error) {
 		RouteChanged: func() { h.groups.Forget() },
 		GroupsBegun:  func(groups []uint32) { h.groups.Begin(groups) },
 		RouteLost:    func() { h.conversation.Receipts.RouteLost() },
+		Owing:        h.reconsider,
 		Replaces:     opt.Policy == DeviceClass || opt.Policy == OneClient,
 		Now:          opt.Now, Registerer: opt.Registerer})
 	soundTooLong := texts.Encrypt(fanout.SoundTooLong)
@@ -172,7 +173,7 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		LoginKey: opt.LoginKey, UploadTickets: len(opt.TicketKey) > 0,
 		Client: admissionOf, Loop: admissionLoop, Online: h.online, Others: h.peers,
 		Audience: h.presence, Conversations: h.conversation, Admitted: h.admitted,
-		Denied: h.dropEarly, Now: opt.Now, Audit: opt.Audit, Log: h.log,
+		Denied: h.dropEarly, Reconsider: h.reconsider, Now: opt.Now, Audit: opt.Audit, Log: h.log,
 		Registerer: opt.Registerer})
 	return err
 }
@@ -225,18 +226,34 @@ func (h *Server) allLoops() []*session.Loop {
 	return h.loops
 }
 
+// reconsider makes a loop ask Due again. Any goroutine.
+func (h *Server) reconsider() {
+	if loops := h.allLoops(); len(loops) > 0 {
+		loops[0].Reconsider()
+	}
+}
+
 // Tick lets each part look at what waits on the loop.
 func (h *Server) Tick(l *session.Loop, now time.Time) {
 	h.conversation.Tick(l, now)
 	h.passing.Tick(l, now)
 	h.admission.Tick(l, now)
-	if st := stateOf(l); now.Sub(st.checked) >= time.Second {
-		st.checked = now
+	if st, second := stateOf(l), session.WholeSecond(l.Millis()); second > st.checked {
+		st.checked = second
 		h.marks.Note(now)
 		h.conversation.Receipts.Overdue(l)
 		h.peers.CatchUp()
 		h.presence.AskContacts(l)
 	}
+}
+
+// Due returns when Tick has something to do, see session.LoopHandler.
+func (h *Server) Due(l *session.Loop) int64 {
+	at := min(h.conversation.Due(l), h.passing.Due(l), h.admission.Due(l))
+	if h.peers.Owes() || h.marks.Waits() || h.presence.Asks(l) {
+		at = min(at, l.NextSecond())
+	}
+	return at
 }
 
 // Open accepts a new connection, unless the server drains.
@@ -245,6 +262,7 @@ func (h *Server) Open(s *session.Client) error {
 		return session.ErrShutdown
 	}
 	s.Data = &client{}
+	h.marks.Opened()
 	s.SetDeadline(h.opt.LoginDeadline)
 	return nil
 }

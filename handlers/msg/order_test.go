@@ -1,6 +1,7 @@
 package msg
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -197,7 +198,14 @@ func TestRefusals(t *testing.T) {
 		alice.wantRefusals("it can never be stored", rejected)
 		wanting(6, "E")
 		alice.wantRefusals("it holds nobody back", 0)
-		if got := w.db.texts(); got != "A B C D E" {
+		wanting(7, "") // the message server itself refuses these
+		wanting(8, strings.Repeat("x", im.MaxContent+1))
+		alice.wantRefusals("nobody could store them", rejected, rejected)
+		old.send(2, text(2, ""))
+		old.want()
+		wanting(9, "F")
+		alice.wantRefusals("they hold nobody back", 0)
+		if got := w.db.texts(); got != "A B C D E F" {
 			t.Errorf("stored %q", got)
 		}
 		for _, s := range []*device{alice, old} {

@@ -44,12 +44,16 @@ func inEmbedded(t *testing.T) place {
 	}
 }
 
-func inMySQL(t *testing.T) place {
-	server, redis := dbtest.MariaDB(t), dbtest.Redis(t)
-	dsn := server.NewDatabase(t)
-	if err := schema.Migrate(t.Context(), server.Open(t, dsn), schema.Options{}); err != nil {
+var migrated = dbtest.NewTemplate(func(t testing.TB, dsn string) {
+	t.Helper()
+	db := dbtest.MariaDB(t).Open(t, dsn)
+	if err := schema.Migrate(t.Context(), db, schema.Options{}); err != nil {
 		t.Fatal(err)
 	}
+})
+
+func inMySQL(t *testing.T) place {
+	redis, dsn := dbtest.Redis(t), migrated.NewDatabase(t)
 	return place{
 		func(t *testing.T) im.Store {
 			t.Helper()

@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"teamtalk/core/mono"
 	"teamtalk/sql/redisdial"
 )
 
@@ -283,18 +284,15 @@ func (m *masters) watch() {
 	}
 	m.watched = true
 	m.watching.Go(func() {
-		tick := time.NewTicker(watchEvery)
-		defer tick.Stop()
-		for n := 0; m.ctx.Err() == nil; n++ {
+		n := 0
+		mono.Watch(m.ctx.Done(), watchEvery, func(now time.Time) time.Time {
 			m.look()
 			if n%discoverEach == 0 {
 				m.discover()
 			}
-			select {
-			case <-tick.C:
-			case <-m.ctx.Done():
-			}
-		}
+			n++
+			return now
+		})
 	})
 }
 

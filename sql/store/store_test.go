@@ -63,19 +63,29 @@ func (e *env) freeze() *atomic.Int64 {
 // newEnv makes a migrated, finalized database and an empty Redis.
 func newEnv(t testing.TB) *env {
 	t.Helper()
-	e := bareEnv(t)
-	if err := schema.Migrate(t.Context(), e.db, schema.Options{}); err != nil {
+	return envOn(t, migrated.NewDatabase(t))
+}
+
+// migrated is a migrated, finalized database.
+var migrated = dbtest.NewTemplate(func(t testing.TB, dsn string) {
+	t.Helper()
+	db := dbtest.MariaDB(t).Open(t, dsn)
+	if err := schema.Migrate(t.Context(), db, schema.Options{}); err != nil {
 		t.Fatalf("migrate: %v", err)
 	}
-	return e
-}
+})
 
 // bareEnv makes an empty database and an empty Redis.
 func bareEnv(t testing.TB) *env {
 	t.Helper()
-	server := dbtest.MariaDB(t)
-	e := &env{dsn: server.NewDatabase(t), redis: dbtest.Redis(t), clock: &clock{}}
-	e.db = server.Open(t, e.dsn)
+	return envOn(t, dbtest.MariaDB(t).NewDatabase(t))
+}
+
+// envOn makes an empty Redis beside a database.
+func envOn(t testing.TB, dsn string) *env {
+	t.Helper()
+	e := &env{dsn: dsn, redis: dbtest.Redis(t), clock: &clock{}}
+	e.db = dbtest.MariaDB(t).Open(t, e.dsn)
 	e.o = Options{Master: e.dsn, Redis: Redis{Unread: Instance{Addrs: []string{e.redis.Addr()}}},
 		Workers: 4, Now: e.clock.now, ReplicaWait: config.Default().MySQL.ReplicaWait,
 		hooks:     database.Hooks{Clock: e.clock.now},

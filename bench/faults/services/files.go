@@ -210,6 +210,17 @@ func (f *files) try(ctx context.Context, n, attempt int) error {
 	return err
 }
 
+// maxBehind is the number of accepted files that the receiver may have yet to fetch. It is far
+// below the number at which the file server refuses more for one user.
+const maxBehind = 20
+
+func (f *files) behind() bool {
+	f.fetched.mu.Lock()
+	arrived := len(f.times)
+	f.fetched.mu.Unlock()
+	return len(f.list())-arrived >= maxBehind
+}
+
 // receive fetches the files of the receiver's list, again and again. It follows no notice,
 // so that the list must be right.
 func (f *files) receive(ctx context.Context) {

@@ -1,6 +1,7 @@
 package services
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -29,6 +30,25 @@ func TestFetched(t *testing.T) {
 	}
 	if f.has([]string{"a", "d"}) || !f.has([]string{"a", "b"}) {
 		t.Error("a file that is missing counts as there")
+	}
+}
+
+// TestSenderOfFilesWaits: no file is begun while the receiver has many to fetch.
+func TestSenderOfFilesWaits(t *testing.T) {
+	f := &files{}
+	f.begin(1)
+	for i := range maxBehind {
+		if f.behind() {
+			t.Errorf("the sender waits with %d files on their way", i)
+		}
+		f.accept(fmt.Sprint(i))
+	}
+	if !f.behind() {
+		t.Errorf("the sender does not wait with %d files on their way", maxBehind)
+	}
+	f.times["0"]++
+	if f.behind() {
+		t.Error("the sender waits after a file was fetched")
 	}
 }
 

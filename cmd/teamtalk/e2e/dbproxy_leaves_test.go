@@ -20,7 +20,9 @@ func TestDBProxyLeaves(t *testing.T) {
 		t.Helper()
 		for _, w := range all {
 			n := w.count()
-			until(t, "all writers to have more acks", func() bool { return w.count() >= n+50 })
+			until(t, "all writers to have more acks", func() bool {
+				return w.count() > n+writerWindow
+			})
 		}
 	}
 	more()

@@ -108,15 +108,20 @@ func deployOn(t testing.TB, s settings, store ...string) *deployment {
 	return d
 }
 
+// migrated is a database on which the command migrate has run.
+var migrated = dbtest.NewTemplate(func(t testing.TB, dsn string) {
+	t.Helper()
+	mustRun(t, "migrate", "--mysql.master", dsn)
+})
+
 // deploySeparate runs a process for each server, and two message servers, on MariaDB and
 // Redis.
 func deploySeparate(t testing.TB, s settings) *deployment {
 	t.Helper()
-	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
+	dsn, redis := migrated.NewDatabase(t), dbtest.Redis(t)
 	d := &deployment{t: t, shape: separate, separate: true, mesh: s.mesh, plain: !s.races,
 		redis: redis,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
-	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(s)
 	db, route, servers := reserve(t), reserve(t), reserve(t)
 	d.dbAddr, d.routeAddr = db, route

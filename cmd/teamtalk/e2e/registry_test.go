@@ -25,7 +25,7 @@ type registered struct {
 // deployRegistered prepares the stores, and starts nothing.
 func deployRegistered(t *testing.T, users int, flags ...string) *registered {
 	t.Helper()
-	dsn, redis := dbtest.MariaDB(t).NewDatabase(t), dbtest.Redis(t)
+	dsn, redis := migrated.NewDatabase(t), dbtest.Redis(t)
 	d := &registered{deployment: &deployment{t: t, shape: separate, separate: true,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}}
 	d.common = append([]string{"--registry.enabled", "--registry.redis", "redis://" + redis.Addr(),
@@ -33,7 +33,6 @@ func deployRegistered(t *testing.T, users int, flags ...string) *registered {
 		"--link.backoff-max", "1s"}, flags...)
 	// A registry that is older than a lease: servers that leave it are gone at once.
 	redis.Do("HINCRBY " + redisregistry.Key + " clock 60000")
-	mustRun(t, "migrate", "--mysql.master", dsn)
 	d.addUsers(settings{users: users})
 	return d
 }

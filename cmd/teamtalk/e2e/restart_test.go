@@ -26,15 +26,16 @@ func TestRestarts(t *testing.T) {
 			}
 			a, b := newTalker(t, "u00001", at[0]), newTalker(t, "u00002", at[1])
 			talk(a, b)
-			awaitTalk(t, a, b, 50)
+			awaitTalk(t, a, b, 2*maxWaiting+5)
 			for _, s := range sys.servers {
 				for _, end := range []func(*server){(*server).stop, (*server).kill} {
+					burst(a, b)
 					end(s)
 					if sys.separate {
 						whileDown(t, sys, s)
 					}
 					s.start()
-					awaitTalk(t, a, b, 50)
+					awaitTalk(t, a, b, 2*maxWaiting+5)
 				}
 			}
 			online(t, a, b)
@@ -93,7 +94,8 @@ func TestKills(t *testing.T) {
 				newTalker(t, "u00002", where{login: sys.url()})
 			talk(a, b)
 			for round := range 4 {
-				awaitTalk(t, a, b, 10+20*round)
+				awaitTalk(t, a, b, 5+8*round)
+				burst(a, b)
 				for _, s := range sys.servers {
 					s.kill()
 				}

@@ -7,7 +7,7 @@ import (
 )
 
 // TestRolesLeave stops each role in turn with SIGTERM, dbproxy also with SIGKILL, and
-// starts it again, while clients that send no text again write 200 texts a second, and a
+// starts it again, while clients that send no text again write 100 texts a second, and a
 // system calls the HTTP API. Every text is acked, stored once, in the order of its sender,
 // and delivered. Message servers leave last, see leave.
 func TestRolesLeave(t *testing.T) {

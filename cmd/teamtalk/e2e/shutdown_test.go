@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -80,7 +82,7 @@ func (w *writer) count() int {
 
 // steadily is the pace of writers of a test that only needs texts all the time. Without a pace
 // eight writers take all processors while servers start and stop, and each other test waits.
-const steadily = 20 * time.Millisecond
+const steadily = 60 * time.Millisecond
 
 // writers lets n users write to each other in pairs, all on one message server.
 func writers(t *testing.T, addr, tag string, n uint32, pace time.Duration) (all []*writer,
@@ -219,4 +221,30 @@ func hold(t *testing.T, sys *deployment, idle *wire) func() {
 	release := sync.OnceFunc(func() { sys.dbproxy.signal(syscall.SIGCONT) })
 	t.Cleanup(release)
 	return release
+}
+
+// TestSecondSignal: a process that finishes its work ends at once with a second signal, by that
+// signal, and logs it.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	sys := deployAllInOne(t, settings{users: 1})
+	idle, _ := loggedIn(t, sys.msgAddr[0], "u00001", android)
+	hold(t, sys, idle)
+	target := sys.msg[0]
+	target.terminate()
+	until(t, "readyz to report that the server stops", func() bool {
+		return target.probe("/readyz") == http.StatusServiceUnavailable
+	})
+	target.terminate()
+	if code := target.awaitExit(); code != -1 {
+		t.Errorf("exit code %d, want the end by a signal", code)
+	}
+	log, err := os.ReadFile(target.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log := string(log); !strings.Contains(log, "ended by a second signal") ||
+		strings.Contains(log, "msg=stopped") {
+		t.Errorf("the log does not name the signal: %s", tail([]byte(log), 10))
+	}
 }

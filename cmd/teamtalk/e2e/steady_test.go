@@ -40,7 +40,7 @@ type steady struct {
 // Rates of the writers, and the number of unacked texts of one above which it pauses, so
 // that no queue for one connection is full however long an outage takes.
 const (
-	steadyRate    = 200 // texts a second of all writers
+	steadyRate    = 100 // texts a second of all writers
 	steadyWriters = 8
 	steadyUnacked = 64
 )

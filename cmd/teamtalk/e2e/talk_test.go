@@ -28,6 +28,7 @@ type talker struct {
 	wrote chan struct{} // closed when the writing ends
 
 	mu       sync.Mutex
+	written  int               // texts
 	texts    map[uint64]string // sent, by the client's number
 	acked    map[string]uint32 // message ids by text
 	got      []im.Message
@@ -101,36 +102,51 @@ func talk(a, b *talker) {
 
 // maxWaiting is the largest number of unacked messages of a talker. More would only make
 // the test longer.
-const maxWaiting = 20
+const maxWaiting = 10
 
 // writeEvery is the pause of a talker between two texts. With the race detector the servers
-// use two milliseconds of processor time or more for each, so a shorter pause only lets them
-// catch up longer after each restart.
-const writeEvery = 8 * time.Millisecond
+// use two milliseconds of processor time or more for each, and each test is about what becomes
+// of texts, not about their number: see burst for texts in flight.
+const writeEvery = 20 * time.Millisecond
 
 // write sends different texts until quit is closed.
 func (k *talker) write() {
 	defer close(k.wrote)
 	pace := time.NewTicker(writeEvery)
 	defer pace.Stop()
-	for n := 1; ; n++ {
+	for {
 		select {
 		case <-k.quit:
 			return
 		case <-pace.C:
+			k.say()
 		}
-		if k.Pending() >= maxWaiting {
-			n--
-			continue
-		}
-		text := fmt.Sprintf("%s %d", k.name, n)
-		k.mu.Lock() // event must not see the ack before the text is recorded
-		id, err := k.Send(client.Peer{ID: k.other.UserID()}, text)
-		if err != nil {
-			k.bad = append(k.bad, fmt.Sprintf("send: %v", err))
-		}
-		k.texts[id] = text
-		k.mu.Unlock()
+	}
+}
+
+// say sends the next text, and reports true, unless too many are unacked.
+func (k *talker) say() bool {
+	k.mu.Lock() // event must not see the ack before the text is recorded
+	defer k.mu.Unlock()
+	if k.Pending() >= maxWaiting {
+		return false
+	}
+	k.written++
+	text := fmt.Sprintf("%s %d", k.name, k.written)
+	id, err := k.Send(client.Peer{ID: k.other.UserID()}, text)
+	if err != nil {
+		k.bad = append(k.bad, fmt.Sprintf("send: %v", err))
+	}
+	k.texts[id] = text
+	return true
+}
+
+// burst makes both send texts until as many as possible are unacked. A server that ends next has
+// texts in flight.
+func burst(a, b *talker) {
+	for range maxWaiting {
+		a.say()
+		b.say()
 	}
 }
 

@@ -16,6 +16,13 @@ func (s *Server) AddFile(to uint32, f *pb.OfflineFileInfo) {
 	s.files[to] = append(s.files[to], f)
 }
 
+// Files returns the list of files that wait for a user.
+func (s *Server) Files(user uint32) []*pb.OfflineFileInfo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.files[user])
+}
+
 // answerFiles answers requests about the list of waiting files. It reports whether m is one.
 // The caller holds c.s.mu.
 func (c *conn) answerFiles(seq uint16, m pb.Message) bool {

@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -84,11 +83,7 @@ func (p *partial) end(t *Transfer, err error) error {
 	if err != nil || t.file.Online {
 		return im.WithKind(im.Internal, "download", err)
 	}
-	ctx, cancel := context.WithTimeout(t.files.ctx, forgetTime)
-	defer cancel()
-	if err := t.files.forget(ctx, t.file); err != nil { // the server only offers it again
-		t.files.log.Warn("fetched file not taken off the list", "task", t.file.Task, "err", err)
-	}
+	t.files.takeOff(t.file)
 	return nil
 }
 

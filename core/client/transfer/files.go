@@ -28,6 +28,10 @@ const (
 	maxAddrs   = 32
 )
 
+// maxFetched is the most fetched files that are remembered because no server took them off the
+// list. It is the longest list of our servers.
+const maxFetched = im.MaxOfflineFiles
+
 // File is a file that one user sends to another.
 type File struct {
 	Task     string // the servers' id of the transfer
@@ -71,13 +75,16 @@ type Files struct {
 
 	mu      sync.Mutex
 	running map[string]*Transfer // by task
+	// fetched are the tasks of files that were fetched, and that may be on the server's list
+	// still. At most maxFetched.
+	fetched map[string]struct{}
 }
 
 // New returns the Files of a session. All transfers end with ctx, which ends with the
 // session.
 func New(ctx context.Context, s Session, c Config) *Files {
 	return &Files{ctx: ctx, session: s, config: c, log: c.Logger.With("role", "client"),
-		running: make(map[string]*Transfer)}
+		running: make(map[string]*Transfer), fetched: make(map[string]struct{})}
 }
 
 // mode returns the transfer mode of the protocol.
@@ -112,8 +119,56 @@ func Notified(m *pb.IMFileNotify) (f File, ready bool) {
 }
 
 // Waiting returns the files that a server keeps for this user. Fetch fetches
-// them, Refuse refuses them.
+// them, Refuse refuses them. A file that was fetched, and that the server still lists because
+// it lost the request to take it off, is left out, and the server is asked again.
 func (fl *Files) Waiting(ctx context.Context) ([]File, error) {
+	list, err := fl.listed(ctx)
+	waiting := list[:0]
+	for _, f := range list {
+		if !fl.wasFetched(f.Task) {
+			waiting = append(waiting, f)
+		} else if conn, _ := fl.session.Present(); conn != nil {
+			_ = conn.Send(removal(f), 0) // the next call looks whether it was carried out
+		}
+	}
+	return waiting, err
+}
+
+// wasFetched reports whether a file was fetched.
+func (fl *Files) wasFetched(task string) bool {
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	_, was := fl.fetched[task]
+	return was
+}
+
+// removal is the request that takes a file off the list.
+func removal(f File) pb.Message {
+	return pb.IMFileDelOfflineReq_builder{
+		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task)}.Build()
+}
+
+// takeOff has a fetched file taken off the list. When no server confirms it in time, Waiting
+// continues.
+func (fl *Files) takeOff(f File) {
+	fl.mu.Lock()
+	if len(fl.fetched) < maxFetched {
+		fl.fetched[f.Task] = struct{}{}
+	}
+	fl.mu.Unlock()
+	ctx, cancel := context.WithTimeout(fl.ctx, forgetAnswers*fl.config.AnswerTimeout)
+	defer cancel()
+	if err := fl.forget(ctx, f); err != nil {
+		fl.log.Warn("fetched file not taken off the list", "task", f.Task, "err", err)
+		return
+	}
+	fl.mu.Lock()
+	defer fl.mu.Unlock()
+	delete(fl.fetched, f.Task)
+}
+
+// listed returns the files on the server's list.
+func (fl *Files) listed(ctx context.Context) ([]File, error) {
 	self := fl.session.UserID()
 	var res pb.IMFileHasOfflineRsp
 	req := pb.IMFileHasOfflineReq_builder{UserId: new(self)}.Build()
@@ -193,15 +248,13 @@ func (fl *Files) Refuse(ctx context.Context, f File) error {
 // forget asks the server to remove a file from the list of files that wait for this user,
 // again until the list is without it: a server may be killed with the request.
 func (fl *Files) forget(ctx context.Context, f File) error {
-	m := pb.IMFileDelOfflineReq_builder{
-		FromUserId: new(f.From), ToUserId: new(f.To), TaskId: new(f.Task)}.Build()
 	return fl.again(ctx, func() error {
-		if err := fl.tellServer(ctx, m); err != nil {
+		if err := fl.tellServer(ctx, removal(f)); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(ctx, fl.config.AnswerTimeout)
 		defer cancel()
-		list, err := fl.Waiting(ctx)
+		list, err := fl.listed(ctx)
 		if slices.ContainsFunc(list, func(o File) bool {
 			return o.Task == f.Task && o.From == f.From
 		}) {

@@ -40,7 +40,9 @@ const (
 	// onlineTries is the number of logins to a direct transfer: the server may first have
 	// to ask whether the other user is online.
 	onlineTries = 3
-	forgetTime  = 10 * time.Second // for the request that removes a fetched file from the list
+	// forgetAnswers is for how many answers the end of a transfer waits, until a server has
+	// taken the fetched file off its list.
+	forgetAnswers = 2
 )
 
 // Options configures a transfer.

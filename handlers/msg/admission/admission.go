@@ -118,6 +118,8 @@ type Options struct {
 	// Admitted is called when a client has logged in, Denied when it is certain that it does
 	// not on this connection. Loop only.
 	Admitted, Denied func(*session.Client)
+	// Reconsider makes a loop ask Due again. Any goroutine.
+	Reconsider func()
 
 	Audit      *audit.Log // nil: none
 	Now        func() time.Time

@@ -3,10 +3,12 @@ package admission
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -50,8 +52,24 @@ type credentials struct {
 	first time.Time
 
 	since, after uint32 // of the next request
-	asked        time.Time
 	asking, more bool
+
+	// due is when the next request is due, as mono.Of; 0: not known. Changed with mu held.
+	due atomic.Int64
+}
+
+// dueOn returns when the next request is due, in Millis of l, rounded up to whole seconds, so
+// that the request wakes the loop at no time of its own. Loop only.
+func (c *credentials) dueOn(l *session.Loop) int64 {
+	due := c.due.Load()
+	if due == 0 {
+		return session.Never
+	}
+	wait := time.Duration(due - mono.Of(l.Now()))
+	if wait <= 0 {
+		return 0
+	}
+	return session.WholeSecond(l.At(l.Now().Add(wait)))
 }
 
 // learn notes that the db_proxy with a key knows credentials.
@@ -60,6 +78,7 @@ func (c *credentials) learn(key uint64, now time.Time) {
 	defer c.mu.Unlock()
 	if !c.known {
 		c.known, c.first = true, now
+		c.due.Store(mono.Of(now))
 	}
 	c.key = key
 }
@@ -68,32 +87,45 @@ func (c *credentials) learn(key uint64, now time.Time) {
 func (c *credentials) next(now time.Time) (req *pb.IMCredentialsReq, key uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.known || c.asking || !c.more && now.Sub(c.asked) < credentialsEvery {
+	at, due := mono.Of(now), c.due.Load()
+	if !c.known || at < due {
+		return nil, 0
+	}
+	if due += int64(credentialsEvery); due <= at { // otherwise the interval stays even
+		due = at + int64(credentialsEvery)
+	}
+	c.due.Store(due)
+	if c.asking {
 		return nil, 0
 	}
 	if c.since == 0 && now.Sub(c.first) > credentialsFresh {
 		c.since = everyCredential
 	}
-	c.asking, c.more, c.asked = true, false, now
+	c.asking, c.more = true, false
 	req = &pb.IMCredentialsReq{}
 	req.SetSince(c.since)
 	req.SetAfter(c.after)
 	return req, c.key
 }
 
-// answered notes the answer to the request; nil: it failed, and is repeated.
-func (c *credentials) answered(rsp *pb.IMCredentialsRsp) {
+// answered notes the answer to the request; nil: it failed, and is repeated. It reports
+// whether the next request is due at once.
+func (c *credentials) answered(rsp *pb.IMCredentialsRsp, now time.Time) (more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.asking = false
 	if rsp != nil {
 		c.since, c.after, c.more = rsp.GetNextSince(), rsp.GetNextAfter(), rsp.GetMore()
 	}
+	if c.more {
+		c.due.Store(mono.Of(now))
+	}
+	return c.more
 }
 
-// askCredentials sends the request for changed users when it is due. Any goroutine.
-func (h *Handler) askCredentials(now time.Time) {
-	req, key := h.credentials.next(now)
+// ask sends the request of a handler for changed users when it is due. Any goroutine.
+func (c *credentials) ask(h *Handler, now time.Time) {
+	req, key := c.next(now)
 	if req == nil {
 		return
 	}
@@ -101,15 +133,17 @@ func (h *Handler) askCredentials(now time.Time) {
 		m, err := link.Answer[*pb.IMCredentialsRsp](rsp, err)
 		if err != nil {
 			h.often.credentials.Warn(h.log, h.opt.Now(), "changed users not read", "err", err)
-			h.credentials.answered(nil)
+			c.answered(nil, h.opt.Now())
 			return
 		}
-		for _, c := range m.GetList() {
-			for _, s := range h.online.Of(c.GetUserId()) {
-				s.Loop().Post(func() { h.compare(s, c, now) })
+		for _, user := range m.GetList() {
+			for _, s := range h.online.Of(user.GetUserId()) {
+				s.Loop().Post(func() { h.compare(s, user, now) })
 			}
 		}
-		h.credentials.answered(m)
+		if c.answered(m, h.opt.Now()) {
+			h.opt.Reconsider()
+		}
 	})
 }
 

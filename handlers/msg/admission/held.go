@@ -146,10 +146,26 @@ func (h *Handler) forgetHeld(s *session.Client) {
 	}
 }
 
+// Due returns when Tick has something to do, see session.LoopHandler. Loop only.
+func (h *Handler) Due(l *session.Loop) int64 {
+	q := &h.opt.Loop(l).held
+	if q.resumes > 0 {
+		return 0
+	}
+	at := int64(session.Never)
+	if len(q.byDue) > 0 {
+		at = l.At(q.byDue[0].due)
+	}
+	if l.Sessions() > 0 { // changes of users concern those that are connected
+		at = min(at, h.credentials.dueOn(l))
+	}
+	return at
+}
+
 // Tick continues with the logins that have waited long enough, and with those whose
 // servers are connected again. It asks for changed users when that is due. Loop only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {
-	h.askCredentials(now)
+	h.credentials.ask(h, now)
 	q := &h.opt.Loop(l).held
 	for len(q.byDue) > 0 && !now.Before(q.byDue[0].due) {
 		w := q.byDue[0]

@@ -36,6 +36,8 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 	}
 	if reason := unfit(m, h.opt.RequireCipher); reason != "" {
 		h.metrics.dropped.WithLabelValues(reason).Inc()
+		f := attempt{Message: Message{from: s, target: targetOf(m), seq: seq}, wants: m.WantRefusal}
+		f.refuse(pb.MsgRefusal_MSG_REFUSAL_REJECTED)
 		return false, im.Errorf(im.Invalid, "message dropped: %s", reason)
 	}
 	c, now := h.opt.Client(s), s.Loop().Now()

@@ -253,6 +253,20 @@ type Loop struct {
 	readLoop
 }
 
+// Due returns when Tick, or Receipts.Overdue, has something to do, see session.LoopHandler.
+// Loop only.
+func (h *Handler) Due(l *session.Loop) int64 {
+	st := h.opt.Loop(l)
+	if st.outboxes.Holds() || len(st.reads) > 0 {
+		return 0
+	}
+	at := h.Receipts.waits.Due(l)
+	if len(st.waiting) > 0 || st.acked != (ackCounts{}) {
+		at = min(at, l.NextSecond())
+	}
+	return at
+}
+
 // Tick sends the acks that waited long enough and the read acks whose turn it is. Loop
 // only.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {

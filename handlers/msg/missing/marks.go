@@ -2,6 +2,7 @@ package missing
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"teamtalk/core/session"
@@ -27,6 +28,8 @@ const (
 // Marks tells which sessions were connected at a time of the last five minutes. Any
 // goroutine.
 type Marks struct {
+	opened atomic.Bool // a session since the last mark
+
 	mu    sync.Mutex
 	marks []mark // oldest first
 }
@@ -37,7 +40,18 @@ type mark struct {
 	at time.Time
 }
 
-// Note records which sessions are connected now. It is called about once a second.
+// Opened records that a session has been opened, which the next Note has to see.
+func (k *Marks) Opened() {
+	if !k.opened.Load() { // the loops share no cache line for each session
+		k.opened.Store(true)
+	}
+}
+
+// Waits reports whether a session has been opened since the last mark.
+func (k *Marks) Waits() bool { return k.opened.Load() }
+
+// Note records which sessions are connected now. It is called about once a second while
+// Waits reports true.
 func (k *Marks) Note(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -47,6 +61,7 @@ func (k *Marks) Note(now time.Time) {
 	if len(k.marks) == maxMarks {
 		k.marks = append(k.marks[:0], k.marks[1:]...)
 	}
+	k.opened.Store(false) // before NextID: a session with a higher id sets it again
 	k.marks = append(k.marks, mark{session.NextID(), now})
 }
 

@@ -327,6 +327,9 @@ func (o *Outboxes[T]) send(s *session.Client, c *Client[T]) {
 	}
 }
 
+// Holds reports whether Tick has an outbox to look at. Loop only.
+func (l *Loop) Holds() bool { return len(l.sessions) > 0 }
+
 // Tick looks at the outboxes of a loop.
 func (o *Outboxes[T]) Tick(l *Loop) {
 	l.sessions = slices.DeleteFunc(l.sessions, func(s *session.Client) bool {

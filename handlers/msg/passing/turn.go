@@ -160,6 +160,14 @@ func (h *Handler) proceed(s *session.Client, c *Client) {
 	}
 }
 
+// Due returns when Tick has something to do, see session.LoopHandler. Loop only.
+func (h *Handler) Due(l *session.Loop) int64 {
+	if st := h.opt.Loop(l); len(st.held)+len(st.waiting) > 0 {
+		return 0
+	}
+	return session.Never
+}
+
 // Tick takes the turns that are due because clients have read, or have gained a budget, and
 // sends the questions that are held.
 func (h *Handler) Tick(l *session.Loop, now time.Time) {

@@ -36,7 +36,7 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 		p.opt.GroupsBegun(groups)
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if !slices.Contains(p.routes, s) {
 		return nil
 	}
@@ -81,7 +81,7 @@ func (l *routeEnd) Open(s *session.Link) error {
 	p := l.p
 	p.opt.RouteChanged() // messages and changes made elsewhere were missed until now
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	role := &pb.IMRoleSet{}
 	role.SetMaster(0)
 	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
@@ -112,7 +112,7 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 	p.opt.RouteChanged() // messages and changes made elsewhere may be missed from now on
 	p.opt.RouteLost()
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	delete(p.behind, s)
 	p.forgetFeatures(s)
 	i := slices.Index(p.routes, s)
@@ -148,7 +148,7 @@ func (p *Links) LoginEnd(r *router.Router[*session.Link]) session.LinkHandler {
 // Open announces this server.
 func (l *loginEnd) Open(s *session.Link) error {
 	l.p.mu.Lock()
-	defer l.p.mu.Unlock()
+	defer l.p.unlock()
 	if err := s.Send(0, l.p.info()); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (p *Links) info() *pb.IMMsgServInfo {
 // SetFull tells the login servers that this server takes no client, or that it does.
 func (p *Links) SetFull(full bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.full = full
 	for _, l := range p.logins {
 		p.tell(l, p.info())
@@ -184,7 +184,7 @@ func (p *Links) SetFull(full bool) {
 // Close forgets the link.
 func (l *loginEnd) Close(s *session.Link, _ error) {
 	l.p.mu.Lock()
-	defer l.p.mu.Unlock()
+	defer l.p.unlock()
 	delete(l.p.behind, s)
 	if i := slices.Index(l.p.logins, s); i >= 0 {
 		l.p.logins = slices.Delete(l.p.logins, i, i+1)

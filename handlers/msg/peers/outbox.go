@@ -160,7 +160,7 @@ func (p *Links) forwardText(m *pb.MsgData) bool {
 	p.mu.Unlock()
 	handed := p.push(r, m)
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.outbox.add(m, p.opt.Now(), handed)
 	return handed
 }

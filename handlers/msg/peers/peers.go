@@ -55,6 +55,9 @@ type Options struct {
 	GroupsBegun func(groups []uint32)
 	// RouteLost is called after such a link has closed: what it carried may be lost.
 	RouteLost func()
+	// Owing is called when CatchUp has something to do, after a time without. Nil: the caller
+	// calls CatchUp once a second in any case.
+	Owing func()
 
 	Now        func() time.Time
 	Registerer prometheus.Registerer // nil: the metrics are not registered
@@ -69,6 +72,8 @@ type Links struct {
 	// Where clients reach this server; see Announce.
 	ip1, ip2 string
 	port     int
+
+	owes atomic.Bool // CatchUp has something to do
 
 	mu     sync.Mutex
 	routes []*session.Link // in order of connecting; the first one forwards
@@ -129,7 +134,7 @@ func (p *Links) Announce(ip1, ip2 string, port int) { p.ip1, p.ip2, p.port = ip1
 func (p *Links) Lock() { p.mu.Lock() }
 
 // Unlock ends what Lock began.
-func (p *Links) Unlock() { p.mu.Unlock() }
+func (p *Links) Unlock() { p.unlock() }
 
 // Came tells the other servers that the user of s came. With the lock held.
 func (p *Links) Came(s *session.Client) { p.update(s, online) }
@@ -193,10 +198,27 @@ func (p *Links) tell(link *session.Link, m pb.Message) (open bool) {
 	return err == nil || im.KindOf(err) == im.Busy
 }
 
-// CatchUp gives links that missed updates the whole state, as far as they take it now.
+// Owes reports whether CatchUp has something to do, now or within a minute. Any goroutine.
+func (p *Links) Owes() bool { return p.owes.Load() }
+
+// unlock ends what a lock of mu began, and says that CatchUp has something to do.
+func (p *Links) unlock() {
+	owes := len(p.behind) > 0 || len(p.kicks.sent) > 0 || len(p.outbox.texts) > 0
+	if !owes && len(p.routes) > 0 { // otherwise the Open of a link looks again
+		owes = len(p.missed) > 0 || len(p.kicks.owed) > 0 || p.outbox.wanted
+	}
+	begins := p.owes.Swap(owes) != owes && owes
+	p.mu.Unlock()
+	if begins && p.opt.Owing != nil {
+		p.opt.Owing()
+	}
+}
+
+// CatchUp gives links that missed updates the whole state, as far as they take it now. It
+// is called about once a second while Owes reports true.
 func (p *Links) CatchUp() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	for link := range p.behind {
 		var err error
 		switch {
@@ -326,7 +348,7 @@ func (p *Links) HasLogin() bool {
 // type of s acknowledges deliveries.
 func (p *Links) AcksChanged(s *session.Client) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.tellAcks(s)
 }
 

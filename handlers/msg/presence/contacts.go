@@ -80,6 +80,9 @@ func (h *Handler) AskContacts(l *session.Loop) {
 	}
 }
 
+// Asks reports whether clients wait for the next AskContacts. Loop only.
+func (h *Handler) Asks(l *session.Loop) bool { return len(h.opt.Loop(l).contacts.waiting) > 0 }
+
 // contactsCame takes the answer. A query that failed is repeated by the next AskContacts,
 // not at once. It is not repeated when the answer is longer than servers carry: the next one
 // would be as well.

@@ -190,6 +190,17 @@ func (w *Waits) Release(l *session.Loop) {
 	loop.due, loop.ask = nil, nil
 }
 
+// Due returns when Tick has something to do, see session.LoopHandler. Loop only.
+func (w *Waits) Due(l *session.Loop) int64 {
+	loop, at := w.opt.Loop(l), int64(session.Never)
+	for _, list := range [...][]due{loop.due, loop.ask} {
+		if len(list) > 0 {
+			at = min(at, l.At(list[0].at))
+		}
+	}
+	return at
+}
+
 // Tick sends the acks that have waited long enough. Later acks do not wait for the devices
 // here that did not acknowledge, until they do. Devices elsewhere are judged by their own
 // server. Loop only.

@@ -110,7 +110,7 @@ func (s *DB) startClock(ctx context.Context) error {
 // KeepTime reads the master's clock at intervals, until ctx ends. Without readings the
 // clock continues.
 func (s *DB) KeepTime(ctx context.Context) {
-	Every(ctx, clockEvery, func() {
+	mono.Every(ctx.Done(), clockEvery, func() {
 		reading, cancel := context.WithTimeout(ctx, clockTimeout)
 		defer cancel()
 		if err := s.readClock(reading, false); err != nil && ctx.Err() == nil {

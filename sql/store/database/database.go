@@ -230,17 +230,3 @@ func (s *DB) Close() error {
 	}
 	return first
 }
-
-// Every calls f at intervals, until ctx ends.
-func Every(ctx context.Context, interval time.Duration, f func()) {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			f()
-		}
-	}
-}

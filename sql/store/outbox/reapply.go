@@ -70,7 +70,7 @@ const watchEvery = time.Second
 
 // KeepApplied looks for lost counts at intervals, until ctx ends.
 func (s *Outbox) KeepApplied(ctx context.Context) {
-	database.Every(ctx, watchEvery, func() {
+	mono.Every(ctx.Done(), watchEvery, func() {
 		if err := s.Watch(ctx); err != nil && ctx.Err() == nil {
 			s.db.Log.Debug("lost unread counts not applied again yet", "err", err)
 		}

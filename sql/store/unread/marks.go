@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/mono"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/store/database"
 )
@@ -77,7 +78,7 @@ func (s *Marks) note(k readMark, msg uint32) {
 
 // Keep writes marks once a second, until ctx ends.
 func (s *Marks) Keep(ctx context.Context) {
-	database.Every(ctx, markInterval, func() {
+	mono.Every(ctx.Done(), markInterval, func() {
 		if err := s.Flush(ctx); err != nil && ctx.Err() == nil {
 			s.db.Log.Warn("read marks not stored", "err", err)
 		}

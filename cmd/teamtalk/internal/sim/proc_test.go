@@ -64,6 +64,7 @@ type loop struct {
 	*session.Loop
 	proc *life
 	src  *source
+	due  time.Duration // of the next tick; session.Never: none
 }
 
 // wall has a monotonic reading. Times in a bubble have none, and the servers need one: a
@@ -134,6 +135,12 @@ func (p *proc) addLoop(opt session.LoopOptions) *loop {
 			})
 		})
 	}
+	opt.Schedule = func(d time.Duration) {
+		if l.due = session.Never; d >= 0 {
+			l.due = p.w.now() + d
+		}
+	}
+	l.due = session.Never
 	l.Loop = session.NewLoop(opt)
 	p.loops = append(p.loops, l)
 	return l

@@ -199,7 +199,10 @@ func (w *world) tick() {
 			continue
 		}
 		for _, l := range p.loops {
-			l.Tick()
+			if l.due <= w.now() {
+				l.due = session.Never
+				l.Tick()
+			}
 		}
 	}
 	for _, name := range w.msgs {

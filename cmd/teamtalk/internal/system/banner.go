@@ -31,6 +31,8 @@ func (s *system) addresses(line func(what, where string)) {
 		case "clients":
 			ip, _, number := address.Msg(&s.cfg.Msg, p.Addr())
 			line("clients", fmt.Sprintf("tcp %s (announced as %s:%d)", p.Addr(), ip, number))
+		case "websocket":
+			line(p.name, "ws "+p.Addr().String())
 		default:
 			line(p.name, "tcp "+p.Addr().String())
 		}

@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 
 	"teamtalk/cmd/teamtalk/internal/system/address"
@@ -13,6 +14,7 @@ import (
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
+	"teamtalk/core/websocket"
 	"teamtalk/handlers/msg"
 )
 
@@ -133,10 +135,31 @@ func (s *system) serveClients(m *msg.Server) error {
 		Clients: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
 		MaxBuffered: int(cfg.SlowConsumer),
 	})
-	if err == nil && clients.Server != nil {
+	if err != nil {
+		return err
+	}
+	if err := serveWebSocket(s, m); err != nil {
+		return err
+	}
+	if clients.Server != nil {
 		m.Announce(address.Msg(&s.cfg.Msg, clients.Addr()))
 	}
-	return err
+	return nil
+}
+
+// serveWebSocket opens the port for clients that use WebSocket, unless the settings turn it off.
+func serveWebSocket(s *system, m *msg.Server) error {
+	cfg := &s.cfg.Msg
+	origins, err := websocket.ParseOrigins(cfg.WebSocketOrigins)
+	if err != nil {
+		return fmt.Errorf("setting msg.websocket_origins: %w", err)
+	}
+	return s.listen(&port{name: "websocket", clients: true}, "msg.websocket_listen",
+		config.Addr(cfg.WebSocketListen), engine.Options{
+			Clients: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
+			MaxBuffered: int(cfg.SlowConsumer), WebSocket: &engine.WebSocket{
+				Origins: origins, LoginDeadline: cfg.WebSocketLogin},
+		})
 }
 
 // connectFiles links the message server to the file servers: to the one in this process,

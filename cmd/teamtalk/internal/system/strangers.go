@@ -30,7 +30,7 @@ func newStrangers(cfg *config.Strangers, trusted origin.Networks,
 const maxHeaders = 1024
 
 // newProxies returns the proxies of the section proxy; nil when there are none. Connections that
-// wait for a header do not count in the budget yet, so each of the six ports for clients has a
+// wait for a header do not count in the budget yet, so each of the seven ports for clients has a
 // sixteenth of it for them at most.
 func newProxies(cfg *config.Proxy, limit int, log *slog.Logger, reg *prometheus.Registry) (
 	*proxyproto.Proxies, error) {

@@ -135,6 +135,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	if err != nil {
 		return explained(ctx, opt, err)
 	}
+	process.LimitMemory(log)
 	defer process.SpareProcessors(cfg.Loops)()
 	defer stops.InBackground(process.TrimMemory).Stop()
 	if opt.Demo {

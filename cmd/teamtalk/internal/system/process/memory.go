@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
+
+	"teamtalk/core/mono"
 )
 
 // A burst of work, such as many logins at once, leaves the heap about twice as large as
@@ -60,21 +62,14 @@ func readHeap(samples []metrics.Sample) heapUse {
 // collection: at most one in trimPause, and none during a burst.
 func TrimMemory(ctx context.Context) {
 	samples := heapSamples()
-	t := time.NewTicker(trimInterval)
-	defer t.Stop()
 	before := readHeap(samples)
 	var last time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-t.C:
-			use := readHeap(samples)
-			if now.Sub(last) >= trimPause && use.worthTrimming(before) {
-				debug.FreeOSMemory()
-				last = now
-			}
-			before = use
+	mono.Every(ctx.Done(), trimInterval, func() {
+		now, use := time.Now(), readHeap(samples)
+		if now.Sub(last) >= trimPause && use.worthTrimming(before) {
+			debug.FreeOSMemory()
+			last = now
 		}
-	}
+		before = use
+	})
 }
