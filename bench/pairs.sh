@@ -18,7 +18,15 @@ set -eu
 old=$(realpath "${1:?want OLD NEW SHAPE}") new=$(realpath "${2:?want NEW}") shape=${3:?want five, mysql or embedded}
 shift 3
 [ $# -gt 0 ] || set -- single --pairs 200 --rate 400
-runs=${RUNS:-3} duration=${DURATION:-10s} users=${USERS:-1000}
+runs=${RUNS:-3} duration=${DURATION:-10s}
+# Each run has users of its own. Clients number their messages from 1 again, so those of a run shortly
+# before would have to be told apart from repeats.
+pairs=200 flag=
+for word in "$@"; do
+	[ "$flag" != --pairs ] || pairs=$word
+	flag=$word
+done
+users=$((2 * pairs * runs))
 dir=$(mktemp -d)
 cd "$dir" # for folders of older builds
 databases=()
@@ -115,9 +123,8 @@ measure() { # BUILD SCENARIO FLAG…: appends the values of a run to a file
 		servers+=("${!db}") names+=(redis)
 	fi
 	for i in "${!servers[@]}"; do watch+=(--watch "${names[i]}=${servers[i]}"); done
-	"$new" bench "$1" --warmup 0s --duration 3s --addr "$addr" --seed 2 "${@:2}" >/dev/null 2>&1 || true # fills the caches
 	take >"$dir/before"
-	"$new" bench "$1" --warmup 2s --duration "$duration" --addr "$addr" --json "$dir/result.json" "${watch[@]}" "${@:2}" >/dev/null 2>"$dir/err" ||
+	"$new" bench "$1" --first $((2 * pairs * (run - 1) + 1)) --warmup 5s --duration "$duration" --addr "$addr" --json "$dir/result.json" "${watch[@]}" "${@:2}" >/dev/null 2>"$dir/err" ||
 		{ [ -s "$dir/result.json" ] || { cat "$dir/err" >&2; exit 1; }; }
 	take >"$dir/after"
 	sync=$( { dd if=/dev/zero of="$dir/block" bs=4k count=50 oflag=dsync 2>&1 || true; } | awk -F, '/copied/ { print $(NF - 1) * 1000 / 50 }')
