@@ -248,7 +248,7 @@ func (w *writer) add(c *conversation, p *pending, now uint32) error {
 func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
 
 // insert stores p with stmt under the id after last in a relation or group, or marks it
-// as a duplicate. names is the relateId in ClientMessage.
+// as a duplicate. names is the relateId in ClientMessage, and the key in memory.
 func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *pending,
 	now uint32) error {
 	if len(p.m.ClientID) > 0 {
@@ -256,7 +256,7 @@ func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *p
 			return err
 		}
 	} else if p.m.SentAs != 0 && p.m.ResentWithin != 0 {
-		if err := w.recogniseResent(relation, last, p); err != nil || p.duplicate {
+		if err := w.resends.recognise(relation, names, last, p); err != nil || p.duplicate {
 			return err
 		}
 	}
@@ -265,9 +265,12 @@ func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *p
 		return err
 	}
 	p.id = last + 1
-	_, err = stmt.Exec(messageKey(relation, p.id), p.m.From, p.m.Type, p.m.Created, content,
-		p.m.SentAs)
-	return err
+	if _, err := stmt.Exec(messageKey(relation, p.id), p.m.From, p.m.Type, p.m.Created, content,
+		p.m.SentAs); err != nil {
+		return err
+	}
+	w.resends.note(names, p)
+	return nil
 }
 
 // claimClientID stores the client_msg_id of p for the message id next. If a message had

@@ -57,6 +57,23 @@ func benchmarkAppend(b *testing.B, size int, named bool) {
 	})
 }
 
+// BenchmarkAppendYoung stores the same messages as from connections in their first minute, so that
+// each is looked for among those before.
+func BenchmarkAppendYoung(b *testing.B) {
+	for _, size := range []int{1, 64} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			s := benchStore(b, fmt.Sprintf("young-%d", size))
+			users := people(b, s, 20)
+			benchmarkBatches(b, s, size, func(n int) *im.Message {
+				pair := n % 10
+				m := benchMessage(n, users[2*pair], users[2*pair+1])
+				m.SentAs, m.ResentWithin = uint32(1+n), 60
+				return m
+			})
+		})
+	}
+}
+
 // BenchmarkAppendGroup stores the same messages in 200 groups, and in one group. The
 // members send in turn, so that a batch has the largest number of senders. The number of
 // members should make no difference.

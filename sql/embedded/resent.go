@@ -3,50 +3,128 @@ package embedded
 import (
 	"bytes"
 	"database/sql"
+	"fmt"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/embedded/numbering"
 )
 
 // A client without client_msg_ids sends a message again on a new connection when it got no
-// ack for it. The row of a message has what the client numbered it as.
+// ack for it. The row of a message has what the client numbered it as. In the first seconds of
+// a connection any message may be such a repeat, and nearly none is. So a conversation remembers
+// how its last messages were numbered, and only one with the same number is read.
 
-// lookBack is how many of the last messages of a conversation are searched for a message
-// that was sent before. In the seconds concerned a connection sends fewer.
-const lookBack = 1024
-
-// resentQuery finds the messages of a sender that are numbered alike, by table and column
-// of the sender. The content of an audio message is the id of its sound.
-const resentQuery = `select m.id, m.content, m.created, coalesce(a.size, 0), coalesce(a.duration, 0)
+// numberedQuery reads how the messages of a range were numbered, and resentQuery one of them
+// again, by table and column of the sender. The content of an audio message is the id of its
+// sound.
+const (
+	numberedQuery = "select id, %[2]s, sentAs, created from %[1]s " +
+		"where id between ? and ? order by id"
+	resentQuery = `select m.content, m.created, coalesce(a.size, 0), coalesce(a.duration, 0)
 	from %s m left join IMAudio a on m.type in (2, 18) and a.id = cast(m.content as integer)
-	where m.id between ? and ? and m.%s = ? and m.sentAs = ? and m.type = ? and m.created >= ?
-	and m.status = 0 order by m.id`
+	where m.id = ? and m.%s = ? and m.sentAs = ? and m.type = ? and m.created >= ? and m.status = 0`
+)
 
-// recogniseResent sets p.id, p.duplicate and p.created when its sender sent p before, in
-// the relation or group with that last message.
-func (w *writer) recogniseResent(relation int64, last uint32, p *pending) error {
-	stmt := w.findResent
-	if p.m.Type.IsGroup() {
-		stmt = w.findGroupResent
+// resends recognises messages that their clients sent before.
+type resends struct {
+	*numbering.Memory
+	users, groups resendsIn
+}
+
+// resendsIn is the statements for one table of messages.
+type resendsIn struct{ numbered, find *sql.Stmt }
+
+// queries returns the statements to prepare.
+func (r *resends) queries() []query {
+	var list []query
+	for _, t := range []struct {
+		*resendsIn
+		table, sender string
+	}{{&r.users, "IMMessage", "fromId"}, {&r.groups, "IMGroupMessage", "userId"}} {
+		list = append(list, query{&t.numbered, fmt.Sprintf(numberedQuery, t.table, t.sender)},
+			query{&t.find, fmt.Sprintf(resentQuery, t.table, t.sender)})
 	}
-	first := last - min(last, lookBack)
-	rows, err := stmt.Query(messageKey(relation, first), messageKey(relation, last), p.m.From,
-		p.m.SentAs, p.m.Type, p.m.ResentSince())
+	return list
+}
+
+// in returns the statements for the table of m.
+func (r *resends) in(m *im.Message) *resendsIn {
+	if m.Type.IsGroup() {
+		return &r.groups
+	}
+	return &r.users
+}
+
+// recognise sets p.id, p.duplicate and p.created when its sender sent p before, in the relation
+// or group with that last message. key is that of the conversation in memory.
+func (r *resends) recognise(relation, key int64, last uint32, p *pending) error {
+	in := r.in(p.m)
+	list := r.Get(key, last)
+	if list == nil {
+		var err error
+		if list, err = in.read(relation, last); err != nil {
+			return err
+		}
+		r.Put(key, list)
+	}
+	sent := numbering.Key{From: p.m.From, SentAs: p.m.SentAs}
+	for id := range list.Find(sent, p.m.ResentSince()) {
+		if err := in.compare(relation, id, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note remembers a message that was stored.
+func (r *resends) note(key int64, p *pending) {
+	r.Note(key, p.id, numbering.Key{From: p.m.From, SentAs: p.m.SentAs}, p.m.Created)
+}
+
+// read reads how the last messages of a relation or group were numbered.
+func (in *resendsIn) read(relation int64, last uint32) (*numbering.List, error) {
+	first := last - min(last, numbering.LookBack) + 1
+	list := numbering.NewList(first)
+	rows, err := in.numbered.Query(messageKey(relation, first), messageKey(relation, last))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		var key numbering.Key
+		var created uint32
+		if err := rows.Scan(&id, &key.From, &key.SentAs, &created); err != nil {
+			return nil, err
+		}
+		list.Add(uint32(id), key, created)
+	}
+	if list.Last() < last {
+		list.Add(last, numbering.Key{}, 0) // its row is gone
+	}
+	return list, rows.Err()
+}
+
+// compare sets p.id, p.duplicate and p.created when the message with an id has the content of p.
+func (in *resendsIn) compare(relation int64, id uint32, p *pending) error {
+	rows, err := in.find.Query(messageKey(relation, id), p.m.From, p.m.SentAs, p.m.Type,
+		p.m.ResentSince())
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	for rows.Next() && !p.duplicate {
-		var id int64
+	for rows.Next() {
 		var content sql.RawBytes
 		var created, size, duration uint32
-		if err := rows.Scan(&id, &content, &created, &size, &duration); err != nil {
+		if err := rows.Scan(&content, &created, &size, &duration); err != nil {
 			return err
 		}
-		p.duplicate = bytes.Equal(content, p.m.Data)
+		same := bytes.Equal(content, p.m.Data)
 		if isAudio(p.m.Type) {
-			p.duplicate = size == p.m.Audio.Size && duration == p.m.Audio.Duration
+			same = size == p.m.Audio.Size && duration == p.m.Audio.Duration
 		}
-		p.id = uint32(id)
-		if p.duplicate {
-			p.created = created
+		if same {
+			p.id, p.duplicate, p.created = id, true, created
 		}
 	}
 	return rows.Err()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+
+	"teamtalk/sql/embedded/numbering"
 )
 
 // cacheSize bounds each cache of the writer, in entries of a few hundred bytes.
@@ -32,6 +34,7 @@ type writer struct {
 	groups     *lru.Cache[uint32, group]
 	// members of groups; other users are read each time
 	members *lru.Cache[memberKey, struct{}]
+	resends resends
 
 	loginMarks     int    // how many may be put before they are counted
 	oldestClientID uint32 // time of the oldest ClientMessage, or earlier; 0: unknown
@@ -45,7 +48,6 @@ type writer struct {
 	getRelation, newRelation               *sql.Stmt
 	updateRelation                         *sql.Stmt
 	insertMessage                          *sql.Stmt
-	findResent, findGroupResent            *sql.Stmt
 	getGroup, getMember                    *sql.Stmt
 	updateGroup, updateMember              *sql.Stmt
 	insertGroupMessage, insertAudio        *sql.Stmt
@@ -83,6 +85,9 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 		return nil, err
 	}
 	if w.members, err = lru.New[memberKey, struct{}](cacheSize); err != nil {
+		return nil, err
+	}
+	if w.resends.Memory, err = numbering.New(cacheSize); err != nil {
 		return nil, err
 	}
 	err = w.prepare(ctx,
@@ -123,7 +128,7 @@ func (w *writer) prepare(ctx context.Context, queries ...query) error {
 
 // prepareAppend prepares the statements that need the schema.
 func (w *writer) prepareAppend(ctx context.Context) error {
-	return w.prepare(ctx, []query{
+	return w.prepare(ctx, append(w.resends.queries(), []query{
 		{&w.savepoint, "savepoint message"},
 		{&w.rollbackTo, "rollback to message"},
 		{&w.release, "release message"},
@@ -139,8 +144,6 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 			updated = max(updated, ?5), statusSmall = 0, statusBig = 0 where id = ?1`},
 		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content, " +
 			"sentAs) values (?, ?, ?, ?, ?, ?)"},
-		{&w.findResent, fmt.Sprintf(resentQuery, "IMMessage", "fromId")},
-		{&w.findGroupResent, fmt.Sprintf(resentQuery, "IMGroupMessage", "userId")},
 		{&w.getGroup, "select version, lastMsgId from IMGroup where id = ?"},
 		{&w.getMember, "select 1 from IMGroupMember where groupId = ? and userId = ?"},
 		{&w.updateGroup, "update IMGroup set lastMsgId = ?2, lastChated = max(lastChated, ?3) " +
@@ -167,7 +170,7 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 		{&w.forget, "delete from ClientMessage " +
 			"where id < (select min(id) from ClientMessage) + ? and created <= ?"},
 		{&w.getOldest, "select created from ClientMessage order by id limit 1"},
-	}...)
+	}...)...)
 }
 
 // close closes the connection. Statements are closed first: database/sql does not close
@@ -216,6 +219,7 @@ func (w *writer) forgetAll() {
 	w.recipients.Purge()
 	w.groups.Purge()
 	w.members.Purge()
+	w.resends.Clear()
 	w.oldestClientID = 0
 }
 
