@@ -17,6 +17,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded/folderlock"
 )
 
 // message returns a text message.
@@ -114,7 +115,7 @@ func TestClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if name := e.Name(); name != FileName && name != lockName {
+		if name := e.Name(); name != FileName && name != folderlock.FileName {
 			t.Errorf("%s is left", name)
 		}
 	}
