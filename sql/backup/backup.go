@@ -24,7 +24,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -74,11 +73,6 @@ type Options struct {
 // partialEnd ends the name of the folder of a backup that is not complete.
 const partialEnd = ".backup-partial"
 
-// partialName returns the name of the folder in which the backup target is made.
-func partialName(target string) string {
-	return filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+partialEnd)
-}
-
 // Make makes a backup in o.Target and returns its summary. Servers may run: they neither wait nor
 // notice, except that the log of SQLite grows until the database is copied. The backup has its
 // name only when it is complete and on the disk. Make removes what an earlier Make in the same
@@ -99,11 +93,11 @@ func Make(ctx context.Context, src Source, o Options) (s Summary, err error) {
 	if err := check(src, o); err != nil {
 		return s, err
 	}
-	if err := clean(filepath.Dir(o.Target), partialEnd); err != nil {
+	if err := folderlock.Clean(filepath.Dir(o.Target), partialEnd); err != nil {
 		return s, err
 	}
-	partial := partialName(o.Target)
-	lock, err := claim(partial)
+	partial := folderlock.Hidden(o.Target, partialEnd)
+	lock, err := folderlock.Claim(partial)
 	if err != nil {
 		return s, err
 	}
@@ -111,7 +105,7 @@ func Make(ctx context.Context, src Source, o Options) (s Summary, err error) {
 	if s, err = fill(ctx, src, o, partial); err != nil {
 		return s, errors.Join(err, os.RemoveAll(partial))
 	}
-	return s, publish(partial, o.Target)
+	return s, folderlock.Publish(partial, o.Target)
 }
 
 // check returns an error if the source or the options are wrong.
@@ -141,70 +135,6 @@ func within(path, folder string) bool {
 	}
 	rel, err := filepath.Rel(folder, path)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
-}
-
-// claimName is the folder, inside a folder that is being filled, whose lock a command holds
-// meanwhile. A store that is being restored has a lock of its own.
-const claimName = ".claim"
-
-// claim makes an empty folder and keeps other commands from it until the result is closed.
-func claim(folder string) (io.Closer, error) {
-	inner := filepath.Join(folder, claimName)
-	for _, dir := range []string{folder, inner} {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-	}
-	lock, err := folderlock.Lock(inner, "wait for its end")
-	if im.KindOf(err) == im.Unavailable {
-		return nil, im.Errorf(im.Busy, "another command is writing to %s: wait for its end", folder)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := empty(folder); err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return lock, nil
-}
-
-// empty removes everything in a folder but the claim.
-func empty(folder string) error {
-	list, err := os.ReadDir(folder)
-	for _, e := range list {
-		if err == nil && e.Name() != claimName {
-			err = os.RemoveAll(filepath.Join(folder, e.Name()))
-		}
-	}
-	return err
-}
-
-// clean removes the incomplete folders in parent that no process works on.
-func clean(parent, end string) error {
-	list, err := os.ReadDir(parent)
-	if err != nil {
-		return err
-	}
-	for _, e := range list {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), ".") || !strings.HasSuffix(e.Name(), end) {
-			continue
-		}
-		folder := filepath.Join(parent, e.Name())
-		lock, err := folderlock.Lock(filepath.Join(folder, claimName), "wait for its end")
-		switch {
-		case im.KindOf(err) == im.Unavailable:
-			continue // it is in use
-		case errors.Is(err, fs.ErrNotExist):
-			_ = os.Remove(folder) // it is empty, or was just completed
-			continue
-		case err == nil:
-			err = errors.Join(os.RemoveAll(folder), lock.Close())
-		}
-		if err != nil {
-			return fmt.Errorf("remove what a command left that was killed: %w", err)
-		}
-	}
-	return nil
 }
 
 // fill copies everything into the folder partial, in the order that the package describes.
@@ -257,17 +187,6 @@ func fill(ctx context.Context, src Source, o Options, partial string) (s Summary
 		return s, err
 	}
 	return Summary{Head: head, Tail: tail, Linked: c.linked, Skipped: c.skipped}, flush(partial)
-}
-
-// publish gives a complete folder its name.
-func publish(partial, name string) error {
-	if err := os.RemoveAll(filepath.Join(partial, claimName)); err != nil {
-		return err
-	}
-	if err := os.Rename(partial, name); err != nil {
-		return err
-	}
-	return folderlock.Sync(filepath.Dir(name))
 }
 
 // Summary describes a backup that was made or verified.

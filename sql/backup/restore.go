@@ -125,8 +125,8 @@ func Restore(ctx context.Context, o RestoreOptions) (r Restored, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, free()) }()
-	partial := filepath.Join(filepath.Dir(o.DataDir), "."+filepath.Base(o.DataDir)+restoringEnd)
-	lock, err := claim(partial)
+	partial := folderlock.Hidden(o.DataDir, restoringEnd)
+	lock, err := folderlock.Claim(partial)
 	if err != nil {
 		return r, err
 	}
@@ -204,5 +204,5 @@ func swap(partial, dir string, now time.Time) (replaced string, err error) {
 			return "", err
 		}
 	}
-	return replaced, publish(partial, dir)
+	return replaced, folderlock.Publish(partial, dir)
 }

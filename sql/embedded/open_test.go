@@ -493,7 +493,7 @@ func TestNameKey(t *testing.T) {
 		{"bob ", "bob", true}, {" bob", "bob", false}, {"a", "b", false}, {"张三", "张三", true}, {"e",
 			"é", false},
 	} {
-		if got := nameKey(c.a) == nameKey(c.b); got != c.same {
+		if got := NameKey(c.a) == NameKey(c.b); got != c.same {
 			t.Errorf("%q and %q: same %v, want %v", c.a, c.b, got, c.same)
 		}
 	}
