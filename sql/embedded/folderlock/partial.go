@@ -98,4 +98,3 @@ func Publish(partial, name string) error {
 	}
 	return Sync(filepath.Dir(name))
 }
-
