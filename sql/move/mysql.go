@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -213,6 +214,8 @@ func (b *big) note(ctx context.Context) error {
 		"IMAdmin, of the web administration":     "SELECT COUNT(*) FROM IMAdmin",
 		"IMDiscovery, of the web administration": "SELECT COUNT(*) FROM IMDiscovery",
 		"IMGroup, of deleted groups":             "SELECT COUNT(*) FROM IMGroup WHERE status<>0",
+		"IMTransmitFile, of files that are in the list twice": "SELECT COUNT(*)-" +
+			"COUNT(DISTINCT taskId, fromId, toId) FROM IMTransmitFile",
 	}
 	for n := range schema.Tables {
 		queries[fmt.Sprintf("IMMessage_%d, of pairs of users without a relation", n)] =
@@ -231,6 +234,7 @@ func (b *big) note(ctx context.Context) error {
 			b.notes = append(b.notes, fmt.Sprintf("left out: %d rows of %s", n, what))
 		}
 	}
+	slices.Sort(b.notes)
 	return nil
 }
 

@@ -102,7 +102,8 @@ func (b *big) paged(ctx context.Context, q, kinds string, do func([]row) error) 
 // list.
 func (b *big) readConversations(ctx context.Context, emit func(row) error) error {
 	q := "SELECT r.id, r.smallId, r.bigId, 0, " +
-		"COALESCE(a.status<>0, 1), COALESCE(b.status<>0, 1), r.created, GREATEST(r.updated, COALESCE(a.updated, 0), COALESCE(b.updated, 0)) " +
+		"COALESCE(a.status<>0, 1), COALESCE(b.status<>0, 1), r.created, " +
+		"GREATEST(r.updated, COALESCE(a.updated, 0), COALESCE(b.updated, 0)) " +
 		"FROM IMRelationShip AS r " +
 		"LEFT JOIN IMRecentSession AS a ON a.userId=r.smallId AND a.peerId=r.bigId AND a.type=1 " +
 		"LEFT JOIN IMRecentSession AS b ON b.userId=r.bigId AND b.peerId=r.smallId AND b.type=1 " +
