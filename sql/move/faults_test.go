@@ -162,8 +162,8 @@ func TestNoticed(t *testing.T) {
 	db := dbtest.MariaDB(t).Open(t, m.DSN)
 	for what, change := range map[string]string{
 		users:         "UPDATE IMUser SET salt='x' WHERE id=2",
-		conversations: "UPDATE IMRecentSession SET status=1-status WHERE type=1 ORDER BY id LIMIT 1",
-		members:       "UPDATE IMGroupMember SET joinMsgId=99, joinedAt=created WHERE status=0 LIMIT 1",
+		conversations: "UPDATE IMRecentSession SET status=1-status WHERE type=1 LIMIT 1",
+		members:       "UPDATE IMGroupMember SET addedBy=addedBy+1 WHERE status=0 LIMIT 1",
 		departures:    "UPDATE IMGroupMember SET leftAt=0 WHERE status=1 LIMIT 1",
 		nextIDs:       "ALTER TABLE IMUser AUTO_INCREMENT=1000",
 		clientIDs:     "DELETE FROM IMClientMsgId LIMIT 1",

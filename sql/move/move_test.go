@@ -349,14 +349,18 @@ func (w *world) next(s im.Store) string {
 // TestThereAndBack moves stores with random content to MySQL and back. Users and servers read the
 // same from each, before and after the next messages.
 func TestThereAndBack(t *testing.T) {
-	for seed := range uint64(3) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			m := databases(t)
+			if seed == 3 { // in a Redis Cluster
+				m.Redis.Unread = store.Instance{Addrs: []string{dbtest.RedisCluster(t).Addr()},
+					Cluster: true}
+			}
 			dir := filepath.Join(t.TempDir(), "first")
 			s := openLite(t, dir)
 			w := fill(t, s, seed)
 			want := w.dump(s)
 			closing(t, s)
-			m := databases(t)
 			report, err := ToMySQL(ctx, dir, m, Options{})
 			if err != nil {
 				t.Fatal(err)

@@ -53,7 +53,8 @@ func (b *big) read(ctx context.Context, what string, emit func(row) error) error
 	case groupMessages:
 		return b.readMessages(ctx, "SELECT m.groupId, m.msgId, m.userId, m.type, m.status, "+
 			"m.created, m.sentAs, m.content FROM IMGroupMessage_%d AS m "+
-			"STRAIGHT_JOIN IMGroup AS g ON g.id=m.groupId AND g.status=0 ORDER BY m.id", groupMessages, emit)
+			"STRAIGHT_JOIN IMGroup AS g ON g.id=m.groupId AND g.status=0 ORDER BY m.id",
+			groupMessages, emit)
 	case unread:
 		return readUnread(ctx, b.store, emit)
 	case nextIDs:
