@@ -18,9 +18,9 @@ func newMoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "move --to STORE",
 		Short: "Move the store from SQLite to MySQL and Redis, or back",
-		Long: `Move everything from the embedded store (data_dir) into an empty MySQL database with an
-empty Redis (--to mysql), or from MySQL and Redis into a new embedded store (--to embedded). Stop all
-servers first. The source stays as it is.
+		Long: `Move everything from the embedded store (data_dir) into an empty MySQL database with
+an empty Redis (--to mysql), or from MySQL and Redis into a new embedded store (--to embedded). Stop
+all servers first. The source stays as it is.
 
 The command makes the tables, copies all rows, and compares source and target: the rows of each
 kind by their number and a sum over them, and the lists of conversations and unread counts as each

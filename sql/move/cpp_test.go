@@ -16,8 +16,8 @@ import (
 // conversation that a user has removed, a member without a joinMsgId, another that was inserted
 // twice, a file that was added twice, a deleted group, and rows of the web administration.
 var cppRows = []string{
-	`INSERT INTO IMUser (id, sex, name, domain, nick, password, salt, phone, email, avatar, departId,
-		status, created, updated, push_shield_status, sign_info) VALUES
+	`INSERT INTO IMUser (id, sex, name, domain, nick, password, salt, phone, email, avatar,
+		departId, status, created, updated, push_shield_status, sign_info) VALUES
 		(1, 1, 'ann', 'ann', 'Ann', 'x', '1234', '1', 'e', 'a', 1, 0, 10, 11, 0, ''),
 		(2, 0, 'bob', 'bob', 'Bob', 'y', '4321', '2', 'e', NULL, 1, 0, 10, 12, 1, 's'),
 		(5, 0, 'eve', 'eve', 'Eve', 'z', '1111', '3', 'e', '', 0, 3, 10, 13, 0, '')`,
@@ -25,11 +25,12 @@ var cppRows = []string{
 		(1, 'D', 1, 0, 0, 5, 6)`,
 	`INSERT INTO IMRelationShip (id, smallId, bigId, status, created, updated) VALUES
 		(1, 1, 2, 0, 20, 29), (2, 1, 2, 0, 20, 25), (9, 1, 5, 0, 40, 40)`,
-	`INSERT INTO IMMessage_1 (relateId, fromId, toId, msgId, content, status, type, created, updated)
-		VALUES (1, 1, 2, 1, 'one', 0, 1, 21, 21), (1, 2, 1, 2, 'two', 0, 1, 22, 22),
+	`INSERT INTO IMMessage_1 (relateId, fromId, toId, msgId, content, status, type, created,
+		updated) VALUES (1, 1, 2, 1, 'one', 0, 1, 21, 21), (1, 2, 1, 2, 'two', 0, 1, 22, 22),
 		(1, 1, 2, 3, '7', 0, 2, 23, 23), (9, 5, 1, 1, 'hi', 0, 1, 40, 40)`,
-	`INSERT INTO IMMessage_2 (relateId, fromId, toId, msgId, content, status, type, created, updated)
-		VALUES (2, 1, 2, 1, 'other', 0, 1, 24, 24), (10, 1, 2, 1, 'no relation', 0, 1, 24, 24)`,
+	`INSERT INTO IMMessage_2 (relateId, fromId, toId, msgId, content, status, type, created,
+		updated) VALUES (2, 1, 2, 1, 'other', 0, 1, 24, 24),
+		(10, 1, 2, 1, 'no relation', 0, 1, 24, 24)`,
 	`INSERT INTO IMAudio (id, fromId, toId, path, size, duration, created) VALUES
 		(7, 1, 2, 'g0/s', 5, 2, 23)`,
 	`INSERT INTO IMRecentSession (userId, peerId, type, status, created, updated) VALUES
@@ -53,7 +54,8 @@ var cppRows = []string{
 
 // cppKeys are commands that write what C++ servers keep in Redis.
 var cppKeys = []string{
-	"HSET unread_2 1 2", "SET msg_id_1 3", "SET msg_id_2 1", "SET msg_id_9 1", "SET group_msg_id_1 3",
+	"HSET unread_2 1 2", "SET msg_id_1 3", "SET msg_id_2 1", "SET msg_id_9 1",
+	"SET group_msg_id_1 3",
 	"HSET 1_im_group_msg count 3", "HSET 1_1_im_user_group count 2",
 	"HSET 2_1_im_user_group count 3", "SET device_1 ios:token", "SET device_token 1",
 	"SET device_2 ios:token", "HSET group_set_1 2_1 1 1_1 0",
