@@ -30,6 +30,8 @@ func TestMoveCommand(t *testing.T) {
 	}
 	run("user", "list", "--store", "mysql").want(t, cli.ExitOK, "alice", "")
 	run("move", "--to", "mysql", "--data-dir", dir).want(t, cli.ExitFailure, "", "has rows")
+	run("migrate", "restored", "--id-gap", "0").want(t, cli.ExitUsage, "", "want --id-gap")
+	run("migrate", "restored").want(t, cli.ExitOK, "0 conversations and groups leave out", "")
 	run("move", "--to", "embedded", "--data-dir", dir).want(t, cli.ExitFailure, "", "is not empty")
 	run("move", "--to", "embedded", "--data-dir", back).want(t, cli.ExitOK,
 		`next: set store = "embedded"`, "")
