@@ -319,6 +319,29 @@ func TestPrevious(t *testing.T) {
 	}
 }
 
+// TestLog copies the log in front of the database. Ids get no gaps before a server has read it.
+func TestLog(t *testing.T) {
+	v := newServer(t)
+	v.write(LogFolder+"/1", "accepted")
+	target := filepath.Join(t.TempDir(), "backup")
+	_, err := Make(ctx, v.source(), Options{Target: target})
+	v.check(err)
+	if _, err := Verify(ctx, target); err != nil || read(target, LogFolder+"/1") != "accepted" {
+		t.Errorf("the log in the backup: %q, %v", read(target, LogFolder+"/1"), err)
+	}
+	dir := filepath.Join(t.TempDir(), "restored")
+	o := RestoreOptions{Backup: target, DataDir: dir}
+	if _, err := Restore(ctx, o); im.KindOf(err) != im.Invalid {
+		t.Errorf("a gap before the log is read: %v", err)
+	}
+	o.SameIDs = true
+	_, err = Restore(ctx, o)
+	v.check(err)
+	if got := read(dir, LogFolder+"/1"); got != "accepted" {
+		t.Errorf("the restored log: %q", got)
+	}
+}
+
 // TestDamage requires that a changed backup is neither verified nor restored.
 func TestDamage(t *testing.T) {
 	v := newServer(t)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"teamtalk/core/im"
 	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/schema"
@@ -78,6 +80,10 @@ func openTarget(ctx context.Context, m MySQL, o Options) (_ *big, err error) {
 			err = errors.Join(err, opened.close())
 		}
 	}()
+	// An older database with users is refused before its tables change.
+	if err := opened.vacant(ctx); err != nil {
+		return nil, err
+	}
 	if err := schema.Migrate(ctx, opened.db, schema.Options{}); err != nil {
 		return nil, err
 	}
@@ -88,9 +94,6 @@ func openTarget(ctx context.Context, m MySQL, o Options) (_ *big, err error) {
 	if !state.Finalized {
 		return nil, im.Errorf(im.Invalid, "the tables are those of C++ servers: use an empty "+
 			"database, or run migrate finalize first")
-	}
-	if err := opened.vacant(ctx); err != nil {
-		return nil, err
 	}
 	return opened, opened.openStore(ctx, m, o, true)
 }
@@ -147,6 +150,9 @@ func tables() []string {
 // vacant returns an error if the databases have data, unless a move has half filled them.
 func (b *big) vacant(ctx context.Context) error {
 	half, err := schema.HalfMoved(ctx, b.db)
+	if missingTable(err) {
+		half, err = false, nil
+	}
 	if half || err != nil {
 		return err
 	}
@@ -160,7 +166,7 @@ func (b *big) vacant(ctx context.Context) error {
 		if err == nil {
 			return im.Errorf(im.Exists, "the table %s has rows: move to an empty database", t)
 		}
-		if !errors.Is(err, sql.ErrNoRows) {
+		if !errors.Is(err, sql.ErrNoRows) && !missingTable(err) {
 			return err
 		}
 	}
@@ -168,6 +174,12 @@ func (b *big) vacant(ctx context.Context) error {
 		return im.Errorf(im.Exists, "Redis has data of another deployment, such as the key %s: "+
 			"use an empty Redis, or another number of a database", key)
 	})
+}
+
+// missingTable reports whether a table does not exist yet.
+func missingTable(err error) bool {
+	var e *mysql.MySQLError
+	return errors.As(err, &e) && e.Number == 1146
 }
 
 // clear marks the databases as half filled, and empties them.
