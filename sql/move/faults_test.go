@@ -13,6 +13,7 @@ import (
 	"teamtalk/sql/backup"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/schema"
+	"teamtalk/sql/store"
 )
 
 // stopAt returns options that end the context of a move at the n-th report about a subject.
@@ -186,6 +187,42 @@ func TestNoticed(t *testing.T) {
 		}
 		db = dbtest.MariaDB(t).Open(t, m.DSN)
 	}
+}
+
+// TestRedisLost moves a store back after Redis has lost everything. The unread counts are made
+// again from the read marks first.
+func TestRedisLost(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := openLite(t, dir)
+	fill(t, s, 11)
+	counts := func(s im.Store) (total sum) {
+		t.Helper()
+		if err := readUnread(ctx, s, func(r row) error {
+			total.add(r)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return total
+	}
+	want := counts(s)
+	closing(t, s)
+	redis := dbtest.Redis(t)
+	m := MySQL{DSN: dbtest.MariaDB(t).NewDatabase(t),
+		Redis: store.Redis{Unread: store.Instance{Addrs: []string{redis.Addr()}}}}
+	if _, err := ToMySQL(ctx, dir, m, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	redis.FlushAll()
+	back := filepath.Join(t.TempDir(), "back")
+	if _, err := ToEmbedded(ctx, m, back, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	s = openLite(t, back)
+	if got := counts(s); got != want || want.Rows == 0 {
+		t.Errorf("unread counts %+v, want %+v", got, want)
+	}
+	closing(t, s)
 }
 
 // schemaOf makes the tables.

@@ -121,6 +121,9 @@ func openSource(ctx context.Context, m MySQL, o Options) (_ *big, err error) {
 	if err := opened.openStore(ctx, m, o, false); err != nil {
 		return nil, err
 	}
+	if err := opened.restoreCounts(ctx); err != nil {
+		return nil, err
+	}
 	if _, err := opened.store.SyncSessions(ctx); err != nil {
 		return nil, err
 	}

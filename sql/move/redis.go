@@ -292,6 +292,42 @@ func (b *big) readLogins(ctx context.Context, emit func(row) error) error {
 	})
 }
 
+// keptKeys returns the keys by whose absence a store knows that Redis has lost its data.
+func (b *big) keptKeys() []string {
+	if !b.redis.Cluster {
+		return []string{"unread_kept"}
+	}
+	var list []string
+	for i := range 256 {
+		list = append(list, fmt.Sprint("unread_kept_", i))
+	}
+	return list
+}
+
+// restoreCounts makes the unread counts again if Redis has lost its data since read marks began,
+// as a server would after its start.
+func (b *big) restoreCounts(ctx context.Context) error {
+	begun := false
+	err := b.query(ctx, "SELECT msgId FROM IMReadMark WHERE userId=0", "i", func(row) error {
+		begun = true
+		return nil
+	})
+	if err != nil || !begun {
+		return err
+	}
+	for _, key := range b.keptKeys() {
+		n, err := b.redis.Unread.Exists(ctx, key).Result()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			_, err := b.store.RebuildUnread(ctx)
+			return err
+		}
+	}
+	return nil
+}
+
 // finishRedis sets the marks without data of users.
 func (b *big) finishRedis(ctx context.Context) error {
 	var newest int64
@@ -309,15 +345,8 @@ func (b *big) finishRedis(ctx context.Context) error {
 		return err
 	}
 	// Redis has lost nothing since.
-	kept := []string{"unread_kept"}
-	if b.redis.Cluster {
-		kept = nil
-		for i := range 256 {
-			kept = append(kept, fmt.Sprint("unread_kept_", i))
-		}
-	}
 	return pipelined(ctx, b.redis.Unread, func(p redis.Pipeliner) {
-		for _, key := range kept {
+		for _, key := range b.keptKeys() {
 			p.Set(ctx, key, 1, 0)
 		}
 	})
