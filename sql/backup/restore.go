@@ -149,13 +149,17 @@ func vacant(dir string, force bool) (free func() error, err error) {
 	if err != nil || len(list) == 0 {
 		return free, err
 	}
+	full := im.Errorf(im.Exists, "%s is not empty: name a new folder, or move this one away with "+
+		"--force", dir)
+	if _, err := os.Lstat(filepath.Join(dir, folderlock.FileName)); err != nil && !force {
+		return nil, full // it is no folder of a server, and gets no lock
+	}
 	lock, err := folderlock.Lock(dir, "stop it first")
 	if err != nil {
 		return nil, err
 	}
 	if !force {
-		return nil, errors.Join(im.Errorf(im.Exists, "%s is not empty: name a new folder, or "+
-			"move this one away with --force", dir), lock.Close())
+		return nil, errors.Join(full, lock.Close())
 	}
 	return lock.Close, nil
 }

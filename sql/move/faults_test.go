@@ -3,6 +3,7 @@ package move
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -232,11 +233,28 @@ func schemaOf(t *testing.T, m MySQL) error {
 	return schema.Migrate(ctx, db, schema.Options{})
 }
 
+// seen writes what users see of their conversations.
+func (w *world) seen(s im.Store) string {
+	w.Helper()
+	var out strings.Builder
+	for _, u := range w.users {
+		w.dumpUser(s, u, func(what string, err error, list ...any) {
+			w.Helper()
+			w.check(err)
+			if what != "groups" { // their versions are raised
+				fmt.Fprintln(&out, append([]any{what}, list...)...)
+			}
+		}, &out)
+	}
+	return out.String()
+}
+
 // TestRestored moves a store that was restored from a backup, with gaps in its ids.
 func TestRestored(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s := openLite(t, dir)
 	w := fill(t, s, 5)
+	seen := w.seen(s)
 	target, restored := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "restored")
 	if _, err := backup.Make(ctx, backup.Source{DataDir: dir},
 		backup.Options{Target: target}); err != nil {
@@ -248,6 +266,7 @@ func TestRestored(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = openLite(t, restored)
+	equal(t, "a restored store", w.seen(s), seen)
 	w.s = s
 	for range 40 {
 		w.step()
