@@ -50,7 +50,7 @@ the same time.`,
 	}
 	cli.AddConfigFlags(cmd, "mysql.master", "redis.addrs")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the changes without making them")
-	cmd.AddCommand(newFinalizeCommand(), newMigrateStatusCommand())
+	cmd.AddCommand(newFinalizeCommand(), newMigrateStatusCommand(), newRestoredCommand())
 	return cmd
 }
 

@@ -53,7 +53,8 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	}
 	add("run", newServeCommand(), newChatCommand())
 	add("care", admincmd.NewUser(), admincmd.NewGroup(), admincmd.NewDepart(), newConfigCommand(),
-		newMigrateCommand(), admincmd.NewUnread(), newMSFSCommand(), newClusterCommand(),
+		newBackupCommand(), newRestoreCommand(), newMoveCommand(), newMigrateCommand(),
+		admincmd.NewUnread(), newMSFSCommand(), newClusterCommand(),
 		newCertCommand(), benchcmd.New(), newVersionCommand())
 	return root
 }

@@ -19,6 +19,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
+	"teamtalk/sql/embedded/folderlock"
 )
 
 // database is the directory with its connections, which all parts share: one connection
@@ -50,7 +51,7 @@ func (s *database) open(ctx context.Context, o Options) error {
 	}
 	if !o.Admin {
 		const remedy = "stop it, or choose another directory (setting data_dir)"
-		if s.lock, err = lockDir(o.Dir, remedy); err != nil {
+		if s.lock, err = folderlock.Lock(o.Dir, remedy); err != nil {
 			return err
 		}
 	}
@@ -110,7 +111,7 @@ func makeDir(dir string) error {
 		return err
 	}
 	// Without it a power cut could lose the new directory with its content.
-	return syncDir(filepath.Dir(dir))
+	return folderlock.Sync(filepath.Dir(dir))
 }
 
 // makeFile makes an empty database file with access for this user alone; SQLite would
@@ -124,7 +125,7 @@ func makeFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), syncDir(filepath.Dir(path)))
+	return errors.Join(f.Close(), folderlock.Sync(filepath.Dir(path)))
 }
 
 // Ping reads from the database and checks that writing is permitted. After the disk has

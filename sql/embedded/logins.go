@@ -26,7 +26,7 @@ func (st *statements) loginQueries() []query {
 func (s *logins) NameKeys(_ context.Context, names []string) ([]string, error) {
 	keys := make([]string, len(names))
 	for i, name := range names {
-		keys[i] = nameKey(name)
+		keys[i] = NameKey(name)
 	}
 	return keys, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/folderlock"
 )
 
 // applicationID marks the file as a database of this package, also for the file(1)
@@ -97,13 +98,13 @@ const lookEvery = 20 * time.Millisecond
 
 // lockToMigrate locks a directory whose schema is not current. A server that has the lock may be
 // making the schema at this moment, as one that starts on a new store does: the function then waits
-// until current says so, and returns no lock. After patience it returns the error of lockDir.
+// until current says so, and returns no lock. After patience it returns the error of folderlock.
 func lockToMigrate(ctx context.Context, dir string, patience time.Duration,
 	current func() (bool, error)) (io.Closer, error) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for began := time.Now(); ; {
-		lock, err := lockDir(dir, "stop it, or use the program of its version")
+		lock, err := folderlock.Lock(dir, "stop it, or use the program of its version")
 		if err == nil {
 			return lock, nil
 		}

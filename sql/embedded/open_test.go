@@ -17,6 +17,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded/folderlock"
 )
 
 // message returns a text message.
@@ -114,7 +115,7 @@ func TestClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if name := e.Name(); name != FileName && name != lockName {
+		if name := e.Name(); name != FileName && name != folderlock.FileName {
 			t.Errorf("%s is left", name)
 		}
 	}
@@ -492,7 +493,7 @@ func TestNameKey(t *testing.T) {
 		{"bob ", "bob", true}, {" bob", "bob", false}, {"a", "b", false}, {"张三", "张三", true}, {"e",
 			"é", false},
 	} {
-		if got := nameKey(c.a) == nameKey(c.b); got != c.same {
+		if got := NameKey(c.a) == NameKey(c.b); got != c.same {
 			t.Errorf("%q and %q: same %v, want %v", c.a, c.b, got, c.same)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+
+	"teamtalk/sql/embedded/folderlock"
 )
 
 // TestReadOnly opens a database as a user without permission to write.
@@ -17,7 +19,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, mode := range map[string]os.FileMode{dir: 0o777, filepath.Dir(dir): 0o755,
-		filepath.Join(dir, lockName): 0o666, filepath.Join(dir, FileName): 0o444} {
+		filepath.Join(dir, folderlock.FileName): 0o666, filepath.Join(dir, FileName): 0o444} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}

@@ -51,11 +51,15 @@ const (
 			g.lastMsgId <= max(m.joinMsgId, m.removeMsgId), g.lastMsgId, g.lastChated
 			from IMGroupMember m join IMGroup g on g.id = m.groupId where m.userId = ?1`
 
+	// newest is the place of the last message of the conversation c. After a restore, or a move
+	// from MySQL, no message may have the last id that was given.
+	newest = "c.id << 32 and (c.id << 32) + c.lastMsgId and status = 0 order by id desc limit 1) "
+
 	// latest joins the last messages of the sides in c.
-	latest = " c join IMMessage m on m.id = (c.id << 32) + c.lastMsgId " + joinAudio + " " +
-		"where c.type = 1"
-	latestInGroup = " c join IMGroupMessage m on m.id = (c.id << 32) + c.lastMsgId " + joinAudio +
-		" where c.type = 2"
+	latest = " c join IMMessage m on m.id = (select id from IMMessage where id between " +
+		newest + joinAudio + " where c.type = 1"
+	latestInGroup = " c join IMGroupMessage m on m.id = (select id from IMGroupMessage " +
+		"where id between " + newest + joinAudio + " where c.type = 2"
 )
 
 func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
@@ -96,7 +100,8 @@ func (st *statements) queries() []query {
 		{&st.messagesByID, "select " + messageColumns + " from IMMessage m " + joinAudio + " " +
 			"where m.id in (select " + relationKey +
 			" + value from json_each(?3)) and m.status = 0 order by m.id"},
-		{&st.latestID, "select lastMsgId from IMRelationShip where smallId = ? and bigId = ?"},
+		{&st.latestID, "select id & 4294967295 from IMMessage where id > " + relationKey +
+			" and id <= " + relationKey + " + 4294967295 and status = 0 order by id desc limit 1"},
 		{&st.hasUnread, `select coalesce(sum(case
 			when smallId = ?3 then unreadSmall else unreadBig end), 0)
 			from IMRelationShip where smallId = ?1 and bigId = ?2`},
@@ -169,9 +174,8 @@ func (st *groupStatements) queries() []query {
 			joinAudio +
 			" where m.id in (select (?1 << 32) + value from json_each(?3)) and m.id > " + visible +
 			" and m.status = 0 order by m.id"},
-		{&st.groupLatestID, `select g.lastMsgId from IMGroupMember m join IMGroup g
-			on g.id = m.groupId
-			where m.groupId = ?1 and m.userId = ?2 and g.lastMsgId > m.joinMsgId`},
+		{&st.groupLatestID, "select id & 4294967295 from IMGroupMessage where id > " + visible +
+			" and id <= (?1 << 32) + 4294967295 and status = 0 order by id desc limit 1"},
 		{&st.hasGroupUnread, `select g.lastMsgId - m.readMsgId from IMGroupMember m join IMGroup g
 			on g.id = m.groupId
 			where m.groupId = ?1 and m.userId = ?2`},

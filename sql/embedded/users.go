@@ -36,7 +36,7 @@ func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Ac
 		for i, name := range names {
 			a := &list[i]
 			var err error
-			a.User, err = scanUser(s.read.accountByName.QueryRowContext(ctx, nameKey(name)),
+			a.User, err = scanUser(s.read.accountByName.QueryRowContext(ctx, NameKey(name)),
 				&a.Password, &a.Salt)
 			if errors.Is(err, sql.ErrNoRows) {
 				*a = im.Account{}
@@ -52,9 +52,9 @@ func (s *directory) AccountsByName(ctx context.Context, names []string) ([]im.Ac
 	return list, nil
 }
 
-// nameKey folds a name: two names are the same when their keys are equal. Blanks at the
+// NameKey folds a name: two names are the same when their keys are equal. Blanks at the
 // end are ignored, as in MySQL.
-func nameKey(name string) string {
+func NameKey(name string) string {
 	return strings.Map(func(r rune) rune {
 		// The result is the smallest of the letters that differ only in case.
 		for next := unicode.SimpleFold(r); ; next = unicode.SimpleFold(next) {
@@ -169,7 +169,7 @@ func (w *writer) insertUsers(accounts []im.Account, now int64) ([]uint32, error)
 	ids := make([]uint32, len(accounts))
 	for i := range accounts {
 		a := &accounts[i]
-		result, err := stmt.Exec(nameKey(a.Name), a.Name, a.Domain, a.Nick, a.Gender, a.Password,
+		result, err := stmt.Exec(NameKey(a.Name), a.Name, a.Domain, a.Nick, a.Gender, a.Password,
 			a.Salt, a.Phone, a.Email, a.Avatar,
 			a.DepartID, a.Status, a.PushShield, a.SignInfo, now)
 		if nameTaken(err) {

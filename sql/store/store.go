@@ -87,6 +87,9 @@ type Options struct {
 	// again, and the housekeeping makes the others again, in one of the processes.
 	NoRebuild bool
 
+	// HalfMoved opens databases into which a move has not finished, for that move alone.
+	HalfMoved bool
+
 	Logger  *slog.Logger          // nil: no logs
 	Metrics prometheus.Registerer // nil: metrics are not registered
 	Now     func() time.Time      // this process's clock; nil: mono.Now
@@ -154,7 +157,7 @@ var _ im.Store = (*Store)(nil)
 func Open(ctx context.Context, o Options) (*Store, error) {
 	o = o.withDefaults()
 	db := database.New(database.Options{Master: o.Master, Slave: o.Slave, TLS: o.TLS,
-		Redis: o.Redis, Workers: o.Workers, ReplicaWait: o.ReplicaWait,
+		Redis: o.Redis, Workers: o.Workers, ReplicaWait: o.ReplicaWait, HalfMoved: o.HalfMoved,
 		Logger: o.Logger, Metrics: o.Metrics,
 		Now: o.Now, Hooks: o.hooks})
 	s, err := newStore(db, o)

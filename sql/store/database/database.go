@@ -6,6 +6,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -34,6 +35,7 @@ type Options struct {
 	Redis       redisconn.Config // the instances
 	Workers     int              // the size of each pool
 	ReplicaWait time.Duration    // see store.Options
+	HalfMoved   bool             // see store.Options
 	Logger      *slog.Logger
 	Metrics     prometheus.Registerer // nil: metrics are not registered
 	Now         func() time.Time      // this process's clock
@@ -121,6 +123,10 @@ func (s *DB) Connect(ctx context.Context) (err error) {
 	if len(state.Pending) > 0 {
 		return im.Errorf(im.Invalid, "the database is not migrated (pending: %s): run "+
 			"migrate first", strings.Join(state.Pending, ", "))
+	}
+	if half, err := schema.HalfMoved(ctx, s.Master); err != nil || half && !s.o.HalfMoved {
+		return cmp.Or(err, im.Errorf(im.Invalid, "a move into the database has not finished: "+
+			"run teamtalk move again"))
 	}
 	if err := s.startClock(ctx); err != nil {
 		return err

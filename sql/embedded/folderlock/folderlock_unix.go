@@ -1,6 +1,6 @@
 //go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
 
-package embedded
+package folderlock
 
 import (
 	"errors"
@@ -14,14 +14,14 @@ import (
 	"teamtalk/core/im"
 )
 
-// lockName is a separate file, because a lock on the database file would conflict with
-// SQLite's.
-const lockName = "teamtalk.lock"
+// FileName is the name of the file with the lock. It is a separate file, because a lock on the
+// database file would conflict with SQLite's.
+const FileName = "teamtalk.lock"
 
-// lockDir makes this process the only server of the directory, until the result is closed
+// Lock makes this process the only server of the directory, until the result is closed
 // or the process ends in any way. When a server has it, the error ends with the remedy.
-func lockDir(dir, remedy string) (io.Closer, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
+func Lock(dir, remedy string) (io.Closer, error) {
+	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +60,8 @@ func lockOwner(f *os.File) string {
 	return " (process " + pid + ")"
 }
 
-// syncDir flushes the names in dir to the disk.
-func syncDir(dir string) error {
+// Sync flushes the names in dir to the disk.
+func Sync(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"teamtalk/cmd/teamtalk/internal/cli"
+	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/core/config"
+	"teamtalk/sql/move"
+)
+
+// newMoveCommand returns the command "move".
+func newMoveCommand() *cobra.Command {
+	var to string
+	cmd := &cobra.Command{
+		Use:   "move --to STORE",
+		Short: "Move the store from SQLite to MySQL and Redis, or back",
+		Long: `Move everything from the embedded store (data_dir) into an empty MySQL database with
+an empty Redis (--to mysql), or from MySQL and Redis into a new embedded store (--to embedded). Stop
+all servers first. The source stays as it is.
+
+The command makes the tables, copies all rows, and compares source and target: the rows of each
+kind by their number and a sum over them, and the lists of conversations and unread counts as each
+user sees them. It may be killed and run again. It then begins from the start, and no server opens
+a database that is half filled.
+
+Users whose names the target does not tell apart are reported before anything is written. A
+database of C++ servers needs "teamtalk migrate" and "teamtalk migrate finalize" first. The command
+names the rows for which the embedded store has no place.
+
+Small files, sounds and waiting files are not in the store: their folders stay where they are.
+Afterwards set store in the settings of the servers.`,
+		Example: `  mysql -e 'CREATE DATABASE teamtalk CHARACTER SET utf8mb4'
+  teamtalk move --to mysql --data-dir /var/lib/teamtalk --redis.addrs 127.0.0.1:6379 \
+    --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
+  teamtalk move --to embedded --data-dir /var/lib/teamtalk2 --config teamtalk.toml`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if to != "mysql" && to != "embedded" {
+				return cli.Usagef(cmd, "want --to mysql or --to embedded, got %q", to)
+			}
+			cfg, err := cli.LoadConfig(cmd)
+			if err != nil {
+				return err
+			}
+			if cfg.MySQL.Master == "" {
+				return cli.Usagef(cmd, "no MySQL database given: use --mysql.master "+
+					"'user:password@tcp(host:3306)/teamtalk' or a --config file")
+			}
+			return moveStore(cmd, cfg, to)
+		},
+	}
+	cli.AddConfigFlags(cmd, "data_dir", "mysql.master", "redis.addrs")
+	cmd.Flags().StringVar(&to, "to", "", "the target: mysql, or embedded")
+	return cmd
+}
+
+// moveStore moves the store, and prints what was moved.
+func moveStore(cmd *cobra.Command, cfg *config.Config, to string) error {
+	instances, err := open.Redis(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	encrypted, err := open.MySQLTLS(cfg.MySQL)
+	if err != nil {
+		return err
+	}
+	m := move.MySQL{DSN: cfg.MySQL.Master.Reveal(), TLS: encrypted, Redis: instances}
+	out := cmd.OutOrStdout()
+	o := move.Options{Progress: moving(out)}
+	var r move.Report
+	from, target := cfg.DataDir, cfg.MySQL.Master.String()
+	if to == "mysql" {
+		r, err = move.ToMySQL(cmd.Context(), cfg.DataDir, m, o)
+	} else {
+		from, target = target, from
+		r, err = move.ToEmbedded(cmd.Context(), m, cfg.DataDir, o)
+	}
+	if err != nil {
+		return err
+	}
+	rows := [][]string{{"MOVED AND COMPARED", "ROWS"}}
+	for _, c := range r.Counts {
+		rows = append(rows, []string{c.What, fmt.Sprint(c.Rows)})
+	}
+	if err := cli.WriteTable(out, rows); err != nil {
+		return err
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintln(out, note)
+	}
+	_, err = fmt.Fprintf(out, "%s holds everything that %s holds; next: set store = %q in the "+
+		"settings\n", target, from, to)
+	return err
+}
+
+// moving returns a function that prints the progress of a move: each subject, and every million
+// rows.
+func moving(out io.Writer) func(string, int64) {
+	const step = 1_000_000
+	last, told := "", int64(0)
+	return func(what string, rows int64) {
+		if what != last {
+			last, told = what, 0
+			fmt.Fprintf(out, "  %s\n", what)
+		}
+		if rows/step > told/step {
+			told = rows
+			fmt.Fprintf(out, "  %s: %d rows\n", what, rows)
+		}
+	}
+}
