@@ -59,9 +59,9 @@ type Pipe struct {
 	once      sync.Once
 	wg        sync.WaitGroup
 
-	mu     sync.Mutex
-	closed bool
-	err    error // the reason
+	mu     sync.Mutex  // for changes of closed and err
+	closed atomic.Bool // each call reads it
+	err    error       // the reason
 }
 
 var _ Peer = (*Pipe)(nil)
@@ -123,12 +123,7 @@ func (p *Pipe) Name() string { return p.o.Name }
 
 // Up reports whether requests are sent to the peer, see Peer.
 func (p *Pipe) Up() bool {
-	if p.readiness() == stopped {
-		return false
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return !p.closed
+	return p.readiness() != stopped && !p.closed.Load()
 }
 
 // Withdrawn reports whether the peer asked for no requests for now, see Peer.
@@ -204,8 +199,9 @@ func (p *Pipe) Close() error {
 func (p *Pipe) close(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.closed {
-		p.closed, p.err = true, err
+	if !p.closed.Load() {
+		p.err = err
+		p.closed.Store(true)
 		p.there.close()
 	}
 }

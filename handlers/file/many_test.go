@@ -181,7 +181,15 @@ func (m *many) enter(p *peer, user uint32, role pb.ClientFileRole) error {
 	return nil
 }
 
-// TestMany runs 200 transfers at the same time, half of them over the spool, and cancels
+// transfers is how many TestMany runs, see .ci/test.
+var transfers = func() int {
+	if os.Getenv("TEAMTALK_TEST_LONG") != "" {
+		return 400
+	}
+	return 80
+}()
+
+// TestMany runs many transfers at the same time, half of them over the spool, and cancels
 // a third of them: the others arrive whole, and nothing remains of any.
 func TestMany(t *testing.T) {
 	c := &clock{}
@@ -195,7 +203,7 @@ func TestMany(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	var wg sync.WaitGroup
 	cancelled := 0
-	for n := range 200 {
+	for n := range transfers {
 		m := &many{h: h, n: n, content: random(seed+uint64(n), 1+r.IntN(20*file.Segment)),
 			cancel: -1, how: r.IntN(3)}
 		if r.IntN(3) == 0 {
@@ -239,7 +247,7 @@ func TestMany(t *testing.T) {
 	if n := h.metric("teamtalk_file_violations_total"); n != 0 {
 		t.Errorf("%v violations", n)
 	}
-	t.Logf("%d of 200 cancelled", cancelled)
+	t.Logf("%d of %d cancelled", cancelled, transfers)
 }
 
 // TestMemory: the memory of a transfer depends neither on the length of the file nor on
@@ -248,7 +256,7 @@ func TestMemory(t *testing.T) {
 	h := open(t, file.Options{})
 	h.stop()
 	h.start()
-	size := 96 << 20
+	size := 32 << 20
 	var before, after runtime.MemStats
 	content := make([]byte, size) // shared by all transfers
 	runtime.GC()

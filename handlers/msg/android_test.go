@@ -72,10 +72,12 @@ var one = proto.Uint32(1)
 var oneToOne = pb.SessionType_SESSION_TYPE_SINGLE.Enum()
 
 func longDirectories() map[string]longAnswer {
-	users := make([]*pb.UserInfo, 10_000)
-	departs := make([]*pb.DepartInfo, 10_000)
+	users := make([]*pb.UserInfo, 2000) // two or three frames for Android, as all below
 	for i := range users {
 		users[i] = fullUser(uint32(i))
+	}
+	departs := make([]*pb.DepartInfo, 4000)
+	for i := range departs {
 		departs[i] = pb.DepartInfo_builder{DeptId: proto.Uint32(uint32(i)), Priority: one,
 			DeptName: proto.String(strings.Repeat("部", 64)), ParentDeptId: one,
 			DeptStatus: pb.DepartmentStatusType_DEPT_STATUS_OK.Enum()}.Build()

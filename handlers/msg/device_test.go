@@ -115,9 +115,16 @@ func (d *device) send(seq uint16, m pb.Message) {
 	if err != nil {
 		d.w.t.Fatal(err)
 	}
+	d.sendFrame(seq, frame)
+}
+
+// sendFrame sends an encoded frame with another sequence number.
+func (d *device) sendFrame(seq uint16, frame []byte) {
+	h := pdu.ParseHeader(frame)
+	h.Seq = seq
 	d.on(func() {
 		if !d.closed.Load() {
-			d.loop.Deliver(&d.s.Conn, pdu.ParseHeader(frame), frame[pdu.HeaderLen:])
+			d.loop.Deliver(&d.s.Conn, h, frame[pdu.HeaderLen:])
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -36,6 +37,17 @@ func (w *world) standStill() {
 	w.route.hold = true
 }
 
+// frameOf returns the frame of a message. To encode a long one takes longer than a message server
+// works on it.
+func frameOf(t *testing.T, m pb.Message) []byte {
+	t.Helper()
+	frame, err := pdu.Append(nil, 0, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frame
+}
+
 // TestLongQueriesAreBounded: while db_proxy stands still, the long queries of one connection,
 // and of all, have a bound in bytes. Another client asks 200 questions at once, and
 // about all users, and everything is answered. Nothing stays counted.
@@ -50,10 +62,10 @@ func TestLongQueriesAreBounded(t *testing.T) {
 		bytes := func() float64 { return w.counted("queries_long_bytes") }
 		failed := func(kind string) float64 { return w.counted("queries_failed_total", kind) }
 
-		big := longest()
+		big := frameOf(t, longest())
 		for i, d := range hostile[:40] {
 			for i := range 3 {
-				d.send(uint16(i+2), big)
+				d.sendFrame(uint16(i+2), big)
 			}
 			if n := bytes(); i == 0 && n > 1<<20 {
 				t.Fatalf("the long queries of one connection have %v bytes", n)
@@ -62,11 +74,12 @@ func TestLongQueriesAreBounded(t *testing.T) {
 		if failed("too_large") == 0 {
 			t.Error("no query was refused because of its connection")
 		}
-		half := pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(1), SessionType: inSingle.Enum(),
-			SessionId: proto.Uint32(2), MsgIdList: make([]uint32, 30_000)}.Build()
+		half := frameOf(t, pb.IMGetMsgByIdReq_builder{UserId: proto.Uint32(1),
+			SessionType: inSingle.Enum(), SessionId: proto.Uint32(2),
+			MsgIdList: make([]uint32, 30_000)}.Build())
 		for _, d := range hostile[40:] {
 			for i := range 2 {
-				d.send(uint16(i+2), half)
+				d.sendFrame(uint16(i+2), half)
 			}
 		}
 		if failed("room_full") == 0 {

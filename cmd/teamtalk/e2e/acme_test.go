@@ -46,8 +46,7 @@ var pebblePrograms = sync.OnceValues(func() (string, error) {
 	const commands = "github.com/letsencrypt/pebble/v2/cmd/"
 	cmd := exec.Command("go", "install", "-ldflags=-s -w", commands+"pebble"+pebbleVersion,
 		commands+"pebble-challtestsrv"+pebbleVersion)
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOGC=400", "GOMEMLIMIT=2GiB", // see .ci/test
-		"GOFLAGS="+withoutGCFlags(os.Getenv("GOFLAGS")))
+	cmd.Env = append(toolEnvironment(false), "GOBIN="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}

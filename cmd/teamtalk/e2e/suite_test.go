@@ -49,23 +49,21 @@ func build(folder string, flags ...string) (string, error) {
 	}
 	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags,
 		[]string{teamtalk})...)
-	cmd.Env = append(os.Environ(), "GOGC=400", "GOMEMLIMIT=2GiB") // see .ci/test
-	if len(flags) == 0 {
-		// Flags that keep the race detector out of some packages change the binary without
-		// it too: the go command would compile everything again.
-		cmd.Env = append(cmd.Env, "GOFLAGS="+withoutGCFlags(os.Getenv("GOFLAGS")))
-	}
+	cmd.Env = toolEnvironment(len(flags) > 0)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return path, statSources()
 }
 
-// withoutGCFlags removes the flags of the compiler from a value of GOFLAGS.
-func withoutGCFlags(goflags string) string {
-	return strings.Join(slices.DeleteFunc(strings.Fields(goflags), func(flag string) bool {
-		return strings.HasPrefix(flag, "-gcflags=")
-	}), " ")
+// toolEnvironment returns the environment of a go command that builds with the race detector
+// or without it, see .ci/test.
+func toolEnvironment(race bool) []string {
+	env := append(os.Environ(), "GOGC=400", "GOMEMLIMIT=2GiB")
+	if goflags := os.Getenv("TEAMTALK_TEST_GOFLAGS"); goflags != "" && !race {
+		env = append(env, "GOFLAGS="+goflags)
+	}
+	return env
 }
 
 // statSources looks up every source file of the binary. The go command caches the result
