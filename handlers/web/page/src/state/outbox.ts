@@ -71,6 +71,13 @@ export class Outbox {
     this.#timer = undefined;
   }
 
+  /** clear forgets all texts: the user has logged out. */
+  clear() {
+    this.offline();
+    this.#queues.clear();
+    this.#holds.clear();
+  }
+
   /** acked takes the server's answer to a text. */
   acked(conv: ConvKey, seq: number, msgId: number, refusal: MsgRefusal | 0) {
     const queue = this.#queues.get(conv);

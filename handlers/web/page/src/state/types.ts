@@ -7,6 +7,8 @@ export interface User {
   id: number;
   /** The login name. */
   name: string;
+  /** The name in pinyin, for search. */
+  pinyin: string;
   nick: string;
   avatar: string;
   depart: number;
