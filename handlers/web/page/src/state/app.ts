@@ -291,6 +291,7 @@ export class App {
 
   /** send sends a text. A long one becomes several. */
   async send(key: ConvKey, text: string) {
+    this.#toldTyping = 0; // the message ends the sign of typing
     for (const part of splitText(text)) {
       const p: Pending = { cmid: newMessageID(), conv: key, text: part, created: Date.now(),
         state: "sending" };

@@ -21,7 +21,7 @@ const paths = {
 export function Icon(props: { name: keyof typeof paths }) {
   return (
     <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
-      <path d={paths[props.name]} />
+      <path d={paths[props.name]} stroke-width={props.name === "menu" ? 3 : 1.8} />
     </svg>
   );
 }

@@ -5,7 +5,7 @@ import { isGroup, type ConvKey, type Message, type Pending } from "../state/type
 import { Bubble, PendingBubble, UploadBubble, type View } from "./Bubble";
 import { useApp } from "./context";
 import { Icon } from "./Icon";
-import { day, t } from "./i18n";
+import { day, dayNumber, t } from "./i18n";
 
 type Row =
   | { kind: "start"; id: string }
@@ -61,8 +61,8 @@ export function MessageList(props: {
     if (complete && messages.length) rows.push({ kind: "start", id: "start" });
     let last: Message | undefined;
     for (const m of messages) {
-      const newDay = !last || day(last.time) !== day(m.time);
-      if (newDay) rows.push({ kind: "day", id: "day" + day(m.time), time: m.time });
+      const newDay = !last || dayNumber(last.time) !== dayNumber(m.time);
+      if (newDay) rows.push({ kind: "day", id: "day" + dayNumber(m.time), time: m.time });
       if (m.id === divider) rows.push({ kind: "divider", id: "divider" });
       const first = newDay || m.id === divider || last!.from !== m.from ||
         m.time - last!.time > groupWithin;
@@ -82,6 +82,7 @@ export function MessageList(props: {
   function toEnd() {
     const rows = list().rows.length;
     if (rows) handle()?.scrollToIndex(rows - 1, { align: "end" });
+    scroller.scrollTop = scroller.scrollHeight; // with the space below the last row
     following = true;
     setMissed(0);
   }

@@ -281,6 +281,12 @@ export function clock(time: number): string {
   return new Date(time * 1000).toLocaleTimeString(locale(), { hour: "2-digit", minute: "2-digit" });
 }
 
+/** dayNumber returns a number that is the same for all times of a day. */
+export function dayNumber(time: number): number {
+  const offset = new Date(time * 1000).getTimezoneOffset();
+  return Math.floor((time - offset * 60) / 86_400);
+}
+
 /** day returns the name of a day. */
 export function day(time: number): string {
   const date = new Date(time * 1000);
