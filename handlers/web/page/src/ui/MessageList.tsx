@@ -84,6 +84,7 @@ export function MessageList(props: {
     if (rows) handle()?.scrollToIndex(rows - 1, { align: "end" });
     scroller.scrollTop = scroller.scrollHeight; // with the space below the last row
     following = true;
+    setBelow(false);
     setMissed(0);
   }
 

@@ -24,9 +24,10 @@ export function SessionRow(props: { conv: ConvKey; choose: (key: ConvKey) => voi
   const line = () => {
     const s = session();
     if (!s) return "";
-    const from = s.lastFrom === app.me ? t("you") : isGroup(props.conv)
-      ? app.store.nick(s.lastFrom) : "";
-    return from ? t("said", { name: from, text: summary(s.last) }) : summary(s.last);
+    // Between two users the server's lists name the peer as the sender in any case.
+    if (!isGroup(props.conv)) return summary(s.last);
+    const name = s.lastFrom === app.me ? t("you") : app.store.nick(s.lastFrom);
+    return t("said", { name, text: summary(s.last) });
   };
   return (
     <button class="row" classList={{ chosen: state.open === props.conv }}
