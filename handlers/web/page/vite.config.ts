@@ -36,7 +36,11 @@ function configJSON(): Plugin {
 
 const proxy = {
   "/ws": { target: websocket, ws: true, changeOrigin: true },
-  "/msfs": { target: pictures, changeOrigin: true, rewrite: (p: string) => p.slice("/msfs".length) },
+  "/msfs": {
+    target: pictures,
+    changeOrigin: true,
+    rewrite: (p: string) => p.slice("/msfs".length),
+  },
   "/register": { target: register, rewrite: () => "/query/Register" },
 };
 

@@ -29,11 +29,9 @@ export function licenses() {
         for (const id of Object.keys(chunk.modules ?? {})) dirs.add(folder(id.replace(/^\0/, "")));
       dirs.delete("");
       const notices = [...dirs].map(notice).sort();
-      this.emitFile({
-        type: "asset",
-        fileName: "licenses.txt",
-        source: "Third-party software in this page.\n\n" + notices.join("\n" + "-".repeat(72) + "\n\n"),
-      });
+      const source = "Third-party software in this page.\n\n" +
+        notices.join("\n" + "-".repeat(72) + "\n\n");
+      this.emitFile({ type: "asset", fileName: "licenses.txt", source });
     },
   };
 }

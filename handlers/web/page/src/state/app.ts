@@ -18,7 +18,7 @@ import { Groups } from "./groups";
 import { History } from "./history";
 import { Incoming } from "./incoming";
 import { newMessageID, Outbox, repeatWindow } from "./outbox";
-import { saved, type Login } from "./saved";
+import { drafts, saved, type Login } from "./saved";
 import { pictureText } from "./segments";
 import { Store } from "./store";
 import { readUser, Sync, type Times } from "./sync";
@@ -148,11 +148,21 @@ export class App {
     this.link.start(login);
   }
 
-  /** signOut ends the session and forgets what the browser keeps, except unsent texts. */
+  /** unsent counts the texts and pictures that signOut would lose. */
+  unsent(): number {
+    const { pending, uploads } = this.store.state;
+    return [...Object.values(pending), ...Object.values(uploads)].flat().length;
+  }
+
+  /** signOut ends the session and deletes what the browser keeps: others may use it as well. */
   async signOut() {
+    const user = this.#cacheOf;
     saved.clear();
     await this.link.stop(true);
     this.#leave();
+    if (!user) return;
+    drafts.clear(user);
+    Cache.remove(user);
   }
 
   #leave() {

@@ -136,7 +136,12 @@ export class Incoming {
     if (m.fromUserId === this.#app.me) return;
     const on = readTyping(m.cmdMsgData);
     if (on === undefined) return;
-    this.#app.store.set("typing", m.fromUserId, on ? Date.now() + typingFor : 0);
+    const until = on ? Date.now() + typingFor : 0;
+    const { store } = this.#app;
+    store.set("typing", m.fromUserId, until);
+    if (on) setTimeout(() => {
+      if (store.state.typing[m.fromUserId] === until) store.set("typing", m.fromUserId, 0);
+    }, typingFor);
   }
 
   #members(m: IMGroupChangeMemberNotify) {

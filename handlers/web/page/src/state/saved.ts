@@ -58,4 +58,13 @@ export const drafts = {
       // nothing is kept
     }
   },
+  /** clear removes all drafts of a user. */
+  clear(user: number) {
+    try {
+      for (const name of Object.keys(localStorage))
+        if (name.startsWith(`teamtalk.draft.${user}.`)) localStorage.removeItem(name);
+    } catch {
+      // nothing was kept
+    }
+  },
 };

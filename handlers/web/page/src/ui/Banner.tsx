@@ -69,8 +69,8 @@ export function Ended() {
   return (
     <Switch>
       <Match when={state.elsewhere}>
-        <Cover title={t("elsewhere")} text={t("elsewhereText")} action={t("useHere")} test="take-over"
-          act={() => app.takeOver()} />
+        <Cover title={t("elsewhere")} text={t("elsewhereText")} action={t("useHere")}
+          test="take-over" act={() => app.takeOver()} />
       </Match>
       <Match when={ended()}>
         {(reason) => (
@@ -92,7 +92,8 @@ function Cover(props: {
 }) {
   const app = useApp();
   return (
-    <div class="cover" role="alertdialog" aria-labelledby="cover-title" aria-describedby="cover-text">
+    <div class="cover" role="alertdialog" aria-labelledby="cover-title"
+      aria-describedby="cover-text">
       <div class="card" data-test={props.test}>
         <h2 id="cover-title">{props.title}</h2>
         <p id="cover-text">{props.text}</p>

@@ -115,7 +115,9 @@ export function Bubble(props: {
         </span>
         <time>
           {clock(m().time)}
-          <Show when={own()}><span role="img" aria-label={t("stored")}><Icon name="check" /></span></Show>
+          <Show when={own()}>
+            <span role="img" aria-label={t("stored")}><Icon name="check" /></span>
+          </Show>
         </time>
       </div>
     </div>

@@ -53,8 +53,9 @@ export function Chat(props: { conv: ConvKey; back: () => void }) {
         ev.preventDefault();
         setDropping(true);
       }}
-      onDragLeave={(ev) => ev.relatedTarget && ev.currentTarget.contains(ev.relatedTarget as Node) ||
-        setDropping(false)}
+      onDragLeave={(ev) => {
+        if (!ev.currentTarget.contains(ev.relatedTarget as Node | null)) setDropping(false);
+      }}
       onDrop={(ev) => {
         ev.preventDefault();
         setDropping(false);
@@ -64,14 +65,17 @@ export function Chat(props: { conv: ConvKey; back: () => void }) {
         <button class="tool back" aria-label={t("back")} data-test="back" onClick={props.back}>
           <Icon name="back" />
         </button>
-        <button class="peer" aria-label={t("details")} data-test="details"
+        <h1 class="hidden">{app.store.title(props.conv)}</h1>
+        <button class="peer" title={t("details")} data-test="details"
           onClick={() => setDetails(true)}>
           <Avatar id={idOf(props.conv)} name={app.store.title(props.conv)} group={!!group()}
             picture={user()?.avatar} online={isGroup(props.conv) ? undefined
               : !!state.online[idOf(props.conv)]} size="small" />
           <span class="main">
             <span class="title">{app.store.title(props.conv)}</span>
-            <span class="text" classList={{ accent: typing() }} data-test="peer-state">{line()}</span>
+            <span class="text" classList={{ accent: typing() }} data-test="peer-state">
+              {line()}
+            </span>
           </span>
         </button>
         <button class="tool" aria-label={t("searchChat")} title={t("searchChat")}
@@ -112,7 +116,7 @@ export function Chat(props: { conv: ConvKey; back: () => void }) {
 function ChatMenu(props: { conv: ConvKey; details: () => void }) {
   const app = useApp();
   return (
-    <DropdownMenu placement="bottom-end">
+    <DropdownMenu modal={false} placement="bottom-end">
       <DropdownMenu.Trigger class="tool" aria-label={t("more")}>
         <Icon name="menu" />
       </DropdownMenu.Trigger>
@@ -172,8 +176,12 @@ function Search(props: {
       <button class="tool" aria-label={t("previous")} onClick={() => step(-1)}>
         <Icon name="up" />
       </button>
-      <button class="tool" aria-label={t("next")} onClick={() => step(1)}><Icon name="down" /></button>
-      <button class="tool" aria-label={t("close")} onClick={props.close}><Icon name="close" /></button>
+      <button class="tool" aria-label={t("next")} onClick={() => step(1)}>
+        <Icon name="down" />
+      </button>
+      <button class="tool" aria-label={t("close")} onClick={props.close}>
+        <Icon name="close" />
+      </button>
     </div>
   );
 }
@@ -189,10 +197,14 @@ function UserDetails(props: { id: number; open: boolean; close: () => void }) {
       .filter(([, value]) => value);
   };
   return (
-    <Modal open={props.open} close={props.close} title={app.store.nick(props.id)} test="user-details">
-      <Avatar id={props.id} name={app.store.nick(props.id)} picture={user()?.avatar} size="large" />
+    <Modal open={props.open} close={props.close} title={app.store.nick(props.id)}
+      test="user-details">
+      <Avatar id={props.id} name={app.store.nick(props.id)} picture={user()?.avatar}
+        size="large" />
       <dl>
-        <For each={facts()}>{([name, value]) => <><dt>{name}</dt><dd dir="auto">{value}</dd></>}</For>
+        <For each={facts()}>
+          {([name, value]) => <><dt>{name}</dt><dd dir="auto">{value}</dd></>}
+        </For>
       </dl>
     </Modal>
   );

@@ -59,7 +59,7 @@ export function Login() {
   return (
     <main class="login">
       <form class="card" onSubmit={submit} aria-busy={busy()}>
-        <div class="brand"><span class="logo" aria-hidden="true" />{app.config.name}</div>
+        <h1 class="brand"><span class="logo" aria-hidden="true" />{app.config.name}</h1>
         <label>
           {t("name")}
           <input ref={nameField} data-test="login-name" autocomplete="username" required

@@ -7,7 +7,7 @@ import { idOf, type ConvKey } from "../state/types";
 import { Avatar } from "./Avatar";
 import { Banner } from "./Banner";
 import { useApp } from "./context";
-import { CreateGroup } from "./GroupDialogs";
+import { CreateGroup, Modal } from "./GroupDialogs";
 import { language, setLanguage, t, type Key } from "./i18n";
 import { Icon } from "./Icon";
 import { askNotifications, notifications } from "./notify";
@@ -17,7 +17,10 @@ import { nextTheme, theme } from "./theme";
 const collator = new Intl.Collator(["zh-CN", "en"], { numeric: true });
 
 /** Sidebar has the lists from which a conversation is chosen. */
-export function Sidebar(props: { choose: (key: ConvKey) => void; search: (el: HTMLInputElement) => void }) {
+export function Sidebar(props: {
+  choose: (key: ConvKey) => void;
+  search: (el: HTMLInputElement) => void;
+}) {
   const app = useApp();
   const { state } = app.store;
   const [tab, setTab] = createSignal("chats");
@@ -96,37 +99,50 @@ export function Sidebar(props: { choose: (key: ConvKey) => void; search: (el: HT
 
 function Menu() {
   const app = useApp();
+  const [sure, setSure] = createSignal(false);
   const themes: Record<string, Key> = { auto: "themeAuto", light: "themeLight", dark: "themeDark" };
   return (
-    <DropdownMenu placement="bottom-end">
-      <DropdownMenu.Trigger class="tool" aria-label={t("menu")} data-test="menu">
-        <Icon name="menu" />
-      </DropdownMenu.Trigger>
-      <DropdownMenu.Portal>
-        <DropdownMenu.Content class="menu">
-          <Show when={notifications() !== "unsupported"}>
-            <DropdownMenu.Item class="item" disabled={notifications() !== "default"}
-              onSelect={() => void askNotifications()}>
-              {t(notifications() === "granted" ? "notificationsOn"
-                : notifications() === "denied" ? "notificationsBlocked" : "notifications")}
+    <>
+      <DropdownMenu modal={false} placement="bottom-end">
+        <DropdownMenu.Trigger class="tool" aria-label={t("menu")} data-test="menu">
+          <Icon name="menu" />
+        </DropdownMenu.Trigger>
+        <DropdownMenu.Portal>
+          <DropdownMenu.Content class="menu">
+            <Show when={notifications() !== "unsupported"}>
+              <DropdownMenu.Item class="item" disabled={notifications() !== "default"}
+                onSelect={() => void askNotifications()}>
+                {t(notifications() === "granted" ? "notificationsOn"
+                  : notifications() === "denied" ? "notificationsBlocked" : "notifications")}
+              </DropdownMenu.Item>
+            </Show>
+            <DropdownMenu.Item class="item" closeOnSelect={false} onSelect={nextTheme}>
+              {t("theme", { name: t(themes[theme()]!) })}
             </DropdownMenu.Item>
-          </Show>
-          <DropdownMenu.Item class="item" closeOnSelect={false} onSelect={nextTheme}>
-            {t("theme", { name: t(themes[theme()]!) })}
-          </DropdownMenu.Item>
-          <DropdownMenu.Item class="item" lang={language() === "zh" ? "en" : "zh"}
-            onSelect={() => setLanguage(language() === "zh" ? "en" : "zh")}>
-            {t("language")}
-          </DropdownMenu.Item>
-          <DropdownMenu.Separator class="separator" />
-          <DropdownMenu.Item class="item" data-test="sign-out"
-            onSelect={() => void app.signOut()}>
-            {t("signOut")}
-          </DropdownMenu.Item>
-          <div class="version">{app.config.name} {app.config.version}</div>
-        </DropdownMenu.Content>
-      </DropdownMenu.Portal>
-    </DropdownMenu>
+            <DropdownMenu.Item class="item" lang={language() === "zh" ? "en" : "zh"}
+              onSelect={() => setLanguage(language() === "zh" ? "en" : "zh")}>
+              {t("language")}
+            </DropdownMenu.Item>
+            <DropdownMenu.Separator class="separator" />
+            <DropdownMenu.Item class="item" data-test="sign-out"
+              onSelect={() => {
+                if (app.unsent()) setTimeout(() => setSure(true));
+                else void app.signOut();
+              }}>
+              {t("signOut")}
+            </DropdownMenu.Item>
+            <div class="version">{app.config.name} {app.config.version}</div>
+          </DropdownMenu.Content>
+        </DropdownMenu.Portal>
+      </DropdownMenu>
+      <Modal open={sure()} close={() => setSure(false)} title={t("signOut")} test="sign-out-sure">
+        <p>{t("unsent", { n: app.unsent() })}</p>
+        <div class="actions">
+          <button class="plain" onClick={() => setSure(false)}>{t("cancel")}</button>
+          <button class="danger" onClick={() => void app.signOut()}>{t("signOut")}</button>
+        </div>
+      </Modal>
+    </>
   );
 }
 

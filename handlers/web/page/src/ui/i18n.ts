@@ -120,7 +120,7 @@ const en = {
   elsewhereText: "The chat is open in another tab of this browser. One tab at a time is connected.",
   useHere: "Use it here",
   said: "{name}: {text}",
-  darkLight: "Theme",
+  unsent: "{n} messages have not been sent. They will be lost.",
 };
 
 export type Key = keyof typeof en;
@@ -245,7 +245,7 @@ const zh: Record<Key, string> = {
   elsewhereText: "聊天已在此浏览器的其他标签页中打开，同一时间只有一个标签页保持连接。",
   useHere: "在此使用",
   said: "{name}：{text}",
-  darkLight: "主题",
+  unsent: "有 {n} 条消息尚未发送，退出后将丢失。",
 };
 
 export type Language = "en" | "zh";
@@ -294,7 +294,8 @@ export function day(time: number): string {
   if (days === 0) return t("today");
   if (days === 1) return t("yesterday");
   const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
-  return date.toLocaleDateString(locale(), { weekday: "long", day: "numeric", month: "long", year });
+  return date.toLocaleDateString(locale(),
+    { weekday: "long", day: "numeric", month: "long", year });
 }
 
 /** shortDate returns the time of a message for the list of conversations. */
