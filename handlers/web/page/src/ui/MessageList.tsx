@@ -1,4 +1,14 @@
-import { createEffect, createMemo, createSignal, Match, on, onMount, Show, Switch } from "solid-js";
+import {
+  createEffect,
+  createMemo,
+  createSignal,
+  Match,
+  on,
+  onCleanup,
+  onMount,
+  Show,
+  Switch,
+} from "solid-js";
 import { Virtualizer, type VirtualizerHandle } from "virtua/solid";
 import type { Upload } from "../state/store";
 import { isGroup, type ConvKey, type Message, type Pending } from "../state/types";
@@ -38,6 +48,7 @@ export function MessageList(props: {
   const [missed, setMissed] = createSignal(0);
   let following = true;
   let placed = false;
+  let height = 0; // of the content, when the list last went to the end
   let scroller!: HTMLDivElement;
 
   // Rows keep their identity while they are equal, so that the list keeps their elements.
@@ -80,15 +91,16 @@ export function MessageList(props: {
   }
 
   function toEnd() {
-    const rows = list().rows.length;
-    if (rows) handle()?.scrollToIndex(rows - 1, { align: "end" });
-    scroller.scrollTop = scroller.scrollHeight; // with the space below the last row
+    scroller.scrollTop = scroller.scrollHeight;
+    height = scroller.scrollHeight;
     following = true;
     setBelow(false);
     setMissed(0);
   }
 
   function scrolled() {
+    // Rows that are measured change the height. The user has not scrolled then.
+    if (following && scroller.scrollHeight !== height) return toEnd();
     const left = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
     following = left < nearEnd;
     setBelow(left > nearEnd);
@@ -134,8 +146,14 @@ export function MessageList(props: {
     if (at >= 0) handle()?.scrollToIndex(at, { align: "center" });
   }, { defer: true }));
 
-  // The end stays in sight when the field for the text grows or the window changes.
-  onMount(() => new ResizeObserver(() => following && toEnd()).observe(scroller));
+  // The end stays in sight when rows are measured, when the field for the text grows, and when
+  // the window changes.
+  onMount(() => {
+    const watch = new ResizeObserver(() => following && toEnd());
+    watch.observe(scroller);
+    watch.observe(scroller.lastElementChild!);
+    onCleanup(() => watch.disconnect());
+  });
 
   return (
     <div class="messages">
