@@ -29,6 +29,8 @@ export function licenses() {
         for (const id of Object.keys(chunk.modules ?? {})) dirs.add(folder(id.replace(/^\0/, "")));
       dirs.delete("");
       const notices = [...dirs].map(notice).sort();
+      const speex = join(import.meta.dirname, "../src/sound/speex.LICENSE");
+      notices.push(`libspeex 1.2.1 (BSD-3-Clause)\n\n${readFileSync(speex, "utf8").trim()}\n`);
       const source = "Third-party software in this page.\n\n" +
         notices.join("\n" + "-".repeat(72) + "\n\n");
       this.emitFile({ type: "asset", fileName: "licenses.txt", source });

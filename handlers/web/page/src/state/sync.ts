@@ -202,8 +202,9 @@ export class Sync {
   async #statsOf(ids: number[]) {
     const answer = await this.#conn.call(IMUsersStatReqSchema,
       { userId: this.#me, userIdList: ids, scope: DeviceScope.ANY }, IMUsersStatRspSchema);
-    for (const s of answer.userStatList)
-      this.#store.set("online", s.userId, s.status !== UserStatType.USER_STATUS_OFFLINE);
+    const online = answer.userStatList.map((s) =>
+      [s.userId, s.status !== UserStatType.USER_STATUS_OFFLINE] as const);
+    this.#store.set("online", Object.fromEntries(online));
   }
 
   async #groups() {

@@ -6,6 +6,7 @@ import { Avatar } from "./Avatar";
 import { useApp } from "./context";
 import { Icon } from "./Icon";
 import { clock, t, type Key } from "./i18n";
+import { SoundView } from "./SoundView";
 
 /** Show a picture in full. */
 export type View = (src: string) => void;
@@ -15,9 +16,7 @@ export function ContentView(props: { content: Content; mark?: string; view: View
   return (
     <Switch>
       <Match when={props.content.kind === "sound" && props.content}>
-        {(sound) => (
-          <span class="sound"><Icon name="sound" />{t("sound", { n: sound().seconds })}</span>
-        )}
+        {(sound) => <SoundView seconds={sound().seconds} data={sound().data} />}
       </Match>
       <Match when={props.content.kind === "text" && props.content}>
         {(text) => (

@@ -11,6 +11,8 @@ const paths = {
   check: "M5 12.5l4.5 4.5L19 7.5",
   clock: "M12 20a8 8 0 100-16 8 8 0 000 16zM12 8v4l2.5 2",
   warning: "M12 8v5M12 16.5v.01M12 3l9.5 17h-19L12 3z",
+  play: "M8 5l11 7-11 7z",
+  stop: "M7 7h10v10H7z",
   sound: "M4 10v4M8 7v10M12 4v16M16 8v8M20 10.5v3",
   info: "M12 20a8 8 0 100-16 8 8 0 000 16zM12 11v5M12 8v.01",
 };

@@ -157,7 +157,9 @@ function Contacts(props: { choose: (key: ConvKey) => void }) {
     for (const u of Object.values(state.users)) {
       if (u.gone || u.id === app.me) continue;
       const depart = state.departs[u.depart] ? u.depart : 0;
-      members.set(depart, [...(members.get(depart) ?? []), u]);
+      const list = members.get(depart);
+      if (list) list.push(u);
+      else members.set(depart, [u]);
     }
     const order = [...members.keys()].sort((a, b) => (a ? 0 : 1) - (b ? 0 : 1) ||
       (state.departs[a]?.priority ?? 0) - (state.departs[b]?.priority ?? 0) || a - b);
