@@ -53,7 +53,7 @@ export class App {
   #cacheOf = 0;
   #cipher: TextCipher;
   #sync: Sync | undefined;
-  readonly #times: Times = { users: 0, departs: 0 };
+  readonly #times: Times = { users: 0, departs: 0, sessions: 0 };
   #saving: ReturnType<typeof setTimeout> | undefined;
   #tickets = false;
   #toldTyping = 0;
@@ -173,7 +173,7 @@ export class App {
     this.#cache?.close();
     this.#cache = undefined;
     this.#cacheOf = 0;
-    this.#times.users = this.#times.departs = 0;
+    Object.assign(this.#times, { users: 0, departs: 0, sessions: 0 });
     this.store.reset();
     this.#setLogin(undefined);
   }
@@ -198,6 +198,7 @@ export class App {
     this.offset = offset;
     this.#tickets = answer.uploadTickets;
     const me = readUser(info);
+    this.store.set("me", me);
     if (login.user !== me.id) {
       login.user = me.id;
       await this.#openCache(me.id);
@@ -228,6 +229,7 @@ export class App {
     this.store.putSessions(book.sessions ?? []);
     this.#times.users = book.usersTime ?? 0;
     this.#times.departs = book.departsTime ?? 0;
+    this.#times.sessions = book.sessionsTime ?? 0;
     const me = this.store.state.users[user];
     if (me) this.store.set("me", me);
     if (book.sessions) this.store.set("ready", true);
@@ -246,7 +248,7 @@ export class App {
   keep() {
     clearTimeout(this.#saving);
     this.#saving = setTimeout(() => {
-      void this.#cache?.saveBook(this.store.book(this.#times.users, this.#times.departs));
+      void this.#cache?.saveBook(this.store.book(this.#times));
     }, 1000);
   }
 

@@ -8,6 +8,7 @@ export interface Book {
   departsTime: number;
   groups: Group[];
   sessions: Session[];
+  sessionsTime: number;
 }
 
 type Row = Message & { conv: ConvKey };

@@ -11,6 +11,15 @@ export function readContent(type: MsgType, data: Uint8Array, cipher: TextCipher)
   return { kind: "sound", seconds: Math.min(seconds, 3600), data: data.slice(4) };
 }
 
+/**
+ * readPreview decodes the data of a message in a list of conversations. There a text stands in
+ * place of a sound, so its duration is not known: 0.
+ */
+export function readPreview(type: MsgType, data: Uint8Array, cipher: TextCipher): Content {
+  if (isSound(type)) return { kind: "sound", seconds: 0 };
+  return readContent(type, data, cipher);
+}
+
 export function fromInfo(m: MsgInfo, cipher: TextCipher): Message {
   return { id: m.msgId, from: m.fromSessionId, time: m.createTime,
     content: readContent(m.msgType, m.msgData, cipher) };

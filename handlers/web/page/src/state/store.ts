@@ -1,6 +1,7 @@
 import { createStore, produce, unwrap, type SetStoreFunction } from "solid-js/store";
 import type { Status } from "../net/link";
 import type { Book } from "./cache";
+import type { Times } from "./sync";
 import {
   idOf,
   isGroup,
@@ -174,11 +175,12 @@ export class Store {
   }
 
   /** book returns what is kept for the next visit. */
-  book(usersTime: number, departsTime: number): Book {
+  book(times: Times): Book {
     const s = unwrap(this.state);
     const sessions = Object.values(s.sessions).map((one) => unwrap(one));
-    return { users: Object.values(s.users), usersTime, departs: Object.values(s.departs),
-      departsTime, groups: Object.values(s.groups), sessions };
+    return { users: Object.values(s.users), usersTime: times.users,
+      departs: Object.values(s.departs), departsTime: times.departs,
+      groups: Object.values(s.groups), sessions, sessionsTime: times.sessions };
   }
 
   /** nick returns the name of a user as the page shows it. */

@@ -26,7 +26,7 @@ import {
 import { IMUnreadMsgCntReqSchema, IMUnreadMsgCntRspSchema } from "../gen/message_pb";
 import type { Connection } from "../net/connection";
 import type { TextCipher } from "../proto/cipher";
-import { readContent } from "./messages";
+import { readPreview } from "./messages";
 import { preview, type Store } from "./store";
 import { idOf, isGroup, keyOf, type Group, type Session, type User } from "./types";
 
@@ -38,6 +38,9 @@ const chunk = 500;
 export interface Times {
   users: number;
   departs: number;
+  /** The highest updated_time of an answer. Messages that arrive do not count: others may be
+   * missing before them. */
+  sessions: number;
 }
 
 /** Sync asks for what the page missed, over one connection. It ends with the connection. */
@@ -131,19 +134,19 @@ export class Sync {
   }
 
   async #sessions() {
-    const known = Object.values(this.#store.state.sessions);
-    const latest = known.reduce((n, s) => Math.max(n, s.updated), 0);
     const answer = await this.#conn.call(IMRecentContactSessionReqSchema,
-      { userId: this.#me, latestUpdateTime: latest }, IMRecentContactSessionRspSchema);
+      { userId: this.#me, latestUpdateTime: this.#times.sessions },
+      IMRecentContactSessionRspSchema);
     const fresh: Session[] = [];
     for (const s of answer.contactSessionList) {
+      this.#times.sessions = Math.max(this.#times.sessions, s.updatedTime);
       const key = keyOf(s.sessionType, s.sessionId);
       if (s.sessionStatus === SessionStatusType.SESSION_STATUS_DELETE) {
         this.#store.removeSession(key);
         continue;
       }
       const now = this.#store.state.sessions[key];
-      const last = preview(readContent(s.latestMsgType, s.latestMsgData, this.#cipher));
+      const last = preview(readPreview(s.latestMsgType, s.latestMsgData, this.#cipher));
       if (now && now.lastId > s.latestMsgId && now.updated >= s.updatedTime) continue;
       fresh.push({ key, updated: s.updatedTime, lastId: s.latestMsgId,
         lastFrom: s.latestMsgFromUserId, last, unread: now?.unread ?? 0 });
@@ -166,7 +169,7 @@ export class Sync {
         this.#store.setUnread(key, u.unreadCnt);
         continue;
       }
-      const last = preview(readContent(u.latestMsgType, u.latestMsgData, this.#cipher));
+      const last = preview(readPreview(u.latestMsgType, u.latestMsgData, this.#cipher));
       this.#store.putSessions([{ key, updated: now?.updated ?? asked, lastId: u.latestMsgId,
         lastFrom: u.latestMsgFromUserId, last, unread: u.unreadCnt }]);
     }

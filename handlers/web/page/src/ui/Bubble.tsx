@@ -62,9 +62,10 @@ const largest = 280;
 type PictureSegment = Extract<Segment, { kind: "picture" }>;
 
 function Picture(props: { segment: PictureSegment; view: View }) {
-  const [broken, setBroken] = createSignal(false);
   const s = props.segment;
-  const gif = /\.gif$/i.test(s.src);
+  // A scaled picture does not move. Where the server scales none, the whole one is shown.
+  const [whole, setWhole] = createSignal(/\.gif$/i.test(s.src));
+  const [broken, setBroken] = createSignal(false);
   const scale = Math.min(1, largest / Math.max(s.width, s.height, 1));
   return (
     <Show when={s.src && !broken()} fallback={
@@ -73,10 +74,10 @@ function Picture(props: { segment: PictureSegment; view: View }) {
       </Show>
     }>
       <button class="picture" aria-label={t("picture")} onClick={() => props.view(s.src)}>
-        <img src={gif ? s.src : s.src + "_560x560.jpg"} alt={t("picture")} data-test="picture"
+        <img src={whole() ? s.src : s.src + "_560x560.jpg"} alt={t("picture")} data-test="picture"
           width={s.width ? Math.max(24, Math.round(s.width * scale)) : undefined}
           height={s.height ? Math.max(24, Math.round(s.height * scale)) : undefined}
-          onError={() => setBroken(true)} />
+          onError={() => (whole() ? setBroken(true) : setWhole(true))} />
       </button>
     </Show>
   );

@@ -76,6 +76,7 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
       void app.sendPicture(props.conv, f.file);
     }
     setFiles([]);
+    setProblem("");
     if (body) void app.send(props.conv, body);
     setText("");
     drafts.save(app.me, props.conv, "");

@@ -21,9 +21,15 @@ export function Shell() {
   };
   function choose(key: ConvKey | undefined) {
     const to = key ? "#" + key : location.pathname;
-    if (state.open && key) history.replaceState(null, "", to);
-    else if (location.hash !== (key ? "#" + key : "")) history.pushState(null, "", to);
+    if (!key || state.open) history.replaceState(history.state, "", to);
+    else history.pushState("chosen", "", to);
     app.open(key);
+  }
+
+  /** back leaves the conversation, as the browser's own button does. */
+  function back() {
+    if (history.state === "chosen") history.back();
+    else choose(undefined);
   }
 
   function keys(ev: KeyboardEvent) {
@@ -34,7 +40,7 @@ export function Shell() {
     } else if (ev.key === "Escape" && !ev.defaultPrevented && state.open &&
       !document.querySelector("[role=dialog], [role=menu]") && !(ev.target as HTMLElement).closest(
         "input")) {
-      choose(undefined);
+      back();
     }
   }
 
@@ -68,7 +74,7 @@ export function Shell() {
           <p>{t("welcomeHint")}</p>
         </main>
       }>
-        {(key) => <Chat conv={key()} back={() => choose(undefined)} />}
+        {(key) => <Chat conv={key()} back={back} />}
       </Show>
       <div class="hidden" role="status" aria-live="polite" data-test="announcement">{said()}</div>
       <Ended />

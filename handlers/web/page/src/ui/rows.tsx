@@ -8,7 +8,8 @@ import { draftOf } from "./Composer";
 
 /** summary returns a content as one line of plain text. */
 export function summary(c: Content): string {
-  if (c.kind === "sound") return `[${t("sound", { n: c.seconds })}]`;
+  if (c.kind === "sound")
+    return `[${c.seconds ? t("sound", { n: c.seconds }) : t("soundShort")}]`;
   return segments(c.text).map((s) => (s.kind === "picture" ? `[${t("picture")}]` : s.text))
     .join("").replace(/\s+/g, " ").trim();
 }
