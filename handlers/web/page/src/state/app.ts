@@ -14,6 +14,7 @@ import { Tabs } from "../net/tabs";
 import { TextCipher } from "../proto/cipher";
 import { passwordDigest } from "../proto/password";
 import { Cache } from "./cache";
+import { Files } from "./files";
 import { Groups } from "./groups";
 import { History } from "./history";
 import { Incoming } from "./incoming";
@@ -42,6 +43,7 @@ export class App {
   readonly tabs: Tabs;
   readonly history: History;
   readonly groups: Groups;
+  readonly files: Files;
   readonly incoming: Incoming;
   /** The login of this tab; undefined: the login form is shown. */
   readonly login;
@@ -80,6 +82,7 @@ export class App {
       named: (id) => this.#sync?.wantUser(id),
     });
     this.groups = new Groups(this.store, () => this.link.connection);
+    this.files = new Files(this.store, () => this.link.connection);
     this.#outbox = new Outbox({
       transmit: (p, seq) => this.#transmit(p, seq),
       stored: (p, id) => this.#stored(p, id),
@@ -150,8 +153,9 @@ export class App {
 
   /** unsent counts the texts and pictures that signOut would lose. */
   unsent(): number {
-    const { pending, uploads } = this.store.state;
-    return [...Object.values(pending), ...Object.values(uploads)].flat().length;
+    const { pending, uploads, files } = this.store.state;
+    const moving = Object.values(files).flat().filter((f) => f.own && f.state === "moving");
+    return [...Object.values(pending), ...Object.values(uploads), moving].flat().length;
   }
 
   /** signOut ends the session and deletes what the browser keeps: others may use it as well. */
@@ -212,6 +216,7 @@ export class App {
     this.#outbox.online();
     const open = this.store.state.open;
     if (open) void this.history.load(open).then(() => this.read());
+    if (this.config.files) void this.files.waiting().catch(() => {}); // asked at the next login
     await sync.run();
     this.keep();
     this.read();

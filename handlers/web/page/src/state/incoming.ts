@@ -10,6 +10,7 @@ import {
   type IMSignInfoChangedNotify,
   type IMUserStatNotify,
 } from "../gen/buddy_pb";
+import { IMFileNotifySchema, type IMFileNotify } from "../gen/file_pb";
 import { IMGroupChangeMemberNotifySchema, type IMGroupChangeMemberNotify } from "../gen/group_pb";
 import {
   IMMsgDataAckSchema,
@@ -64,6 +65,8 @@ export class Incoming {
         return this.#presence(message as IMUserStatNotify);
       case IMP2PCmdMsgSchema:
         return this.#command(message as IMP2PCmdMsg);
+      case IMFileNotifySchema:
+        return this.#app.files.noticed(message as IMFileNotify);
       case IMGroupChangeMemberNotifySchema:
         return this.#members(message as IMGroupChangeMemberNotify);
       case IMRemoveSessionNotifySchema: {

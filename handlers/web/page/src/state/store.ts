@@ -1,6 +1,7 @@
 import { createStore, produce, unwrap, type SetStoreFunction } from "solid-js/store";
 import type { Status } from "../net/link";
 import type { Book } from "./cache";
+import type { FileEntry } from "./files";
 import type { Times } from "./sync";
 import {
   idOf,
@@ -57,6 +58,8 @@ export interface State {
   chats: Record<ConvKey, Conversation>;
   pending: Record<ConvKey, Pending[]>;
   uploads: Record<ConvKey, Upload[]>;
+  /** Files that are sent, or wait, by the other user. */
+  files: Record<ConvKey, FileEntry[]>;
   /** Users that type, with the time at which the sign ends, in ms. */
   typing: Record<number, number>;
   open: ConvKey | undefined;
@@ -66,8 +69,8 @@ export interface State {
 
 function empty(): State {
   return { me: undefined, status: { kind: "idle" }, elsewhere: false, users: {}, departs: {},
-    groups: {}, online: {}, sessions: {}, chats: {}, pending: {}, uploads: {}, typing: {},
-    open: undefined, ready: false };
+    groups: {}, online: {}, sessions: {}, chats: {}, pending: {}, uploads: {}, files: {},
+    typing: {}, open: undefined, ready: false };
 }
 
 const none: Conversation = { messages: [], complete: false, synced: false, solid: 0,

@@ -1,7 +1,8 @@
 import { createEffect, createSignal, For, on, onMount, Show } from "solid-js";
 import { maxPicture } from "../net/http";
 import { drafts } from "../state/saved";
-import type { ConvKey } from "../state/types";
+import { maxFile } from "../state/files";
+import { isGroup, type ConvKey } from "../state/types";
 import { useApp } from "./context";
 import { Icon } from "./Icon";
 import { t } from "./i18n";
@@ -14,7 +15,11 @@ export function draftOf(user: number, key: ConvKey): string {
   return drafts.load(user, key).trim();
 }
 
-/** picturesOf returns the files of a drop or a paste. */
+function isPicture(file: File): boolean {
+  return /^image\/(png|jpe?g|gif|webp)$/.test(file.type);
+}
+
+/** filesOf returns the files of a drop or a paste. */
 export function filesOf(data: DataTransfer | null): File[] {
   return data ? [...data.files] : [];
 }
@@ -25,6 +30,8 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
   const [text, setText] = createSignal("");
   const [files, setFiles] = createSignal<{ file: File; url: string }[]>([]);
   const [problem, setProblem] = createSignal("");
+  // Files go from user to user only.
+  const takesFiles = () => app.config.files && !isGroup(props.conv);
   let area!: HTMLTextAreaElement;
   let chooser!: HTMLInputElement;
 
@@ -53,9 +60,11 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
   function add(list: File[]) {
     setProblem("");
     const good = list.filter((file) => {
-      if (!/^image\/(png|jpe?g|gif|webp)$/.test(file.type))
-        setProblem(t("notPicture", { name: file.name }));
-      else if (file.size > maxPicture) setProblem(t("tooLarge", { name: file.name }));
+      if (!isPicture(file)) {
+        if (takesFiles() && file.size > 0 && file.size <= maxFile) return true;
+        const why = takesFiles() ? "fileTooLarge" : app.config.files ? "fileGroup" : "notPicture";
+        setProblem(t(why, { name: file.name }));
+      } else if (file.size > maxPicture) setProblem(t("tooLarge", { name: file.name }));
       else return true;
       return false;
     });
@@ -73,7 +82,8 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
     if (!body && !files().length) return;
     for (const f of files()) {
       URL.revokeObjectURL(f.url);
-      void app.sendPicture(props.conv, f.file);
+      if (isPicture(f.file)) void app.sendPicture(props.conv, f.file);
+      else void app.files.send(props.conv, f.file);
     }
     setFiles([]);
     setProblem("");
@@ -95,7 +105,10 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
           <For each={files()}>
             {(f) => (
               <span class="preview">
-                <img src={f.url} alt={f.file.name} />
+                <Show when={isPicture(f.file)} fallback={
+                  <span class="name"><Icon name="file" />{f.file.name}</span>}>
+                  <img src={f.url} alt={f.file.name} />
+                </Show>
                 <button type="button" aria-label={t("discard")} onClick={() => drop(f.url)}>
                   <Icon name="close" />
                 </button>
@@ -105,10 +118,14 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
         </div>
       </Show>
       <div class="line">
-        <button type="button" class="tool" aria-label={t("addPicture")} title={t("addPicture")}
-          onClick={() => chooser.click()}><Icon name="picture" /></button>
-        <input ref={chooser} type="file" accept="image/png,image/jpeg,image/gif,image/webp" multiple
-          hidden data-test="picture-input" onChange={(ev) => {
+        <button type="button" class="tool" onClick={() => chooser.click()}
+          aria-label={t(takesFiles() ? "addFile" : "addPicture")}
+          title={t(takesFiles() ? "addFile" : "addPicture")}>
+          <Icon name={takesFiles() ? "attach" : "picture"} />
+        </button>
+        <input ref={chooser} type="file" multiple hidden
+          accept={takesFiles() ? undefined : "image/png,image/jpeg,image/gif,image/webp"}
+          data-test="picture-input" onChange={(ev) => {
             add([...(ev.currentTarget.files ?? [])]);
             ev.currentTarget.value = "";
           }} />

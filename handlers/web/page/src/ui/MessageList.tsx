@@ -10,10 +10,12 @@ import {
   Switch,
 } from "solid-js";
 import { Virtualizer, type VirtualizerHandle } from "virtua/solid";
+import type { FileEntry } from "../state/files";
 import type { Upload } from "../state/store";
 import { isGroup, type ConvKey, type Message, type Pending } from "../state/types";
 import { Bubble, PendingBubble, UploadBubble, type View } from "./Bubble";
 import { useApp } from "./context";
+import { FileView } from "./FileView";
 import { Icon } from "./Icon";
 import { day, dayNumber, t } from "./i18n";
 
@@ -23,7 +25,8 @@ type Row =
   | { kind: "divider"; id: string }
   | { kind: "message"; id: string; message: Message; first: boolean }
   | { kind: "pending"; id: string; pending: Pending; first: boolean }
-  | { kind: "upload"; id: string; upload: Upload };
+  | { kind: "upload"; id: string; upload: Upload }
+  | { kind: "file"; id: string; entry: FileEntry };
 
 /** Messages of one sender within this time are one group, in seconds. */
 const groupWithin = 300;
@@ -87,6 +90,8 @@ export function MessageList(props: {
     }
     for (const upload of state.uploads[props.conv] ?? [])
       rows.push({ kind: "upload", id: "u" + upload.id, upload });
+    for (const entry of state.files[props.conv] ?? [])
+      rows.push({ kind: "file", id: "f" + entry.id, entry });
     return rows;
   }
 
@@ -113,7 +118,8 @@ export function MessageList(props: {
     if (!rows.length) return;
     const last = rows.at(-1)!;
     const appended = before?.length && last !== before.at(-1);
-    const sent = appended && (last.kind === "pending" || last.kind === "upload");
+    const sent = appended && (last.kind === "pending" || last.kind === "upload" ||
+      last.kind === "file" && last.entry.own);
     if (appended && !following && last.kind === "message" && last.message.from !== app.me)
       setMissed(missed() + 1);
     queueMicrotask(() => {
@@ -196,6 +202,8 @@ function equal(a: Row, b: Row): boolean {
       return b.kind === "pending" && a.pending === b.pending && a.first === b.first;
     case "upload":
       return b.kind === "upload" && a.upload === b.upload;
+    case "file":
+      return b.kind === "file" && a.entry === b.entry;
     default:
       return a.kind === b.kind;
   }
@@ -216,6 +224,9 @@ function RowView(props: { row: Row; conv: ConvKey; mark: string; found: number; 
         {(row) => <UploadBubble upload={row().upload}
           retry={() => void app.sendPicture(props.conv, row().upload.file, row().upload.id)}
           discard={() => app.dropUpload(props.conv, row().upload.id)} />}
+      </Match>
+      <Match when={props.row.kind === "file" && props.row}>
+        {(row) => <FileView conv={props.conv} entry={row().entry} />}
       </Match>
       <Match when={props.row.kind === "day" && props.row}>
         {(row) => <p class="day"><span>{day(row().time)}</span></p>}

@@ -11,7 +11,7 @@ import { CreateGroup, Modal } from "./GroupDialogs";
 import { language, setLanguage, t, type Key } from "./i18n";
 import { Icon } from "./Icon";
 import { askNotifications, notifications } from "./notify";
-import { arrows, ContactRow, GroupRow, SessionRow } from "./rows";
+import { arrows, ContactRow, GroupRow, SessionRow, waitingFiles } from "./rows";
 import { nextTheme, theme } from "./theme";
 
 const collator = new Intl.Collator(["zh-CN", "en"], { numeric: true });
@@ -27,8 +27,14 @@ export function Sidebar(props: {
   const [query, setQuery] = createSignal("");
   const [creating, setCreating] = createSignal(false);
 
-  const sessions = createMemo(() => Object.values(state.sessions)
-    .sort((a, b) => b.updated - a.updated || b.lastId - a.lastId).map((s) => s.key));
+  const sessions = createMemo(() => {
+    const recent = Object.values(state.sessions)
+      .sort((a, b) => b.updated - a.updated || b.lastId - a.lastId).map((s) => s.key);
+    // A user that sent only a file is first in the list, until the file is fetched.
+    const senders = (Object.keys(state.files) as ConvKey[])
+      .filter((key) => !state.sessions[key] && waitingFiles(state.files[key]));
+    return [...senders, ...recent];
+  });
   const unread = () => Object.values(state.sessions).filter((s) => s.unread).length;
 
   // A user without conversations begins with the contacts.

@@ -55,6 +55,14 @@ const en = {
   writeTo: "Write to {name}",
   send: "Send",
   addPicture: "Add pictures",
+  addFile: "Add pictures and files",
+  fileSent: "Sent. It waits for its receiver.",
+  fileFetched: "Downloaded",
+  fileFailed: "The file was not transferred: {text}",
+  fileDirect: "This file is offered to programs only. Ask for it as an offline file.",
+  fileGroup: "{name}: only pictures can be sent to a group",
+  fileTooLarge: "{name} is empty, or larger than 4 GiB",
+  filesWait: "{n} files wait for you",
   picture: "Picture",
   sound: "Sound, {n} s",
   soundShort: "Sound",
@@ -183,6 +191,14 @@ const zh: Record<Key, string> = {
   writeTo: "发消息给 {name}",
   send: "发送",
   addPicture: "添加图片",
+  addFile: "添加图片和文件",
+  fileSent: "已上传，等待对方接收。",
+  fileFetched: "已下载",
+  fileFailed: "文件传输失败：{text}",
+  fileDirect: "此文件只能由客户端程序接收，请对方以离线文件发送。",
+  fileGroup: "{name}：群组中只能发送图片",
+  fileTooLarge: "{name} 为空或超过 4 GiB",
+  filesWait: "有 {n} 个文件待接收",
   picture: "图片",
   sound: "语音 {n} 秒",
   soundShort: "语音",
@@ -311,6 +327,16 @@ export function shortDate(time: number): string {
   if (days <= 0) return clock(time);
   if (days < 7) return date.toLocaleDateString(locale(), { weekday: "short" });
   return date.toLocaleDateString(locale(), { day: "numeric", month: "numeric" });
+}
+
+/** size returns a number of bytes for readers. */
+export function size(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB"];
+  let unit = 0;
+  let n = bytes;
+  for (; n >= 1024 && unit < 3; unit++) n /= 1024;
+  return `${n.toLocaleString(locale(), { maximumFractionDigits: n < 10 && unit ? 1 : 0 })} ${
+    units[unit]}`;
 }
 
 function midnight(d: Date): number {

@@ -1,4 +1,5 @@
 import { Show } from "solid-js";
+import type { FileEntry } from "../state/files";
 import { segments } from "../state/segments";
 import { idOf, isGroup, type Content, type ConvKey } from "../state/types";
 import { Avatar } from "./Avatar";
@@ -14,6 +15,11 @@ export function summary(c: Content): string {
     .join("").replace(/\s+/g, " ").trim();
 }
 
+/** waitingFiles counts the files that wait for this user. */
+export function waitingFiles(list: readonly FileEntry[] | undefined): number {
+  return list?.filter((f) => f.state === "waiting").length ?? 0;
+}
+
 /** SessionRow is a recent conversation in the list. */
 export function SessionRow(props: { conv: ConvKey; choose: (key: ConvKey) => void }) {
   const app = useApp();
@@ -21,9 +27,11 @@ export function SessionRow(props: { conv: ConvKey; choose: (key: ConvKey) => voi
   const session = () => state.sessions[props.conv];
   const user = () => (isGroup(props.conv) ? undefined : state.users[idOf(props.conv)]);
   const typing = () => !isGroup(props.conv) && state.typing[idOf(props.conv)];
+  const files = () => waitingFiles(state.files[props.conv]);
   const failed = () => state.pending[props.conv]?.some((p) => p.state === "failed");
   const line = () => {
     const s = session();
+    if (files()) return t("filesWait", { n: files() });
     if (!s) return "";
     // Between two users the server's lists name the peer as the sender in any case.
     if (!isGroup(props.conv)) return summary(s.last);
