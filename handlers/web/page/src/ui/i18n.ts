@@ -62,7 +62,7 @@ const en = {
   fileDirect: "This file is offered to programs only. Ask for it as an offline file.",
   fileGroup: "{name}: only pictures can be sent to a group",
   fileTooLarge: "{name} is empty, or larger than 4 GiB",
-  filesWait: "{n} files wait for you",
+  filesWait: "Waiting files: {n}",
   picture: "Picture",
   sound: "Sound, {n} s",
   soundShort: "Sound",
@@ -131,7 +131,7 @@ const en = {
   elsewhereText: "The chat is open in another tab of this browser. One tab at a time is connected.",
   useHere: "Use it here",
   said: "{name}: {text}",
-  unsent: "{n} messages have not been sent. They will be lost.",
+  unsent: "Messages that have not been sent will be lost: {n}.",
 };
 
 export type Key = keyof typeof en;
