@@ -40,8 +40,8 @@ beforeEach(() => {
   wanted = [];
   outbox = new Outbox({
     transmit: () => 5,
-    stored: (p, id) => stored.push(`${p.text}=${id}`),
-    failed: (p, why) => stored.push(`${p.text}: ${why}`),
+    stored: (p, id) => stored.push(`${p.cmid}=${id}`),
+    failed: (p, why) => stored.push(`${p.cmid}: ${why}`),
   });
   outbox.online();
   let incoming!: Incoming;
@@ -89,8 +89,8 @@ test("puts messages into an open conversation in the order of their ids", () => 
 });
 
 test("an ack without the field refusal is no refusal", () => {
-  const text = (text: string) => outbox.add({ cmid: text, conv: "u2", text, created: 0,
-    state: "sending" });
+  const text = (text: string) => outbox.add({ cmid: text, conv: "u2",
+    content: { kind: "text", text }, created: 0, state: "sending" });
   text("a");
   socket.deliver(IMMsgDataAckSchema, { userId: me, sessionId: 2, msgId: 7, sessionType: 1 }, 5);
   text("b");

@@ -17,11 +17,11 @@ beforeEach(() => {
   outbox = new Outbox({
     transmit: (p, before) => {
       const n = before || ++seq;
-      sent.push({ text: p.text, seq: n });
+      sent.push({ text: p.cmid, seq: n });
       return n;
     },
-    stored: (p, id) => stored.push(`${p.text}=${id}`),
-    failed: (p, why) => failed.push(`${p.text}: ${why}`),
+    stored: (p, id) => stored.push(`${p.cmid}=${id}`),
+    failed: (p, why) => failed.push(`${p.cmid}: ${why}`),
   });
 });
 
@@ -30,7 +30,7 @@ afterEach(() => {
 });
 
 const text = (text: string, conv: ConvKey = "u2"): Pending =>
-  ({ cmid: text, conv, text, created: 0, state: "sending" });
+  ({ cmid: text, conv, content: { kind: "text", text }, created: 0, state: "sending" });
 const texts = () => sent.splice(0).map((s) => s.text).join("");
 
 test("sends after the login, in order, and reports what is stored", () => {

@@ -1,16 +1,16 @@
 import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { oggPackets } from "../src/sound/ogg";
-import { NoSound, SpeexDecoder, type Sound } from "../src/sound/speex";
+import { NoSound, Speex, type Sound } from "../src/sound/speex";
 
 const file = (name: string) => new Uint8Array(readFileSync(new URL(name, import.meta.url)));
 // One second of a tone of 440 Hz: narrowband, and wideband with three frames a packet.
 const tone = file("testdata/tone.spx");
 const wide = file("testdata/wide.spx");
 
-let decoder: SpeexDecoder;
+let decoder: Speex;
 beforeAll(async () => {
-  decoder = await SpeexDecoder.load(file("../src/sound/speex.wasm"));
+  decoder = await Speex.load(file("../src/sound/speex.wasm"));
 });
 
 /** pitch returns the frequency of a tone, from how often it crosses zero. */
@@ -21,7 +21,7 @@ function pitch({ samples, rate }: Sound): number {
   return (crossings * rate) / middle.length;
 }
 
-describe("SpeexDecoder", () => {
+describe("Speex", () => {
   test.each([["narrowband", tone, 8000], ["wideband", wide, 16000]] as const)(
     "decodes %s", (_, data, rate) => {
       const sound = decoder.decode(data);
@@ -47,6 +47,21 @@ describe("SpeexDecoder", () => {
     for (const data of [new Uint8Array(), new Uint8Array(500), tone.subarray(0, 60),
       new TextEncoder().encode("OggS" + "x".repeat(100))])
       expect(() => decoder.decode(data)).toThrow(NoSound);
+  });
+
+  test("encodes what it decodes, as phones do", () => {
+    const samples = Float32Array.from({ length: 24_000 }, (_, i) =>
+      Math.sin((2 * Math.PI * 440 * i) / 8000) / 3);
+    const file = decoder.encode(samples);
+    const packets = oggPackets(file);
+    expect(packets.length).toBe(2 + 150);
+    expect(new Set(packets.slice(2).map((p) => p.length))).toEqual(new Set([20]));
+    const sound = decoder.decode(file);
+    expect(sound.rate).toBe(8000);
+    expect(sound.samples.length).toBe(24_000);
+    expect(pitch(sound)).toBeGreaterThan(430);
+    expect(pitch(sound)).toBeLessThan(450);
+    expect(() => decoder.encode(new Float32Array(100))).toThrow(NoSound);
   });
 
   test("survives broken files", () => {

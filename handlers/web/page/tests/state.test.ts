@@ -76,7 +76,7 @@ describe("messages", () => {
 
 describe("Cache", () => {
   const pending = (cmid: string, created: number): Pending =>
-    ({ cmid, conv: "u2", text: cmid, created, state: "sending" });
+    ({ cmid, conv: "u2", content: { kind: "text", text: cmid }, created, state: "sending" });
 
   test("keeps messages by conversation, in the order of their ids", async () => {
     const cache = await Cache.open(1);

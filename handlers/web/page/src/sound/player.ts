@@ -1,22 +1,22 @@
-import { SpeexDecoder, type Sound } from "./speex";
+import { Speex, type Sound } from "./speex";
 
-let decoder: Promise<SpeexDecoder> | undefined;
+let speex: Promise<Speex> | undefined;
 let context: AudioContext | undefined;
 let stopLast: (() => void) | undefined;
 
-/** load fetches the decoder when the first sound is played. */
-function load(): Promise<SpeexDecoder> {
-  decoder ??= fetch(new URL("./speex.wasm", import.meta.url))
+/** loadSpeex fetches libspeex when it is used first. */
+export function loadSpeex(): Promise<Speex> {
+  speex ??= fetch(new URL("./speex.wasm", import.meta.url))
     .then((answer) => {
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       return answer.arrayBuffer();
     })
-    .then((code) => SpeexDecoder.load(code))
+    .then((code) => Speex.load(code))
     .catch((err) => {
-      decoder = undefined; // the next attempt fetches it again
+      speex = undefined; // the next attempt fetches it again
       throw err;
     });
-  return decoder;
+  return speex;
 }
 
 /**
@@ -25,7 +25,7 @@ function load(): Promise<SpeexDecoder> {
  */
 export async function play(file: Uint8Array, ended: () => void): Promise<() => void> {
   context ??= new AudioContext();
-  const sound: Sound = (await load()).decode(file);
+  const sound: Sound = (await loadSpeex()).decode(file);
   stopLast?.();
   await context.resume();
   const buffer = context.createBuffer(1, sound.samples.length, sound.rate);

@@ -1,4 +1,4 @@
-import { oggPackets } from "./ogg";
+import { oggFile, oggPackets } from "./ogg";
 
 /** Sound is a decoded sound. */
 export interface Sound {
@@ -7,7 +7,7 @@ export interface Sound {
   rate: number;
 }
 
-interface Decoder {
+interface Code {
   memory: WebAssembly.Memory;
   _initialize(): void;
   begin(mode: number): number;
@@ -15,6 +15,8 @@ interface Decoder {
   samples(): number;
   read(size: number): void;
   decode(): number;
+  record(quality: number): number;
+  encode(): number;
 }
 
 /** The error of a sound that is no Ogg Speex file. */
@@ -24,20 +26,20 @@ export class NoSound extends Error {}
 const longest = 600;
 const largestPacket = 2048;
 
-/** SpeexDecoder decodes Ogg Speex files, the sounds of phones. */
-export class SpeexDecoder {
-  readonly #wasm: Decoder;
+/** Speex decodes and encodes Ogg Speex files, the sounds of phones. */
+export class Speex {
+  readonly #wasm: Code;
 
-  private constructor(wasm: Decoder) {
+  private constructor(wasm: Code) {
     this.#wasm = wasm;
   }
 
-  /** load compiles the decoder. code is the content of speex.wasm. */
-  static async load(code: BufferSource): Promise<SpeexDecoder> {
+  /** load compiles libspeex. code is the content of speex.wasm. */
+  static async load(code: BufferSource): Promise<Speex> {
     const { instance } = await WebAssembly.instantiate(code, {});
-    const wasm = instance.exports as unknown as Decoder;
+    const wasm = instance.exports as unknown as Code;
     wasm._initialize();
-    return new SpeexDecoder(wasm);
+    return new Speex(wasm);
   }
 
   /** decode decodes a file. The error is NoSound. */
@@ -62,6 +64,44 @@ export class SpeexDecoder {
     frames.forEach((f, n) => f.forEach((v, i) => (samples[n * size + i] = v / 32768)));
     return { samples, rate: head.rate };
   }
+
+  /** encode returns a file as phones record it. samples are at recordRate, from -1 to 1. */
+  encode(samples: Float32Array): Uint8Array<ArrayBuffer> {
+    const size = this.#wasm.record(quality);
+    const packets: Uint8Array[] = [];
+    for (let at = 0; at + size <= samples.length; at += size) {
+      const frame = new Int16Array(this.#wasm.memory.buffer, this.#wasm.samples(), size);
+      for (let i = 0; i < size; i++)
+        frame[i] = Math.round(Math.max(-1, Math.min(1, samples[at + i]!)) * 32767);
+      const length = this.#wasm.encode();
+      packets.push(new Uint8Array(this.#wasm.memory.buffer, this.#wasm.packet(), length).slice());
+    }
+    if (!packets.length) throw new NoSound("shorter than a frame");
+    return oggFile([recordHeader(size), comments()], packets, size);
+  }
+}
+
+/** Samples a second of a recording: narrowband. */
+export const recordRate = 8000;
+/** 20 bytes for each frame of 20 ms. */
+const quality = 4;
+
+function recordHeader(frame: number): Uint8Array {
+  const out = new Uint8Array(80);
+  const view = new DataView(out.buffer);
+  out.set(new TextEncoder().encode("Speex   1.2.1"));
+  const fields = [1, 80, recordRate, 0, 4, 1, -1, frame, 0, 1];
+  fields.forEach((value, i) => view.setInt32(28 + 4 * i, value, true));
+  return out;
+}
+
+/** comments returns the second packet. Without it phones lose the first packet of the sound. */
+function comments(): Uint8Array {
+  const vendor = new TextEncoder().encode("TeamTalk");
+  const out = new Uint8Array(vendor.length + 8);
+  new DataView(out.buffer).setUint32(0, vendor.length, true);
+  out.set(vendor, 4);
+  return out;
 }
 
 interface Header {

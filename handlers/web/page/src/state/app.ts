@@ -12,12 +12,14 @@ import { socketURL, uploadPicture, type Config } from "../net/http";
 import { Link, type Status } from "../net/link";
 import { Tabs } from "../net/tabs";
 import { TextCipher } from "../proto/cipher";
+import type { Recorded } from "../sound/recorder";
 import { passwordDigest } from "../proto/password";
 import { Cache } from "./cache";
 import { Files } from "./files";
 import { Groups } from "./groups";
 import { History } from "./history";
 import { Incoming } from "./incoming";
+import { writeContent } from "./messages";
 import { newMessageID, Outbox, repeatWindow } from "./outbox";
 import { drafts, saved, type Login } from "./saved";
 import { pictureText } from "./segments";
@@ -28,7 +30,9 @@ import {
   idOf,
   isGroup,
   sessionType,
+  soundType,
   textType,
+  type Content,
   type ConvKey,
   type Failure,
   type Message,
@@ -309,21 +313,28 @@ export class App {
   /** send sends a text. A long one becomes several. */
   async send(key: ConvKey, text: string) {
     this.#toldTyping = 0; // the message ends the sign of typing
-    for (const part of splitText(text)) {
-      const p: Pending = { cmid: newMessageID(), conv: key, text: part, created: Date.now(),
-        state: "sending" };
-      this.store.putPending(p);
-      // The database comes first: a text that is sent and then forgotten would be sent twice.
-      await this.#cache?.savePending(p);
-      this.#outbox.add(p);
-    }
+    for (const part of splitText(text)) await this.#queue(key, { kind: "text", text: part });
+  }
+
+  /** sendSound sends a recorded sound. */
+  async sendSound(key: ConvKey, sound: Recorded) {
+    await this.#queue(key, { kind: "sound", seconds: sound.seconds, data: sound.data });
+  }
+
+  async #queue(key: ConvKey, content: Content) {
+    const p: Pending = { cmid: newMessageID(), conv: key, content, created: Date.now(),
+      state: "sending" };
+    this.store.putPending(p);
+    // The database comes first: a text that is sent and then forgotten would be sent twice.
+    await this.#cache?.savePending(p);
+    this.#outbox.add(p);
   }
 
   /** retry sends a failed text again, behind all others. */
   async retry(p: Pending) {
     const old = Date.now() - p.created > repeatWindow;
-    const again: Pending = { cmid: old ? newMessageID() : p.cmid, conv: p.conv, text: p.text,
-      created: old ? Date.now() : p.created, state: "sending" };
+    const again: Pending = { cmid: old ? newMessageID() : p.cmid, conv: p.conv,
+      content: unwrap(p).content, created: old ? Date.now() : p.created, state: "sending" };
     await this.discard(p);
     this.store.putPending(again);
     await this.#cache?.savePending(again);
@@ -339,22 +350,23 @@ export class App {
   #transmit(p: Pending, seq: number): number {
     const id = Uint8Array.from(p.cmid.match(/../g)!, (pair) => parseInt(pair, 16));
     return this.link.connection!.send(IMMsgDataSchema, { fromUserId: this.me,
-      toSessionId: idOf(p.conv), msgId: 0, createTime: 0, msgType: textType(p.conv),
-      msgData: this.#cipher.seal(p.text), clientMsgId: id, wantRefusal: true },
+      toSessionId: idOf(p.conv), msgId: 0, createTime: 0,
+      msgType: p.content.kind === "text" ? textType(p.conv) : soundType(p.conv),
+      msgData: writeContent(p.content, this.#cipher), clientMsgId: id, wantRefusal: true },
       seq || undefined);
   }
 
   #stored(p: Pending, msgId: number) {
     const message: Message = { id: msgId, from: this.me, time: this.now(),
-      content: { kind: "text", text: p.text } };
+      content: p.content };
     this.incoming.put(p.conv, message, 0);
     this.store.removePending(p);
     void this.#cache?.removePending(p.cmid);
   }
 
   #failed(p: Pending, failure: Failure) {
-    const failed: Pending = { cmid: p.cmid, conv: p.conv, text: p.text, created: p.created,
-      state: "failed", failure };
+    const failed: Pending = { cmid: p.cmid, conv: p.conv, content: p.content,
+      created: p.created, state: "failed", failure };
     this.store.putPending(failed);
     void this.#cache?.savePending(failed);
   }

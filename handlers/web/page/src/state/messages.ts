@@ -20,6 +20,15 @@ export function readPreview(type: MsgType, data: Uint8Array, cipher: TextCipher)
   return readContent(type, data, cipher);
 }
 
+/** writeContent encodes a content as the data of a message. */
+export function writeContent(c: Content, cipher: TextCipher): Uint8Array<ArrayBuffer> {
+  if (c.kind === "text") return cipher.seal(c.text);
+  const out = new Uint8Array(4 + (c.data?.length ?? 0));
+  new DataView(out.buffer).setUint32(0, c.seconds);
+  if (c.data) out.set(c.data, 4);
+  return out;
+}
+
 export function fromInfo(m: MsgInfo, cipher: TextCipher): Message {
   return { id: m.msgId, from: m.fromSessionId, time: m.createTime,
     content: readContent(m.msgType, m.msgData, cipher) };

@@ -49,12 +49,12 @@ export interface Message {
   content: Content;
 }
 
-/** Pending is a text that the server has not acked. */
+/** Pending is a text or a sound that the server has not acked. */
 export interface Pending {
   /** The client_msg_id: 32 hexadecimal digits. */
   cmid: string;
   conv: ConvKey;
-  text: string;
+  content: Content;
   /** Milliseconds since 1970, by this machine's clock. */
   created: number;
   state: "sending" | "failed";
@@ -90,6 +90,8 @@ export const sessionType = (key: ConvKey) =>
   isGroup(key) ? SessionType.GROUP : SessionType.SINGLE;
 export const textType = (key: ConvKey) =>
   isGroup(key) ? MsgType.GROUP_TEXT : MsgType.SINGLE_TEXT;
+export const soundType = (key: ConvKey) =>
+  isGroup(key) ? MsgType.GROUP_AUDIO : MsgType.SINGLE_AUDIO;
 export const isGroupType = (type: MsgType) => (type & 0x10) !== 0;
 export const isSound = (type: MsgType) =>
   type === MsgType.SINGLE_AUDIO || type === MsgType.GROUP_AUDIO;

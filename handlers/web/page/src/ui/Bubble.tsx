@@ -137,7 +137,7 @@ export function PendingBubble(props: { pending: Pending; first: boolean; view: V
       data-test="message" data-id="" data-state={p().state}>
       <div class="bubble">
         <span class="content" dir="auto">
-          <ContentView content={{ kind: "text", text: p().text }} view={props.view} />
+          <ContentView content={p().content} view={props.view} />
         </span>
         <time>
           {clock(p().created / 1000)}

@@ -1,11 +1,13 @@
 import { createEffect, createSignal, For, on, onMount, Show } from "solid-js";
 import { maxPicture } from "../net/http";
+import { canRecord } from "../sound/recorder";
 import { drafts } from "../state/saved";
 import { maxFile } from "../state/files";
 import { isGroup, type ConvKey } from "../state/types";
 import { useApp } from "./context";
 import { Icon } from "./Icon";
 import { t } from "./i18n";
+import { RecordBar } from "./RecordBar";
 
 const [changes, setChanges] = createSignal(0);
 
@@ -32,6 +34,7 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
   const [problem, setProblem] = createSignal("");
   // Files go from user to user only.
   const takesFiles = () => app.config.files && !isGroup(props.conv);
+  const [recording, setRecording] = createSignal(false);
   let area!: HTMLTextAreaElement;
   let chooser!: HTMLInputElement;
 
@@ -40,6 +43,7 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
     for (const f of files()) URL.revokeObjectURL(f.url);
     setFiles([]);
     setProblem("");
+    setRecording(false);
     if (matchMedia("(hover: hover)").matches) area.focus();
   }));
   createEffect(on(text, grow));
@@ -117,7 +121,13 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
           </For>
         </div>
       </Show>
-      <div class="line">
+      <Show when={recording()}>
+        <RecordBar close={() => {
+          setRecording(false);
+          area.focus();
+        }} send={(sound) => void app.sendSound(props.conv, sound)} />
+      </Show>
+      <div class="line" hidden={recording()}>
         <button type="button" class="tool" onClick={() => chooser.click()}
           aria-label={t(takesFiles() ? "addFile" : "addPicture")}
           title={t(takesFiles() ? "addFile" : "addPicture")}>
@@ -146,6 +156,10 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
             ev.preventDefault();
             send();
           }} />
+        <Show when={!text().trim() && !files().length && canRecord()}>
+          <button type="button" class="tool" aria-label={t("record")} title={t("record")}
+            data-test="record" onClick={() => setRecording(true)}><Icon name="mic" /></button>
+        </Show>
         <button class="tool send" aria-label={t("send")} title={t("send")} data-test="send"
           disabled={!text().trim() && !files().length}><Icon name="send" /></button>
       </div>

@@ -28,8 +28,8 @@ for name in bits cb_search exc_10_16_table exc_10_32_table exc_20_32_table exc_5
 done
 # shellcheck disable=SC2086
 clang-14 --target=wasm32-wasi -Os -flto -w -mexec-model=reactor -DFLOATING_POINT -DUSE_ALLOCA \
-  -DDISABLE_ENCODER -DDISABLE_VBR -DOS_SUPPORT_CUSTOM -DEXPORT= \
+  -DOS_SUPPORT_CUSTOM -DEXPORT= \
   -I"$here" -I"$include" -I"$speex/libspeex" \
   -Wl,--strip-all -Wl,-z,stack-size=65536 \
-  -o "$out/speex.wasm" "$here/decoder.c" $files
+  -o "$out/speex.wasm" "$here/speex.c" $files
 cp "$speex/COPYING" "$out/speex.LICENSE"

@@ -1,5 +1,5 @@
-// A decoder of Speex for the page: libspeex behind four functions and two buffers. One sound
-// is decoded at a time.
+// Speex for the page: libspeex behind a few functions and two buffers. One sound is decoded at a
+// time, and one encoded, not both at once.
 #include <speex/speex.h>
 
 static SpeexBits bits;
@@ -40,4 +40,32 @@ __attribute__((export_name("read"))) void read_packet(int size) {
 // decode decodes the next frame of the packet. It returns 0, or less when there is none.
 __attribute__((export_name("decode"))) int decode(void) {
   return decoder ? speex_decode_int(decoder, &bits, samples) : -2;
+}
+
+static SpeexBits out;
+static void *encoder;
+
+// record prepares for a new narrowband sound. It returns the samples of a frame.
+__attribute__((export_name("record"))) int record(int quality) {
+  int size = 0, complexity = 3;
+  if (encoder) {
+    speex_encoder_destroy(encoder);
+    speex_bits_destroy(&out);
+  }
+  encoder = speex_encoder_init(speex_lib_get_mode(SPEEX_MODEID_NB));
+  if (!encoder) return 0;
+  speex_bits_init(&out);
+  speex_encoder_ctl(encoder, SPEEX_SET_QUALITY, &quality);
+  speex_encoder_ctl(encoder, SPEEX_SET_COMPLEXITY, &complexity);
+  speex_encoder_ctl(encoder, SPEEX_GET_FRAME_SIZE, &size);
+  return size <= 640 ? size : 0;
+}
+
+// encode encodes the frame in the buffer of samples. It returns the bytes of the packet, which
+// lies in the buffer of packets.
+__attribute__((export_name("encode"))) int encode(void) {
+  if (!encoder) return 0;
+  speex_bits_reset(&out);
+  speex_encode_int(encoder, samples, &out);
+  return speex_bits_write(&out, packet, sizeof packet);
 }
