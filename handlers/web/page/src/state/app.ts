@@ -129,7 +129,13 @@ export class App {
   async resume() {
     const login = saved.load();
     if (!login) return;
-    await this.#begin(login);
+    try {
+      await this.#begin(login);
+    } catch (err) {
+      console.warn("The login of the last visit cannot be used:", err);
+      saved.clear();
+      this.#leave();
+    }
   }
 
   /** signIn logs in. keep: the browser keeps the login beyond this tab. */

@@ -36,7 +36,7 @@ export class Cache {
         request.result.createObjectStore("outbox", { keyPath: "cmid" });
         request.result.createObjectStore("book");
       };
-      const db = await result(request);
+      const db = await Promise.race([result(request), late()]);
       db.onversionchange = () => db.close();
       return new Cache(db);
     } catch (err) {
@@ -119,6 +119,11 @@ export class Cache {
       change(tx.objectStore(store));
     }).catch((err) => console.warn(`The browser's ${store} cannot be written:`, err));
   }
+}
+
+/** late fails after some seconds: a login does not wait for a database that does not open. */
+function late(): Promise<never> {
+  return new Promise((_, reject) => setTimeout(() => reject(new Error("it does not open")), 4000));
 }
 
 function whole(conv: ConvKey): IDBKeyRange {

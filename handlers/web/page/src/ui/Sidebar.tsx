@@ -38,7 +38,7 @@ export function Sidebar(props: {
   const unread = () => Object.values(state.sessions).filter((s) => s.unread).length;
 
   // A user without conversations begins with the contacts.
-  createEffect(on(() => state.ready, (ready) => {
+  createEffect(on(() => state.ready && state.status.kind === "online", (ready) => {
     if (ready && !sessions().length) setTab("contacts");
   }));
 

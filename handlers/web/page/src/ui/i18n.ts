@@ -308,7 +308,7 @@ const locale = () => (language() === "zh" ? "zh-CN" : navigator.language.startsW
 
 /** clock returns the time of day of a time in seconds. */
 export function clock(time: number): string {
-  return new Date(time * 1000).toLocaleTimeString(locale(), { hour: "2-digit", minute: "2-digit" });
+  return new Date(time * 1000).toLocaleTimeString(locale(), { hour: "numeric", minute: "2-digit" });
 }
 
 /** dayNumber returns a number that is the same for all times of a day. */
