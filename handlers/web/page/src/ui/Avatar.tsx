@@ -17,9 +17,11 @@ export function Avatar(props: Props) {
   const [broken, setBroken] = createSignal(false);
   const src = () => (props.picture ? picturePath(props.picture) : "");
   createEffect(on(src, () => setBroken(false)));
+  // One attribute: a change of class would remove the names that classList has set.
+  const look = () =>
+    `avatar c${props.id % 8} ${props.size ?? ""} ${props.group ? "group" : ""}`;
   return (
-    <span class={`avatar c${props.id % 8}`} classList={{ group: props.group,
-      small: props.size === "small", large: props.size === "large" }} aria-hidden="true">
+    <span class={look()} aria-hidden="true">
       <Show when={src() && !broken()} fallback={initials(props.name)}>
         <img src={src() + "_100x100.jpg"} alt="" loading="lazy" onError={() => setBroken(true)} />
       </Show>
