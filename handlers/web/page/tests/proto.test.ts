@@ -1,3 +1,4 @@
+import { ecb } from "@noble/ciphers/aes.js";
 import { describe, expect, test } from "vitest";
 import { ClientType, SessionType, MsgType, UserStatType } from "../src/gen/base_pb";
 import { IMLoginReqSchema } from "../src/gen/login_pb";
@@ -109,6 +110,13 @@ describe("TextCipher", () => {
     for (const plain of ["hello", "abcd", "", "你好", "AAAAAAAAAAAAAAAAAAAAAA=="]) {
       expect(cipher.open(new TextEncoder().encode(plain))).toBe(plain);
     }
+  });
+
+  test("shows a body whose length is impossible as it is", () => {
+    const block = new TextEncoder().encode("hello hello!\0\0\0\x0d");
+    const sealed = ecb(new TextEncoder().encode(key), { disablePadding: true }).encrypt(block);
+    const body = btoa(String.fromCharCode(...sealed));
+    expect(cipher.open(new TextEncoder().encode(body))).toBe(body);
   });
 
   test("sends plain texts without a key", () => {
