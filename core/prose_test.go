@@ -128,14 +128,16 @@ func TestProse(t *testing.T) {
 	}
 }
 
-// pages returns the paths of the Markdown pages of the project, without test data.
+// pages returns the paths of the Markdown pages of the project, without test data and packages of
+// npm.
 func pages(t *testing.T) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && p != root && (d.Name() == "testdata" || hidden(d.Name())):
+		case d.IsDir() && p != root &&
+			(d.Name() == "testdata" || d.Name() == "node_modules" || hidden(d.Name())):
 			return filepath.SkipDir
 		case strings.HasSuffix(d.Name(), ".md"):
 			found = append(found, p)
