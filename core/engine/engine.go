@@ -102,6 +102,7 @@ type Server struct {
 	waiting   waiting      // with Options.Strangers' lock held
 	leaving   atomic.Int64 // open connections whose place another one has
 	open      atomic.Int64
+	maxConns  atomic.Int64 // Options.MaxConns, or that of SetMaxConns
 	proxied   *proxyproto.Port
 	enrolling sync.WaitGroup // connections on their way to a loop
 	refusing  atomic.Bool
@@ -169,6 +170,7 @@ func Start(opt Options) (*Server, error) {
 		metrics: session.NewMetrics(opt.Registerer, opt.Name),
 		proxied: opt.Proxies.Port(opt.Name),
 	}
+	s.SetMaxConns(opt.MaxConns)
 	s.refused, s.displaced = arrivals(opt.Registerer, opt.Name)
 	if opt.WebSocket != nil {
 		s.webSocket = newWebSocketMetrics(opt.Registerer, opt.Name)
