@@ -208,6 +208,8 @@ func TestConfigCommand(t *testing.T) {
 	}
 	t.Setenv("TEAMTALK_CONFIG", file)
 	command(t, "", "config", "check").want(t, cli.ExitOK, "ok: 2 settings given", "")
+	command(t, "", "config", "check").want(t, cli.ExitOK,
+		"SIGHUP reloads: msg.rate; the others given need a restart", "")
 	command(t, "", "config", "check", "--roles", "msg").want(t, cli.ExitUsage, "",
 		"msg.dbproxy: needed: this process runs msg without dbproxy")
 	missing := filepath.Join(filepath.Dir(file), "none")

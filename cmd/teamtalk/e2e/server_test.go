@@ -32,6 +32,7 @@ type server struct {
 	log   string   // file of its standard error
 	files int      // limit of open files; 0: that of the test
 	plain bool     // no race detector, see settings.races
+	stdin *os.File // nil: none
 
 	cmd  *exec.Cmd // nil while it does not run
 	done chan struct{}
@@ -97,6 +98,9 @@ func (s *server) launch() {
 	}
 	s.out = &output{}
 	cmd.Env, cmd.Dir, cmd.Stderr, cmd.Stdout = environment(), s.t.TempDir(), log, s.out
+	if s.stdin != nil {
+		cmd.Stdin = s.stdin
+	}
 	if err := startBound(cmd); err != nil {
 		s.t.Fatalf("start %s: %v", s.name, err)
 	}
