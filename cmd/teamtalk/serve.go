@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
 )
@@ -75,7 +76,7 @@ func serve(cmd *cobra.Command, cfg *config.Config, demo bool) error {
 	terminal := cli.IsTerminal(cmd.InOrStdin())
 	return system.Run(cmd.Context(), system.Options{
 		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,
-		Level:        level,
+		Level: level, Manager: systemd.Open(os.Getenv),
 		TerminalGone: func() bool { return terminal && !cli.IsTerminal(cmd.InOrStdin()) },
 		Reload: func() (*config.Config, error) {
 			next, err := cli.LoadConfig(cmd)

@@ -256,6 +256,24 @@ func (s *Server) Loops(f func(*session.Loop)) {
 	}
 }
 
+// Alive returns nil once each event loop has run a function, and an error when ctx ends first: a
+// loop hangs, or has ended.
+func (s *Server) Alive(ctx context.Context) error {
+	loops := s.all()
+	ran := make(chan struct{}, len(loops))
+	for _, l := range loops {
+		l.Post(func() { ran <- struct{}{} })
+	}
+	for range loops {
+		select {
+		case <-ran:
+		case <-ctx.Done():
+			return fmt.Errorf("listener %s: an event loop does not answer", s.opt.Name)
+		}
+	}
+	return nil
+}
+
 // Refuse closes every connection that arrives from now on, and keeps the open ones.
 func (s *Server) Refuse() { s.refusing.Store(true) }
 

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/obs"
@@ -20,10 +22,11 @@ import (
 // reloader reads the settings, and the files that they name, again while the servers run: at
 // SIGHUP. It takes over all that a running server can, or nothing when anything is wrong.
 type reloader struct {
-	s     *system
-	load  func() (*config.Config, error)
-	level *slog.LevelVar
-	done  *prometheus.CounterVec
+	s       *system
+	load    func() (*config.Config, error)
+	level   *slog.LevelVar
+	manager *systemd.Manager
+	done    *prometheus.CounterVec
 
 	mu    sync.Mutex
 	ended bool
@@ -31,7 +34,7 @@ type reloader struct {
 
 // newReloader returns the reloader of servers that run.
 func newReloader(s *system, opt *Options) *reloader {
-	r := &reloader{s: s, load: opt.Reload, level: opt.Level,
+	r := &reloader{s: s, load: opt.Reload, level: opt.Level, manager: opt.Manager,
 		done: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "teamtalk_settings_reloads_total",
 			Help: "SIGHUPs at which the settings and files were read again, by result: ok, or " +
@@ -50,6 +53,10 @@ func (r *reloader) again() {
 		return
 	}
 	s := r.s
+	if r.manager != nil {
+		r.manager.Reloading()
+		defer func() { r.manager.Ready(condition(context.Background(), s)) }()
+	}
 	if s.audit != nil {
 		reopenAudit(s.audit, s.log)
 	}

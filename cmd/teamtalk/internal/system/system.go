@@ -22,6 +22,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
@@ -140,6 +141,8 @@ type Options struct {
 	// TerminalGone reports whether the terminal at which the process was started is gone. The
 	// SIGHUP of its end then ends the process. Default: there is none.
 	TerminalGone func() bool
+	// Manager is told the state of the process. Default: there is none.
+	Manager *systemd.Manager
 }
 
 // Run runs the roles of the configuration until ctx ends or a part fails. Once every port
@@ -181,9 +184,12 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 			}
 			again.again()
 		})
+		watched := tellManager(s, opt.Manager)
 		err = s.Wait(ctx)
 		again.end()
+		watched.Stop()
 	}
+	opt.Manager.Stopping()
 	if err != nil {
 		log.Error("stopping because of a failure", "err", err)
 	} else {
