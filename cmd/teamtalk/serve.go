@@ -75,7 +75,7 @@ func serve(cmd *cobra.Command, cfg *config.Config, demo bool) error {
 	defer logSecondSignal(log)()
 	terminal := cli.IsTerminal(cmd.InOrStdin())
 	return system.Run(cmd.Context(), system.Options{
-		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,
+		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision, built), Demo: demo,
 		Level: level, Manager: systemd.Open(os.Getenv),
 		TerminalGone: func() bool { return terminal && !cli.IsTerminal(cmd.InOrStdin()) },
 		Reload: func() (*config.Config, error) {
