@@ -24,7 +24,7 @@ import (
 
 // release is what the files of a release are made from.
 type release struct {
-	source  string // the top of the repository
+	source  string // a copy of the repository as it is in the commit
 	out     string // the folder for the files
 	work    string // a folder for what lies between
 	version string // v0.1.0
@@ -55,13 +55,9 @@ func run() error {
 	flag.StringVar(&r.out, "out", "dist", "`folder` for the files, seen from the top of the repository")
 	flag.StringVar(&r.maintainer, "maintainer", "TeamTalk maintainers <teamtalk@localhost>",
 		"`name` and address in the Debian package")
-	modified := flag.Bool("modified", false, "allow changes that are not committed, for a trial")
 	flag.Parse()
 	if !validVersion.MatchString(r.version) {
 		return fmt.Errorf("-version %q: want one such as v0.1.0 or v0.1.0-rc.1", r.version)
-	}
-	if err := r.look(*modified); err != nil {
-		return err
 	}
 	work, err := os.MkdirTemp("", "teamtalk-release-")
 	if err != nil {
@@ -69,6 +65,9 @@ func run() error {
 	}
 	defer os.RemoveAll(work)
 	r.work = work
+	if err := r.look(); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(r.out); err != nil {
 		return err
 	}
@@ -89,13 +88,12 @@ func run() error {
 	return r.sum()
 }
 
-// look finds the repository, the commit, its date and the pages.
-func (r *release) look(modified bool) error {
+// look finds the repository, the commit, its date and the pages, and copies what is in the commit.
+func (r *release) look() error {
 	top, err := output("", "git", "rev-parse", "--show-toplevel")
 	if err != nil {
 		return err
 	}
-	r.source = top
 	if !filepath.IsAbs(r.out) {
 		r.out = filepath.Join(top, r.out)
 	}
@@ -103,15 +101,11 @@ func (r *release) look(modified bool) error {
 	if err != nil {
 		return err
 	}
-	if changes != "" && !modified {
-		return fmt.Errorf("there are changes that are not committed: commit them, or try with -modified"+
-			"\n%s", changes)
+	if changes != "" {
+		fmt.Fprintln(os.Stderr, "release: changes that are not committed are not in it")
 	}
 	if r.commit, err = output(top, "git", "rev-parse", "HEAD"); err != nil {
 		return err
-	}
-	if changes != "" {
-		r.commit += "-modified"
 	}
 	epoch := os.Getenv("SOURCE_DATE_EPOCH")
 	if epoch == "" {
@@ -124,16 +118,43 @@ func (r *release) look(modified bool) error {
 		return fmt.Errorf("SOURCE_DATE_EPOCH=%s is no number of seconds", epoch)
 	}
 	r.date = time.Unix(seconds, 0).UTC()
-	list, err := output(top, "git", "ls-files", "LICENSE", "*.md", "cmd/teamtalk/example")
+	if err := r.copySource(top); err != nil {
+		return err
+	}
+	list, err := output(top, "git", "ls-tree", "-r", "--name-only", r.commit)
 	if err != nil {
 		return err
 	}
-	for _, page := range strings.Split(list, "\n") {
-		if !strings.Contains(page, "testdata/") && !strings.HasPrefix(page, "findings/") {
-			r.pages = append(r.pages, page)
+	for _, file := range strings.Split(list, "\n") {
+		if isPage(file) {
+			r.pages = append(r.pages, file)
 		}
 	}
 	return nil
+}
+
+// isPage reports whether a file of the repository goes with the binary: pages, and examples.
+func isPage(file string) bool {
+	switch {
+	case strings.Contains(file, "testdata/"), strings.HasPrefix(file, "findings/"):
+		return false
+	}
+	return file == "LICENSE" || strings.HasSuffix(file, ".md") ||
+		strings.HasPrefix(file, "cmd/teamtalk/example/")
+}
+
+// copySource copies the files of the commit.
+func (r *release) copySource(top string) error {
+	r.source = filepath.Join(r.work, "source")
+	if err := os.Mkdir(r.source, 0o755); err != nil {
+		return err
+	}
+	archive := filepath.Join(r.work, "source.tar")
+	if _, err := output(top, "git", "archive", "--output", archive, r.commit); err != nil {
+		return err
+	}
+	_, err := output(r.source, "tar", "xf", archive)
+	return err
 }
 
 // output runs a command in a folder and returns what it prints.
