@@ -52,7 +52,8 @@ func (r *release) debian(arch, binary string) error {
 	}
 	version := strings.TrimPrefix(r.version, "v")
 	file := filepath.Join(r.out, fmt.Sprintf("teamtalk_%s_%s.deb", debianVersion(version), arch))
-	c := exec.Command("dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build", root, file)
+	c := exec.Command("dpkg-deb", "--root-owner-group", "-Zxz", "-z2", "--threads-max=1",
+		"--build", root, file)
 	c.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.date.Unix()))
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("dpkg-deb: %w\n%s", err, out)
