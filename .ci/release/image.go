@@ -27,7 +27,7 @@ const home = "var/lib/teamtalk"
 // docker load for each.
 func (r *release) makeImages() error {
 	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
-	for _, arch := range architectures {
+	for _, arch := range r.architectures {
 		image, err := r.image(arch)
 		if err != nil {
 			return err

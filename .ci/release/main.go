@@ -32,12 +32,12 @@ type release struct {
 	date    time.Time // of the commit, or of SOURCE_DATE_EPOCH
 	// maintainer is the name and address in the Debian package.
 	maintainer string
-	pages      []string // files of the repository that go with the binary, seen from source
-	licences   []byte   // of the libraries in the binary
-}
+	// architectures are the values of GOARCH of the binaries.
+	architectures []string
 
-// architectures are the values of GOARCH of the binaries.
-var architectures = []string{"amd64", "arm64"}
+	pages    []string // files of the repository that go with the binary, seen from source
+	licences []byte   // of the libraries in the binary
+}
 
 func main() {
 	if err := run(); err != nil {
@@ -55,7 +55,9 @@ func run() error {
 	flag.StringVar(&r.out, "out", "dist", "`folder` for the files, seen from the top of the repository")
 	flag.StringVar(&r.maintainer, "maintainer", "TeamTalk maintainers <teamtalk@localhost>",
 		"`name` and address in the Debian package")
+	architectures := flag.String("arch", "amd64,arm64", "`architectures`, separated by commas")
 	flag.Parse()
+	r.architectures = strings.Split(*architectures, ",")
 	if !validVersion.MatchString(r.version) {
 		return fmt.Errorf("-version %q: want one such as v0.1.0 or v0.1.0-rc.1", r.version)
 	}
@@ -77,7 +79,7 @@ func run() error {
 	if r.licences, err = r.collectLicences(); err != nil {
 		return fmt.Errorf("licences: %w", err)
 	}
-	for _, arch := range architectures {
+	for _, arch := range r.architectures {
 		if err := r.makeArchitecture(arch); err != nil {
 			return fmt.Errorf("%s: %w", arch, err)
 		}
