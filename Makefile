@@ -29,13 +29,17 @@ LINTED      :=
 STATICCHECK  = echo "staticcheck"; tool=$$($(TOOLS) $(GO) tool -n staticcheck); \
 	$(TOOLS) $(LINTED) $$tool ./...
 
-.PHONY: help build check test nightly deps lint vet generated race fuzz seeds generate bench clean
+.PHONY: help build release check test nightly deps lint vet generated race fuzz seeds generate bench clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 build: ## the binary, ./teamtalk
 	$(GO) build -o teamtalk ./cmd/teamtalk
+
+# The same commit and Go give the same bytes, in any folder. .ci/release says what is made.
+release: ## binaries, Debian packages and images in dist/: make release VERSION=v0.1.0
+	@$(GO) -C .ci/release run . -version "$(VERSION)"
 
 # The times are for two cores that do nothing else. Staticcheck is last: what it reads is
 # compiled by then.

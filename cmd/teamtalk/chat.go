@@ -46,8 +46,8 @@ Files: /send FILE sends one, /get fetches one. The transfer of a file that the s
 continues after a lost connection, or after the next login.
 
 Without a terminal each line of standard input is sent to PEER as a message, and each received
-message is a line of standard output. The command ends after the end of its input, when all
-messages are acknowledged. With --follow it continues.
+message is a line of standard output. Unread messages come first, and stay unread. The command
+ends after the end of its input, when all messages are acknowledged. With --follow it continues.
 ` + jsonio.Help
 
 // newChatCommand returns the command "chat".

@@ -321,6 +321,30 @@ func TestChatPlain(t *testing.T) {
 	equal(t, "wrong password", wrong.end(), 1)
 }
 
+// TestChatPlainUnread: the messages that arrived while the user was away come first, once, and stay
+// unread.
+func TestChatPlainUnread(t *testing.T) {
+	s := chatServer(t)
+	s.Store(1, 2, crypt(t, "first"))
+	s.Store(1, 2, crypt(t, "second"))
+	for range 2 {
+		bob := startChat(t, s, "bob", "--password", "bob")
+		for _, want := range []string{"alice: first", "alice: second"} {
+			if !bob.out.Scan() || !strings.HasSuffix(bob.out.Text(), " "+want) {
+				t.Errorf("line %q, want %q", bob.out.Text(), want)
+			}
+		}
+		_ = bob.in.Close()
+		equal(t, "exit code", bob.end(), 0)
+		if bob.out.Scan() {
+			t.Errorf("one more line: %q", bob.out.Text())
+		}
+		if !strings.Contains(bob.errs.String(), "2 unread from alice") {
+			t.Errorf("standard error: %q", bob.errs.String())
+		}
+	}
+}
+
 // TestChatPlainMany sends more lines than may be unacked at the same time.
 func TestChatPlainMany(t *testing.T) {
 	if testing.Short() {

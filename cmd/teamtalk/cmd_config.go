@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,9 @@ A size is a whole number and one of the units B, KiB, MiB, GiB, TiB, kB, MB, GB 
 unit it counts bytes. A duration is a row of numbers, each with one of the units h, m, s, ms, us and
 ns, such as 1h30m. It needs a unit, except 0. In the environment and in flags a list is written as
 a,b, and an empty one as []. An empty variable counts as not set.
+
+A running server that gets SIGHUP takes over the settings marked "reloads", and reads the files
+again of those marked "the file reloads". All others need a restart.
 
 With --effective, print the values in use and the source of each, without passwords.`,
 		Example: `  teamtalk config > teamtalk.toml
@@ -67,8 +71,8 @@ credentials for push services, and looks whether the audit log and the folders c
 Run it on the server, as the account that runs the server.
 
 The command changes no file, opens no port, and connects to no other machine: it does not ask the
-database, and does not notice that a port is taken. It works while the server runs. Its exit code is
-2 when something is wrong or missing.`,
+database, and does not notice that a port is taken. It works while the server runs: run it before
+SIGHUP, which refuses what it refuses. Its exit code is 2 when something is wrong or missing.`,
 		Example: `  teamtalk config check --config teamtalk.toml
   teamtalk config check --config cluster.toml --roles msg
   teamtalk config check --config cluster.toml --no-files`,
@@ -81,20 +85,37 @@ database, and does not notice that a port is taken. It works while the server ru
 			if err := checkConfig(cfg, noFiles, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
-			set := 0
-			for _, s := range config.Settings() {
-				if cfg.Origin(s.Key) != "default" {
-					set++
-				}
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d settings given, %d at their default\n",
-				set, len(config.Settings())-set)
-			return err
+			return describeGiven(cmd.OutOrStdout(), cfg)
 		},
 	}
 	cmd.Flags().BoolVar(&noFiles, "no-files", false,
 		"check the settings alone, for another machine")
 	return cmd
+}
+
+// describeGiven writes how many settings are given, and which of them reload.
+func describeGiven(out io.Writer, cfg *config.Config) error {
+	set, reload := 0, []string(nil)
+	for _, s := range config.Settings() {
+		if cfg.Origin(s.Key) == "default" {
+			continue
+		}
+		set++
+		switch s.Reloads() {
+		case "":
+		case config.FileReloads:
+			reload = append(reload, s.Key+" (the file)")
+		default:
+			reload = append(reload, s.Key)
+		}
+	}
+	_, err := fmt.Fprintf(out, "ok: %d settings given, %d at their default\n", set,
+		len(config.Settings())-set)
+	if err == nil && len(reload) > 0 {
+		_, err = fmt.Fprintf(out, "SIGHUP reloads: %s; the others given need a restart\n",
+			strings.Join(reload, ", "))
+	}
+	return err
 }
 
 // checkConfig checks the settings, and the files that they name unless noFiles is set. It writes

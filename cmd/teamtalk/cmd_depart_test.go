@@ -132,4 +132,15 @@ func TestDepartBesideServer(t *testing.T) {
 	if err != nil || len(users) != 1 || users[0].DepartID != departs[0].ID {
 		t.Errorf("%+v, %v", users, err)
 	}
+	command(t, "", "user", "add", "zoe", "--department", "Sales").want(t, cli.ExitOK, "added zoe",
+		"")
+	command(t, "name,department\nyan,Sales\n", "user", "add", "--csv", "-").want(t, cli.ExitOK,
+		"yan,", "")
+	command(t, "", "user", "add", "xu", "--department", "Sals").want(t, cli.ExitFailure, "",
+		`no department has the name, path or id "Sals"`)
+	users, _, err = s.UsersChangedSince(t.Context(), 0)
+	if err != nil || len(users) != 3 || users[1].DepartID != departs[0].ID ||
+		users[2].DepartID != departs[0].ID {
+		t.Errorf("%+v, %v", users, err)
+	}
 }

@@ -208,6 +208,8 @@ func TestConfigCommand(t *testing.T) {
 	}
 	t.Setenv("TEAMTALK_CONFIG", file)
 	command(t, "", "config", "check").want(t, cli.ExitOK, "ok: 2 settings given", "")
+	command(t, "", "config", "check").want(t, cli.ExitOK,
+		"SIGHUP reloads: msg.rate; the others given need a restart", "")
 	command(t, "", "config", "check", "--roles", "msg").want(t, cli.ExitUsage, "",
 		"msg.dbproxy: needed: this process runs msg without dbproxy")
 	missing := filepath.Join(filepath.Dir(file), "none")
@@ -366,12 +368,13 @@ func TestUserAddFile(t *testing.T) {
 		{"column twice", "name,nick,nick\n", `names column "nick" twice`},
 		{"fields", "name,nick\na,b\nc\n", "line 3: 1 fields where the header has 2"},
 		{"quotes", "name,nick\na,b\nc,\"d\n", "line 3: "},
-		{"every mistake at once", "name,gender,department\n,m,1\nb,x,1\nc,m,none\nd,m,1\nD,f,2\n",
+		{"every mistake at once", "name,gender,department\n,m,1\nb,x,1\nd,m,1\nD,f,2\n",
 			"line 2: a user needs a name\nteamtalk: standard input: line 3: gender \"x\" is " +
 				"none of m, f, and nothing for unknown\n" +
-				"teamtalk: standard input: line 4: department \"none\" is no number\nteamtalk: " +
-				"standard input: line 6: the name \"D\" is in line 5 already\n" +
+				"teamtalk: standard input: line 5: the name \"D\" is in line 4 already\n" +
 				"teamtalk: no user was added"},
+		{"no such department", "name,department\na,1\nb,Sales\n",
+			"line 3: no department has the name, path or id \"Sales\""},
 		{"too long, behind a field of two lines",
 			"name,nick\n\"a\",\"x\ny\"\n" + strings.Repeat("n", 33) + ",z\n", "line 4: name"},
 		{"many mistakes", "name\n" + strings.Repeat("\"\"\n", 50), "… and 30 more problems"},

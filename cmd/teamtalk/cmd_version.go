@@ -18,7 +18,7 @@ func newVersionCommand() *cobra.Command {
 		Short: "Print the version of this build",
 		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := obs.ReadVersion(version, revision)
+			v := obs.ReadVersion(version, revision, built)
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
 			}

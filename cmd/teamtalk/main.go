@@ -11,9 +11,9 @@ import (
 	"teamtalk/cmd/teamtalk/internal/cli"
 )
 
-// The linker sets these: go build -ldflags "-X main.version=v1.2.3 -X
-// main.revision=0123abcd". When they are empty, the records of the Go tool are used.
-var version, revision string
+// The linker sets these: go build -ldflags "-X main.version=v1.2.3 -X main.revision=0123abcd
+// -X main.built=2026-11-23T11:00:00Z". When they are empty, the records of the Go tool are used.
+var version, revision, built string
 
 func main() {
 	os.Exit(run())

@@ -33,7 +33,7 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	cli.SetBuild(root, obs.ReadVersion(version, revision))
+	cli.SetBuild(root, obs.ReadVersion(version, revision, built))
 	root.SetHelpCommandGroupID("care")
 	// A command that only holds others has no usage line of its own.
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(), "{{if .Runnable}}",

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -13,6 +11,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
 )
@@ -30,7 +29,10 @@ needs no other program. In a larger deployment each process runs some roles, bes
 this program or of the C++ servers. The settings of a role name the servers that it connects to.
 
 Logs are written to standard error. On Ctrl-C or SIGTERM the command finishes accepted work and
-ends. A second signal ends it at once.
+ends. A second signal ends it at once. On SIGHUP it reads its settings again, and the certificates
+and other files that they name. "teamtalk config" marks the settings that reload; the log names
+those of the others that have changed and need a restart. When anything is wrong, nothing changes,
+and the log says why.
 
 Exit codes: 0 it was told to stop; 1 it failed, or could not start, for example because a port is
 taken; 2 the settings, or files that they name, are wrong: "teamtalk config check" says the same;
@@ -45,7 +47,7 @@ taken; 2 the settings, or files that they name, are wrong: "teamtalk config chec
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, demo, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return serve(cmd, cfg, demo)
 		},
 	}
 	cli.AddConfigFlags(cmd)
@@ -55,9 +57,11 @@ taken; 2 the settings, or files that they name, are wrong: "teamtalk config chec
 	return cmd
 }
 
-// serve runs the system until ctx ends or a part of it fails.
-func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Writer) error {
-	log, err := obs.NewLogger(errOut, obs.LogOptions{Level: cfg.Log.Level, Format: cfg.Log.Format})
+// serve runs the system until the context of cmd ends or a part of it fails.
+func serve(cmd *cobra.Command, cfg *config.Config, demo bool) error {
+	level := new(slog.LevelVar)
+	log, err := obs.NewLogger(cmd.ErrOrStderr(), obs.LogOptions{Level: cfg.Log.Level,
+		Format: cfg.Log.Format, Var: level})
 	if err != nil {
 		return err
 	}
@@ -69,9 +73,19 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 		cfg = cfg.OnLoopback() // everybody knows the passwords of a demo
 	}
 	defer logSecondSignal(log)()
-	return system.Run(ctx, system.Options{
-		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,
-	}, out)
+	terminal := cli.IsTerminal(cmd.InOrStdin())
+	return system.Run(cmd.Context(), system.Options{
+		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision, built), Demo: demo,
+		Level: level, Manager: systemd.Open(os.Getenv),
+		TerminalGone: func() bool { return terminal && !cli.IsTerminal(cmd.InOrStdin()) },
+		Reload: func() (*config.Config, error) {
+			next, err := cli.LoadConfig(cmd)
+			if err == nil && demo {
+				next = next.OnLoopback()
+			}
+			return next, err
+		},
+	}, cmd.OutOrStdout())
 }
 
 // logSecondSignal logs a second signal that ends the process, which then ends by that signal: the

@@ -133,6 +133,16 @@ func (m *Manager) Reload() error {
 	return m.look()
 }
 
+// Prepare returns a function that does what Reload does, and logs an error. The certificate in the
+// folder is the CA's, and no setting.
+func (m *Manager) Prepare() (use func(), err error) {
+	return func() {
+		if err := m.Reload(); err != nil {
+			m.opt.Log.Error("certificate not read again, the one before stays", "err", err)
+		}
+	}, nil
+}
+
 // Ready returns the reason why TLS does not work: there is no certificate yet. An order that
 // failed is no reason while there is one.
 func (m *Manager) Ready(context.Context) error {

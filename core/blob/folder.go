@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 type Folder struct {
 	dir     string
 	root    *os.Root
-	minFree int64
+	minFree atomic.Int64
 	usage   usage
 }
 
@@ -49,7 +50,8 @@ func OpenFolder(dir string, minFree int64) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open folder: %w", err)
 	}
-	f := &Folder{dir: dir, root: root, minFree: minFree}
+	f := &Folder{dir: dir, root: root}
+	f.minFree.Store(minFree)
 	if err = root.Mkdir(tmpDir, 0o750); errors.Is(err, fs.ErrExist) {
 		err = f.clean(time.Now().Add(-abandoned))
 	}
@@ -250,19 +252,23 @@ func (f *Folder) Ping(context.Context) error {
 	return f.room()
 }
 
+// SetMinFree replaces the number of bytes that stay free on the disk. Any goroutine.
+func (f *Folder) SetMinFree(bytes int64) { f.minFree.Store(bytes) }
+
 // room returns an error of kind Busy when the disk is nearly full. Other programs usually
 // share the disk.
 func (f *Folder) room() error {
-	if f.minFree <= 0 {
+	minFree := f.minFree.Load()
+	if minFree <= 0 {
 		return nil
 	}
 	free, fewFiles, err := freeSpace(f.dir)
 	if err != nil {
 		return diskError("read the free space", err)
 	}
-	if free < f.minFree {
+	if free < minFree {
 		return im.Errorf(im.Busy, "the disk has %d MiB free, and %d MiB are reserved", free>>20,
-			f.minFree>>20)
+			minFree>>20)
 	}
 	if fewFiles {
 		return im.Errorf(im.Busy, "the disk has less than 1%% of its inodes free")

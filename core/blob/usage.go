@@ -28,7 +28,7 @@ type Usage struct {
 // usage counts the bytes of a Folder with a quota. Blobs that are being written count with
 // what has arrived of them.
 type usage struct {
-	quota int64 // 0: nothing is counted
+	quota atomic.Int64 // 0: nothing is counted
 	bytes atomic.Int64
 
 	counted chan struct{} // closed when Count has ended
@@ -45,21 +45,30 @@ func (f *Folder) SetQuota(bytes int64) {
 	if bytes <= 0 {
 		return
 	}
-	f.usage.quota = bytes
+	f.usage.quota.Store(bytes)
 	f.usage.counted = make(chan struct{})
 	f.usage.fresh = map[string]struct{}{}
 }
 
+// ChangeQuota replaces the quota of SetQuota. A folder without a quota counts nothing, so it stays
+// without, and a quota stays one: bytes must be positive. Blobs beyond a lower one stay. Any
+// goroutine.
+func (f *Folder) ChangeQuota(bytes int64) {
+	if bytes > 0 && f.usage.quota.Load() > 0 {
+		f.usage.quota.Store(bytes)
+	}
+}
+
 // Usage returns how much of the quota is used. Any goroutine.
 func (f *Folder) Usage() Usage {
-	return Usage{Bytes: f.usage.bytes.Load(), Quota: f.usage.quota}
+	return Usage{Bytes: f.usage.bytes.Load(), Quota: f.usage.quota.Load()}
 }
 
 // Count counts the blobs of earlier processes against the quota, and returns their number.
 // It runs once, beside Put and Open. Until it ends, the quota has room for the blobs that
 // are not counted yet, and Delete waits. After an error the quota counts the rest as nothing.
 func (f *Folder) Count(ctx context.Context) (blobs int, err error) {
-	if f.usage.quota == 0 {
+	if f.usage.quota.Load() == 0 {
 		return 0, nil
 	}
 	defer f.usage.end()
@@ -138,10 +147,11 @@ func (u *usage) await(ctx context.Context) error {
 
 // take counts n more bytes. When the quota has no room it counts none and returns an error.
 func (u *usage) take(n int64) error {
-	if u.quota == 0 || n == 0 {
+	quota := u.quota.Load()
+	if quota == 0 || n == 0 {
 		return nil
 	}
-	if sum := u.bytes.Add(n); sum > u.quota {
+	if sum := u.bytes.Add(n); sum > quota {
 		u.bytes.Add(-n)
 		return im.WithKind(im.Busy, "blob not stored", ErrQuota)
 	}
@@ -150,7 +160,7 @@ func (u *usage) take(n int64) error {
 
 // give takes back n bytes.
 func (u *usage) give(n int64) {
-	if u.quota != 0 {
+	if u.quota.Load() != 0 {
 		u.bytes.Add(-n)
 	}
 }

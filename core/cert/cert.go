@@ -52,15 +52,27 @@ func Load(o Options) (*Files, error) {
 // Connections that are open keep theirs. The log says whether a certificate ends soon, and whether
 // it is that of a CA.
 func (f *Files) Reload() error {
-	err := f.read()
+	use, err := f.Prepare()
 	if err == nil {
-		f.WarnEnds(time.Now())
-		// A certificate that signs itself may be one of a CA without that usage.
-		if leaf := f.current.Load().Leaf; leaf.KeyUsage&x509.KeyUsageCertSign != 0 {
-			f.warnAuthority(leaf)
-		}
+		use()
 	}
 	return err
+}
+
+// Prepare reads the files again, and returns the function that uses what was read, as Reload does.
+func (f *Files) Prepare() (use func(), err error) {
+	c, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		f.current.Store(c)
+		f.WarnEnds(time.Now())
+		// A certificate that signs itself may be one of a CA without that usage.
+		if c.Leaf.KeyUsage&x509.KeyUsageCertSign != 0 {
+			f.warnAuthority(c.Leaf)
+		}
+	}, nil
 }
 
 // warnAuthority logs a warning when a certificate is that of a CA. A server needs one of its own:
@@ -75,23 +87,23 @@ func (f *Files) warnAuthority(leaf *x509.Certificate) {
 }
 
 // read reads the files.
-func (f *Files) read() error {
+func (f *Files) read() (*tls.Certificate, error) {
 	if err := checkMode(f.opt.Key); err != nil {
-		return err
+		return nil, err
 	}
 	c, err := tls.LoadX509KeyPair(f.opt.Certificate, f.opt.Key)
 	if err != nil {
-		return fmt.Errorf("certificate %s with key %s: %w", f.opt.Certificate, f.opt.Key, err)
+		return nil, fmt.Errorf("certificate %s with key %s: %w", f.opt.Certificate, f.opt.Key, err)
 	}
 	now := time.Now()
 	switch end := c.Leaf.NotAfter; {
 	case now.After(end):
-		return fmt.Errorf("certificate %s ended at %s", f.opt.Certificate, text(end))
+		return nil, fmt.Errorf("certificate %s ended at %s", f.opt.Certificate, text(end))
 	case now.Before(c.Leaf.NotBefore):
-		return fmt.Errorf("certificate %s begins at %s", f.opt.Certificate, text(c.Leaf.NotBefore))
+		return nil, fmt.Errorf("certificate %s begins at %s", f.opt.Certificate,
+			text(c.Leaf.NotBefore))
 	}
-	f.current.Store(&c)
-	return nil
+	return &c, nil
 }
 
 // checkMode refuses a private key that every user of the machine may read.

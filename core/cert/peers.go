@@ -51,46 +51,58 @@ func LoadPeers(ca string, o Options) (*Peers, error) {
 // Reload reads the files again. After an error, what was read before stays. The log says whether
 // a certificate ends soon, and whether the own one is that of a CA.
 func (p *Peers) Reload() error {
-	before := p.files.current.Load()
-	if err := p.files.read(); err != nil {
-		return err
+	use, err := p.Prepare()
+	if err == nil {
+		use()
 	}
-	if err := p.readCA(); err != nil {
-		p.files.current.Store(before)
-		return err
-	}
-	p.WarnEnds(time.Now())
-	p.files.warnAuthority(p.files.current.Load().Leaf)
-	return nil
+	return err
 }
 
-// readCA reads the CA, and checks the own certificate: a peer would refuse a wrong one.
-func (p *Peers) readCA() error {
+// Prepare reads the files again, and returns the function that uses what was read, as Reload does.
+func (p *Peers) Prepare() (use func(), err error) {
+	own, err := p.files.read()
+	if err != nil {
+		return nil, err
+	}
+	roots, root, err := p.readCA(own)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		p.files.current.Store(own)
+		p.roots.Store(roots)
+		p.root.Store(root)
+		p.WarnEnds(time.Now())
+		p.files.warnAuthority(own.Leaf)
+	}, nil
+}
+
+// readCA reads the CA, and checks the own certificate: a peer would refuse a wrong one. root is the
+// certificate of the CA that signed the own one.
+func (p *Peers) readCA(own *tls.Certificate) (roots *x509.CertPool, root *x509.Certificate,
+	err error) {
 	pem, err := os.ReadFile(p.ca)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	roots := x509.NewCertPool()
+	roots = x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("%s holds no certificate in PEM form", p.ca)
+		return nil, nil, fmt.Errorf("%s holds no certificate in PEM form", p.ca)
 	}
-	own := p.files.current.Load()
 	var chains [][]*x509.Certificate
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
 		x509.ExtKeyUsageClientAuth} {
 		if chains, err = verify(roots, chain(own), usage); err != nil {
 			if ca := ended(err, own.Leaf); ca != nil {
-				return fmt.Errorf("the CA %q in %s ended at %s, and with it all its certificates: "+
-					"make a CA and certificates anew (teamtalk cert)", ca.Subject.CommonName, p.ca,
-					text(ca.NotAfter))
+				return nil, nil, fmt.Errorf("the CA %q in %s ended at %s, and with it all its "+
+					"certificates: make a CA and certificates anew (teamtalk cert)",
+					ca.Subject.CommonName, p.ca, text(ca.NotAfter))
 			}
-			return fmt.Errorf("certificate %s with the CA %s: %w", p.files.opt.Certificate, p.ca,
-				err)
+			return nil, nil, fmt.Errorf("certificate %s with the CA %s: %w",
+				p.files.opt.Certificate, p.ca, err)
 		}
 	}
-	p.roots.Store(roots)
-	p.root.Store(lastRoot(chains))
-	return nil
+	return roots, lastRoot(chains), nil
 }
 
 // ended returns the certificate, other than own, whose end is the reason for err; nil for another

@@ -2,9 +2,11 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -56,7 +58,7 @@ func parseApps(file string, data []byte) (*Apps, error) {
 	}
 	d := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
 	if err := d.Decode(a); err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, located(file, err)
 	}
 	for i := range a.App {
 		app := &a.App[i]
@@ -68,6 +70,22 @@ func parseApps(file string, data []byte) (*Apps, error) {
 		return nil, fmt.Errorf("%s: register: %w", file, err)
 	}
 	return a, nil
+}
+
+// located returns an error of a decoder with the line of the file that is wrong.
+func located(file string, err error) error {
+	var unknown *toml.StrictMissingError
+	var bad *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown) && len(unknown.Errors) > 0:
+		row, _ := unknown.Errors[0].Position()
+		return fmt.Errorf("%s:%d: no such key: %s", file, row,
+			strings.Join(unknown.Errors[0].Key(), "."))
+	case errors.As(err, &bad):
+		row, _ := bad.Position()
+		return fmt.Errorf("%s:%d: %w", file, row, err)
+	}
+	return fmt.Errorf("%s: %w", file, err)
 }
 
 func parseNetworks(list []string) ([]netip.Prefix, error) {

@@ -21,13 +21,13 @@ func TestApps(t *testing.T) {
 		t.Error("a key shows when it is printed")
 	}
 	for text, want := range map[string]string{
-		"[[app]]\nnmae=\"x\"":                         "apps.toml",
+		"[[app]]\nnmae=\"x\"":                         "apps.toml:2: no such key: app.nmae",
 		"[[app]]\nnetworks=[\"10.0\"]":                "no network such as",
-		"[[app]]\nas=[-1]":                            "apps.toml",
-		"[register]\ninvites=\"secret\"":              "apps.toml",
+		"[[app]]\nas=[-1]":                            "apps.toml:2: ",
+		"[register]\ninvites=\"secret\"":              "apps.toml:2: ",
 		"[register]\nnetworks=[\"10\"]":               "register: networks: \"10\" is no",
 		"[[app]]\nnetworks=[\"::ffff:10.1.0.0/112\"]": "write 10.1.0.0/16",
-		"app = 1": "apps.toml",
+		"app = 1": "apps.toml:1: ",
 	} {
 		file := filepath.Join(t.TempDir(), "apps.toml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -115,6 +115,7 @@ func Load(src Sources) (*Config, error) {
 	c.warnWide()
 	c.warnPlaintext()
 	c.warnUnserved()
+	c.warnLacks()
 	return c, nil
 }
 

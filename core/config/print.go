@@ -37,12 +37,14 @@ func (c *Config) WriteEffective(w io.Writer) error {
 	})
 }
 
-// note returns the words that a setting allows; "" when its default shows what it takes.
+// note returns the words that a setting allows, unless its default shows what it takes, and what
+// SIGHUP does with it, if anything.
 func (s Setting) note() string {
-	if words := allowedWords(s.tag); words != "" {
-		return strings.ReplaceAll(words, "|", ", ")
+	words := strings.ReplaceAll(allowedWords(s.tag), "|", ", ")
+	if again := s.Reloads(); words != "" && again != "" {
+		return words + "; " + again
 	}
-	return ""
+	return words + s.Reloads()
 }
 
 func write(w io.Writer, each func(*bufio.Writer, Setting)) error {

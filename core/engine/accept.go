@@ -82,7 +82,7 @@ func (s *Server) take() (refused string) {
 	switch {
 	case s.refusing.Load():
 		refused = becauseStop
-	case s.opt.MaxConns > 0 && n > int64(s.opt.MaxConns):
+	case s.maxConns.Load() > 0 && n > s.maxConns.Load():
 		refused = becausePort
 	case !s.opt.Budget.Take():
 		refused = becauseFiles
@@ -105,11 +105,15 @@ func (s *Server) leave(cn *conn) {
 
 // mostConns returns the bound of the port's connections.
 func (s *Server) mostConns() int {
-	if s.opt.MaxConns > 0 {
-		return min(s.opt.MaxConns, s.opt.Budget.Limit())
+	if most := int(s.maxConns.Load()); most > 0 {
+		return min(most, s.opt.Budget.Limit())
 	}
 	return s.opt.Budget.Limit()
 }
+
+// SetMaxConns replaces Options.MaxConns. Connections that are open stay open, also those beyond a
+// lower bound. Any goroutine.
+func (s *Server) SetMaxConns(n int) { s.maxConns.Store(int64(n)) }
 
 // noteRefused counts and logs a refused connection. A crowd makes one line a second.
 func (s *Server) noteRefused(why string, err error) {

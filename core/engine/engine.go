@@ -102,6 +102,7 @@ type Server struct {
 	waiting   waiting      // with Options.Strangers' lock held
 	leaving   atomic.Int64 // open connections whose place another one has
 	open      atomic.Int64
+	maxConns  atomic.Int64 // Options.MaxConns, or that of SetMaxConns
 	proxied   *proxyproto.Port
 	enrolling sync.WaitGroup // connections on their way to a loop
 	refusing  atomic.Bool
@@ -169,6 +170,7 @@ func Start(opt Options) (*Server, error) {
 		metrics: session.NewMetrics(opt.Registerer, opt.Name),
 		proxied: opt.Proxies.Port(opt.Name),
 	}
+	s.SetMaxConns(opt.MaxConns)
 	s.refused, s.displaced = arrivals(opt.Registerer, opt.Name)
 	if opt.WebSocket != nil {
 		s.webSocket = newWebSocketMetrics(opt.Registerer, opt.Name)
@@ -252,6 +254,24 @@ func (s *Server) Loops(f func(*session.Loop)) {
 	for _, l := range s.all() {
 		l.Post(func() { f(l.Loop) })
 	}
+}
+
+// Alive returns nil once each event loop has run a function, and an error when ctx ends first: a
+// loop hangs, or has ended.
+func (s *Server) Alive(ctx context.Context) error {
+	loops := s.all()
+	ran := make(chan struct{}, len(loops))
+	for _, l := range loops {
+		l.Post(func() { ran <- struct{}{} })
+	}
+	for range loops {
+		select {
+		case <-ran:
+		case <-ctx.Done():
+			return fmt.Errorf("listener %s: an event loop does not answer", s.opt.Name)
+		}
+	}
+	return nil
 }
 
 // Refuse closes every connection that arrives from now on, and keeps the open ones.

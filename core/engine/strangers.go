@@ -126,6 +126,17 @@ func NewStrangers(o StrangerOptions) *Strangers {
 		sweep: maxAddresses}
 }
 
+// SetBounds replaces the bounds, but neither Trusted nor Now. It closes no connection: the bounds
+// hold for new ones, and for bytes that arrive.
+func (st *Strangers) SetBounds(o StrangerOptions) {
+	opt.Require("engine.StrangerOptions.Reserved", o.Reserved)
+	opt.Require("engine.StrangerOptions.Memory", o.Memory)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	o.Trusted, o.Now = st.opt.Trusted, st.opt.Now
+	st.opt = o
+}
+
 // Bytes returns the bytes that wait for strangers or for the rest of their frames.
 func (st *Strangers) Bytes() int64 {
 	st.mu.Lock()

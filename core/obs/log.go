@@ -16,26 +16,38 @@ type LogOptions struct {
 	Level string
 	// Format is text (key=value) or json. Default text.
 	Format string
+	// Var, if not nil, is set to Level. A later change of it changes what is logged.
+	Var *slog.LevelVar
+}
+
+// ParseLevel returns a level by its name; "" is info.
+func ParseLevel(name string) (slog.Level, error) {
+	switch strings.ToLower(name) {
+	case "", "info":
+		return slog.LevelInfo, nil
+	case "debug":
+		return slog.LevelDebug, nil
+	case "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("log level %q is not one of debug, info, warn, error", name)
 }
 
 // NewLogger makes a logger that writes one line per record to w. Keys with the same
 // meaning everywhere are role, conn, user, cmd, seq and err. It returns an error for an
 // unknown level or format.
 func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
-	var level slog.Level
-	switch strings.ToLower(opt.Level) {
-	case "", "info":
-		level = slog.LevelInfo
-	case "debug":
-		level = slog.LevelDebug
-	case "warn":
-		level = slog.LevelWarn
-	case "error":
-		level = slog.LevelError
-	default:
-		return nil, fmt.Errorf("log level %q is not one of debug, info, warn, error", opt.Level)
+	level, err := ParseLevel(opt.Level)
+	if err != nil {
+		return nil, err
 	}
-	h := &slog.HandlerOptions{Level: level}
+	if opt.Var == nil {
+		opt.Var = new(slog.LevelVar)
+	}
+	opt.Var.Set(level)
+	h := &slog.HandlerOptions{Level: opt.Var}
 	switch opt.Format {
 	case "", "text":
 		return slog.New(slog.NewTextHandler(w, h)), nil

@@ -54,15 +54,16 @@ func TestVersionSources(t *testing.T) {
 	info := &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}, Settings: []debug.BuildSetting{
 		{Key: "vcs.revision", Value: "0123456789abcdef"},
 		{Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}}}
-	v := versionOf("", "", info)
+	v := versionOf("", "", "", info)
 	if got := v.String(); !strings.HasPrefix(got,
 		"teamtalk dev (0123456789ab, 2026-01-02T03:04:05Z, modified) go") {
 		t.Error(got)
 	}
-	if v = versionOf("v1", "f00", info); v.Version != "v1" || v.Revision != "f00" {
+	if v = versionOf("v1", "f00", "now", info); v.Version != "v1" ||
+		v.Revision != "f00" || v.Built != "now" {
 		t.Errorf("the linker's values are ignored: %+v", v)
 	}
-	if v = versionOf("", "", nil); !strings.HasPrefix(v.String(), "teamtalk dev go") {
+	if v = versionOf("", "", "", nil); !strings.HasPrefix(v.String(), "teamtalk dev go") {
 		t.Error(v)
 	}
 }

@@ -15,16 +15,16 @@ type Version struct {
 	Platform string `json:"platform"` // "linux/amd64"
 }
 
-// ReadVersion returns the version of the running binary. The arguments are the values
-// that the linker set (go build -ldflags "-X main.version=v1.2.3 -X main.revision=…"). A
+// ReadVersion returns the version of the running binary. The arguments are the values that the
+// linker set (go build -ldflags "-X main.version=v1.2.3 -X main.revision=… -X main.built=…"). A
 // value that is not empty replaces the one that the go command recorded.
-func ReadVersion(version, revision string) Version {
+func ReadVersion(version, revision, built string) Version {
 	info, _ := debug.ReadBuildInfo()
-	return versionOf(version, revision, info)
+	return versionOf(version, revision, built, info)
 }
 
-func versionOf(version, revision string, info *debug.BuildInfo) Version {
-	v := Version{Version: version, Revision: revision, Go: runtime.Version(),
+func versionOf(version, revision, built string, info *debug.BuildInfo) Version {
+	v := Version{Version: version, Revision: revision, Built: built, Go: runtime.Version(),
 		Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info != nil {
 		if v.Version == "" && info.Main.Version != "(devel)" {
@@ -34,7 +34,7 @@ func versionOf(version, revision string, info *debug.BuildInfo) Version {
 			switch {
 			case s.Key == "vcs.revision" && v.Revision == "":
 				v.Revision = s.Value
-			case s.Key == "vcs.time":
+			case s.Key == "vcs.time" && v.Built == "":
 				v.Built = s.Value
 			case s.Key == "vcs.modified":
 				v.Modified = s.Value == "true"

@@ -37,7 +37,7 @@ func (s *Spool) Create(info Info) error {
 	}
 	info.Created = info.Created.Truncate(time.Second)
 	free := int64(0)
-	if s.opt.MinFree > 0 {
+	if s.minFree() > 0 {
 		var err error
 		if free, err = freeBytes(s.opt.Dir); err != nil {
 			return diskError("read the free space", err)
@@ -128,13 +128,14 @@ func (s *Spool) Append(id string, offset int64, data []byte) error {
 
 // room returns an error of kind im.Busy when other programs have filled the disk.
 func (s *Spool) room() error {
-	if s.opt.MinFree <= 0 {
+	reserved := s.minFree()
+	if reserved <= 0 {
 		return nil
 	}
 	free, err := freeBytes(s.opt.Dir)
-	if err == nil && free < s.opt.MinFree {
+	if err == nil && free < reserved {
 		err = im.Errorf(im.Busy, "the disk has %d MiB free, and %d MiB are reserved", free>>20,
-			s.opt.MinFree>>20)
+			reserved>>20)
 	}
 	return err
 }

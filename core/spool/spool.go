@@ -214,6 +214,21 @@ func (s *Spool) Usage() (files int, bytes int64) {
 	return len(s.files), s.bytes
 }
 
+// SetBounds replaces Options.Quota and Options.MinFree. Files beyond a lower quota stay.
+func (s *Spool) SetBounds(quota, minFree int64) {
+	opt.Require("spool.Quota", quota)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opt.Quota, s.opt.MinFree = quota, minFree
+}
+
+// minFree returns Options.MinFree, or that of SetBounds.
+func (s *Spool) minFree() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opt.MinFree
+}
+
 // admit enters a new file if it exceeds no bound of its sender, the spool and the disk.
 func (s *Spool) admit(e *entry, free int64) error {
 	s.mu.Lock()

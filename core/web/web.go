@@ -127,6 +127,22 @@ func Listen(addr string) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
+// SetMaxConns replaces Options.MaxConns, and SetPerAddress Options.PerAddress. Connections that are
+// open stay open.
+func (s *Server) SetMaxConns(n int) {
+	opt.Require("web.MaxConns", n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opt.MaxConns = n
+}
+
+// SetPerAddress replaces Options.PerAddress, see SetMaxConns.
+func (s *Server) SetPerAddress(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opt.PerAddress = n
+}
+
 // Serve answers on l until Close, which closes l as well.
 func Serve(l *net.TCPListener, opt Options) *Server {
 	opt.defaults()

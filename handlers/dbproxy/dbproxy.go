@@ -290,6 +290,9 @@ func (s *Server) CreateGroup(ctx context.Context, g im.Group) (im.Group, error) 
 	return s.groups.rules.Create(ctx, g)
 }
 
+// SetGroupLimits replaces Options.Groups.
+func (s *Server) SetGroupLimits(l grouprules.Limits) { s.groups.rules.SetLimits(l) }
+
 // ChangeMembers adds users to a group or removes them, on behalf of user by. User 0 is
 // another system, which may make every change. The error is Denied when by may not make
 // the change (see package grouprules), Invalid when users is empty or no member was changed, and

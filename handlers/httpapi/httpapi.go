@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -98,11 +99,18 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
+// callers are the systems that may call, and the settings of the registration; nil: users cannot
+// register.
+type callers struct {
+	apps     *apps
+	register *Register
+}
+
 // Server is the HTTP message server, an http.Handler.
 type Server struct {
 	opt       Options
 	log       *slog.Logger
-	apps      *apps
+	callers   atomic.Pointer[callers]
 	clients   *addresses // wrong keys, by address
 	newcomers *addresses // registrations, by address
 	pages     *http.CrossOriginProtection
@@ -124,11 +132,7 @@ func New(opt Options) (*Server, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	known, err := newApps(opt.Apps)
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{opt: opt, log: opt.Log.With("role", "http"), apps: known, clients: newAddresses(),
+	s := &Server{opt: opt, log: opt.Log.With("role", "http"), clients: newAddresses(),
 		newcomers: newAddresses(),
 		pages:     http.NewCrossOriginProtection(), big: make(chan struct{}, maxBigBodies),
 		mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
@@ -137,15 +141,30 @@ func New(opt Options) (*Server, error) {
 	handle(s, "SendMessage", s.sendMessage)
 	handle(s, "GetUserStatus", s.userStatus)
 	handle(s, "KickUser", s.kickUser)
-	if opt.Register != nil {
-		if err := opt.Register.defaults(); err != nil {
+	s.mux.HandleFunc("POST /query/Register", s.registering(s.register))
+	s.mux.HandleFunc("GET /query/Register", s.registering(s.terms))
+	s.mux.HandleFunc("GET /openapi.json", s.openAPI)
+	use, err := s.Prepare(opt.Apps, opt.Register)
+	if err != nil {
+		return nil, err
+	}
+	use()
+	return s, nil
+}
+
+// Prepare checks systems and settings of the registration, which may be nil, and returns the
+// function that puts them in the place of those in use. Any goroutine.
+func (s *Server) Prepare(list []App, register *Register) (use func(), err error) {
+	known, err := newApps(list)
+	if err != nil {
+		return nil, err
+	}
+	if register != nil {
+		if err := register.defaults(); err != nil {
 			return nil, err
 		}
-		s.mux.HandleFunc("POST /query/Register", s.register)
-		s.mux.HandleFunc("GET /query/Register", s.terms)
 	}
-	s.mux.HandleFunc("GET /openapi.json", s.openAPI)
-	return s, nil
+	return func() { s.callers.Store(&callers{known, register}) }, nil
 }
 
 // Check returns what New refuses in the apps and in the settings of the registration, which may
@@ -280,7 +299,7 @@ func unread(err error) error {
 // no network of an app.
 func (s *Server) admit(r *http.Request, key, call string) (*app, error) {
 	from, now := remote(r), s.opt.Now()
-	a := s.apps.find(key)
+	a := s.callers.Load().apps.find(key)
 	if a == nil || !a.reachedFrom(from) || len(a.Networks) > 0 && web.HidesClient(r) {
 		if !s.clients.try(from, now) {
 			if held, ok := s.guesses.Allow(now); ok {

@@ -102,18 +102,31 @@ type termsResult struct {
 	MinPassword int  `json:"min_password"` // in characters
 }
 
+// registering runs a handler with the settings of the registration in use. Without any there is
+// no such page.
+func (s *Server) registering(
+	run func(*Register, http.ResponseWriter, *http.Request)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		reg := s.callers.Load().register
+		if reg == nil {
+			http.NotFound(w, r)
+			return
+		}
+		run(reg, w, r)
+	}
+}
+
 // terms returns whether, and with which terms, the client may register.
-func (s *Server) terms(w http.ResponseWriter, r *http.Request) {
-	a := &termsResult{Invite: !s.opt.Register.Open, MinPassword: minPassword}
-	s.respond(w, "RegisterTerms", a, s.mayRegister(r))
+func (s *Server) terms(reg *Register, w http.ResponseWriter, r *http.Request) {
+	a := &termsResult{Invite: !reg.Open, MinPassword: minPassword}
+	s.respond(w, "RegisterTerms", a, reg.mayRegister(r))
 }
 
 // mayRegister returns the reason why the client may not register from its address; nil
 // when it may. When registration is limited to networks, requests through a proxy are
 // refused: the proxy's address is not the client's, and any client can send the headers
 // of a proxy.
-func (s *Server) mayRegister(r *http.Request) error {
-	reg := s.opt.Register
+func (reg *Register) mayRegister(r *http.Request) error {
 	if !reg.reachedFrom(remote(r)) || len(reg.Networks) > 0 && web.Proxied(r) {
 		return fail(codeClosed, "registration is not open to this address")
 	}
@@ -133,14 +146,14 @@ const (
 
 // register creates a user. Every attempt counts against the client's address, successful
 // ones included.
-func (s *Server) register(w http.ResponseWriter, r *http.Request) {
+func (s *Server) register(reg *Register, w http.ResponseWriter, r *http.Request) {
 	q, a := &registerRequest{}, &registerResult{}
-	err := firstOf(s.mayRegister(r), s.mayAsk(r))
+	err := firstOf(reg.mayRegister(r), s.mayAsk(r))
 	if err == nil {
 		err = s.decode(w, r, q, smallBody)
 	}
 	if err == nil {
-		err = s.newUser(r, q, a)
+		err = s.newUser(reg, r, q, a)
 	}
 	s.auditRegister(r, q.Name, a.User, err)
 	s.respond(w, "Register", a, err)
@@ -153,9 +166,9 @@ func (a *registerResult) not(field string, code int, text string) error {
 }
 
 // check returns the error of an invalid request; nil when it is valid.
-func (s *Server) check(q *registerRequest, a *registerResult) error {
+func (reg *Register) check(q *registerRequest, a *registerResult) error {
 	switch {
-	case !s.opt.Register.invited(q.Invite):
+	case !reg.invited(q.Invite):
 		return a.not("invite_code", codeKey, "invite_code is wrong")
 	case !loginName.MatchString(q.Name):
 		return a.not("user_name", codeBad,
@@ -177,27 +190,28 @@ func (s *Server) check(q *registerRequest, a *registerResult) error {
 	return nil
 }
 
-func (s *Server) newUser(r *http.Request, q *registerRequest, a *registerResult) error {
+func (s *Server) newUser(reg *Register, r *http.Request, q *registerRequest,
+	a *registerResult) error {
 	from, now := remote(r), s.opt.Now()
 	if !s.newcomers.try(from, now) {
 		return fail(codeTooMany, "too many registrations from this address")
 	}
 	q.Nick = strings.TrimSpace(q.Nick)
-	if err := s.check(q, a); err != nil {
+	if err := reg.check(q, a); err != nil {
 		return err
 	}
-	if !s.opt.Register.limit.AllowN(now, 1) {
+	if !reg.limit.AllowN(now, 1) {
 		return fail(codeTooMany, "too many registrations")
 	}
 	if q.Nick == "" {
 		q.Nick = q.Name
 	}
-	password := s.opt.Register.Passwords.Store(im.ClientPassword(q.Password))
+	password := reg.Passwords.Store(im.ClientPassword(q.Password))
 	ctx, cancel := context.WithTimeout(r.Context(), s.opt.Timeout)
 	defer cancel()
-	ids, err := s.opt.Register.Accounts.CreateUsers(ctx, []im.Account{{
+	ids, err := reg.Accounts.CreateUsers(ctx, []im.Account{{
 		User: im.User{Name: q.Name, Nick: q.Nick, Domain: q.Name,
-			DepartID: s.opt.Register.Depart},
+			DepartID: reg.Depart},
 		Password: password.Hash, Salt: password.Salt,
 	}})
 	switch im.KindOf(err) {

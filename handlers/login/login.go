@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,6 +59,12 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
+// registration is Options.Register with Options.RegisterNetworks.
+type registration struct {
+	url      string
+	networks []netip.Prefix
+}
+
 // Server is the login role. Its three handlers share one table of message servers. Any
 // goroutine.
 type Server struct {
@@ -67,6 +74,8 @@ type Server struct {
 	metrics *metrics
 	clients *clients
 	servers *servers
+
+	registration atomic.Pointer[registration]
 }
 
 // New returns a login server whose table of message servers is empty.
@@ -87,6 +96,7 @@ func New(opt Options) *Server {
 		r = newRegistered(opt.Registered, opt.Now)
 	}
 	s := &Server{opt: opt, log: opt.Log, table: newTable(r)}
+	s.SetRegister(opt.Register, opt.RegisterNetworks)
 	s.metrics = newMetrics(opt.Registerer, s.table)
 	s.clients = newClients(s)
 	s.servers = newServers(s)
@@ -146,10 +156,16 @@ func (s *Server) secondFirst(addr netip.Addr) bool {
 
 // register returns the URL where a client at addr may register; "" when it may not.
 func (s *Server) register(addr netip.Addr) string {
-	if len(s.opt.RegisterNetworks) > 0 && !within(s.opt.RegisterNetworks, addr) {
+	reg := s.registration.Load()
+	if len(reg.networks) > 0 && !within(reg.networks, addr) {
 		return ""
 	}
-	return s.opt.Register
+	return reg.url
+}
+
+// SetRegister replaces Options.Register and Options.RegisterNetworks. Any goroutine.
+func (s *Server) SetRegister(url string, networks []netip.Prefix) {
+	s.registration.Store(&registration{url, networks})
 }
 
 func within(nets []netip.Prefix, addr netip.Addr) bool {

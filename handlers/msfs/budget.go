@@ -108,15 +108,22 @@ func newBudgets(opt Budget, now func() time.Time) *budgets {
 	return b
 }
 
+// set replaces the rate and the burst.
+func (b *budgets) set(rate, burst int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opt.Rate, b.opt.Burst = rate, burst
+}
+
 // begin takes the bytes of an upload from the budget of its uploader. length is that of the
 // request, or -1. It returns false when the budget has too few bytes. end must follow.
 func (b *budgets) begin(u uploader, length int64) (c *charge, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.opt.Rate == 0 || u == unbounded {
 		return &charge{}, true
 	}
 	c = &charge{from: b, paid: max(length, fileCost)}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if c.bucket, ok = b.of.Get(u); !ok {
 		c.bucket = new(rate.Bucket)
 		b.of.Add(u, c.bucket)

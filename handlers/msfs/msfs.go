@@ -99,6 +99,14 @@ type Server struct {
 	pause   func(ctx context.Context, d time.Duration) error
 }
 
+// SetBudget replaces the Rate and the Burst of Options.Budget. Any goroutine.
+func (s *Server) SetBudget(rate, burst int64) {
+	if rate > 0 {
+		option.Require("msfs.Budget.Burst", burst)
+	}
+	s.budgets.set(rate, burst)
+}
+
 // New returns a small-file server.
 func New(opt Options) *Server {
 	option.Require("msfs.MaxSize", opt.MaxSize)

@@ -21,6 +21,12 @@ func (h *Server) SetDraining(on bool) {
 	h.peers.SetFull(on)
 }
 
+// SetMaxConns replaces Options.MaxConns, and tells the login servers. Any goroutine.
+func (h *Server) SetMaxConns(n int) { h.peers.SetMaxConns(n) }
+
+// SetRate replaces Options.Rate and Options.RateBurst. Any goroutine.
+func (h *Server) SetRate(rate, burst float64) { h.conversation.SetRate(rate, burst) }
+
 // Release ends all connections over a time, at an even pace. Each ends when none of its messages
 // and queries is in flight and all that has arrived is read. Acks do not wait for devices
 // meanwhile. Connections that are busy at the end stay. Release returns when the time is over,

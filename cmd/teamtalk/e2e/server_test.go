@@ -32,6 +32,8 @@ type server struct {
 	log   string   // file of its standard error
 	files int      // limit of open files; 0: that of the test
 	plain bool     // no race detector, see settings.races
+	stdin *os.File // nil: none
+	env   []string // variables of its environment beside those of the test
 
 	cmd  *exec.Cmd // nil while it does not run
 	done chan struct{}
@@ -96,7 +98,11 @@ func (s *server) launch() {
 		cmd = exec.Command("/bin/sh", append([]string{"-c", limit}, cmd.Args...)...)
 	}
 	s.out = &output{}
-	cmd.Env, cmd.Dir, cmd.Stderr, cmd.Stdout = environment(), s.t.TempDir(), log, s.out
+	cmd.Env, cmd.Dir = append(environment(), s.env...), s.t.TempDir()
+	cmd.Stderr, cmd.Stdout = log, s.out
+	if s.stdin != nil {
+		cmd.Stdin = s.stdin
+	}
 	if err := startBound(cmd); err != nil {
 		s.t.Fatalf("start %s: %v", s.name, err)
 	}

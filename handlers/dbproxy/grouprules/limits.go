@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"teamtalk/core/im"
@@ -56,6 +57,8 @@ type Rules struct {
 	// Failed is called when the store does not keep the budgets.
 	Failed func()
 
+	changed atomic.Pointer[Limits] // those of SetLimits; nil: Limits
+
 	mu         sync.Mutex
 	paused     time.Time // until then the store is not asked
 	away, left obs.Often
@@ -65,20 +68,30 @@ type Rules struct {
 // would wait for Timeout.
 const storePause = 5 * time.Second
 
+// SetLimits replaces Limits.
+func (r *Rules) SetLimits(l Limits) { r.changed.Store(&l) }
+
+func (r *Rules) limits() Limits {
+	if l := r.changed.Load(); l != nil {
+		return *l
+	}
+	return r.Limits
+}
+
 // leftSince returns since when a user must have left for others not to add it, in unix
 // seconds; 0: users that left are not protected.
 func (r *Rules) leftSince() uint32 {
-	if r.Limits.Left <= 0 {
+	if r.limits().Left <= 0 {
 		return 0
 	}
-	return uint32(max(r.StoreNow().Add(-r.Limits.Left).Unix(), 1))
+	return uint32(max(r.StoreNow().Add(-r.limits().Left).Unix(), 1))
 }
 
 // admitTo returns those of e's users that its user may put into the group now. The
 // permission is checked first, so that nobody spends a user's budget without changing a
 // group. ChangeMembers checks it again.
 func (r *Rules) admitTo(ctx context.Context, e im.MemberEdit) ([]uint32, error) {
-	if r.Limits == (Limits{}) {
+	if r.limits() == (Limits{}) {
 		return e.Users, nil
 	}
 	groups, err := r.Store.Groups(ctx, []uint32{e.Group})
@@ -117,11 +130,11 @@ func (r *Rules) admit(ctx context.Context, by uint32, users []uint32,
 	creating bool) ([]uint32, error) {
 	others := without(users, []uint32{by})
 	var own []im.Spending
-	if creating && r.Limits.Creations > 0 {
-		own = append(own, spending(im.GroupsMade, by, 0, 1, r.Limits.Creations))
+	if creating && r.limits().Creations > 0 {
+		own = append(own, spending(im.GroupsMade, by, 0, 1, r.limits().Creations))
 	}
-	if len(others) > 0 && r.Limits.Adds > 0 {
-		own = append(own, spending(im.MembersAdded, by, 0, len(others), r.Limits.Adds))
+	if len(others) > 0 && r.limits().Adds > 0 {
+		own = append(own, spending(im.MembersAdded, by, 0, len(others), r.limits().Adds))
 	}
 	for i, enough := range r.spend(ctx, own) {
 		if enough {
@@ -176,36 +189,36 @@ func (r *Rules) leaveOut(reason string, by uint32, users []uint32) {
 // crowded returns those of users that are in too many groups because others put them there.
 func (r *Rules) crowded(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
 	users = without(users, []uint32{by})
-	if r.Limits.Memberships <= 0 || len(users) == 0 {
+	if r.limits().Memberships <= 0 || len(users) == 0 {
 		return nil, nil
 	}
-	return r.Store.GivenMemberships(ctx, users, 0, r.Limits.Memberships)
+	return r.Store.GivenMemberships(ctx, users, 0, r.limits().Memberships)
 }
 
 // crowdedBy returns those of users that are in too many groups because by put them there.
 func (r *Rules) crowdedBy(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
 	users = without(users, []uint32{by})
-	if r.Limits.Memberships <= 0 || len(users) == 0 {
+	if r.limits().Memberships <= 0 || len(users) == 0 {
 		return nil, nil
 	}
-	return r.Store.GivenMemberships(ctx, users, by, max(r.Limits.Memberships/share, 1))
+	return r.Store.GivenMemberships(ctx, users, by, max(r.limits().Memberships/share, 1))
 }
 
 // gainedShare returns those of users whose memberships from by are too many within an hour.
 func (r *Rules) gainedShare(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
-	return r.emptied(ctx, im.GroupsGainedFrom, by, users, max(r.Limits.Gains/share, 1)), nil
+	return r.emptied(ctx, im.GroupsGainedFrom, by, users, max(r.limits().Gains/share, 1)), nil
 }
 
 // gained returns those of users whose memberships from others are too many within an hour.
 func (r *Rules) gained(ctx context.Context, by uint32, users []uint32) ([]uint32, error) {
-	return r.emptied(ctx, im.GroupsGained, 0, without(users, []uint32{by}), r.Limits.Gains), nil
+	return r.emptied(ctx, im.GroupsGained, 0, without(users, []uint32{by}), r.limits().Gains), nil
 }
 
 // emptied takes one from the budget of each user, and returns the users whose budget was
 // empty.
 func (r *Rules) emptied(ctx context.Context, k im.BudgetKind, by uint32, users []uint32,
 	limit int) []uint32 {
-	if r.Limits.Gains <= 0 {
+	if r.limits().Gains <= 0 {
 		return nil
 	}
 	gains := make([]im.Spending, len(users))

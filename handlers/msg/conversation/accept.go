@@ -51,11 +51,11 @@ func (h *Handler) accept(s *session.Client, seq uint16, m *pb.MsgData, received 
 		return false, nil // the answer to the first one is on its way
 	}
 	f := h.newAttempt(s, seq, m, now)
-	if h.opt.Rate > 0 && !c.bucket.TakeN(now, h.costOf(m), h.opt.Rate, h.opt.RateBurst) {
+	if r := h.rate.Load(); r.aSecond > 0 && !c.bucket.TakeN(now, r.costOf(m), r.aSecond, r.burst) {
 		h.metrics.dropped.WithLabelValues("rate").Inc()
 		c.sends.order.failed(f, now) // a sender that repeats does, and later ones wait for that
 		f.refuse(pb.MsgRefusal_MSG_REFUSAL_AGAIN)
-		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", h.opt.Rate)
+		return false, im.Errorf(im.Denied, "message dropped: more than %g a second", r.aSecond)
 	}
 	behind := c.isBehind(&f)
 	if behind {
@@ -213,7 +213,13 @@ func (f *attempt) refuse(why pb.MsgRefusal) {
 // connections fill db_proxy's queue, and the messages of others are not stored.
 const messageBytes = 64 << 10
 
+// messageRate is Options.Rate with Options.RateBurst.
+type messageRate struct{ aSecond, burst float64 }
+
+// SetRate replaces Options.Rate and Options.RateBurst. Any goroutine.
+func (h *Handler) SetRate(rate, burst float64) { h.rate.Store(&messageRate{rate, burst}) }
+
 // costOf returns what a message costs of its connection's rate.
-func (h *Handler) costOf(m *pb.MsgData) float64 {
-	return min(max(1, float64(len(m.Data))/messageBytes), max(1, h.opt.RateBurst))
+func (r *messageRate) costOf(m *pb.MsgData) float64 {
+	return min(max(1, float64(len(m.Data))/messageBytes), max(1, r.burst))
 }

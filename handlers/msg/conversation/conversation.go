@@ -194,6 +194,7 @@ type Handler struct {
 	Receipts *Receipts
 	Reads    *Reads
 
+	rate     atomic.Pointer[messageRate]
 	inFlight atomic.Int64
 	outboxes *outbox.Outboxes[attempt]
 
@@ -207,6 +208,7 @@ func New(opt Options) (*Handler, error) {
 	}
 	h := &Handler{opt: opt, log: opt.Log, metrics: newMetrics(opt.Registerer),
 		online: opt.Online, out: opt.Fanout, others: opt.Others}
+	h.SetRate(opt.Rate, opt.RateBurst)
 	h.outboxes = newOutboxes(h)
 	h.turns = turns.New(turns.Options{Deliver: h.deliver, Online: opt.Online,
 		Missing: opt.Missing, Since: opt.Since, Now: opt.Now, AfterFunc: opt.AfterFunc,

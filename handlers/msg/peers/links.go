@@ -162,13 +162,23 @@ func (p *Links) info() *pb.IMMsgServInfo {
 	info.SetIp1(p.ip1)
 	info.SetIp2(p.ip2)
 	info.SetPort(uint32(p.port))
-	info.SetMaxConnCnt(uint32(p.opt.MaxConns))
+	info.SetMaxConnCnt(uint32(p.maxConns))
 	if p.full {
 		info.SetMaxConnCnt(0)
 	}
 	info.SetCurConnCnt(uint32(p.online.Count()))
 	info.SetHostName(p.opt.HostName)
 	return info
+}
+
+// SetMaxConns replaces Options.MaxConns, and tells the login servers.
+func (p *Links) SetMaxConns(n int) {
+	p.mu.Lock()
+	defer p.unlock()
+	p.maxConns = n
+	for _, l := range p.logins {
+		p.tell(l, p.info())
+	}
 }
 
 // SetFull tells the login servers that this server takes no client, or that it does.

@@ -78,8 +78,10 @@ type Links struct {
 	mu     sync.Mutex
 	routes []*session.Link // in order of connecting; the first one forwards
 	logins []*session.Link
-	full   bool                       // login servers shall send no client
-	behind map[*session.Link]struct{} // of both: those that missed an update
+	full   bool // login servers shall send no client
+	// maxConns is Options.MaxConns, or that of SetMaxConns.
+	maxConns int
+	behind   map[*session.Link]struct{} // of both: those that missed an update
 	// receipts are the route servers among routes that forward acks, in order of
 	// connecting. hasReceipts says that there is one, from any goroutine. early are those
 	// that may be one, and were not told that a client's acks changed because they had
@@ -104,7 +106,7 @@ type Links struct {
 
 // New returns Links without a link.
 func New(opt Options) *Links {
-	p := &Links{opt: opt, online: opt.Online,
+	p := &Links{opt: opt, online: opt.Online, maxConns: opt.MaxConns,
 		notForwarded: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "teamtalk_msg_not_forwarded_total",
 			Help: "Messages for devices on other message servers that no route server took, " +

@@ -5,7 +5,6 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 )
 
@@ -85,17 +84,7 @@ var columns = map[string]func(u *NewUser, text string) error{
 		u.Gender, err = ParseGender(text)
 		return err
 	},
-	"department": func(u *NewUser, text string) error {
-		if text == "" {
-			return nil
-		}
-		n, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
-			return fmt.Errorf("department %q is no number", text)
-		}
-		u.DepartID = uint32(n)
-		return nil
-	},
+	"department": func(u *NewUser, text string) error { u.SetDepartment(text); return nil },
 }
 
 // ReadUsers reads and checks a file of users. Missing passwords stay empty.

@@ -23,7 +23,43 @@ import (
 type NewUser struct {
 	im.User
 	Password string // clear
-	Line     int    // in the file of users; 0 without a file
+	// Department is the name or the path of the department, until Place looks it up. Empty:
+	// DepartID is set, or there is none.
+	Department string
+	Line       int // in the file of users; 0 without a file
+}
+
+// SetDepartment sets the department to the id, name or path in text.
+func (u *NewUser) SetDepartment(text string) {
+	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
+		u.DepartID, u.Department = uint32(id), ""
+		return
+	}
+	u.Department = text
+}
+
+// Place looks up the departments that have names. It calls fail for each user whose department
+// there is not.
+func Place(ctx context.Context, s im.Store, users []NewUser,
+	fail func(u *NewUser, err error)) error {
+	var all *Departs
+	for i := range users {
+		u := &users[i]
+		if u.Department == "" {
+			continue
+		}
+		if all == nil {
+			var err error
+			if all, err = ReadDeparts(ctx, s); err != nil {
+				return err
+			}
+		}
+		var err error
+		if u.DepartID, err = all.FindParent(u.Department); err != nil {
+			fail(u, err)
+		}
+	}
+	return nil
 }
 
 // fieldLimits holds the longest texts of the tables, in characters.

@@ -179,7 +179,7 @@ func (s *Session) Flush(ctx context.Context, timeout time.Duration) {
 	_ = s.Client.Flush(ctx)
 }
 
-// findAgain is how long FindPeer does not look again for a name that was not found.
+// findAgain is how long FindPeer and FindUsers do not look again for names that were not found.
 const findAgain = time.Second
 
 // loadTimeout bounds a load of the book in the background.
@@ -190,17 +190,32 @@ const loadTimeout = 10 * time.Second
 // users again, and waits for the answer.
 func (s *Session) FindPeer(name string) (client.Peer, error) {
 	p, err := s.Book.FindPeer(name)
-	now, last := mono.Of(time.Now()), s.asked.Load()
-	if err == nil || now-last < int64(findAgain) || !s.asked.CompareAndSwap(last, now) ||
-		!s.Client.Online() {
-		return p, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
-	defer cancel()
-	if s.Book.Load(ctx, s.Client) != nil {
+	if err == nil || !s.loadAgain() {
 		return p, err
 	}
 	return s.Book.FindPeer(name)
+}
+
+// FindUsers returns the users with these names, see Book.FindUsers. It asks the server again for
+// names that are not known, as FindPeer does.
+func (s *Session) FindUsers(names []string) ([]uint32, error) {
+	users, err := s.Book.FindUsers(names)
+	if err == nil || !s.loadAgain() {
+		return users, err
+	}
+	return s.Book.FindUsers(names)
+}
+
+// loadAgain loads the book again for a name that is not in it. It reports whether it has, which it
+// does at most once in findAgain.
+func (s *Session) loadAgain() bool {
+	now, last := mono.Of(time.Now()), s.asked.Load()
+	if now-last < int64(findAgain) || !s.asked.CompareAndSwap(last, now) || !s.Client.Online() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), loadTimeout)
+	defer cancel()
+	return s.Book.Load(ctx, s.Client) == nil
 }
 
 // RefreshGroups asks the server for the user's groups, and puts them into the book.

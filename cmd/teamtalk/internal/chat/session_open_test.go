@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +74,22 @@ func openTest(t *testing.T, srv *clienttest.Server, user string, o Observer) *Se
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// TestFindNewUsers finds a user that was added after the login, for a group as well.
+func TestFindNewUsers(t *testing.T) {
+	srv := clienttest.New(t)
+	srv.AddUser(1, "alice")
+	alice := openTest(t, srv, "alice", newRecorder())
+	alice.Start()
+	alice.WaitReady(t.Context())
+	srv.AddUser(2, "bob")
+	if ids, err := alice.FindUsers([]string{"bob"}); err != nil || !slices.Equal(ids, []uint32{2}) {
+		t.Errorf("users %v, %v", ids, err)
+	}
+	if ids, err := alice.FindUsers([]string{"nobody"}); err == nil {
+		t.Errorf("users %v", ids)
+	}
 }
 
 // TestSessionWithoutFrontend drives two sessions as a web page would: one sends, the

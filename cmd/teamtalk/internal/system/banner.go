@@ -89,7 +89,7 @@ func reachedByOthers(s *system, clients bool) bool {
 		at, ok := a.(*net.TCPAddr)
 		return ok && !at.IP.IsLoopback()
 	}
-	return clients && slices.ContainsFunc(s.webs, beyond) ||
+	return clients && slices.ContainsFunc(s.webs, func(w webPort) bool { return beyond(w.addr) }) ||
 		slices.ContainsFunc(s.ports, func(p *port) bool {
 			return p.clients == clients && beyond(p.Addr())
 		})

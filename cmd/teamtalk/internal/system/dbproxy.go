@@ -12,7 +12,6 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy"
-	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/handlers/dbproxy/passwords"
 	"teamtalk/pool"
 )
@@ -64,8 +63,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 		Lock: open.LoginLimits(cfg),
 		Passwords: passwords.Settings{Policy: policy, Workers: s.cfg.Password.Workers,
 			Remember: s.cfg.Password.Remember},
-		Groups: grouprules.Limits{Creations: cfg.GroupCreations, Adds: cfg.GroupAdds,
-			Gains: cfg.GroupGains, Memberships: cfg.GroupMemberships, Left: cfg.GroupLeft},
+		Groups:      groupLimits(cfg),
 		Timeout:     s.cfg.Link.CallTimeout * 4 / 5, // ends before message servers give up
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat,
 		Log: s.log, Registerer: s.reg,

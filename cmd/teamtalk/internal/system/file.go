@@ -66,6 +66,7 @@ func (s *system) openSpool() (*spool.Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting file.dir)", err)
 	}
+	s.spool = store
 	s.stops.Push(stops.FinishFiles, "spool", stops.Closing(store.Close))
 	needsDisk(s, roleFile, "file.min_free", store.Ping)
 	return store, nil

@@ -7,28 +7,20 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/encryption"
-	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/obs"
 )
 
-// openFiles opens the files that are opened again at every SIGHUP: the certificates of
-// TLS and the audit log.
+// openFiles opens files that are read or opened again at every SIGHUP: the certificates of TLS
+// and the audit log.
 func openFiles(s *system) (err error) {
-	var again []func()
 	if s.tls, err = encryption.OpenClients(s.cfg, s.log, s.reg); err != nil {
 		return err
 	}
-	if s.tls != nil {
-		again = append(again, func() { s.tls.Reload(s.log) })
-	}
 	if s.servers, err = encryption.OpenServers(&s.cfg.LinkTLS, s.log, s.reg); err != nil {
 		return err
-	}
-	if s.servers != nil {
-		again = append(again, func() { s.servers.Reload(s.log) })
 	}
 	watchEnds(s)
 	if s.audit, err = open.Audit(s.cfg, s.log, s.reg); err != nil {
@@ -39,10 +31,6 @@ func openFiles(s *system) (err error) {
 		s.ready.Add("audit log", func(context.Context) error {
 			return obs.Degraded(s.audit.Failing())
 		})
-		again = append(again, func() { reopenAudit(s.audit, s.log) })
-	}
-	if len(again) > 0 {
-		s.stops.Push(stops.CloseAdmin, "signals", stops.Plainly(process.OnHangup(again)))
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 
 	"teamtalk/cmd/teamtalk/internal/open"
@@ -22,7 +21,9 @@ import (
 
 // httpAPI is the role http while it runs.
 type httpAPI struct {
+	server   *httpapi.Server
 	register *httpapi.Register // nil: users cannot register
+	store    im.Store          // for new users; nil: none is open
 	addr     string            // listened on; empty: no port
 	url      string            // at which users reach the API
 }
@@ -40,7 +41,8 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 		return fmt.Errorf("%w (setting keys.text_key)", err)
 	}
 	opt := httpapi.Options{Text: text, Audit: s.audit, Log: s.log, Registerer: s.reg}
-	if err := s.admitCallers(ctx, &opt); err != nil {
+	store, err := s.admitCallers(ctx, &opt)
+	if err != nil {
 		return err
 	}
 	routes := httpapi.NewRoutes(mono.Now, s.reg)
@@ -56,8 +58,8 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.cfg.HTTP.AppsFile, err)
 	}
-	s.api = &httpAPI{register: opt.Register}
-	return s.serveAPI(api)
+	s.api = &httpAPI{server: api, register: opt.Register, store: store}
+	return s.serveAPI()
 }
 
 // warnClosedAPI logs a warning when a setting asks for the port of the HTTP API, which stays closed
@@ -75,33 +77,31 @@ var loopback = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
 }
 
-// admitCallers sets the systems that may call, and whether users may register.
-func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) error {
+// admitCallers sets the systems that may call, and whether users may register. It returns the
+// store for new users; nil when none is open.
+func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) (im.Store, error) {
 	if s.cfg.HTTP.AppsFile == "" {
 		policy, err := open.PasswordPolicy(s.cfg, s.store)
 		opt.Register = &httpapi.Register{
 			Accounts: accounts{s.store, s.db}, Passwords: policy, Open: true, Networks: loopback,
 		}
-		return err
+		return s.store, err
 	}
 	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
 	if err != nil {
-		return fmt.Errorf("%w (setting http.apps_file)", err)
+		return nil, fmt.Errorf("%w (setting http.apps_file)", err)
 	}
 	opt.Apps, opt.Register = open.Apps(file)
 	if opt.Register == nil {
-		return nil
+		return s.store, nil
 	}
 	store, err := s.accountStore(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	policy, err := open.PasswordPolicy(s.cfg, store)
-	if err != nil {
-		return err
-	}
 	opt.Register.Accounts, opt.Register.Passwords = accounts{store, s.db}, policy
-	return nil
+	return store, err
 }
 
 // registration returns the URL for registering that login servers tell clients: the
@@ -165,7 +165,7 @@ func (s *system) apiPeers(routes *httpapi.Routes) (db, route *link.Group, err er
 }
 
 // serveAPI opens the port.
-func (s *system) serveAPI(api http.Handler) error {
+func (s *system) serveAPI() error {
 	addr := config.Addr(s.cfg.HTTP.Listen)
 	if addr == "" {
 		return nil
@@ -178,8 +178,8 @@ func (s *system) serveAPI(api http.Handler) error {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
 	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg.HTTP.URL, l)
-	srv := s.serveWeb(l, web.Options{Name: "http", Handler: api,
-		MaxConns: s.cfg.HTTP.MaxConnections})
+	limit := func(c *config.Config) int { return c.HTTP.MaxConnections }
+	srv := s.serveWeb(l, limit, web.Options{Name: "http", Handler: s.api.server})
 	s.stops.Push(stops.FinishCalls, "HTTP API", srv.Close)
 	return nil
 }

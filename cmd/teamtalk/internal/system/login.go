@@ -68,9 +68,9 @@ func (s *system) serveLogin(addr string) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting login.http_listen)", err)
 	}
-	s.login.http = s.serveWeb(l, web.Options{
-		Name: "login", Handler: s.login.server.HTTP(), MaxConns: s.cfg.Login.HTTPMaxConnections,
-	})
+	limit := func(c *config.Config) int { return c.Login.HTTPMaxConnections }
+	s.login.http = s.serveWeb(l, limit, web.Options{Name: "login",
+		Handler: s.login.server.HTTP()})
 	s.stops.Push(stops.CloseWeb, "login HTTP", s.login.http.Close)
 	return nil
 }

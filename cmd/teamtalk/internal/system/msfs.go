@@ -19,7 +19,17 @@ import (
 // smallFiles is the role msfs while it runs.
 type smallFiles struct {
 	server *msfs.Server
-	url    string // at which clients reach it
+	url    string       // at which clients reach it
+	folder *blob.Folder // nil: a bucket
+}
+
+// setLimits sets the limits of uploads, and of the folder.
+func (m *smallFiles) setLimits(c *config.MSFS) {
+	m.server.SetBudget(int64(c.UploadRate), int64(c.UploadBurst))
+	if m.folder != nil {
+		m.folder.SetMinFree(int64(c.MinFree))
+		m.folder.ChangeQuota(int64(c.Quota))
+	}
 }
 
 // startMSFS opens the store of small files and the port for them.
@@ -55,13 +65,14 @@ func (s *system) startMSFS(context.Context) error {
 		ScaledCache: int64(cfg.ScaledCache), ScalePixels: cfg.ScalePixels, Log: s.log,
 		Registerer: s.reg,
 	})
+	m.folder, _ = store.(*blob.Folder)
 	s.msfs = m
 	if cfg.ExpireAfter > 0 || cfg.ExpireUnusedAfter > 0 {
 		s.stops.Go(stops.CloseWeb, "expiry of small files", m.server.RunExpiry)
 	}
 	if l != nil {
-		srv := s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server,
-			MaxConns: cfg.MaxConnections})
+		limit := func(c *config.Config) int { return c.MSFS.MaxConnections }
+		srv := s.serveWeb(l, limit, web.Options{Name: "msfs", Handler: m.server})
 		s.stops.Push(stops.CloseWeb, "msfs", srv.Close)
 	}
 	return nil

@@ -121,7 +121,7 @@ func (s *system) msgOptions() msg.Options {
 // clientLimit returns how many clients may be connected to the message server.
 func (s *system) clientLimit() int {
 	limit := s.budget.Limit()
-	if most := s.cfg.Msg.MaxConnections; most > 0 {
+	if most := s.live.Load().Msg.MaxConnections; most > 0 {
 		return min(limit, most)
 	}
 	return limit

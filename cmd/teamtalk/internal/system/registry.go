@@ -125,7 +125,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 				n.Clients = append(n.Clients, "http://"+clientHost(s, at)+"/msg_server")
 			}
 		case roleFile:
-			n.Capacity = int64(min(s.budget.Limit(), s.cfg.File.MaxConnections))
+			n.Capacity = int64(min(s.budget.Limit(), s.live.Load().File.MaxConnections))
 			addPort(s, &n, "file servers", "file")
 		case roleRoute, RoleDBProxy:
 			addPort(s, &n, role, "")

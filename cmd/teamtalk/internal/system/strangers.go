@@ -14,10 +14,9 @@ import (
 // newStrangers returns the bounds of the section strangers, and registers their metric.
 func newStrangers(cfg *config.Strangers, trusted origin.Networks,
 	reg *prometheus.Registry) *engine.Strangers {
-	st := engine.NewStrangers(engine.StrangerOptions{
-		PerAddress: cfg.PerAddress, Rate: cfg.Rate, Burst: float64(cfg.Burst),
-		Reserved: cfg.Reserved, Memory: int64(cfg.Memory), Trusted: trusted,
-	})
+	opt := strangerBounds(cfg)
+	opt.Trusted = trusted
+	st := engine.NewStrangers(opt)
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "teamtalk_engine_stranger_bytes",
 		Help: "Bytes that wait for the rest of a frame of a connection without a login, or " +

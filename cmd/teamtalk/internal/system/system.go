@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
@@ -31,6 +33,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/origin"
 	"teamtalk/core/proxyproto"
+	"teamtalk/core/spool"
 	"teamtalk/core/web"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
@@ -57,7 +60,9 @@ const (
 // stores, dbproxy, route, login and the message server, then their links, then the
 // clients' ports. Stop takes them down in the order of the phases.
 type system struct {
-	cfg    *config.Config
+	cfg *config.Config
+	// live are the settings with those values that have changed since the start.
+	live   atomic.Pointer[config.Config]
 	log    *slog.Logger
 	demo   bool
 	reg    *prometheus.Registry
@@ -99,8 +104,9 @@ type system struct {
 	store im.Store   // dbproxy's; nil without that role
 	// openUsers are the users whose password everybody knows.
 	openUsers []string
-	ports     []*port    // in the order of opening
-	webs      []net.Addr // of the HTTP ports for clients and other systems
+	ports     []*port      // in the order of opening
+	webs      []webPort    // for clients and other systems
+	spool     *spool.Spool // of the file server
 
 	stops  stops.Stack
 	failed chan error // errors of parts that ended by themselves
@@ -113,6 +119,13 @@ type port struct {
 	*engine.Server
 }
 
+// webPort is an HTTP port.
+type webPort struct {
+	server *web.Server
+	addr   net.Addr
+	limit  func(*config.Config) int // of its connections
+}
+
 // Options select and describe the servers of this process.
 type Options struct {
 	Config  *config.Config
@@ -120,6 +133,16 @@ type Options struct {
 	Version obs.Version
 	// Demo adds two users and lets users on this machine register.
 	Demo bool
+	// Reload returns the settings as they are now in the sources of Config. SIGHUP reads
+	// them again. Default: Config.
+	Reload func() (*config.Config, error)
+	// Level is that of Log, for changes of log.level. Default: it stays.
+	Level *slog.LevelVar
+	// TerminalGone reports whether the terminal at which the process was started is gone. The
+	// SIGHUP of its end then ends the process. Default: there is none.
+	TerminalGone func() bool
+	// Manager is told the state of the process. Default: there is none.
+	Manager *systemd.Manager
 }
 
 // Run runs the roles of the configuration until ctx ends or a part fails. Once every port
@@ -130,7 +153,14 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	if cfg.Admin.PProf {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
+	if opt.Reload == nil {
+		opt.Reload = func() (*config.Config, error) { return cfg, nil }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer process.FollowClock(log)()
+	hangups := process.CatchHangups()
+	defer hangups.Stop()
 	s, err := start(ctx, opt)
 	if err != nil {
 		return explained(ctx, opt, err)
@@ -146,8 +176,20 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	if err == nil {
 		findOpenUsers(ctx, s)
 		s.banner(out, opt.Version)
+		again := newReloader(s, &opt)
+		hangups.Run(func() {
+			if opt.TerminalGone != nil && opt.TerminalGone() {
+				cancel()
+				return
+			}
+			again.again()
+		})
+		watched := tellManager(s, opt.Manager)
 		err = s.Wait(ctx)
+		again.end()
+		watched.Stop()
 	}
+	opt.Manager.Stopping()
 	if err != nil {
 		log.Error("stopping because of a failure", "err", err)
 	} else {
@@ -203,6 +245,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		cfg: cfg, log: log, demo: opt.Demo, failed: make(chan error, 16),
 		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0), ticketKey: newTicketKey(cfg),
 	}
+	s.live.Store(cfg)
 	s.links = link.NewMetrics(s.reg)
 	s.answers = link.NewAnswers(int(s.cfg.Link.MaxAnswer))
 	defer func() {
@@ -389,18 +432,23 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 // equal to msg.max_frame, does not count these bytes.
 func linkFrame(c *config.Config) int { return int(c.Link.MaxFrame) + 1<<10 }
 
-// serveWeb starts an HTTP server, which the caller closes. A port takes at most a quarter
-// of the connections that this process may have, so that a crowd on all three of the HTTP
-// ports leaves some to the other ports.
-func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
-	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))
+// webLimit returns how many connections an HTTP port takes. It takes at most a quarter of those
+// that this process may have, so that a crowd on all three of the HTTP ports leaves some to the
+// other ports.
+func webLimit(s *system, setting int) int { return min(setting, max(1, s.budget.Limit()/4)) }
+
+// serveWeb starts an HTTP server, which the caller closes. limit returns the setting with the
+// number of its connections.
+func (s *system) serveWeb(l *net.TCPListener, limit func(*config.Config) int,
+	opt web.Options) *web.Server {
+	opt.MaxConns = webLimit(s, limit(s.cfg))
 	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
 	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
 	opt.ClientHeader = s.cfg.HTTP.ClientHeader
 	s.tls.Web(&opt)
-	s.webs = append(s.webs, l.Addr())
 	srv := web.Serve(l, opt)
+	s.webs = append(s.webs, webPort{srv, l.Addr(), limit})
 	go func() {
 		if err := srv.Err(); err != nil {
 			s.fail(err)

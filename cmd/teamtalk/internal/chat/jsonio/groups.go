@@ -115,7 +115,7 @@ func (f *Frontend) departs(ctx context.Context, cmd Command) error {
 // status asks the server for the presence of users. contacts writes the last known
 // presence.
 func (f *Frontend) status(ctx context.Context, cmd Command) error {
-	ids, err := f.s.Book.FindUsers(cmd.Users)
+	ids, err := f.s.FindUsers(cmd.Users)
 	if len(cmd.Users) == 0 {
 		for _, c := range f.s.Book.List("") {
 			ids = append(ids, c.ID)
@@ -170,7 +170,7 @@ func (f *Frontend) typing(_ context.Context, cmd Command) error {
 
 // createGroup makes a group.
 func (f *Frontend) createGroup(ctx context.Context, cmd Command) error {
-	users, err := f.s.Book.FindUsers(cmd.Users)
+	users, err := f.s.FindUsers(cmd.Users)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (f *Frontend) changeGroup(ctx context.Context, cmd Command) error {
 		t = pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD
 	}
 	if cmd.Cmd != "leave_group" {
-		if users, err = f.s.Book.FindUsers(cmd.Users); err != nil {
+		if users, err = f.s.FindUsers(cmd.Users); err != nil {
 			return err
 		}
 		if len(users) == 0 {

@@ -37,12 +37,24 @@ type Frontend struct {
 	over   error      // why the server ended the session
 	outErr error
 	moved  chan struct{} // receives when a message has left the queue
+	// waiting are the conversations with unread messages at the start.
+	waiting []chat.UnreadPeer
+	// written has the messages that were written until caughtUp, the end of unread.
+	written  map[messageKey]bool
+	caughtUp bool
+}
+
+// messageKey identifies a message.
+type messageKey struct {
+	peer client.Peer
+	id   uint32
 }
 
 // New returns a frontend that reads messages from in, and writes messages to out and
 // everything else to errOut.
 func New(in io.Reader, out, errOut io.Writer, o Options) *Frontend {
-	return &Frontend{in: in, out: out, err: errOut, opts: o, moved: make(chan struct{}, 1)}
+	return &Frontend{in: in, out: out, err: errOut, opts: o, moved: make(chan struct{}, 1),
+		written: map[messageKey]bool{}}
 }
 
 // Run sends the lines of the input.
@@ -50,6 +62,7 @@ func (f *Frontend) Run(ctx context.Context, s *chat.Session) error {
 	f.s = s
 	s.Start()
 	s.WaitReady(ctx) // the peer may be a group
+	f.unread(ctx)
 	var to client.Peer
 	if f.opts.Peer != "" {
 		var err error
@@ -76,6 +89,45 @@ func (f *Frontend) Run(ctx context.Context, s *chat.Session) error {
 		s.Flush(ctx, f.opts.Timeout)
 	}
 	return errors.Join(err, f.end())
+}
+
+// maxUnread is how many unread messages of a conversation are written.
+const maxUnread = 200
+
+// unread writes the messages that arrived while the user was away. They stay unread, since a
+// program may read them: the user sees them again elsewhere.
+func (f *Frontend) unread(ctx context.Context) {
+	f.mu.Lock()
+	waiting := f.waiting
+	f.mu.Unlock()
+	for _, u := range waiting {
+		list, err := f.s.History(ctx, u.Peer, u.Latest, min(int(u.Count), maxUnread))
+		f.mu.Lock()
+		f.note("%d unread from %s", u.Count, f.s.Book.PeerName(u.Peer))
+		if err != nil {
+			f.note("not shown: %v", err)
+		}
+		for _, m := range list {
+			f.message(client.Received{Peer: u.Peer, Message: m})
+		}
+		f.mu.Unlock()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.caughtUp = true // later messages arrive once
+}
+
+// message writes a message, unless it was written already: one that arrives while unread asks for
+// the history is in both.
+func (f *Frontend) message(e client.Received) {
+	key := messageKey{e.Peer, e.Message.ID}
+	if f.written[key] {
+		return
+	}
+	if !f.caughtUp {
+		f.written[key] = true
+	}
+	f.write(e)
 }
 
 // send sends a line. It waits while the queue is full.
@@ -131,6 +183,10 @@ func (f *Frontend) Event(e client.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch e := e.(type) {
+	case client.Ready:
+		if !e.Again {
+			f.waiting = f.s.Book.AllUnread()
+		}
 	case client.GroupChanged:
 		f.note("%s", chat.GroupNews(f.s.Book, e))
 	case client.Received:
@@ -166,8 +222,8 @@ func (f *Frontend) room() {
 	}
 }
 
-// message writes a message: its first line with time and name, further lines indented.
-func (f *Frontend) message(e client.Received) {
+// write writes a message: its first line with time and name, further lines indented.
+func (f *Frontend) write(e client.Received) {
 	text, _ := f.s.Text(e.Message)
 	who := f.s.Book.Name(e.Message.From)
 	switch {

@@ -58,7 +58,7 @@ func (cm *commands) createGroup(words []string) error {
 	if len(words) < 2 {
 		return fmt.Errorf("name the group and its users: /group create NAME USERS…")
 	}
-	users, err := cm.s.Book.FindUsers(words[1:])
+	users, err := cm.s.FindUsers(words[1:])
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ func (cm *commands) changeGroup(action string, words []string) error {
 	case action != "leave" && len(words) == 0:
 		return fmt.Errorf("name the users: /group %s USERS…", action)
 	case action != "leave":
-		if users, err = cm.s.Book.FindUsers(words); err != nil {
+		if users, err = cm.s.FindUsers(words); err != nil {
 			return err
 		}
 	}

@@ -30,8 +30,8 @@ type Clients struct {
 
 // certificate is a certificate that changes while the server runs.
 type certificate interface {
-	// Reload reads it again.
-	Reload() error
+	// Prepare reads it again, and returns the function that uses what was read.
+	Prepare() (use func(), err error)
 	// End returns the time at which it ends; zero without one.
 	End() time.Time
 	// WarnEnds logs that it ends soon.
@@ -71,13 +71,17 @@ func OpenClients(cfg *config.Config, log *slog.Logger, reg *prometheus.Registry)
 	return c, nil
 }
 
-// Reload reads the certificate again, and logs the result.
-func (c *Clients) Reload(log *slog.Logger) {
-	if err := c.certificate.Reload(); err != nil {
-		log.Error("certificate not read again, the one before stays", "err", err)
-		return
+// Prepare reads the certificate again, and returns the function that uses what was read, and logs
+// when it ends.
+func (c *Clients) Prepare(log *slog.Logger) (use func(), err error) {
+	read, err := c.certificate.Prepare()
+	if err != nil {
+		return nil, fmt.Errorf("tls.certificate: %w", err)
 	}
-	log.Info("certificate read again", "end", c.End())
+	return func() {
+		read()
+		log.Info("certificate read again", "end", c.End())
+	}, nil
 }
 
 // Port sets the TLS of a port of the engine.

@@ -41,13 +41,17 @@ func OpenServers(cfg *config.LinkTLS, log *slog.Logger, reg *prometheus.Registry
 			Metrics: "teamtalk_servers_tls", Registerer: reg})}, nil
 }
 
-// Reload reads the certificates again, and logs the result.
-func (s *Servers) Reload(log *slog.Logger) {
-	if err := s.peers.Reload(); err != nil {
-		log.Error("certificate of servers not read again, the one before stays", "err", err)
-		return
+// Prepare reads the certificates again, and returns the function that uses what was read, and logs
+// when the own one ends.
+func (s *Servers) Prepare(log *slog.Logger) (use func(), err error) {
+	read, err := s.peers.Prepare()
+	if err != nil {
+		return nil, fmt.Errorf("link_tls.certificate: %w", err)
 	}
-	log.Info("certificate of servers read again", "end", s.peers.End())
+	return func() {
+		read()
+		log.Info("certificate of servers read again", "end", s.peers.End())
+	}, nil
 }
 
 // Port sets the TLS of a port for servers.

@@ -5,20 +5,23 @@ import (
 	"testing"
 )
 
-// TestOnHangup runs two functions at each SIGHUP, in their order, until it is stopped.
-func TestOnHangup(t *testing.T) {
-	ran := make(chan string, 10)
-	stop := OnHangup([]func(){func() { ran <- "first" }, func() { ran <- "second" }})
-	for range 2 {
+// TestHangups runs a function at each SIGHUP, also for one before Run, until Stop.
+func TestHangups(t *testing.T) {
+	hangup := func() {
+		t.Helper()
 		if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		if a, b := <-ran, <-ran; a != "first" || b != "second" {
-			t.Errorf("%s ran before %s", a, b)
-		}
 	}
-	stop()
+	ran := make(chan struct{}, 10)
+	h := CatchHangups()
+	hangup()
+	h.Run(func() { ran <- struct{}{} })
+	<-ran
+	hangup()
+	<-ran
+	h.Stop()
 	if len(ran) > 0 {
-		t.Errorf("%s ran once more", <-ran)
+		t.Error("ran more often than there were signals")
 	}
 }
