@@ -29,7 +29,7 @@ func (p *Pulse) Use() {
 
 // Run calls f at the next multiple of busy after each Use, and without any at the multiples of
 // idle, until stop is closed. With 0 for idle it does not call f without Use. An idle that is
-// shorter than busy counts as busy. What is used while f runs is used for the next call.
+// shorter than busy counts as busy. A Use while f runs counts for the next call.
 //
 // The multiples are those of Every, so the periodic work of a process wakes it together.
 func (p *Pulse) Run(stop <-chan struct{}, busy, idle time.Duration, f func()) {
