@@ -37,6 +37,11 @@ func Every(stop <-chan struct{}, interval time.Duration, f func()) {
 	})
 }
 
+// Next returns the first multiple of interval after now, at which Every would call.
+func Next(now time.Time, interval time.Duration) time.Time {
+	return now.Add(until(now, 0, interval))
+}
+
 // Unit returns the unit of a Watch, given the shortest time that it watches: a fifth of that, a
 // second at most and 10 ms at least.
 func Unit(shortest time.Duration) time.Duration {
