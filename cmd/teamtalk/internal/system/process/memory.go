@@ -19,7 +19,7 @@ const (
 	// trimInterval is the time between two looks at the heap after one that found work. Each
 	// look that finds none doubles it, up to trimSeldom, because a look wakes an idle process.
 	trimInterval = 2 * time.Second
-	trimSeldom   = 30 * time.Second
+	trimSeldom   = 5 * time.Second
 	// trimPause is the least time between two forced collections.
 	trimPause = 20 * time.Second
 	// trimFloor is the memory, in bytes, that is worth a collection.

@@ -33,7 +33,7 @@ func TestWorthTrimming(t *testing.T) {
 
 // TestLooksGetRareWithoutWork: a burst makes them frequent again at once.
 func TestLooksGetRareWithoutWork(t *testing.T) {
-	every, want := trimInterval, []time.Duration{4, 8, 16, 30, 30, 2, 4}
+	every, want := trimInterval, []time.Duration{4, 5, 5, 5, 5, 2, 4}
 	for i, w := range want {
 		if every = nextLook(every, i != 5); every != w*time.Second {
 			t.Errorf("look %d: %v, want %v", i, every, w*time.Second)
