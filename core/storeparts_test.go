@@ -8,7 +8,7 @@ var storeLevels = map[string]int{
 	"sql/store/unread": 4, "sql/store/history": 3, "sql/store/conversation": 2,
 	"sql/store/members": 2, "sql/store/outbox": 2, "sql/store/directory": 2,
 	"sql/store/files": 2, "sql/store/push": 2, "sql/store/logins": 2,
-	"sql/store/database": 1, "sql/store/redisconn": 0,
+	"sql/store/database": 1, "sql/store/redisconn": 0, "sql/store/use": 0,
 }
 
 // forbiddenPart returns the reason why a file of folder dir may not import to, a package of

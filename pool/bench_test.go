@@ -79,7 +79,7 @@ func BenchmarkCarrier(b *testing.B) {
 			b.Run(depth.name+"/"+carrier, func(b *testing.B) {
 				p := newPool(b, Options{})
 				if carrier == "goroutine" {
-					p.ants.Release()
+					p.carrier.Close()
 				}
 				done := make(chan struct{})
 				task := func(context.Context) { depth.task(); done <- struct{}{} }

@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/panjf2000/ants/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/carrier"
 	"teamtalk/core/hash"
 	"teamtalk/core/im"
 	"teamtalk/core/opt"
@@ -76,7 +76,7 @@ type Pool struct {
 	log          *slog.Logger
 	reg          prometheus.Registerer
 	metrics      *metrics
-	ants         *ants.Pool
+	carrier      *carrier.Carrier
 	strands      []strand
 
 	ctx    context.Context // handed to tasks
@@ -130,14 +130,8 @@ func New(o Options) *Pool {
 	for i := range p.strands {
 		p.strands[i].pool = p
 	}
-	a, err := ants.NewPool(p.workers,
-		ants.WithNonblocking(true),
-		ants.WithDisablePurge(true), // at most Workers idle goroutines remain
-		ants.WithPanicHandler(func(v any) { p.panicked("worker", v) }))
-	if err != nil {
-		panic(fmt.Sprintf("pool: ants refuses constant options: %v", err))
-	}
-	p.ants = a
+	p.carrier = carrier.New(carrier.Options{Size: p.workers,
+		Panicked: func(v any) { p.panicked("worker", v) }})
 	return p
 }
 
@@ -166,7 +160,7 @@ func (p *Pool) Close(ctx context.Context) error {
 		}
 	}
 	p.cancel()
-	p.ants.Release()
+	p.carrier.Close()
 	return err
 }
 
@@ -243,14 +237,11 @@ func (p *Pool) eligible(c class) bool {
 }
 
 // spawn starts a worker that wantWorker has counted.
-func (p *Pool) spawn() {
-	// ants may still count a worker that has just left p.work, and refuse. The bound on
-	// workers is p.active, so a goroutine outside of ants does not exceed it. Dropping
-	// the work, or waiting on an event loop, would be wrong.
-	if p.ants.Submit(p.work) != nil {
-		go p.work()
-	}
-}
+//
+// A worker may start on a goroutine outside of ants, which may still count a worker that has
+// just left p.work, and refuse. The bound on workers is p.active, so no goroutine exceeds it.
+// Dropping the work, or waiting on an event loop, would be wrong.
+func (p *Pool) spawn() { p.carrier.Go(p.work) }
 
 // work runs one runnable after the other until pick returns none.
 func (p *Pool) work() {

@@ -423,10 +423,10 @@ teamtalk_pool_batch_queue_depth{batcher="messages",pool="store"} 0
 	}
 }
 
-// TestWorkRunsWhenAntsRefuses releases the ants pool, so that Submit fails.
+// TestWorkRunsWhenAntsRefuses closes the ants pool.
 func TestWorkRunsWhenAntsRefuses(t *testing.T) {
 	p := newPool(t, Options{Workers: 2})
-	p.ants.Release()
+	p.carrier.Close()
 	done := make(chan struct{})
 	if err := p.Do(1, func(context.Context) { close(done) }); err != nil {
 		t.Fatal(err)

@@ -223,7 +223,8 @@ var commonDocs = map[string]string{
 	"dbproxy.queue": "Number of requests that may wait. Messages do not count. " +
 		"Above it, the server refuses new requests as busy. 0: 2048 per worker.",
 	"dbproxy.session_sync": "Interval at which the server updates the conversation lists " +
-		"of the members of groups. One dbproxy process does this at a time.",
+		"of the members of groups. One dbproxy process does this at a time, and a process that " +
+		"does nothing else every sixth time.",
 	"dbproxy.msfs": "URL of the small file server that keeps the sound of audio " +
 		"messages. Empty: the small file server of this process, when msfs runs in it. Otherwise " +
 		"the sounds are kept in a folder in data_dir, which serves one dbproxy process.",

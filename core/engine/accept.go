@@ -205,7 +205,8 @@ func (s *Server) enroll(c *net.TCPConn, cn *conn, h proxyproto.Header) {
 	if h.Source.IsValid() {
 		context = &proxied{cn, h}
 	}
-	_, err := s.engine.EnrollContext(c, context)
+	var err error
+	enrollers.With(func() { _, err = s.engine.EnrollContext(c, context) })
 	if cn.opened {
 		return // OnClose calls leave
 	}

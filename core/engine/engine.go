@@ -82,6 +82,9 @@ type Options struct {
 	// AfterFunc calls f in d, see mono.AfterFunc. A test that sets Now sets it too. Default
 	// mono.AfterFunc.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
+	// Ended is called at the end of each turn of a loop, with the time at which it began, on
+	// the loop. It must not wait. Default: nobody is told.
+	Ended func(began time.Time)
 	// Log logs errors. Default: discarded.
 	Log *slog.Logger
 	// Registerer gets the metrics. Default: none.
@@ -356,7 +359,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	l.Loop = session.NewLoop(session.LoopOptions{
 		Clients: s.opt.Clients, Links: s.opt.Links, MaxBuffered: s.opt.MaxBuffered,
 		MaxSend: s.maxSend(), Now: s.opt.Now, Log: s.log, Metrics: s.metrics,
-		Schedule: l.schedule,
+		Schedule: l.schedule, Ended: s.opt.Ended,
 		Wake: func(_ *session.Loop, again bool) {
 			if again {
 				// gnet runs a task that was posted by another task before it looks at the

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -221,8 +222,8 @@ func (c *calls) expire(now time.Time) (next time.Time) {
 		k := c.ring.next
 		if k == &c.ring || now.Sub(k.began) < c.timeout {
 			c.late.trim(now)
-			next = now.Add(c.timeout)
-			if k != &c.ring && k.began.Before(now) {
+			next = mono.Next(now, c.timeout) // without calls, all links look together
+			if k != &c.ring {
 				next = k.began.Add(c.timeout)
 			}
 			c.mu.Unlock()

@@ -103,6 +103,43 @@ func TestHeartbeatsOnlyOnAQuietConnection(t *testing.T) {
 	})
 }
 
+// TestHeartbeatsOfLinksShareMoments: after the first one of each link they are due together,
+// although the connections began at different times.
+func TestHeartbeatsOfLinksShareMoments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		moments, beats := map[time.Time]bool{}, 0
+		settled := time.Now().Add(20 * time.Second)
+		for range 3 {
+			time.Sleep(1300 * time.Millisecond)
+			r, peer := pipeRemote(Options{IdleLimit: time.Hour})
+			nc := <-peer
+			var reading sync.WaitGroup
+			reading.Go(func() {
+				w := newWire(t, nc)
+				for {
+					if _, _, err := w.fr.next(); err != nil {
+						return
+					}
+					mu.Lock()
+					if now := time.Now(); now.After(settled) {
+						moments[now] = true
+						beats++
+					}
+					mu.Unlock()
+				}
+			})
+			defer func() { r.Close(); reading.Wait() }()
+		}
+		time.Sleep(time.Until(settled) + time.Minute + time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if len(moments) != 12 || beats != 36 {
+			t.Errorf("%d heartbeats at %d moments in a minute, want 36 at 12", beats, len(moments))
+		}
+	})
+}
+
 func TestSilentPeerIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newRecorder()

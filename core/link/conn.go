@@ -34,6 +34,7 @@ type conn struct {
 	ready   atomic.Uint32 // readiness; changed by the reader only
 	lastIn  atomic.Int64  // mono.Of of the last byte read
 	lastOut atomic.Int64  // of the end of the last write
+	beaten  atomic.Bool   // the last write was a heartbeat
 
 	mu        sync.Mutex
 	out       batch.Buffer[byte] // frames for the next write
@@ -206,6 +207,7 @@ func (c *conn) writeLoop() {
 				return
 			}
 			c.lastOut.Store(mono.Of(time.Now()))
+			c.beaten.Store(len(out) == pdu.HeaderLen)
 			c.r.metrics.writes.Inc()
 			c.r.metrics.outBytes.Add(float64(len(out)))
 		}
@@ -247,9 +249,9 @@ func (c *conn) check(now time.Time) (next time.Time) {
 		c.fail(session.ErrIdle)
 		return next
 	}
-	beat := time.Duration(c.lastOut.Load()-at) + o.Heartbeat
+	beat := time.Duration(mono.Beat(c.lastOut.Load(), int64(o.Heartbeat), c.beaten.Load()) - at)
 	if beat <= 0 {
-		beat = o.Heartbeat
+		beat = mono.Next(now, o.Heartbeat).Sub(now)
 		c.mu.Lock()
 		// Frames in the buffer are written soon and need no heartbeat beside them.
 		if len(c.out.Waiting) == 0 && !c.ended && !c.opening {

@@ -35,8 +35,7 @@ type Options struct {
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// DialTimeout is the longest time of an attempt. Required.
 	DialTimeout time.Duration
-	// Heartbeat is the time without a write after which a heartbeat is sent.
-	// Required.
+	// Heartbeat is the time without a write after which a heartbeat is sent. Required.
 	Heartbeat time.Duration
 	// IdleLimit is the time without a received byte, or without progress of a write,
 	// after which the connection is closed. Required.
@@ -291,7 +290,7 @@ func (r *Remote) watch() {
 		if c := r.conn.Load(); c != nil {
 			return c.check(now)
 		}
-		return now.Add(shortest) // no time of a new connection is over before
+		return mono.Next(now, shortest) // no time of a new connection is over before
 	})
 }
 

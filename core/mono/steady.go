@@ -28,9 +28,10 @@ const maxBack = 2 * time.Hour
 // the readings.
 const minStep = time.Second
 
-// settled is the time after a step forward for which Earliest continues without it: within
-// it, every other process that reads the same reference every second has noticed the step.
-const settled = 5 * time.Second
+// Settled is the time after a step forward for which Earliest continues without it: within it,
+// every other process has noticed the step, if it reads the same reference every 5 s or more
+// often.
+const Settled = 10 * time.Second
 
 // course is a clock from one reading of the reference to the next.
 type course struct {
@@ -59,7 +60,7 @@ func (s *Steady) Set(now, reference time.Time) {
 			next.wall, next.ahead = wall+ahead, ahead
 		}
 		if -ahead >= int64(minStep) {
-			if at-s.stepped >= int64(settled) {
+			if at-s.stepped >= int64(Settled) {
 				s.before = s.current
 			}
 			s.stepped = at
@@ -79,7 +80,7 @@ func (s *Steady) Now(now time.Time) time.Time {
 }
 
 // Earliest returns a time that is not after the clock of any other process with the same
-// reference, apart from the noise of readings. For 5 s after a step forward it is the time
+// reference, apart from the noise of readings. For 10 s after a step forward it is the time
 // without the step.
 func (s *Steady) Earliest(now time.Time) time.Time {
 	s.mu.Lock()
@@ -89,7 +90,7 @@ func (s *Steady) Earliest(now time.Time) time.Time {
 	}
 	at := Of(now)
 	earliest := s.current.time(at)
-	if s.before.set && at-s.stepped < int64(settled) {
+	if s.before.set && at-s.stepped < int64(Settled) {
 		earliest = min(earliest, s.before.time(at))
 	}
 	return time.Unix(0, earliest)

@@ -110,7 +110,7 @@ func TestEarliestWaitsForAStep(t *testing.T) {
 		r.pass(time.Second)
 	}
 	r.read(&other)
-	r.pass(settled)
+	r.pass(Settled)
 	if early := one.Earliest(r.now); !early.Equal(r.time()) {
 		t.Errorf("later: earliest %v, want %v", early, r.time())
 	}

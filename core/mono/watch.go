@@ -37,6 +37,22 @@ func Every(stop <-chan struct{}, interval time.Duration, f func()) {
 	})
 }
 
+// Next returns the first multiple of interval after now, at which Every would call.
+func Next(now time.Time, interval time.Duration) time.Time {
+	return now.Add(until(now, 0, interval))
+}
+
+// Beat returns when a heartbeat is due: at every after the last output, or, when that was a
+// heartbeat too, at the next multiple of every. So the heartbeats of quiet connections, also
+// those of the other processes of a machine, share moments, and wake a process together. The
+// times have one unit and one begin, such as Of.
+func Beat(last, every int64, wasBeat bool) int64 {
+	if wasBeat {
+		return (last + every) / every * every
+	}
+	return last + every
+}
+
 // Unit returns the unit of a Watch, given the shortest time that it watches: a fifth of that, a
 // second at most and 10 ms at least.
 func Unit(shortest time.Duration) time.Duration {

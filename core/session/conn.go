@@ -45,6 +45,7 @@ const (
 	feeding                     // in loop.feeding
 	lingering                   // closing, and waits until the peer closes
 	leaving                     // lingering, and the peer does not see the end yet
+	beaten                      // the last output was a heartbeat of our own
 )
 
 // ID returns a number that is unique within the process and never used again.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/pdu"
 	"teamtalk/proto/pb"
 )
@@ -143,14 +144,19 @@ func (c *Conn) overTime(l *Loop) (next int64) {
 		next = l.now + 1 // see stalled
 	}
 	if c.keepAlive != 0 {
-		beat := c.lastOut + int64(c.keepAlive)
-		if l.now >= beat {
+		if l.now >= c.beatAt() {
 			c.SendFrame(heartbeat)
-			beat = l.now + int64(c.keepAlive)
+			c.flags |= beaten
+			c.lastOut = l.now
 		}
-		next = min(next, beat)
+		next = min(next, c.beatAt())
 	}
 	return next
+}
+
+// beatAt returns when a heartbeat is due.
+func (c *Conn) beatAt() int64 {
+	return mono.Beat(c.lastOut, int64(c.keepAlive), c.flags&beaten != 0)
 }
 
 // heartbeat is the frame of a heartbeat.

@@ -92,7 +92,7 @@ func TestNothingWakesAnIdleLoop(t *testing.T) {
 			w.s.SetKeepAlive(5 * time.Second)
 		})
 		d.do(func() { w.s.SetLoggedIn(1, 1) })
-		if n := d.passes(time.Minute); n < 11 || n > 60 {
+		if n := d.passes(time.Minute); n < 11 || n > 16 {
 			t.Errorf("one connection: woken %d times", n)
 		}
 		if n := len(w.writes); n < 10 || n > 12 {
@@ -105,6 +105,33 @@ func TestNothingWakesAnIdleLoop(t *testing.T) {
 		d.do(w.Close)
 		if n := d.passes(time.Hour); n > 0 {
 			t.Errorf("after its end: woken %d times", n)
+		}
+	})
+}
+
+// TestHeartbeatsOfALoopShareMoments: after its first one each of three connections gets its
+// heartbeats when the others get theirs.
+func TestHeartbeatsOfALoopShareMoments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := drive(&role{})
+		defer d.end()
+		wires := make([]*wire, 3)
+		for i := range wires {
+			time.Sleep(1300 * time.Millisecond)
+			d.do(func() {
+				w := &wire{l: d.Loop, h: d.h}
+				w.s = d.AddClient(netip.AddrPort{}, w)
+				w.s.SetKeepAlive(5 * time.Second)
+				wires[i] = w
+			})
+		}
+		d.passes(20 * time.Second)
+		before := len(wires[0].writes)
+		if n := d.passes(time.Minute); n != 12 {
+			t.Errorf("woken %d times in a minute, want 12", n)
+		}
+		if n := len(wires[0].writes) - before; n != 12 {
+			t.Errorf("%d heartbeats in a minute, want 12", n)
 		}
 	})
 }

@@ -5,7 +5,7 @@ func (l *Loop) markDirty(c *Conn) {
 	if c.flags&dirty != 0 {
 		return
 	}
-	c.flags |= dirty
+	c.flags = c.flags&^beaten | dirty
 	l.dirty = append(l.dirty, c)
 	if c.out == nil {
 		if n := len(l.buffers); n > 0 {

@@ -63,6 +63,9 @@ type LoopOptions struct {
 	// StallLimit is the time for which a peer may take nothing of a large frame before
 	// the session is closed with ErrSlow. Default 10 s.
 	StallLimit time.Duration
+	// Ended is called at the end of each turn, with the time at which it began. Default: nobody
+	// is told. Loop only.
+	Ended func(began time.Time)
 	// After runs f after d, on a goroutine of its own. Default time.AfterFunc.
 	After func(d time.Duration, f func())
 	// Now returns the time. Default mono.Now.
@@ -256,6 +259,9 @@ func (l *Loop) finish() {
 	l.nudge()
 	l.schedule()
 	l.turn, l.turnBytes = false, 0
+	if l.opt.Ended != nil {
+		l.opt.Ended(l.nowTime)
+	}
 	if took := l.took(); took >= longTurn {
 		l.metrics.longTurns.Observe(took.Seconds())
 	}

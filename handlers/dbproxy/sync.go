@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 )
 
@@ -25,16 +26,19 @@ type sessionStore interface {
 
 // run is Server.RunSync.
 func (ss *sessionSync) run(ctx context.Context, every time.Duration) {
-	ticks := time.NewTicker(every)
-	defer ticks.Stop()
+	// At the times of mono.Every, with the other periodic work of an idle process.
+	next := func() time.Duration { return time.Until(mono.Next(time.Now(), every)) }
+	tick := time.NewTimer(next())
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ss.stopped:
 			return
-		case <-ticks.C:
+		case <-tick.C:
 			ss.syncOnce(ctx)
+			tick.Reset(next())
 		}
 	}
 }

@@ -184,7 +184,8 @@ type Server struct {
 	// at most as many as were made in noticeEnd.
 	fresh []*task
 	// wake wakes RunNotices.
-	wake chan struct{}
+	wake    chan struct{}
+	listing listing
 }
 
 // New returns a file server. SetAddresses must be called before the first message server
@@ -193,7 +194,8 @@ func New(opt Options) *Server {
 	opt.defaults()
 	s := &Server{opt: opt, log: opt.Log.With("role", "file"), spool: opt.Spool,
 		seed: maphash.MakeSeed(), tasks: map[string]*task{}, open: map[uint32]int{},
-		senders: map[string]string{}, wake: make(chan struct{}, 1)}
+		senders: map[string]string{}, wake: make(chan struct{}, 1),
+		listing: listing{pulse: mono.NewPulse()}}
 	if s.opt.NewID == nil {
 		s.opt.NewID = s.newID
 	}

@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"teamtalk/core/link"
@@ -18,21 +19,37 @@ import (
 // listAfter is the age at which a file is listed. A report has listed it before, as a rule.
 const listAfter = 2 * time.Second
 
-// RunListing lists the files that were finished, at the given interval. It begins with
-// those that were finished within the time back before, by the process before this one. It
-// returns when ctx ends, and at once without Options.List. A db_proxy of the first
+// listing is what RunListing has to do.
+type listing struct {
+	pulse  *mono.Pulse
+	newest atomic.Pointer[time.Time] // when the last file was finished
+}
+
+// note notes that a file was finished.
+func (l *listing) note(now time.Time) {
+	l.newest.Store(&now)
+	l.pulse.Use()
+}
+
+// RunListing lists the files that were finished, at the given interval while there are any. It
+// begins with those that were finished within the time back before, by the process before this
+// one. It returns when ctx ends, and at once without Options.List. A db_proxy of the first
 // implementation answers nothing, and lists no file in this way.
 func (s *Server) RunListing(ctx context.Context, interval, back time.Duration) {
 	if s.opt.List == nil {
 		return
 	}
 	from, key := s.opt.Now().Add(-back), uint64(0)
-	mono.Every(ctx.Done(), interval, func() {
+	s.listing.note(s.opt.Now())
+	s.listing.pulse.Run(ctx.Done(), interval, 0, func() {
 		before := s.opt.Now().Add(-listAfter)
 		if before.After(from) && s.listFinished(ctx, key, from, before) {
 			from = before
 		}
 		key++
+		if !s.listing.newest.Load().Before(from) {
+			s.listing.pulse.Use()
+		}
 	})
 }
 

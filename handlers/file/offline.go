@@ -137,6 +137,7 @@ func (s *Server) finish(c *conn) (func(), error) {
 	if err := s.spool.Finish(c.task.info.ID); err != nil {
 		return nil, err
 	}
+	s.listing.note(s.opt.Now())
 	s.metrics.ended.WithLabelValues("uploaded").Inc()
 	return func() { s.uploaded(c) }, nil
 }

@@ -42,6 +42,7 @@ import (
 	"teamtalk/sql/store/redisconn"
 	"teamtalk/sql/store/sessions"
 	"teamtalk/sql/store/unread"
+	"teamtalk/sql/store/use"
 )
 
 // Options name the databases and bound the connections and caches.
@@ -79,7 +80,8 @@ type Options struct {
 	// owes. 0 means 60 s.
 	OutboxAge time.Duration
 	// Housekeeping is the interval at which the store reads the outbox and removes
-	// expired client_msg_ids. 0 means 5 s.
+	// expired client_msg_ids. While nothing uses the databases it is six times as long. 0
+	// means 5 s.
 	Housekeeping time.Duration
 
 	// NoRebuild leaves unread counts that Redis has lost to RebuildUnread and to other
@@ -180,7 +182,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if _, err := s.outbox.Recover(ctx, 0); err != nil {
 		s.db.Log.Warn("counts of an earlier process are not applied yet", "err", err)
 	}
-	background, stop := context.WithCancel(context.Background())
+	background, stop := context.WithCancel(use.Periodic(context.Background()))
 	s.stop = stop
 	s.running.Go(func() { s.housekeep(background) })
 	s.running.Go(func() { s.marks.Keep(background) })
@@ -270,35 +272,30 @@ func (s *Store) Close() (err error) {
 // housekeep recovers the outbox, rebuilds unread counts that Redis has lost, and removes
 // old client_msg_ids at intervals, until ctx ends.
 func (s *Store) housekeep(ctx context.Context) {
-	tick := time.NewTicker(s.o.Housekeeping)
-	defer tick.Stop()
-	for {
-		s.db.CheckEviction(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if !s.o.NoRebuild {
-			if err := s.rebuild.Check(ctx); err != nil && ctx.Err() == nil {
-				s.db.Log.Warn("unread counts not rebuilt", "err", err)
-			}
-		}
-		if _, err := s.outbox.Recover(ctx, s.o.OutboxAge); err != nil && ctx.Err() == nil {
-			s.db.Log.Warn("outbox not recovered", "err", err)
-		}
-		if !s.o.NoRebuild { // they may be needed
-			if err := s.outbox.ForgetKept(ctx); err != nil && ctx.Err() == nil {
-				s.db.Log.Warn("old kept counts not removed", "err", err)
-			}
-		}
-		if err := s.messages.ForgetClientIDs(ctx); err != nil && ctx.Err() == nil {
-			s.db.Log.Warn("old client message ids not removed", "err", err)
-		}
-		if err := s.PayMark(ctx); err != nil && ctx.Err() == nil {
-			s.db.Log.Warn("mark of the directory not set", "err", err)
+	s.db.CheckEviction(ctx)
+	due := &s.db.Uses.Housekeeping
+	failed := func(what string, err error) {
+		if err != nil && ctx.Err() == nil {
+			s.db.Log.Warn(what, "err", err)
+			due.Use() // the next try does not wait for a use
 		}
 	}
+	mono.Every(ctx.Done(), s.o.Housekeeping, func() {
+		if !due.Due() {
+			return
+		}
+		if !s.o.NoRebuild {
+			failed("unread counts not rebuilt", s.rebuild.Check(ctx))
+		}
+		_, err := s.outbox.Recover(ctx, s.o.OutboxAge)
+		failed("outbox not recovered", err)
+		if !s.o.NoRebuild { // they may be needed
+			failed("old kept counts not removed", s.outbox.ForgetKept(ctx))
+		}
+		failed("old client message ids not removed", s.messages.ForgetClientIDs(ctx))
+		failed("mark of the directory not set", s.PayMark(ctx))
+		s.db.CheckEviction(ctx)
+	})
 }
 
 // Now returns the store's time; see im.Store.

@@ -337,7 +337,7 @@ func UnionByTable(threads []Thread, form func(t Thread, ids string) string) stri
 func CounterRaiser(ctx context.Context, r redisconn.Config) (
 	raise func(ctx context.Context, c schema.Conversation, max uint32) error,
 	close func() error, err error) {
-	in, err := redisconn.Open(r, 1, redisconn.NewEpoch(), slog.New(slog.DiscardHandler))
+	in, err := redisconn.Open(r, 1, redisconn.NewEpoch(func() {}), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -14,8 +14,12 @@ import (
 // process reads it every second and continues on its own monotonic clock in between. The
 // clocks of this host and of message servers decide no time of change.
 
-// clockEvery is the interval at which the master's clock is read.
-const clockEvery = time.Second
+// clockEvery is the interval at which the master's clock is read, clockIdle the one while
+// nothing uses the databases. Both are well below mono.Settled.
+const (
+	clockEvery = time.Second
+	clockIdle  = 5 * time.Second
+)
 
 // The clock does not go back when that of the master does, see mono.Steady. A process that
 // starts after the step knows nothing of it, so the process that synchronises sessions writes
@@ -60,8 +64,8 @@ func (s *DB) Earliest() time.Time {
 // on it: when summer time ends, a local time occurs twice.
 const microseconds = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 
-// readClock reads the master's clock. The first reading is used however long it took.
-func (s *DB) readClock(ctx context.Context, first bool) error {
+// ReadClock reads the master's clock. The first reading is used however long it took.
+func (s *DB) ReadClock(ctx context.Context, first bool) error {
 	if s.Hooks.Clock != nil {
 		return nil
 	}
@@ -110,10 +114,10 @@ func (s *DB) startClock(ctx context.Context) error {
 // KeepTime reads the master's clock at intervals, until ctx ends. Without readings the
 // clock continues.
 func (s *DB) KeepTime(ctx context.Context) {
-	mono.Every(ctx.Done(), clockEvery, func() {
+	s.Uses.Clock.Run(ctx.Done(), clockEvery, clockIdle, func() {
 		reading, cancel := context.WithTimeout(ctx, clockTimeout)
 		defer cancel()
-		if err := s.readClock(reading, false); err != nil && ctx.Err() == nil {
+		if err := s.ReadClock(reading, false); err != nil && ctx.Err() == nil {
 			s.Log.Debug("the database's clock was not read", "err", err)
 		}
 	})

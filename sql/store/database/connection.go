@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/sql/mysqlconn"
 	"teamtalk/sql/replica"
+	"teamtalk/sql/store/use"
 )
 
 // connector opens connections and asks what their servers are.
@@ -105,6 +106,7 @@ func (c *connection) Cluster() string { return c.cluster }
 // eight switches between threads.
 func (c *connection) ExecContext(ctx context.Context, q string,
 	args []driver.NamedValue) (driver.Result, error) {
+	c.pool.uses.Note(ctx)
 	if c.socket == nil || ctx.Done() == nil {
 		res, err := c.driverConn.ExecContext(ctx, q, args)
 		c.note(err)
@@ -128,6 +130,7 @@ func (c *connection) ExecContext(ctx context.Context, q string,
 // QueryContext runs a query.
 func (c *connection) QueryContext(ctx context.Context, q string,
 	args []driver.NamedValue) (driver.Rows, error) {
+	c.pool.uses.Note(ctx)
 	rows, err := c.driverConn.QueryContext(ctx, q, args)
 	c.note(err)
 	return rows, err
@@ -135,6 +138,7 @@ func (c *connection) QueryContext(ctx context.Context, q string,
 
 // BeginTx begins a transaction.
 func (c *connection) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	c.pool.uses.Note(ctx)
 	tx, err := c.driverConn.BeginTx(ctx, o)
 	c.note(err)
 	if err != nil {
@@ -186,9 +190,10 @@ func (c *connection) ResetSession(ctx context.Context) error {
 // generation tells the connections of a pool that were opened before a failover from
 // later ones.
 type generation struct {
-	mu sync.Mutex
-	n  uint64
-	at time.Time // the last end, on the monotonic clock
+	uses *use.Uses
+	mu   sync.Mutex
+	n    uint64
+	at   time.Time // the last end, on the monotonic clock
 }
 
 // generationTime is the shortest life of a generation. While all servers are read-only,

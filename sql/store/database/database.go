@@ -25,6 +25,7 @@ import (
 	"teamtalk/sql/replica"
 	"teamtalk/sql/schema"
 	"teamtalk/sql/store/redisconn"
+	"teamtalk/sql/store/use"
 )
 
 // Options name the databases.
@@ -44,8 +45,10 @@ type Options struct {
 
 // New makes the part without connections.
 func New(o Options) *DB {
-	return &DB{o: o, Hooks: o.Hooks, Log: o.Logger, ProcessTime: o.Now, Metrics: newMetrics(),
-		Epoch: redisconn.NewEpoch()}
+	s := &DB{o: o, Hooks: o.Hooks, Log: o.Logger, ProcessTime: o.Now, Metrics: newMetrics(),
+		Uses: use.New()}
+	s.Epoch = redisconn.NewEpoch(s.Uses.All)
+	return s
 }
 
 // DB are the connections that all parts share, with their errors, retries and
@@ -61,6 +64,7 @@ type DB struct {
 	Replica     *replica.Reader // nil when the master answers all reads
 	Redis       redisconn.Clients
 	Epoch       *redisconn.Epoch
+	Uses        *use.Uses // what paces the periodic work
 
 	registered bool     // the metrics are
 	eviction   eviction // of housekeeping
@@ -104,16 +108,20 @@ func (s *DB) Connect(ctx context.Context) (err error) {
 		}
 		s.registered = true
 	}
-	if s.Master, err = openMySQL(s.o.Master, s.o.TLS, s.o.Workers, masterSilence); err != nil {
+	if s.Master, err = openMySQL(s.o.Master, s.o.TLS, s.o.Workers, masterSilence,
+		s.Uses); err != nil {
 		return err
 	}
 	if s.Redis, err = redisconn.Open(s.o.Redis, s.o.Workers, s.Epoch, s.Log); err != nil {
 		return err
 	}
+	for _, c := range s.Redis.All {
+		c.AddHook(s.Uses.Hook())
+	}
 	if err := s.reach(ctx); err != nil {
 		return err
 	}
-	if err := s.readClock(ctx, true); err != nil {
+	if err := s.ReadClock(ctx, true); err != nil {
 		return err
 	}
 	state, err := schema.Status(ctx, s.Master)
@@ -154,10 +162,11 @@ func (s *DB) openReplica(ctx context.Context) error {
 	}
 	o := replica.Options{Workers: s.o.Workers, Wait: s.o.ReplicaWait, Broken: Everyone,
 		Log: s.Log, Reads: s.Metrics.replicaReads, Up: s.Metrics.replicaUp}
-	if o.Replica, err = openMySQL(s.o.Slave, s.o.TLS, s.o.Workers, replicaSilence); err != nil {
+	if o.Replica, err = openMySQL(s.o.Slave, s.o.TLS, s.o.Workers, replicaSilence,
+		s.Uses); err != nil {
 		return err
 	}
-	if o.Master, err = openMySQL(s.o.Master, s.o.TLS, 1, replicaSilence); err != nil {
+	if o.Master, err = openMySQL(s.o.Master, s.o.TLS, 1, replicaSilence, s.Uses); err != nil {
 		o.Replica.Close()
 		return err
 	}

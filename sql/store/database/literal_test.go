@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"teamtalk/sql/dbtest"
+	"teamtalk/sql/store/use"
 )
 
 // TestTextLiteral reads texts that would end a quoted literal, in connections with every
@@ -46,7 +47,7 @@ func TestTextLiteral(t *testing.T) {
 func BenchmarkQuoting(b *testing.B) {
 	const rows = 256
 	server := dbtest.MariaDB(b)
-	db, err := openMySQL(server.NewDatabase(b), nil, 1, masterSilence)
+	db, err := openMySQL(server.NewDatabase(b), nil, 1, masterSilence, use.New())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/store/use"
 )
 
 // What no unique key prevents, a lock does: a row of IMLease that each transaction writes
@@ -81,7 +82,8 @@ func (s *DB) lockWithin(ctx context.Context, conn *sql.Conn, name string,
 // Unlock releases a named lock. If the statement fails, the connection is closed, which
 // releases the lock.
 func (s *DB) Unlock(conn *sql.Conn, name string) {
-	ctx, cancel := context.WithTimeout(context.Background(), LockWait*time.Second)
+	ctx, cancel := context.WithTimeout(use.Periodic(context.Background()),
+		LockWait*time.Second)
 	defer cancel()
 	if _, err := conn.ExecContext(ctx, "DO RELEASE_LOCK(?)", s.locks+name); err != nil {
 		// The connection may still hold the lock, so it must not be used again.

@@ -6,6 +6,7 @@ import (
 
 	"teamtalk/core/cert"
 	"teamtalk/sql/mysqlconn"
+	"teamtalk/sql/store/use"
 )
 
 // Values enter statements in three ways. Numbers are formatted as decimals. Texts and bytes
@@ -23,7 +24,8 @@ const masterSilence = 30 * time.Second
 // openMySQL opens a pool of n connections with the settings that this package relies on,
 // for any DSN that names a database. t is the TLS of the settings. A server that is silent
 // for longer than silence, unless the DSN names another time, counts as lost.
-func openMySQL(dsn string, t *cert.Client, n int, silence time.Duration) (*sql.DB, error) {
+func openMySQL(dsn string, t *cert.Client, n int, silence time.Duration,
+	uses *use.Uses) (*sql.DB, error) {
 	cfg, err := mysqlconn.Parse(dsn, t)
 	if err != nil {
 		return nil, err
@@ -48,7 +50,7 @@ func openMySQL(dsn string, t *cert.Client, n int, silence time.Duration) (*sql.D
 	if err != nil {
 		return nil, err
 	}
-	db := sql.OpenDB(connector{base, cfg.Params, &generation{}})
+	db := sql.OpenDB(connector{base, cfg.Params, &generation{uses: uses}})
 	db.SetMaxOpenConns(n)
 	db.SetMaxIdleConns(n)
 	db.SetConnMaxIdleTime(10 * time.Minute) // shorter than firewalls keep an idle connection

@@ -185,6 +185,9 @@ func (s *Messages) ForgetClientIDs(ctx context.Context) error {
 	for {
 		res, err := s.db.Master.ExecContext(ctx, fmt.Sprintf("DELETE FROM IMClientMsgId "+
 			"WHERE created<=%d LIMIT 1000", s.clientIDLimit()))
+		if database.Transient(err) {
+			return nil // another process, which works at the same times, has removed some
+		}
 		if err != nil {
 			return s.db.SQLError("remove old client message ids", err)
 		}

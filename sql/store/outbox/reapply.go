@@ -18,8 +18,8 @@ import (
 // noticed in three ways:
 //
 //   - A script finds that the mark of the batch before is lower than it was.
-//   - The last marks that a worker has set are looked at every second. A server loses the
-//     last changes, so they are lost with any other.
+//   - The last marks that a worker has set are looked at every second, or every 5 s without
+//     use. A server loses the last changes, so they are lost with any other.
 //   - Another server answers, or a connection failed: the epoch has changed.
 //
 // A process that starts looks at all kept counts.
@@ -65,12 +65,16 @@ func (s *Outbox) noteApplied(ctx context.Context, sl *Slot, owed Dues) {
 	}
 }
 
-// watchEvery is the interval at which the last marks are looked at.
-const watchEvery = time.Second
+// watchEvery is the interval at which the last marks are looked at, watchIdle the one while
+// nothing uses the databases. Both are well below KeptFor.
+const (
+	watchEvery = time.Second
+	watchIdle  = 5 * time.Second
+)
 
 // KeepApplied looks for lost counts at intervals, until ctx ends.
 func (s *Outbox) KeepApplied(ctx context.Context) {
-	mono.Every(ctx.Done(), watchEvery, func() {
+	s.db.Uses.Counts.Run(ctx.Done(), watchEvery, watchIdle, func() {
 		if err := s.Watch(ctx); err != nil && ctx.Err() == nil {
 			s.db.Log.Debug("lost unread counts not applied again yet", "err", err)
 		}

@@ -178,19 +178,26 @@ func (in *Clients) Close() error {
 // new server answered, or a connection failed. Knowledge about a counter from an earlier
 // epoch is not used.
 type Epoch struct {
-	n    atomic.Uint64
-	mu   sync.Mutex
-	seen map[string]bool // run ids of servers
+	n       atomic.Uint64
+	changed func() // called after each begin
+	mu      sync.Mutex
+	seen    map[string]bool // run ids of servers
 }
 
-// NewEpoch makes a counter that has seen no server.
-func NewEpoch() *Epoch { return &Epoch{seen: map[string]bool{}} }
+// NewEpoch makes a counter that has seen no server. changed is called when an epoch begins. It
+// must not wait.
+func NewEpoch(changed func()) *Epoch {
+	return &Epoch{seen: map[string]bool{}, changed: changed}
+}
 
 // Now returns the epoch.
 func (e *Epoch) Now() uint64 { return e.n.Load() }
 
 // Next begins a new epoch.
-func (e *Epoch) Next() { e.n.Add(1) }
+func (e *Epoch) Next() {
+	e.n.Add(1)
+	e.changed()
+}
 
 var runID = regexp.MustCompile(`(?m)^run_id:(\w+)`)
 

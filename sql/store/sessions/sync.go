@@ -16,6 +16,7 @@ import (
 	"teamtalk/sql/store/conversation"
 	"teamtalk/sql/store/database"
 	"teamtalk/sql/store/redisconn"
+	"teamtalk/sql/store/use"
 )
 
 // A message to a group writes only the session row of its sender. SyncSessions writes the
@@ -77,46 +78,60 @@ func (y *syncedGroups) forget(mark uint32) {
 	}
 }
 
-// SyncSessions updates the lists of conversations of group members; see im.MessageStore.
+// SyncSessions updates the lists of conversations of group members; see im.MessageStore. While
+// this process does not use the databases, five of six calls do nothing: processes that store
+// messages synchronise them.
 func (s *Sessions) SyncSessions(ctx context.Context) (int, error) {
+	if !s.db.Uses.Sync.Due() {
+		return 0, nil
+	}
+	n, done, err := s.syncNow(use.Periodic(ctx))
+	if !done {
+		s.db.Uses.Sync.Use()
+	}
+	return n, err
+}
+
+// syncNow updates the lists. done is false when another process does it, or after an error.
+func (s *Sessions) syncNow(ctx context.Context) (n int, done bool, err error) {
 	start := time.Now()
 	conn, err := s.db.Master.Conn(ctx)
 	if err != nil {
-		return 0, s.db.SQLError("synchronise sessions", err)
+		return 0, false, s.db.SQLError("synchronise sessions", err)
 	}
 	defer conn.Close()
 	got, err := s.db.TryLock(ctx, conn, "sync")
 	if err != nil {
-		return 0, s.db.SQLError("synchronise sessions", err)
+		return 0, false, s.db.SQLError("synchronise sessions", err)
 	}
 	if !got {
 		s.syncs.WithLabelValues("passed").Inc()
-		return 0, nil
+		return 0, false, nil
 	}
 	defer s.db.Unlock(conn, "sync")
 	// The lock holds on one node of a cluster; it also keeps out processes of older versions,
 	// which know no lease.
 	lease, err := schema.TakeLease(ctx, conn, syncLease, syncTTL)
 	if err != nil {
-		return 0, s.db.SQLError("synchronise sessions", err)
+		return 0, false, s.db.SQLError("synchronise sessions", err)
 	}
 	if lease == nil {
 		s.syncs.WithLabelValues("passed").Inc()
-		return 0, nil
+		return 0, false, nil
 	}
 	defer s.endSync(ctx, lease)
 	if err := s.db.NoteTime(ctx, conn); err != nil {
-		return 0, s.db.SQLError("write the time down", err)
+		return 0, false, s.db.SQLError("write the time down", err)
 	}
-	n, err := s.syncGroups(ctx, conn, lease)
+	n, err = s.syncGroups(ctx, conn, lease)
 	s.syncRows.Add(float64(n))
 	s.syncTime.Observe(time.Since(start).Seconds())
 	if err != nil {
 		s.syncs.WithLabelValues("failed").Inc()
-		return n, s.db.SQLError("synchronise sessions", err)
+		return n, false, s.db.SQLError("synchronise sessions", err)
 	}
 	s.syncs.WithLabelValues("done").Inc()
-	return n, nil
+	return n, true, nil
 }
 
 // endSync ends the lease, so that the next process need not wait until it has expired.

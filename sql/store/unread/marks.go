@@ -40,6 +40,7 @@ type Marks struct {
 	db      *database.DB
 	mu      sync.Mutex
 	pending map[readMark]uint32 // message ids
+	pulse   *mono.Pulse
 
 	recent   lastReads
 	outcomes *prometheus.CounterVec
@@ -47,9 +48,10 @@ type Marks struct {
 
 // NewMarks makes the part.
 func NewMarks(db *database.DB) *Marks {
-	return &Marks{db: db, outcomes: db.Metrics.CounterVec("read_marks", "Read marks: stored in "+
-		"MySQL, or dropped because too many waited for it. Forgotten counts reads that are not "+
-		"repeated after a loss of Redis, because there were too many within a minute.", "what")}
+	return &Marks{db: db, pulse: mono.NewPulse(),
+		outcomes: db.Metrics.CounterVec("read_marks", "Read marks: stored in MySQL, or dropped "+
+			"because too many waited for it. Forgotten counts reads that are not repeated after "+
+			"a loss of Redis, because there were too many within a minute.", "what")}
 }
 
 // markInterval is the time between two writes of marks.
@@ -74,11 +76,12 @@ func (s *Marks) note(k readMark, msg uint32) {
 		s.pending = map[readMark]uint32{}
 	}
 	s.pending[k] = max(old, msg)
+	s.pulse.Use()
 }
 
-// Keep writes marks once a second, until ctx ends.
+// Keep writes marks once a second while there are new ones, until ctx ends.
 func (s *Marks) Keep(ctx context.Context) {
-	mono.Every(ctx.Done(), markInterval, func() {
+	s.pulse.Run(ctx.Done(), markInterval, 0, func() {
 		if err := s.Flush(ctx); err != nil && ctx.Err() == nil {
 			s.db.Log.Warn("read marks not stored", "err", err)
 		}

@@ -68,6 +68,8 @@ type system struct {
 	reg    *prometheus.Registry
 	ready  *obs.Ready
 	budget *budget.Budget
+	// releaser keeps the loops from waking the process longer than they work.
+	releaser *process.Releaser
 	// strangers bounds the connections without a login on the clients' ports.
 	strangers *engine.Strangers
 	// trusted are the networks that have no bound for an address.
@@ -168,6 +170,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	process.LimitMemory(log)
 	defer process.SpareProcessors(cfg.Loops)()
 	defer stops.InBackground(process.TrimMemory).Stop()
+	defer stops.InBackground(s.releaser.Run).Stop()
 	if opt.Demo {
 		if err = makeDemoUsers(ctx, cfg, s.store); ctx.Err() != nil {
 			err = nil // the process was told to end meanwhile
@@ -244,6 +247,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	s := &system{
 		cfg: cfg, log: log, demo: opt.Demo, failed: make(chan error, 16),
 		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0), ticketKey: newTicketKey(cfg),
+		releaser: process.NewReleaser(),
 	}
 	s.live.Store(cfg)
 	s.links = link.NewMetrics(s.reg)
@@ -405,6 +409,7 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	}
 	opt.Name, opt.Addr = p.name, addr
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
+	opt.Ended = s.releaser.Ended
 	if p.clients {
 		opt.Strangers, opt.Proxies = s.strangers, s.proxies
 		s.tls.Port(&opt)

@@ -16,8 +16,10 @@ import (
 // need.
 
 const (
-	// trimInterval is the time between two looks at the heap.
+	// trimInterval is the time between two looks at the heap after one that found work. Each
+	// look that finds none doubles it, up to trimSeldom, because a look wakes an idle process.
 	trimInterval = 2 * time.Second
+	trimSeldom   = 5 * time.Second
 	// trimPause is the least time between two forced collections.
 	trimPause = 20 * time.Second
 	// trimFloor is the memory, in bytes, that is worth a collection.
@@ -37,8 +39,20 @@ type heapUse struct {
 // trimFloor.
 func (u heapUse) worthTrimming(before heapUse) bool {
 	garbage := u.objects - min(u.objects, u.live)
-	quiet := u.allocated-before.allocated < max(u.live/8, 1<<20)
-	return quiet && u.free+garbage > max(u.live/5, trimFloor)
+	return u.quiet(before) && u.free+garbage > max(u.live/5, trimFloor)
+}
+
+// quiet reports whether little was allocated since the look before.
+func (u heapUse) quiet(before heapUse) bool {
+	return u.allocated-before.allocated < max(u.live/8, 1<<20)
+}
+
+// nextLook returns the time to the next look at the heap, given that to the last one.
+func nextLook(last time.Duration, quiet bool) time.Duration {
+	if !quiet {
+		return trimInterval
+	}
+	return min(2*last, trimSeldom)
 }
 
 // heapSamples returns the metrics that readHeap reads, in its order.
@@ -64,12 +78,19 @@ func TrimMemory(ctx context.Context) {
 	samples := heapSamples()
 	before := readHeap(samples)
 	var last time.Time
-	mono.Every(ctx.Done(), trimInterval, func() {
-		now, use := time.Now(), readHeap(samples)
-		if now.Sub(last) >= trimPause && use.worthTrimming(before) {
+	every := trimInterval
+	mono.Watch(ctx.Done(), time.Second, func(now time.Time) time.Time {
+		use := readHeap(samples)
+		every = nextLook(every, use.quiet(before))
+		switch {
+		case !use.worthTrimming(before):
+		case now.Sub(last) >= trimPause:
 			debug.FreeOSMemory()
 			last = now
+		default:
+			every = trimInterval // until trimPause is over
 		}
 		before = use
+		return mono.Next(now, every)
 	})
 }

@@ -1,6 +1,9 @@
 package process
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 // TestWorthTrimming: memory is returned after a burst, when enough of it is free.
 func TestWorthTrimming(t *testing.T) {
@@ -24,6 +27,16 @@ func TestWorthTrimming(t *testing.T) {
 		c.use.allocated = before.allocated + c.allocated
 		if got := c.use.worthTrimming(before); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+// TestLooksGetRareWithoutWork: a burst makes them frequent again at once.
+func TestLooksGetRareWithoutWork(t *testing.T) {
+	every, want := trimInterval, []time.Duration{4, 5, 5, 5, 5, 2, 4}
+	for i, w := range want {
+		if every = nextLook(every, i != 5); every != w*time.Second {
+			t.Errorf("look %d: %v, want %v", i, every, w*time.Second)
 		}
 	}
 }
