@@ -46,7 +46,7 @@ func connect(ctx context.Context, m MySQL) (*big, error) {
 	b := &big{db: sql.OpenDB(connector)}
 	b.db.SetMaxOpenConns(connections)
 	b.db.SetMaxIdleConns(connections)
-	b.redis, err = redisconn.Open(m.Redis, connections, redisconn.NewEpoch(),
+	b.redis, err = redisconn.Open(m.Redis, connections, redisconn.NewEpoch(func() {}),
 		slog.New(slog.DiscardHandler))
 	if err == nil {
 		err = b.db.PingContext(ctx)
