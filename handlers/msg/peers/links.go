@@ -50,6 +50,7 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 			missed := time.Duration(m.GetMissed()) * time.Millisecond
 			p.outbox.want(p.opt.Now().Add(-missed - inFlight))
 			p.kickMissed(missed)
+			p.statuses.unheardSince(p.opt.Now(), min(missed, maxAway)+kickKept)
 		}
 		p.sendTexts()
 	}
@@ -122,6 +123,9 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 	p.routes = slices.Delete(p.routes, i, i+1)
 	if i == 0 {
 		p.kicks.lost()
+		if !p.opt.Whereabouts { // a mesh in this process loses nothing
+			p.statuses.unheardSince(p.opt.Now(), kickKept)
+		}
 	}
 	p.outbox.linkLost(p.opt.Now(), i == 0)
 	if i == 0 && len(p.routes) > 0 {
