@@ -331,7 +331,7 @@ func at(n registry.Node) string {
 
 // poll reads the nodes into the view.
 func (r *Registry) poll(ctx context.Context) error {
-	c, err := r.read(ctx)
+	c, err := r.read(ctx, read)
 	if ctx.Err() != nil {
 		return nil // Watch ends
 	}
@@ -351,9 +351,10 @@ func (r *Registry) poll(ctx context.Context) error {
 	return nil
 }
 
-// List reads the live nodes once, sorted by role and name.
+// List reads the live nodes once, sorted by role and name. It writes nothing: Redis may be full,
+// or a replica.
 func (r *Registry) List(ctx context.Context) ([]Entry, error) {
-	c, err := r.read(ctx)
+	c, err := r.read(ctx, look)
 	if err != nil {
 		return nil, err
 	}
@@ -361,9 +362,9 @@ func (r *Registry) List(ctx context.Context) ([]Entry, error) {
 	return c.entries, nil
 }
 
-// read reads the live nodes.
-func (r *Registry) read(ctx context.Context) (contents, error) {
-	answer, err := r.run(ctx, read, []any{r.clockStep(), maxRead, maxValue, maxField})
+// read reads the live nodes by the script read or look.
+func (r *Registry) read(ctx context.Context, script *redis.Script) (contents, error) {
+	answer, err := r.run(ctx, script, []any{r.clockStep(), maxRead, maxValue, maxField})
 	if err != nil {
 		return contents{}, err
 	}
