@@ -135,7 +135,9 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 				n.Addr = "" // it has nothing to send a push with
 			}
 		case roleMSFS:
-			n.Clients = []string{s.msfs.url}
+			if s.msfs.url != "" { // without a port
+				n.Clients = []string{s.msfs.url}
+			}
 		case roleHTTP:
 			if s.api == nil || s.api.url == "" {
 				continue // nobody may call it
