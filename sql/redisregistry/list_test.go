@@ -3,7 +3,9 @@ package redisregistry
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"teamtalk/core/registry"
 	"teamtalk/sql/dbtest"
 )
 
@@ -31,5 +33,37 @@ func TestListWritesNothing(t *testing.T) {
 	}
 	if after := s.Do("HGETALL " + Key); after != before {
 		t.Errorf("the registry was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// TestLate: a node is late when its renewal is overdue by a quarter, by the clock of Redis.
+func TestLate(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		renew int64
+		age   time.Duration
+		want  bool
+	}{{0, time.Hour, false}, {2000, 2500 * time.Millisecond, false},
+		{2000, 2501 * time.Millisecond, true}} {
+		e := Entry{Node: registry.Node{Renew: c.renew}, Age: c.age}
+		if got := e.late(); got != c.want {
+			t.Errorf("after %v, to be renewed within %d ms: %v", c.age, c.renew, got)
+		}
+	}
+	r := open(t, options(server(dbtest.Redis(t))))
+	soon, hour, old := msg("a"), msg("b"), msg("c")
+	soon.Renew, hour.Renew = 1, 3600_000
+	renew(t, r, soon, hour, old)
+	for deadline := time.Now().Add(time.Minute); ; {
+		if err := r.poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		nodes, _ := r.View().Nodes("msg")
+		if len(nodes) != 3 || nodes[1].Late || nodes[2].Late || time.Now().After(deadline) {
+			t.Fatalf("%+v", nodes)
+		}
+		if nodes[0].Late {
+			return // the clock of Redis has advanced by 2 ms
+		}
 	}
 }

@@ -345,6 +345,7 @@ func (r *Registry) poll(ctx context.Context) error {
 	nodes := make([]registry.Node, len(c.entries))
 	for i, e := range c.entries {
 		nodes[i] = e.Node
+		nodes[i].Late = e.late()
 	}
 	// A registry that was emptied has all nodes again once each had the time to renew.
 	r.view.Update(nodes, c.clock >= r.opt.Lease)

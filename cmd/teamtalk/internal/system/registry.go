@@ -112,7 +112,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 	var nodes []registry.Node
 	for _, role := range s.cfg.Roles {
 		n := registry.Node{Name: name, Role: role, Version: v.Version,
-			Draining: s.draining.has(role)}
+			Draining: s.draining.has(role), Renew: s.cfg.Registry.Renew.Milliseconds()}
 		switch role {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())
