@@ -108,29 +108,3 @@ func TestChangesOnADeadLinkAreToldAgain(t *testing.T) {
 		}
 	})
 }
-
-// TestChangesAreToldAgainToAServerThatWasAway: when the route server says that another message
-// server had no link, its clients are told of the logins of that time.
-func TestChangesAreToldAgainToAServerThatWasAway(t *testing.T) {
-	inWorld(t, Options{}, func(w *world) {
-		away := func(d time.Duration) {
-			m := hello()
-			m.SetMissed(uint32(d.Milliseconds()))
-			w.route.link.Message(w.route.s, 0, m)
-		}
-		w.user(0, 1, win)
-		time.Sleep(30 * time.Second)
-		w.user(0, 2, win)
-		time.Sleep(time.Minute)
-		for i, d := range []time.Duration{2 * time.Second, 40 * time.Second} {
-			w.route.take()
-			away(d)
-			away(time.Second)
-			time.Sleep(10 * time.Second)
-			want := [][]string{nil, {"2 1 1", "2 1 2"}}[i]
-			if got := updates(w.route.take()); !slices.Equal(got, want) {
-				t.Errorf("away for %v: told %q, want %q", d, got, want)
-			}
-		}
-	})
-}

@@ -50,7 +50,6 @@ func (p *Links) handleFeatures(s *session.Link, _ uint16, m *pb.IMRoleSet) error
 			missed := time.Duration(m.GetMissed()) * time.Millisecond
 			p.outbox.want(p.opt.Now().Add(-missed - inFlight))
 			p.kickMissed(missed)
-			p.statuses.unheardSince(p.opt.Now(), min(missed, maxAway)+kickKept)
 		}
 		p.sendTexts()
 	}
@@ -124,7 +123,7 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 	if i == 0 {
 		p.kicks.lost()
 		if !p.opt.Whereabouts { // a mesh in this process loses nothing
-			p.statuses.unheardSince(p.opt.Now(), kickKept)
+			p.statuses.linkLost(p.opt.Now())
 		}
 	}
 	p.outbox.linkLost(p.opt.Now(), i == 0)

@@ -11,10 +11,10 @@ import (
 )
 
 // A route server tells all PC clients that a user's PC came or left. Nobody is told when the
-// route server stands still or is gone and its link is not closed yet, or when another message
-// server has no link at that moment: a route server that was restarted learns of this server's
-// users from a list, and tells nobody of them. Clients would see an old status for good. So the
-// changes of that time are told again.
+// route server stands still or is gone and its link is not closed yet: a route server that was
+// restarted learns of this server's users from a list, and tells nobody of them. Clients would see
+// an old status for good. So the changes of that time are told again. What a message server misses
+// while its own link is broken it is told by the route server.
 //
 // Each of these users is said to come and to leave, as a further client of its type. A user
 // whose PC is here is told to be online by that, and stays. One whose PC has left is told to be
@@ -27,9 +27,6 @@ const (
 	missedAfter = 3 * time.Second
 	// missedAtOnce is how many users are told of at a time.
 	missedAtOnce = 1000
-	// maxAway is the longest absence of another message server for which changes are told
-	// again.
-	maxAway = 10 * time.Minute
 	// maxTold bounds the changes that were told and are kept. Of more, the oldest are
 	// forgotten.
 	maxTold = 1 << 16
@@ -46,10 +43,9 @@ type statuses struct {
 	// first. Logins need not be kept: the clients are here.
 	told []change
 
-	// wanted says that logins at the time from or later are to be told again, asked since
-	// when.
-	wanted      bool
-	from, asked time.Time
+	// wanted says that logins at the time from or later are to be told again.
+	wanted bool
+	from   time.Time
 
 	again prometheus.Counter
 }
@@ -87,26 +83,17 @@ func (st *statuses) keep(c change) {
 	st.told = append(st.told[n:], c)
 }
 
-// unheardSince makes the changes since ago be told again.
-func (st *statuses) unheardSince(now time.Time, ago time.Duration) {
+// linkLost makes the changes be told again that may have been lost with a link.
+func (st *statuses) linkLost(now time.Time) {
 	for _, c := range st.told {
-		if now.Sub(c.at) <= ago {
+		if now.Sub(c.at) <= kickKept {
 			st.unheard[c.user] = c.client
 		}
 	}
 	st.told = nil
-	from := now.Add(-ago)
 	if !st.wanted {
-		st.wanted, st.from, st.asked = true, from, now
+		st.wanted, st.from = true, now.Add(-kickKept)
 	}
-	st.from = earlier(st.from, from)
-}
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // owes reports whether there is something to tell.
@@ -119,7 +106,7 @@ func (p *Links) tellStatuses() {
 	if len(p.routes) == 0 || now.Sub(p.since) < missedAfter {
 		return
 	}
-	if st.wanted && now.Sub(st.asked) >= missedAfter {
+	if st.wanted {
 		st.wanted = false
 		p.online.Each(func(c *session.Client) {
 			if !c.ClientType.IsMobile() && c.LoginAge(now) <= now.Sub(st.from) {

@@ -88,7 +88,7 @@ func statusMutations() []mutation {
 	return []mutation{
 		// Statuses that were lost with a link to a route server are told again.
 		{"statuses are not told again", "handlers/msg/peers/links.go",
-			"p.statuses.unheardSince(p.opt.Now(), kickKept)", "_ = kickKept", "status", 200},
+			"p.statuses.linkLost(p.opt.Now())", "_ = kickKept", "status", 200},
 		// Without a route server, a text goes to the message servers that have its users.
 		{"mesh: texts", "handlers/mesh/forward.go", "s.links.Peer(node).Send(m)", "_ = node",
 			"not delivered", 100},
