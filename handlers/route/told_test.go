@@ -12,8 +12,8 @@ import (
 )
 
 // TestMissedStatusesAreTold: a message server that was not connected is told the statuses of the
-// users that changed meanwhile, or while its link may have been broken. Its phones are told as well.
-// One that takes presence from another route server is not.
+// users that changed meanwhile, or while its link may have been broken, also for its phones. One
+// that takes presence from another route server is not.
 func TestMissedStatusesAreTold(t *testing.T) {
 	began := time.Now()
 	var passed atomic.Int64

@@ -13,8 +13,8 @@ import (
 // A route server tells all PC clients that a user's PC came or left. Nobody is told when the
 // route server stands still or is gone and its link is not closed yet: a route server that was
 // restarted learns of this server's users from a list, and tells nobody of them. Clients would see
-// an old status for good. So the changes of that time are told again. What a message server misses
-// while its own link is broken it is told by the route server.
+// an old status for good. So the changes of that time are told again. The route server itself tells
+// a message server the changes that it missed while its link was broken.
 //
 // Each of these users is said to come and to leave, as a further client of its type. A user
 // whose PC is here is told to be online by that, and stays. One whose PC has left is told to be
