@@ -245,6 +245,23 @@ func (p *Links) Forward(m pb.Message) bool {
 	return p.push(r, m)
 }
 
+// GroupMade tells the mesh, which takes the place of route servers then, that a client here has
+// made a group. Route servers are not told: they know no groups.
+func (p *Links) GroupMade(group uint32) {
+	if !p.opt.Whereabouts || group == 0 {
+		return
+	}
+	p.mu.Lock()
+	r := first(p.routes)
+	p.mu.Unlock()
+	m := &pb.IMRoleSet{}
+	m.SetMaster(0)
+	m.SetMadeGroups([]uint32{group})
+	if r != nil {
+		_ = r.Send(0, m) // without it the first text goes to all message servers
+	}
+}
+
 // ForwardReceipt is Forward for an ack, which only some route servers forward.
 func (p *Links) ForwardReceipt(m pb.Message) bool {
 	p.mu.Lock()
