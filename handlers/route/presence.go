@@ -33,6 +33,7 @@ const features = uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 // server sends none and must not receive an answer.
 func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
+	s.SetName(m.GetPeer())
 	if !m.HasFeatures() {
 		return nil
 	}

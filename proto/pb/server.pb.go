@@ -906,6 +906,7 @@ type IMRoleSet struct {
 	xxx_hidden_Lost        bool                   `protobuf:"varint,106,opt,name=lost"`
 	xxx_hidden_BegunGroups []uint32               `protobuf:"varint,107,rep,packed,name=begun_groups,json=begunGroups"`
 	xxx_hidden_MadeGroups  []uint32               `protobuf:"varint,108,rep,packed,name=made_groups,json=madeGroups"`
+	xxx_hidden_Peer        *string                `protobuf:"bytes,109,opt,name=peer"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1013,44 +1014,54 @@ func (x *IMRoleSet) GetMadeGroups() []uint32 {
 	return nil
 }
 
+func (x *IMRoleSet) GetPeer() string {
+	if x != nil {
+		if x.xxx_hidden_Peer != nil {
+			return *x.xxx_hidden_Peer
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *IMRoleSet) SetMaster(v uint32) {
 	x.xxx_hidden_Master = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 11)
 }
 
 func (x *IMRoleSet) SetFeatures(v uint32) {
 	x.xxx_hidden_Features = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 11)
 }
 
 func (x *IMRoleSet) SetMissed(v uint32) {
 	x.xxx_hidden_Missed = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 11)
 }
 
 func (x *IMRoleSet) SetNode(v string) {
 	x.xxx_hidden_Node = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 11)
 }
 
 func (x *IMRoleSet) SetEpoch(v uint64) {
 	x.xxx_hidden_Epoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 11)
 }
 
 func (x *IMRoleSet) SetToNode(v string) {
 	x.xxx_hidden_ToNode = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 11)
 }
 
 func (x *IMRoleSet) SetToEpoch(v uint64) {
 	x.xxx_hidden_ToEpoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 11)
 }
 
 func (x *IMRoleSet) SetLost(v bool) {
 	x.xxx_hidden_Lost = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 10)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 11)
 }
 
 func (x *IMRoleSet) SetBegunGroups(v []uint32) {
@@ -1059,6 +1070,11 @@ func (x *IMRoleSet) SetBegunGroups(v []uint32) {
 
 func (x *IMRoleSet) SetMadeGroups(v []uint32) {
 	x.xxx_hidden_MadeGroups = v
+}
+
+func (x *IMRoleSet) SetPeer(v string) {
+	x.xxx_hidden_Peer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 11)
 }
 
 func (x *IMRoleSet) HasMaster() bool {
@@ -1117,6 +1133,13 @@ func (x *IMRoleSet) HasLost() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
+func (x *IMRoleSet) HasPeer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 10)
+}
+
 func (x *IMRoleSet) ClearMaster() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Master = 0
@@ -1157,6 +1180,11 @@ func (x *IMRoleSet) ClearLost() {
 	x.xxx_hidden_Lost = false
 }
 
+func (x *IMRoleSet) ClearPeer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 10)
+	x.xxx_hidden_Peer = nil
+}
+
 type IMRoleSet_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1185,6 +1213,8 @@ type IMRoleSet_builder struct {
 	BegunGroups []uint32
 	// Extension, from a message server to the mesh in its process: its clients have made these groups.
 	MadeGroups []uint32
+	// Extension: the sender's roles and name, for the log of the other server.
+	Peer *string
 }
 
 func (b0 IMRoleSet_builder) Build() *IMRoleSet {
@@ -1192,39 +1222,43 @@ func (b0 IMRoleSet_builder) Build() *IMRoleSet {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Master != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 11)
 		x.xxx_hidden_Master = *b.Master
 	}
 	if b.Features != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 11)
 		x.xxx_hidden_Features = *b.Features
 	}
 	if b.Missed != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 11)
 		x.xxx_hidden_Missed = *b.Missed
 	}
 	if b.Node != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 11)
 		x.xxx_hidden_Node = b.Node
 	}
 	if b.Epoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 11)
 		x.xxx_hidden_Epoch = *b.Epoch
 	}
 	if b.ToNode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 11)
 		x.xxx_hidden_ToNode = b.ToNode
 	}
 	if b.ToEpoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 11)
 		x.xxx_hidden_ToEpoch = *b.ToEpoch
 	}
 	if b.Lost != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 10)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 11)
 		x.xxx_hidden_Lost = *b.Lost
 	}
 	x.xxx_hidden_BegunGroups = b.BegunGroups
 	x.xxx_hidden_MadeGroups = b.MadeGroups
+	if b.Peer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 11)
+		x.xxx_hidden_Peer = b.Peer
+	}
 	return m0
 }
 
@@ -5740,7 +5774,7 @@ const file_server_proto_rawDesc = "" +
 	"\x13IMGetDeviceTokenRsp\x12?\n" +
 	"\x0fuser_token_info\x18\x01 \x03(\v2\x17.teamtalk.UserTokenInfoR\ruserTokenInfo\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\x95\x02\n" +
+	"attachData\"\xa9\x02\n" +
 	"\tIMRoleSet\x12\x16\n" +
 	"\x06master\x18\x01 \x02(\rR\x06master\x12\x1a\n" +
 	"\bfeatures\x18d \x01(\rR\bfeatures\x12\x16\n" +
@@ -5752,7 +5786,8 @@ const file_server_proto_rawDesc = "" +
 	"\x04lost\x18j \x01(\bR\x04lost\x12%\n" +
 	"\fbegun_groups\x18k \x03(\rB\x02\x10\x01R\vbegunGroups\x12#\n" +
 	"\vmade_groups\x18l \x03(\rB\x02\x10\x01R\n" +
-	"madeGroups\"\x80\x01\n" +
+	"madeGroups\x12\x12\n" +
+	"\x04peer\x18m \x01(\tR\x04peer\"\x80\x01\n" +
 	"\x10IMOnlineUserInfo\x12>\n" +
 	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\x12\x16\n" +
 	"\x06offset\x18d \x01(\rR\x06offset\x12\x14\n" +

@@ -87,6 +87,9 @@ func (l *routeEnd) Open(s *session.Link) error {
 	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 		pb.ServerFeature_SERVER_FEATURE_REPEATS | pb.ServerFeature_SERVER_FEATURE_RESENT |
 		pb.ServerFeature_SERVER_FEATURE_FILES))
+	if p.opt.HostName != "" {
+		role.SetPeer("msg/" + p.opt.HostName)
+	}
 	now := p.opt.Now()
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
