@@ -83,12 +83,13 @@ func faultsOf(s *deploy.System) (list []fault) {
 	if kind := s.OnDisk(); kind != "" {
 		list = append(list, fault{full + ":" + kind, fill})
 	}
-	switch s.Kind() {
-	case deploy.Sentinel:
+	switch deploy.RedisOf(s) {
+	case deploy.RedisSentinels:
 		list = append(list, fault{failover, failRedis})
-	case deploy.Cluster:
+	case deploy.RedisCluster:
 		list = append(list, fault{failover, failRedis}, fault{reshard, moveSlots})
-	case deploy.Replica:
+	}
+	if s.Kind() == deploy.Replica {
 		list = append(list, fault{"lag:replica", lag})
 	}
 	return list

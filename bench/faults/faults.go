@@ -32,6 +32,7 @@ import (
 // Options describe a run. Zero values mean the defaults in the comments.
 type Options struct {
 	Deployment string   // one of deploy.Kinds
+	Redis      string   // one of deploy.RedisKinds; empty: that of the deployment
 	Binary     string   // the program "teamtalk"
 	Dir        string   // an empty folder for data and logs
 	Faults     []string // as Names lists them; none: all of the deployment

@@ -172,8 +172,12 @@ func (r *Result) head(w io.Writer) error {
 	if r.Deployments > 1 {
 		times = fmt.Sprintf("%d times the ", r.Deployments)
 	}
-	_, err := fmt.Fprintf(w, "Faults in %sdeployment %q: %d clients, %g texts/s, seed %d\n\n",
-		cmp.Or(times, "the "), r.Deployment, r.Clients, r.Rate, r.Seed)
+	redis := ""
+	if r.Redis != "" {
+		redis = fmt.Sprintf(" with Redis %q", r.Redis)
+	}
+	_, err := fmt.Fprintf(w, "Faults in %sdeployment %q%s: %d clients, %g texts/s, seed %d\n\n",
+		cmp.Or(times, "the "), r.Deployment, redis, r.Clients, r.Rate, r.Seed)
 	return err
 }
 

@@ -43,7 +43,8 @@ type Row struct {
 // Result is the result of a run.
 type Result struct {
 	Deployment  string  `json:"deployment"`
-	Deployments int     `json:"deployments"` // that ran at once
+	Redis       string  `json:"redis,omitempty"` // empty: that of the deployment
+	Deployments int     `json:"deployments"`     // that ran at once
 	Seed        uint64  `json:"seed"`
 	Rate        float64 `json:"rate"`    // in each deployment
 	Clients     int     `json:"clients"` // in each deployment
@@ -72,8 +73,9 @@ func (r *Result) cleanRow(row Row) bool {
 
 // newResult returns the result of a run without rows.
 func newResult(o Options) *Result {
-	return &Result{Deployment: o.Deployment, Deployments: max(1, o.Deployments), Seed: o.Seed,
-		Rate: o.Rate, Clients: o.Teams * teamSize, Repeats: o.Repeats,
+	return &Result{Deployment: o.Deployment, Redis: o.Redis,
+		Deployments: max(1, o.Deployments), Seed: o.Seed, Rate: o.Rate,
+		Clients: o.Teams * teamSize, Repeats: o.Repeats,
 		MaxBeyond: o.MaxBeyond.Milliseconds(), Machine: bench.ThisMachine()}
 }
 
@@ -116,7 +118,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	if r.cipher, err = im.NewTextCipher(""); err != nil {
 		return nil, err
 	}
-	r.sys, err = deploy.Start(ctx, deploy.Options{Kind: o.Deployment, Binary: o.Binary, Dir: o.Dir,
+	r.sys, err = deploy.Start(ctx, deploy.Options{Kind: o.Deployment, Redis: o.Redis,
+		Binary: o.Binary, Dir: o.Dir,
 		Users: o.Teams*teamSize + 1 + services.Users, Flags: o.Flags,
 		SmallDisk: NeedsDisk(o.Faults)})
 	if err != nil {

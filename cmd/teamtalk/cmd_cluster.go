@@ -46,25 +46,18 @@ off, or other settings are wrong.`,
 			if err != nil {
 				return err
 			}
-			r, err := openRegistry(cfg)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			list, err := r.list(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if len(list) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "teamtalk: no server is registered")
-			}
-			if asJSON {
-				return writeNodesJSON(cmd.OutOrStdout(), list)
-			}
-			return writeNodes(cmd.OutOrStdout(), list)
+			return inRegistry(cmd, cfg, func(_ openedRegistry, list []redisregistry.Entry) error {
+				if len(list) == 0 {
+					fmt.Fprintln(cmd.ErrOrStderr(), "teamtalk: no server is registered")
+				}
+				if asJSON {
+					return writeNodesJSON(cmd.OutOrStdout(), list)
+				}
+				return writeNodes(cmd.OutOrStdout(), list)
+			})
 		},
 	}
-	cli.AddConfigFlags(cmd, "registry.enabled", "registry.redis", "redis.addrs")
+	addRegistryFlags(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	cmd.AddCommand(newDrainCommand(), newServeAgainCommand())
 	return cmd
@@ -76,19 +69,30 @@ type openedRegistry struct {
 	at string // the addresses of Redis
 }
 
-// openRegistry opens the registry. The caller closes it.
-func openRegistry(cfg *config.Config) (openedRegistry, error) {
+// addRegistryFlags adds the flags that say where the registry is.
+func addRegistryFlags(cmd *cobra.Command) {
+	cli.AddConfigFlags(cmd, "registry.enabled", "registry.redis", "redis.addrs")
+}
+
+// inRegistry calls do with the registry and the servers that are registered.
+func inRegistry(cmd *cobra.Command, cfg *config.Config,
+	do func(openedRegistry, []redisregistry.Entry) error) error {
 	if !cfg.Registry.Enabled {
-		return openedRegistry{}, &cli.UsageError{Err: errors.New("the registry is off: set " +
-			"registry.enabled = true in the settings of all servers, and give this command those " +
-			"of one of them")}
+		return &cli.UsageError{Err: errors.New("the registry is off: set registry.enabled = true " +
+			"in the settings of all servers, and give this command those of one of them")}
 	}
 	i, err := open.RegistryRedis(cfg)
 	if err != nil {
-		return openedRegistry{}, &cli.UsageError{Err: err}
+		return &cli.UsageError{Err: err}
 	}
-	return openedRegistry{redisregistry.Open(open.RegistryOptions(cfg, i)),
-		strings.Join(i.Addrs, ",")}, nil
+	r := openedRegistry{redisregistry.Open(open.RegistryOptions(cfg, i)),
+		strings.Join(i.Addrs, ",")}
+	defer r.Close()
+	list, err := r.list(cmd.Context())
+	if err != nil {
+		return err
+	}
+	return do(r, list)
 }
 
 // list reads the servers that are registered.

@@ -81,7 +81,7 @@ type order struct {
 func (o *order) flags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&o.roles, "role", nil, "the roles, when not all that the process "+
 		"runs are meant")
-	cli.AddConfigFlags(cmd, "registry.enabled", "registry.redis", "redis.addrs")
+	addRegistryFlags(cmd)
 }
 
 // run gives the order and waits until it is carried out.
@@ -100,15 +100,14 @@ func (o *order) run(cmd *cobra.Command, name string) error {
 				role, strings.Join(config.Roles(), ", "))}
 		}
 	}
-	r, err := openRegistry(cfg)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	list, err := r.list(cmd.Context())
-	if err != nil {
-		return err
-	}
+	return inRegistry(cmd, cfg, func(r openedRegistry, list []redisregistry.Entry) error {
+		return o.give(cmd, r, list, name)
+	})
+}
+
+// give gives the order to a process in list, and waits until it is carried out.
+func (o *order) give(cmd *cobra.Command, r openedRegistry, list []redisregistry.Entry,
+	name string) error {
 	nodes, err := o.choose(list, name)
 	if err != nil {
 		return err

@@ -88,7 +88,8 @@ var commonDocs = map[string]string{
 	"login.ip2_networks": "Networks (CIDR) whose clients receive a message server's " +
 		"second address first. All other clients receive the first address first.",
 	"login.msfs_prior": "URL of the small file server for clients, with a slash at the " +
-		"end.",
+		"end. Empty: that of this process, when msfs runs in it, otherwise the first by name of " +
+		"those that are registered (registry.enabled).",
 	"login.msfs_backup": "URL of the small file server for clients over another network " +
 		"path. Empty: the value of msfs_prior.",
 	"login.discovery": "URL of the discovery page for clients.",
@@ -226,8 +227,9 @@ var commonDocs = map[string]string{
 		"of the members of groups. One dbproxy process does this at a time, and a process that " +
 		"does nothing else every sixth time.",
 	"dbproxy.msfs": "URL of the small file server that keeps the sound of audio " +
-		"messages. Empty: the small file server of this process, when msfs runs in it. Otherwise " +
-		"the sounds are kept in a folder in data_dir, which serves one dbproxy process.",
+		"messages. Empty: the small file server of this process, when msfs runs in it, otherwise " +
+		"the first by name of those that are registered (registry.enabled). Without any the " +
+		"sounds are kept in a folder in data_dir, which serves one dbproxy process.",
 	"dbproxy.history_limit": "Maximum number of messages in the answer to one history " +
 		"request.",
 	"dbproxy.login_lock_attempts": "Number of different wrong passwords for a name from one " +

@@ -6,8 +6,9 @@ var outerDocs = map[string]string{
 		"over HTTP.",
 	"msfs.listen": "HTTP address for clients.",
 	"msfs.url": "URL of this server for clients and for other dbproxy servers. " +
-		"Empty: this machine's own address. The login server sends the URL to clients unless " +
-		"login.msfs_prior is set.",
+		"Empty: this machine's own address. The login servers send the URL to clients unless " +
+		"login.msfs_prior is set. Of several servers they send that of the first by name: let " +
+		"them share an S3 bucket, because a file in a folder is on one of them.",
 	"msfs.dir": "Folder for the files. Empty: the folder msfs in data_dir. Not used " +
 		"with S3.",
 	"msfs.max_size": "Largest file accepted from clients.",

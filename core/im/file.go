@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -72,10 +73,62 @@ type FileStore interface {
 	OfflineFilePage(ctx context.Context, after uint32) (files []OfflineFile, last uint32, err error)
 	// OfflineFileState returns the present state of a file on the list.
 	OfflineFileState(ctx context.Context, from, to uint32, task string) (OfflineFileState, error)
+	// KeepSpool gives the lease of a file server's address to a spool, or renews it, for
+	// o.Lease, and returns the epoch. It returns 0 when another spool has the lease, or a
+	// later process of the same spool. A lease that has ended, and one of the same spool
+	// with Epoch 0, is given with a new epoch. Invalid as CheckSpoolOwner says.
+	KeepSpool(ctx context.Context, o SpoolOwner) (epoch uint64, err error)
 	// ForgetOfflineFile forgets a waiting file as if it had never been added: it may be
 	// added again. It reports whether the file was waiting. A file that its receiver
-	// deleted stays deleted.
-	ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error)
+	// deleted stays deleted. Denied, without a change, when another spool or process has
+	// got the lease since o got it. It renews the lease otherwise.
+	ForgetOfflineFile(ctx context.Context, o SpoolOwner, from, to uint32, task string) (bool, error)
+}
+
+// SpoolOwner is a process of a file server that forgets files. Only one spool for each address may
+// do so: a second one has other files, and would forget those of the first.
+type SpoolOwner struct {
+	// Server is the address with which the ids of the files are sealed, as host:port.
+	Server string
+	// Spool is the random id of the spool. A process that opens it again has the same one.
+	Spool [16]byte
+	// Epoch is what KeepSpool returned last to this process, 0 at first.
+	Epoch uint64
+	// Lease is the time for which the lease is kept, in whole seconds.
+	Lease time.Duration
+}
+
+// MaxSpoolLease is the longest time for which a lease of a spool is kept.
+const MaxSpoolLease = 7 * 24 * time.Hour
+
+// maxServer is the longest address of a file server, in bytes.
+const maxServer = 261
+
+// LeaseName returns the name of the lease, of at most 64 bytes.
+func (o SpoolOwner) LeaseName() string {
+	const prefix, longest = "spool ", 64
+	if len(o.Server) <= longest-len(prefix) {
+		return prefix + o.Server
+	}
+	sum := sha256.Sum256([]byte(o.Server))
+	return prefix + hex.EncodeToString(sum[:16])
+}
+
+// NotOwner is the error of ForgetOfflineFile, with kind Denied.
+func (o SpoolOwner) NotOwner() error {
+	return Errorf(Denied, "the lease %q has a later holder than epoch %d of spool %x",
+		o.LeaseName(), o.Epoch, o.Spool)
+}
+
+// CheckSpoolOwner returns the reason why o can have no lease, with kind Invalid.
+func CheckSpoolOwner(o SpoolOwner) error {
+	switch {
+	case o.Server == "" || len(o.Server) > maxServer || !utf8.ValidString(o.Server):
+		return Errorf(Invalid, "%.64q is no address of a file server", o.Server)
+	case o.Lease < time.Second || o.Lease > MaxSpoolLease:
+		return Errorf(Invalid, "a lease of %v, not of 1 s to %v", o.Lease, MaxSpoolLease)
+	}
+	return nil
 }
 
 // CheckOfflineFile returns the reason why f cannot be added to a list, with kind Invalid:

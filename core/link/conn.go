@@ -87,7 +87,7 @@ func (c *conn) open() bool {
 		}
 	}
 	if refused == nil {
-		refused = introduce(c.session, c.r.o.Features)
+		refused = introduce(c.session, c.r.o.Features, c.r.o.Self)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -99,7 +99,7 @@ func (p *Pipe) open() error {
 		p.closeEnd(p.o.Callee, p.far, err)
 		return err
 	}
-	return introduce(p.near, p.o.Features)
+	return introduce(p.near, p.o.Features, "")
 }
 
 func (p *Pipe) openEnd(h session.LinkHandler, s *session.Link) (err error) {

@@ -57,14 +57,15 @@ func goesElsewhere(err error) bool {
 	return errors.Is(err, ErrNotSent) && (kind == im.Unavailable || kind == im.Closed)
 }
 
-// introduce tells the peer the features of this server. It does nothing without features.
-func introduce(s *session.Link, features uint32) error {
+// introduce tells the peer the features and the name of this server. Nothing without features.
+func introduce(s *session.Link, features uint32, name string) error {
 	if features == 0 {
 		return nil
 	}
 	m := &pb.IMRoleSet{}
 	m.SetMaster(0)
 	m.SetFeatures(features)
+	m.SetPeer(name)
 	return s.Send(0, m)
 }
 

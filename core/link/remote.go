@@ -31,6 +31,7 @@ type Options struct {
 	// Features are bits of pb.ServerFeature that the peer is told, 0: nothing. A peer that
 	// takes no more requests is left when the last call has ended, if it knows them.
 	Features uint32
+	Self     string // the name of this server for the log of the peer, sent with Features
 	// Dial opens a connection. Default: TCP, no delay.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// DialTimeout is the longest time of an attempt. Required.

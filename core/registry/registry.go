@@ -55,6 +55,11 @@ type Node struct {
 	// Draining says that the node takes no new work, and ends what it has.
 	Draining bool   `json:"draining,omitempty"`
 	Version  string `json:"version,omitempty"` // of the build
+	// Renew is the longest time between two renewals of the lease, in ms; 0: unknown.
+	Renew int64 `json:"renew_ms,omitempty"`
+	// Late says that the lease was not renewed in time when it was read: the process may have
+	// ended. It is not part of the record.
+	Late bool `json:"-"`
 	// Epoch is larger than that of every earlier process with the name. It is not part of
 	// the record, because Redis assigns it.
 	Epoch uint64 `json:"-"`
@@ -171,9 +176,9 @@ func (n Node) check() error {
 	if !plain(n.Version, maxVersion) {
 		return wrong("version", n.Version)
 	}
-	for _, q := range []int64{n.Capacity, n.Load.Connections, n.Load.Users} {
+	for _, q := range []int64{n.Capacity, n.Load.Connections, n.Load.Users, n.Renew} {
 		if q < 0 || q > maxQuantity {
-			return wrong("capacity or load", q)
+			return wrong("capacity, load or time", q)
 		}
 	}
 	return nil
@@ -200,7 +205,7 @@ func Compare(a, b Node) int {
 	return cmp.Or(strings.Compare(a.Role, b.Role), strings.Compare(a.Name, b.Name))
 }
 
-// same reports whether two nodes differ in their load at most.
+// same reports whether two nodes differ in their load and in Late at most.
 func same(a, b Node) bool {
 	return a.Key() == b.Key() && a.Epoch == b.Epoch && a.Addr == b.Addr &&
 		slices.Equal(a.Clients, b.Clients) && a.Capacity == b.Capacity &&

@@ -2,6 +2,8 @@ package session
 
 import (
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"teamtalk/proto/pb"
@@ -17,6 +19,7 @@ type Link struct {
 
 	id      uint64
 	remote  string
+	name    atomic.Pointer[string] // see SetName
 	carrier MessageCarrier
 	conn    *Conn // nil unless the other server dialed
 }
@@ -37,8 +40,26 @@ func NewLink(id uint64, name string, c MessageCarrier) *Link {
 // ID returns a number that is unique within the process and never used again.
 func (l *Link) ID() uint64 { return l.id }
 
-// Remote names the other side: its configured name, or its address when it dialed.
-func (l *Link) Remote() string { return l.remote }
+// Remote names the other side for the log: its configured name, or its address when it dialed,
+// behind the name that it has given itself.
+func (l *Link) Remote() string {
+	if name := l.name.Load(); name != nil {
+		return *name + "@" + l.remote
+	}
+	return l.remote
+}
+
+// maxLinkName is the longest name of the other side that is kept, in bytes.
+const maxLinkName = 128
+
+// SetName sets the name that the other side has given itself. Of a long one the beginning is kept.
+// An empty one changes nothing.
+func (l *Link) SetName(name string) {
+	if name != "" {
+		name = strings.ToValidUTF8(name[:min(len(name), maxLinkName)], "")
+		l.name.Store(&name)
+	}
+}
 
 // UserID returns 0: a server is no user.
 func (l *Link) UserID() uint32 { return 0 }
@@ -100,8 +121,7 @@ type acceptedLink struct {
 func (l *Loop) AddLink(remote netip.AddrPort, c Carrier) *Link {
 	a := &acceptedLink{}
 	l.add(&a.own, a, remote, c)
-	a.Link = Link{id: a.own.id, remote: remote.String(), carrier: connCarrier{&a.own},
-		conn: &a.own}
+	a.id, a.remote, a.carrier, a.conn = a.own.id, remote.String(), connCarrier{&a.own}, &a.own
 	return &a.Link
 }
 

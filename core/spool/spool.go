@@ -21,8 +21,10 @@
 package spool
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -87,6 +89,7 @@ type Spool struct {
 	opt  Options
 	root *os.Root
 	lock *os.File
+	id   [16]byte
 	step func(string) // called before each change of the disk; tests end the process here
 
 	mu        sync.Mutex
@@ -130,7 +133,10 @@ func Open(opt Options) (*Spool, error) {
 	s := &Spool{opt: opt, root: root, step: func(string) {}, files: map[string]*entry{},
 		senders: map[string]*entry{}, users: map[uint32]usage{}}
 	if s.lock, err = lockFolder(root); err == nil {
-		if err = s.scan(); err == nil {
+		if s.id, err = folderID(s.lock); err == nil {
+			err = s.scan()
+		}
+		if err == nil {
 			return s, nil
 		}
 		_ = s.lock.Close()
@@ -138,6 +144,26 @@ func Open(opt Options) (*Spool, error) {
 	_ = root.Close()
 	return nil, fmt.Errorf("open spool: %w", err)
 }
+
+// folderID reads the id of a folder from its lock file, and gives it one at first. On a disk that
+// is full the id lasts as long as the process.
+func folderID(lock *os.File) (id [16]byte, err error) {
+	n, err := lock.ReadAt(id[:], 0)
+	if n == len(id) {
+		return id, nil
+	}
+	if !errors.Is(err, io.EOF) {
+		return id, fmt.Errorf("read the id of the folder: %w", err)
+	}
+	rand.Read(id[:])
+	_, _ = lock.WriteAt(id[:], 0)
+	_ = lock.Sync()
+	return id, nil
+}
+
+// ID returns the random id of the folder, which stays the same when it is opened again. A copy of
+// the folder has it as well.
+func (s *Spool) ID() [16]byte { return s.id }
 
 func (o *Options) defaults() {
 	opt.Require("spool.Quota", o.Quota)

@@ -442,3 +442,17 @@ func filled(opt Options) Options {
 		KeepUnfinished: c.KeepUnfinished, KeepWaiting: c.KeepWaiting, KeepFetched: c.KeepFetched,
 	})
 }
+
+// TestID: a folder keeps its id, and another folder has another one.
+func TestID(t *testing.T) {
+	dir := t.TempDir()
+	first := mustOpen(t, Options{Dir: dir})
+	id := first.ID()
+	must(t, first.Close())
+	if again := mustOpen(t, Options{Dir: dir}).ID(); again != id || id == [16]byte{} {
+		t.Errorf("id %x, then %x", id, again)
+	}
+	if other := mustOpen(t, Options{}).ID(); other == id {
+		t.Errorf("two folders with the id %x", id)
+	}
+}

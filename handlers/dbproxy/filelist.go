@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
+	"teamtalk/handlers/dbproxy/spoolowner"
 	"teamtalk/proto/pb"
 )
 
@@ -33,8 +34,16 @@ func (fs *files) registerList() {
 }
 
 // filePage returns a page of the list. It contains ages instead of times, because clocks
-// differ.
+// differ. A file server that asks for the right to forget files gets its epoch with it.
 func (fs *files) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message, error) {
+	rsp := &pb.IMFileListRsp{}
+	if m.HasOwner() {
+		epoch, err := spoolowner.Keep(ctx, fs.store, m.GetOwner())
+		if err != nil {
+			return nil, err
+		}
+		rsp.SetEpoch(epoch)
+	}
 	list, last, err := fs.store.OfflineFilePage(ctx, m.GetAfter())
 	if err != nil {
 		return nil, err
@@ -47,7 +56,8 @@ func (fs *files) filePage(ctx context.Context, m *pb.IMFileListReq) (pb.Message,
 			ToUserId: proto.Uint32(f.To), TaskId: proto.String(f.Task),
 			Age: proto.Uint32(uint32(age))}.Build()
 	}
-	rsp := pb.IMFileListRsp_builder{Files: files, Last: proto.Uint32(last)}.Build()
+	rsp.SetFiles(files)
+	rsp.SetLast(last)
 	rsp.SetAttachData(m.GetAttachData())
 	return rsp, nil
 }
@@ -67,16 +77,9 @@ func (fs *files) repairFiles(ctx context.Context, m *pb.IMFileListRepairReq) (pb
 		}
 		results = append(results, result)
 	}
-	forgotten := uint32(0)
-	for _, f := range m.GetForget() {
-		gone, err := fs.store.ForgetOfflineFile(ctx, f.GetFromUserId(), f.GetToUserId(),
-			f.GetTaskId())
-		if err != nil {
-			return nil, err
-		}
-		if gone {
-			forgotten++
-		}
+	forgotten, err := spoolowner.Forget(ctx, fs.store, m)
+	if err != nil {
+		return nil, err
 	}
 	rsp.SetResults(results)
 	rsp.SetForgotten(forgotten)

@@ -31,12 +31,28 @@ func (f *faulty) OfflineFileState(ctx context.Context, from, to uint32,
 	return f.Store.OfflineFileState(ctx, from, to, task)
 }
 
-func (f *faulty) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool,
-	error) {
+func (f *faulty) ForgetOfflineFile(ctx context.Context, o im.SpoolOwner, from, to uint32,
+	task string) (bool, error) {
 	if err := f.before(); err != nil {
 		return false, err
 	}
-	return f.Store.ForgetOfflineFile(ctx, from, to, task)
+	return f.Store.ForgetOfflineFile(ctx, o, from, to, task)
+}
+
+// spoolOf names a process of a file server.
+func spoolOf(spool string, epoch uint64) *pb.FileListOwner {
+	return pb.FileListOwner_builder{Server: proto.String("10.0.0.9:8600"), Spool: []byte(spool),
+		Epoch: &epoch, Lease: proto.Uint32(600)}.Build()
+}
+
+// spoolA is the id of a spool.
+const spoolA = "aaaaaaaaaaaaaaaa"
+
+// own makes p the process that forgets files, and returns its name.
+func own(p *peer, seq uint16) *pb.FileListOwner {
+	req := pageReq(0)
+	req.SetOwner(spoolOf(spoolA, 0))
+	return spoolOf(spoolA, ask[*pb.IMFileListRsp](p, seq, req).GetEpoch())
 }
 
 func listed(from, to uint32, task string) *pb.ListedFile {
@@ -48,8 +64,8 @@ func pageReq(after uint32) *pb.IMFileListReq {
 	return pb.IMFileListReq_builder{After: &after, AttachData: []byte("back")}.Build()
 }
 
-func repairReq(list, forget []*pb.ListedFile) *pb.IMFileListRepairReq {
-	return pb.IMFileListRepairReq_builder{List: list, Forget: forget,
+func repairReq(owner *pb.FileListOwner, list, forget []*pb.ListedFile) *pb.IMFileListRepairReq {
+	return pb.IMFileListRepairReq_builder{List: list, Forget: forget, Owner: owner,
 		AttachData: []byte("back")}.Build()
 }
 
@@ -108,7 +124,7 @@ func TestFileListRepair(t *testing.T) {
 	p.send(1, deleteFile(1, 2, "taken"))
 	p.send(1, addFile(1, 2, "lost"))
 	p.wantFiles(2, 2, "there", "lost")
-	rsp := ask[*pb.IMFileListRepairRsp](p, 3, repairReq(
+	rsp := ask[*pb.IMFileListRepairRsp](p, 3, repairReq(own(p, 30),
 		[]*pb.ListedFile{listed(1, 2, "there"), listed(1, 2, "new"), listed(1, 99, "nobody"),
 			listed(1, 2, "taken"), listed(1, 2, "no/task"), listed(1, 2, "new")},
 		[]*pb.ListedFile{listed(1, 2, "lost"), listed(1, 2, "lost"), listed(1, 2, "taken"),
@@ -121,8 +137,45 @@ func TestFileListRepair(t *testing.T) {
 		t.Errorf("answer %v, want %v", rsp, want)
 	}
 	p.wantFiles(4, 2, "there", "new")
-	ask[*pb.IMFileListRepairRsp](p, 5, repairReq([]*pb.ListedFile{listed(1, 2, "lost")}, nil))
+	ask[*pb.IMFileListRepairRsp](p, 5, repairReq(nil, []*pb.ListedFile{listed(1, 2, "lost")}, nil))
 	p.wantFiles(6, 2, "there", "new", "lost")
+}
+
+// TestFileListOwners: one spool of an address forgets files. A request of another one, of a process
+// before the last one, or of a server that names none, removes none.
+func TestFileListOwners(t *testing.T) {
+	p := open(t, options{}).dial()
+	p.send(1, addFile(1, 2, "row"))
+	p.wantFiles(2, 2, "row")
+	forget := []*pb.ListedFile{listed(1, 2, "row")}
+	before := own(p, 3)
+	if rsp := ask[*pb.IMFileListRsp](p, 4, pageReq(0)); rsp.HasEpoch() {
+		t.Errorf("an epoch for a server that did not ask: %v", rsp)
+	}
+	other := pageReq(0)
+	other.SetOwner(spoolOf("bbbbbbbbbbbbbbbb", 0))
+	if rsp := ask[*pb.IMFileListRsp](p, 5, other); !rsp.HasEpoch() || rsp.GetEpoch() != 0 ||
+		len(rsp.GetFiles()) != 1 {
+		t.Errorf("the answer to another spool: %v", rsp)
+	}
+	now := own(p, 6)
+	if before.GetEpoch() != 1 || now.GetEpoch() != 2 {
+		t.Errorf("epochs %v, %v", before, now)
+	}
+	rsp := ask[*pb.IMFileListRepairRsp](p, 7, repairReq(nil, nil, forget))
+	if rsp.GetForgotten() != 0 {
+		t.Errorf("without an owner: %v", rsp)
+	}
+	for _, o := range []*pb.FileListOwner{before, spoolOf("bbbbbbbbbbbbbbbb", 2),
+		spoolOf("short", 2), spoolOf(spoolA+"x", 2), spoolOf("", 2)} {
+		p.send(8, repairReq(o, nil, forget)) // is not answered
+	}
+	p.wantFiles(9, 2, "row")
+	rsp = ask[*pb.IMFileListRepairRsp](p, 10, repairReq(now, nil, forget))
+	if rsp.GetForgotten() != 1 {
+		t.Errorf("by the owner: %v", rsp)
+	}
+	p.wantFiles(11, 2)
 }
 
 // TestFileListUnanswered: a request is not answered when the store fails, or when it
@@ -138,13 +191,13 @@ func TestFileListUnanswered(t *testing.T) {
 		return nil
 	})
 	p.send(1, pageReq(0))
-	p.send(1, repairReq([]*pb.ListedFile{listed(1, 2, "a")}, nil))
-	p.send(1, repairReq(nil, []*pb.ListedFile{listed(1, 2, "a")}))
+	p.send(1, repairReq(nil, []*pb.ListedFile{listed(1, 2, "a")}, nil))
+	p.send(1, repairReq(spoolOf(spoolA, 1), nil, []*pb.ListedFile{listed(1, 2, "a")}))
 	many := make([]*pb.ListedFile, 201)
 	for i := range many {
 		many[i] = listed(1, 2, fmt.Sprintf("task-%d", i))
 	}
-	p.send(1, repairReq(many, nil))
+	p.send(1, repairReq(nil, many, nil))
 	// The requests run one after the other: the answer to the last one shows that the
 	// earlier ones have run.
 	rsp := ask[*pb.IMFileListRsp](p, 2, pageReq(0))

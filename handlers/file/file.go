@@ -164,14 +164,15 @@ func (o *Options) defaults() {
 
 // Server is the file role. Its two handlers share one table of tasks. Any goroutine.
 type Server struct {
-	opt     Options
-	log     *slog.Logger
-	spool   *spool.Spool
-	metrics *metrics
-	often   obs.Often
-	seed    maphash.Seed
-	clients *clients
-	servers *servers
+	compared comparing // of RunCompare
+	opt      Options
+	log      *slog.Logger
+	spool    *spool.Spool
+	metrics  *metrics
+	often    obs.Often
+	seed     maphash.Seed
+	clients  *clients
+	servers  *servers
 
 	mu        sync.Mutex
 	addresses []Address

@@ -3,6 +3,8 @@ package file
 import (
 	"context"
 	"log/slog"
+	"net"
+	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -25,6 +27,15 @@ import (
 //     with this server's address, or the spool contains the id for other users than the
 //     row. A forgotten row is not marked as removed by the receiver. If the file
 //     reappears, because the folder's disk was not mounted, it is listed again.
+//
+// Two servers may have one address: by mistake, or because a machine was replaced while the old one
+// was paused or cut off. Each has a spool without the files of the other, and would forget their
+// rows. So the right to forget rows of an address is a lease in the database, which a spool gets
+// from db_proxy with an epoch and renews with each comparison. db_proxy refuses to forget rows for
+// any but the last epoch, in the transaction that forgets them. A second spool gets the lease when
+// the first one has not compared for three intervals. A process that opens the spool again gets a
+// new epoch at once, so the one before it, which may have been paused, forgets nothing any more.
+// Listing and deleting files needs no lease: a server lists and deletes what is in its own spool.
 //
 // A fetched file stays listed until it expires. This server knows that the last bytes
 // were sent, not that they arrived, and a receiver that asks again must find the file.
@@ -51,10 +62,13 @@ type comparison struct {
 	key    uint64                // of its requests, so that one db_proxy answers all of them
 	due    map[string]spool.Info // files older than Grace that are not seen in the list yet
 	forget []*pb.ListedFile
+	owner  *pb.FileListOwner // nil: this server has no address, and forgets nothing
+	// owns says that db_proxy has answered with an epoch.
+	owns bool
 
 	// The numbers in the log: rows read, those of other servers, and the repairs. left
-	// counts files and rows beyond maxRepairs.
-	rows, others, listed, refused, removed, forgotten, left int
+	// counts files and rows beyond maxRepairs, kept rows that another server's lease keeps.
+	rows, others, listed, refused, removed, forgotten, left, kept int
 }
 
 // RunCompare compares the spool with db_proxy's list at the given interval, first after
@@ -65,26 +79,50 @@ func (s *Server) RunCompare(ctx context.Context, interval time.Duration) {
 	}
 	t := time.NewTicker(interval)
 	defer t.Stop()
-	failing := false
+	s.compared = comparing{lease: max(3*interval, time.Minute)}
 	for key := uint64(0); ; key++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		failing = s.compareOnce(ctx, key, failing)
+		s.compareOnce(ctx, key)
 	}
 }
 
+// comparing is what one comparison leaves to the next one. Used by RunCompare alone.
+type comparing struct {
+	lease   time.Duration
+	epoch   uint64 // that db_proxy answered last
+	failing bool
+	kept    bool // rows were kept, and the log says so
+}
+
+// ownerOf names the process of s to db_proxy; nil before it has an address.
+func ownerOf(s *Server) *pb.FileListOwner {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.addresses) == 0 {
+		return nil
+	}
+	spool, a := s.spool.ID(), s.addresses[0]
+	return pb.FileListOwner_builder{
+		Server: proto.String(net.JoinHostPort(a.IP, strconv.FormatUint(uint64(a.Port), 10))),
+		Spool:  spool[:], Epoch: proto.Uint64(s.compared.epoch),
+		Lease: proto.Uint32(uint32(min(s.compared.lease, im.MaxSpoolLease) / time.Second)),
+	}.Build()
+}
+
 // compareOnce runs one comparison and logs it. Of successive failures only the first is
-// logged as a warning. It reports whether the comparison failed.
-func (s *Server) compareOnce(ctx context.Context, key uint64, failing bool) bool {
-	c := &comparison{s: s, key: key, due: map[string]spool.Info{}}
+// logged as a warning.
+func (s *Server) compareOnce(ctx context.Context, key uint64) {
+	c := &comparison{s: s, key: key, due: map[string]spool.Info{}, owner: ownerOf(s)}
 	err := c.run(ctx)
 	if ctx.Err() != nil {
-		return failing
+		return
 	}
-	level := slog.LevelDebug
+	level, failing := slog.LevelDebug, s.compared.failing
+	s.compared.failing = err != nil
 	if err != nil {
 		if !failing {
 			level = slog.LevelWarn
@@ -94,7 +132,7 @@ func (s *Server) compareOnce(ctx context.Context, key uint64, failing bool) bool
 			"files not compared with the list; a db_proxy of the first implementation cannot be "+
 				"asked", "err", err,
 			"rows", c.rows, "listed", c.listed, "removed", c.removed, "forgotten", c.forgotten)
-		return true
+		return
 	}
 	if failing || c.listed+c.refused+c.removed+c.forgotten+c.left > 0 {
 		level = slog.LevelInfo
@@ -103,7 +141,13 @@ func (s *Server) compareOnce(ctx context.Context, key uint64, failing bool) bool
 	s.log.Log(ctx, level, "files compared with the list", "rows", c.rows, "others", c.others,
 		"listed", c.listed, "refused", c.refused,
 		"removed", c.removed, "forgotten", c.forgotten, "left", c.left)
-	return false
+	if c.kept > 0 && !s.compared.kept {
+		s.log.Warn("files of this server's address that are not in its folder stay in the list: "+
+			"another file server with the address compares, or did so until a moment ago "+
+			"(settings file.advertise_ip and file.advertise_port), or db_proxy is of an older "+
+			"version", "files", c.kept, "addr", c.owner.GetServer())
+	}
+	s.compared.kept = c.kept > 0
 }
 
 // run reads the whole list, and then repairs it.
@@ -113,13 +157,21 @@ func (c *comparison) run(ctx context.Context) error {
 		c.due[info.ID] = info
 	}
 	for after := uint32(0); ; {
-		m, err := c.ask(ctx, pb.IMFileListReq_builder{After: proto.Uint32(after)}.Build())
+		req := pb.IMFileListReq_builder{After: proto.Uint32(after)}.Build()
+		if after == 0 && c.owner != nil {
+			req.SetOwner(c.owner)
+		}
+		m, err := c.ask(ctx, req)
 		if err != nil {
 			return err
 		}
 		page, ok := m.(*pb.IMFileListRsp)
 		if !ok || page.GetLast() != 0 && page.GetLast() <= after {
 			return im.Errorf(im.Malformed, "answer %s that is no page after %d", m.Command(), after)
+		}
+		if epoch := page.GetEpoch(); epoch > 0 && c.owner != nil {
+			c.owns, c.s.compared.epoch = true, epoch
+			c.owner.SetEpoch(epoch)
 		}
 		for _, row := range page.GetFiles() {
 			c.look(row)
@@ -178,11 +230,16 @@ func (s *Server) made(id string) bool {
 	return len(s.addresses) > 0 && im.SealedTask(id, s.addresses[0].IP, s.addresses[0].Port)
 }
 
-// forgetRows asks db_proxy to forget rows without a file.
+// forgetRows asks db_proxy to forget rows without a file, if this spool has the lease.
 func (c *comparison) forgetRows(ctx context.Context) error {
+	if !c.owns {
+		c.count("kept", &c.kept, len(c.forget))
+		return nil
+	}
 	for len(c.forget) > 0 {
 		n := min(repairBatch, len(c.forget))
-		rsp, err := c.repair(ctx, pb.IMFileListRepairReq_builder{Forget: c.forget[:n]}.Build())
+		rsp, err := c.repair(ctx, pb.IMFileListRepairReq_builder{Forget: c.forget[:n],
+			Owner: c.owner}.Build())
 		if err != nil {
 			return err
 		}

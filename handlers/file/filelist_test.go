@@ -16,6 +16,7 @@ import (
 	"teamtalk/proto/pb"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 )
 
 // listStand is a db_proxy with a list, for answers that a real one does not send.
@@ -27,6 +28,9 @@ type listStand struct {
 	refuse  bool
 	largest int // number of files in the largest repair
 	repairs int
+	lease   *pb.FileListOwner // the last holder, with its epoch
+	ended   bool              // the lease has ended
+	old     bool              // it is of a version without leases
 	// spoil changes or withholds an answer.
 	spoil func(answer pb.Message) (pb.Message, error)
 }
@@ -41,18 +45,42 @@ func (l *listStand) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment,
 	var answer pb.Message
 	switch m := req.(type) {
 	case *pb.IMFileListReq:
-		answer = l.page(int(m.GetAfter()))
+		page := l.page(int(m.GetAfter()))
+		if m.HasOwner() && !l.old {
+			page.SetEpoch(l.keep(m.GetOwner()))
+		}
+		answer = page
 	case *pb.IMFileListRepairReq:
 		answer = l.repair(m)
 	}
 	err := error(nil)
+	if answer == nil {
+		err = im.Errorf(im.Denied, "the lease has a later holder")
+	}
 	if l.spoil != nil {
 		answer, err = l.spoil(answer)
 	}
 	go done(answer, err)
 }
 
-func (l *listStand) page(after int) pb.Message {
+// keep gives the lease to a spool as a store does, see im.FileStore.
+func (l *listStand) keep(o *pb.FileListOwner) uint64 {
+	last := l.lease
+	same := string(last.GetSpool()) == string(o.GetSpool())
+	switch {
+	case last == nil || o.GetServer() != last.GetServer():
+		o.SetEpoch(1)
+	case same && o.GetEpoch() == last.GetEpoch():
+	case same && o.GetEpoch() == 0, l.ended:
+		o.SetEpoch(last.GetEpoch() + 1)
+	default:
+		return 0
+	}
+	l.lease, l.ended = proto.CloneOf(o), false
+	return o.GetEpoch()
+}
+
+func (l *listStand) page(after int) *pb.IMFileListRsp {
 	end, last := min(after+pageRows, len(l.rows)), uint32(after+pageRows)
 	if end == len(l.rows) {
 		last = 0
@@ -65,6 +93,9 @@ func (l *listStand) repair(m *pb.IMFileListRepairReq) pb.Message {
 	l.largest = max(l.largest, len(m.GetList())+len(m.GetForget()))
 	n := uint32(0)
 	for _, f := range m.GetForget() {
+		if !l.old && !proto.Equal(m.GetOwner(), l.lease) {
+			return nil
+		}
 		if i := slices.IndexFunc(l.rows, func(r *pb.ListedFile) bool {
 			return sameFile(r,
 				f)

@@ -40,7 +40,8 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		repairs: vec("list_repairs_total", "Differences that the comparisons found: listed (a "+
 			"file missing from the list was added), forgotten (a row without a file was "+
 			"deleted), removed (a file that its receiver had removed from the list was "+
-			"deleted), refused (a file cannot be listed).", "what"),
+			"deleted), refused (a file cannot be listed), kept (a row without a file stays, "+
+			"because another server with this address has the lease).", "what"),
 		notices: vec("notices_repeated_total", "Notifies of files repeated because their "+
 			"receiver had not logged in to the transfer, by result: sent, no_route (no route "+
 			"server that passes them on took it).", "result"),

@@ -87,9 +87,9 @@ func (s *Server) serveMsgServer(w http.ResponseWriter, r *http.Request) {
 	a, res := s.choose("http", addr)
 	var answer any = refusal{Code: int(res), Msg: refusals[res]}
 	if res == resultOK {
-		answer = msgServer{PriorIP: a.prior, BackupIP: a.backup, MSFSPrior: s.opt.MSFSPrior,
-			MSFSBackup: s.opt.MSFSBackup,
-			Discovery:  s.opt.Discovery, Register: s.register(addr),
+		prior, backup := s.filesURLs()
+		answer = msgServer{PriorIP: a.prior, BackupIP: a.backup, MSFSPrior: prior,
+			MSFSBackup: backup, Discovery: s.opt.Discovery, Register: s.register(addr),
 			Port: strconv.FormatUint(uint64(a.port), 10)}
 	}
 	// The body is JSON, but the Mac and iOS clients accept no type except text/html.

@@ -19,6 +19,7 @@ import (
 
 	"teamtalk/core/mono"
 	option "teamtalk/core/opt"
+	"teamtalk/core/registry"
 	"teamtalk/core/session"
 )
 
@@ -30,7 +31,8 @@ type Options struct {
 	// first.
 	IP2Networks []netip.Prefix
 	// MSFSPrior and MSFSBackup are the URLs of the small file server that HTTP clients
-	// are told. MSFSBackup defaults to MSFSPrior. Clients append paths to both, so the
+	// are told. MSFSPrior defaults to the preferred one in Registered, see
+	// registry.FileURLs, and MSFSBackup to MSFSPrior. Clients append paths to both, so the
 	// server announces them with a slash at the end, whether or not they are given with
 	// one.
 	MSFSPrior, MSFSBackup string
@@ -42,7 +44,7 @@ type Options struct {
 	Register         string
 	RegisterNetworks []netip.Prefix
 	// Registered has the message servers of the deployment, beside those that announce
-	// themselves. Default: none.
+	// themselves, and its small file servers. Default: none.
 	Registered Registered
 	// ClientDeadline is the longest time that a client may stay connected to the TCP port
 	// without a request. Default 15 s.
@@ -80,10 +82,6 @@ type Server struct {
 
 // New returns a login server whose table of message servers is empty.
 func New(opt Options) *Server {
-	if opt.MSFSBackup == "" {
-		opt.MSFSBackup = opt.MSFSPrior
-	}
-	opt.MSFSPrior, opt.MSFSBackup = withSlash(opt.MSFSPrior), withSlash(opt.MSFSBackup)
 	option.Default(&opt.ClientDeadline, 15*time.Second)
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -101,6 +99,21 @@ func New(opt Options) *Server {
 	s.clients = newClients(s)
 	s.servers = newServers(s)
 	return s
+}
+
+// filesURLs returns the URLs of the small file server that clients are told.
+func (s *Server) filesURLs() (prior, backup string) {
+	prior, backup = s.opt.MSFSPrior, s.opt.MSFSBackup
+	if prior == "" && s.opt.Registered != nil {
+		nodes, _ := s.opt.Registered.Nodes("msfs")
+		if urls := registry.FileURLs(nodes); len(urls) > 0 {
+			prior = urls[0]
+		}
+	}
+	if backup == "" {
+		backup = prior
+	}
+	return withSlash(prior), withSlash(backup)
 }
 
 // withSlash returns url with exactly one slash at its end. An empty url stays empty.

@@ -78,8 +78,8 @@ func (r *registered) sent(e *entry) {
 
 // entryOf returns a node as an entry; nil when clients cannot be sent there.
 func entryOf(n registry.Node) *entry {
-	e := &entry{registered: true, hostName: n.Name, limit: uint32(min(n.Capacity, maxCount)),
-		current: uint32(min(n.Load.Users, maxCount))}
+	e := &entry{registered: true, late: n.Late, hostName: n.Name,
+		limit: uint32(min(n.Capacity, maxCount)), current: uint32(min(n.Load.Users, maxCount))}
 	if e.limit == 0 { // it has none of its own
 		e.limit = maxCount
 	}

@@ -75,6 +75,32 @@ func TestRegisteredServers(t *testing.T) {
 	r.expect("all have left", `{"code":1}`)
 }
 
+// TestLateServers: a server that has not renewed its lease in time is named only when the others
+// are full or late as well.
+func TestLateServers(t *testing.T) {
+	r := openRegistry(t)
+	late := func(n registry.Node) registry.Node {
+		n.Late = true
+		return n
+	}
+	a, b := registered("1", 10, 100), registered("2", 90, 100)
+	for _, c := range []struct {
+		what  string
+		nodes []registry.Node
+		want  string
+	}{
+		{"none", []registry.Node{a, b}, "1 1"},
+		{"the first", []registry.Node{late(a), b}, "2 2"},
+		{"both", []registry.Node{late(a), late(b)}, "1 1"},
+		{"the other is full", []registry.Node{late(a), registered("2", 100, 100)}, "1 1"},
+		{"the last", []registry.Node{a, late(b)}, "1 1"},
+	} {
+		r.v.Update(c.nodes, true)
+		r.expect(c.what+" late", c.want)
+		r.now = r.now.Add(time.Minute)
+	}
+}
+
 // TestRegisteredLimit: a server is full by the clients that it has, not by those that were sent to
 // it: they may never arrive.
 func TestRegisteredLimit(t *testing.T) {

@@ -18,6 +18,7 @@ type table struct {
 type entry struct {
 	link       uint64 // id of the session that announced it; 0 of a registered one
 	registered bool
+	late       bool // it may have ended
 	ip1, ip2   string
 	port       uint32
 	hostName   string
@@ -117,10 +118,21 @@ func (t *table) count(link uint64, more bool) bool {
 	return false
 }
 
-// choose returns the server with the fewest clients among those below their limit. Among
-// equals it returns the one whose address was given to the fewest clients since its count
-// last changed: so a crowd that asks before any of its clients has logged in is spread
-// evenly.
+// better reports whether e is named before o: a server that may have ended comes after the others.
+func (e *entry) better(o *entry) bool {
+	switch {
+	case o == nil || e.late != o.late:
+		return o == nil || o.late
+	case e.load() != o.load():
+		return e.load() < o.load()
+	}
+	return e.handed < o.handed
+}
+
+// choose returns the server with the fewest clients among those below their limit. One that has
+// not renewed its lease in time is named only when no other is left. Among equals it returns the
+// one whose address was given to the fewest clients since its count last changed: so a crowd that
+// asks before any of its clients has logged in is spread evenly.
 func (t *table) choose() (chosen, result) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,8 +145,7 @@ func (t *table) choose() (chosen, result) {
 		if e.current >= e.limit {
 			continue
 		}
-		if best == nil || e.load() < best.load() || e.load() == best.load() &&
-			e.handed < best.handed {
+		if e.better(best) {
 			best = e
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"teamtalk/core/whereabouts/whereaboutstest"
 	"teamtalk/proto/pb"
 )
@@ -130,6 +132,54 @@ func TestNoGroupTextIsMissed(t *testing.T) {
 		}
 		if n := a.forwards("unsettled"); int(n) != live+read || live == 0 || read == 0 {
 			t.Errorf("%d texts arrived live, %d were in the history, %v went to all", live, read, n)
+		}
+	}, "a", "b")
+}
+
+// madeGroup is what a message server says of a group that a client of it has made.
+func madeGroup(group uint32) *pb.IMRoleSet {
+	return pb.IMRoleSet_builder{Master: proto.Uint32(0), MadeGroups: []uint32{group}}.Build()
+}
+
+// TestNoTextOfANewGroupIsMissed makes a group while a member logs in, and sends its first text from
+// the message server that made it, with all delays of the calls. The text is in the history that
+// the client reads, or it arrives live.
+func TestNoTextOfANewGroupIsMissed(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b := nodes[0], nodes[1]
+		a.login(1, windows)
+		user, live, read := uint32(100), 0, 0
+		for _, d := range manyDelays("apply", "mark", "lookup", "db") {
+			for stored := range 8 {
+				user++
+				d.use(c)
+				s := b.login(user, windows)
+				time.Sleep(time.Duration(stored) * time.Millisecond)
+				c.db.set(user, 1, user)
+				a.send(madeGroup(user))
+				time.Sleep(time.Duration(2*stored) * time.Millisecond)
+				committed := time.Now()
+				a.send(c.db.text(1, user, user))
+				settle()
+				d.stop(c)
+				inHistory, arrived := b.has(s, committed, user)
+				if !inHistory && !arrived {
+					t.Errorf("delays %v: the text of %d ms is missed", d, 3*stored)
+				}
+				if inHistory {
+					read++
+				} else {
+					live++
+				}
+				b.logout(s)
+				settle()
+				b.all()
+			}
+		}
+		n, marked := a.forwards("unsettled"), a.forwards("marked")
+		if live == 0 || read == 0 || n == 0 || marked == 0 {
+			t.Errorf("%d texts arrived live, %d were in the history, %v went to all, %v to some",
+				live, read, n, marked)
 		}
 	}, "a", "b")
 }

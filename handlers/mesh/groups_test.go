@@ -73,6 +73,33 @@ func TestGroupTextsReachMembersAlone(t *testing.T) {
 	}, "a", "b", "c", "d")
 }
 
+// TestFirstTextOfANewGroup: the first text of a group that a client here has made reaches the
+// message servers with a member alone.
+func TestFirstTextOfANewGroup(t *testing.T) {
+	inCluster(t, func(c *cluster, nodes []*node) {
+		a, b, other := nodes[0], nodes[1], nodes[2]
+		a.login(1, windows)
+		b.login(2, windows)
+		other.login(3, windows)
+		settle()
+		c.db.set(group, 1, 2, 5)
+		a.send(madeGroup(group))
+		settle()
+		c.wantMarks("after it was made", group, "a", "b")
+		a.send(c.db.text(1, group, 1))
+		settle()
+		c.wantTexts("the first", map[*node][]uint32{b: {1}, other: nil})
+		if n := a.forwards("unsettled"); n != 0 {
+			t.Errorf("%v texts went to all", n)
+		}
+		a.send(madeGroup(marks.Everything))
+		settle()
+		if got, _ := c.store.Group(marks.Everything); len(got) > 0 {
+			t.Errorf("%v get everything", got)
+		}
+	}, "a", "b", "c")
+}
+
 // TestChangesReachThoseConcerned: a change of members reaches the message servers of the members,
 // and of the user that was added or removed. Texts that follow reach that of an added user.
 func TestChangesReachThoseConcerned(t *testing.T) {

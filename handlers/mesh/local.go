@@ -7,6 +7,7 @@ import (
 	"teamtalk/core/router"
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
+	"teamtalk/handlers/mesh/marks"
 	"teamtalk/proto/pb"
 )
 
@@ -61,8 +62,14 @@ func (l *local) Close(link *session.Link, _ error) {
 	}
 }
 
-// handleRoleSet answers with the features of this server.
+// handleRoleSet answers with the features of this server. A group that was made here is marked for
+// its members, so that its first text reaches their message servers alone.
 func (l *local) handleRoleSet(link *session.Link, _ uint16, m *pb.IMRoleSet) error {
+	for _, group := range m.GetMadeGroups() {
+		if group != marks.Everything {
+			l.s.groups.index.Mend(group)
+		}
+	}
 	if !m.HasFeatures() {
 		return nil
 	}

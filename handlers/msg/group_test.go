@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
 	"teamtalk/core/session"
@@ -209,6 +210,36 @@ func TestGroupCreate(t *testing.T) {
 		bob.want()
 		if n := len(w.route.take()); n != 0 {
 			t.Fatalf("%d messages to route_server", n)
+		}
+	})
+}
+
+// TestMeshHearsOfNewGroups: a mesh in the place of route servers is told of a group that a client
+// makes, and of none that is not made.
+func TestMeshHearsOfNewGroups(t *testing.T) {
+	inWorld(t, Options{Announces: true}, func(w *world) {
+		alice := w.user(0, 1, win)
+		w.route.take()
+		for _, name := range []string{"made", "not made"} {
+			if name == "not made" {
+				w.db.also = func(req pb.Message) (pb.Message, error) {
+					m, ok := req.(*pb.IMGroupCreateReq)
+					if !ok {
+						return nil, nil
+					}
+					return pb.IMGroupCreateRsp_builder{UserId: proto.Uint32(m.GetUserId()),
+						ResultCode: proto.Uint32(1), AttachData: m.GetAttachData(),
+						GroupName: proto.String(name)}.Build(), nil
+				}
+			}
+			alice.send(4, pb.IMGroupCreateReq_builder{UserId: proto.Uint32(1),
+				GroupType: pb.GroupType_GROUP_TYPE_TMP.Enum(), GroupName: &name,
+				GroupAvatar: proto.String(""), MemberIdList: []uint32{1, 2}}.Build())
+			alice.want(pb.CmdGroupCreateRsp)
+		}
+		got := w.route.take()
+		if len(got) != 1 || !slices.Equal(got[0].m.(*pb.IMRoleSet).GetMadeGroups(), []uint32{100}) {
+			t.Errorf("told %v", got)
 		}
 	})
 }

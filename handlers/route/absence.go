@@ -29,7 +29,8 @@ const brokenLasts = 35 * time.Second
 
 // tellMissed tells the other message servers that sv was not connected for some time: they
 // send the texts and kicks of that time again. sv is told of servers that were not connected
-// in the time before it was. sv has reported its users, so that it gets what is sent.
+// in the time before it was, and of the statuses of users that it may have missed. sv has reported
+// its users, so that it gets what is sent.
 func (r *Server) tellMissed(sv *server) {
 	if sv.missed == 0 {
 		return
@@ -37,6 +38,7 @@ func (r *Server) tellMissed(sv *server) {
 	now, missed := r.opt.Now(), time.Duration(sv.missed)*time.Millisecond
 	sv.missed = 0
 	r.sendKicks(sv, missed)
+	r.tellStatuses(sv, now.Add(-missed-brokenLasts))
 	r.mu.Lock()
 	other := r.absent(now, now.Add(-missed-brokenLasts))
 	r.absences = append(r.absences, absence{now.Add(-missed), now})

@@ -33,6 +33,7 @@ const features = uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 // server sends none and must not receive an answer.
 func (r *Server) handleRoleSet(s *session.Link, _ uint16, m *pb.IMRoleSet) error {
 	of(s).slave.Store(m.GetMaster() == 0)
+	s.SetName(m.GetPeer())
 	if !m.HasFeatures() {
 		return nil
 	}
@@ -170,7 +171,7 @@ func (r *Server) arrive(sv *server, user uint32, client pb.ClientType) {
 		delete(st.lost, user)
 		n.status(user, pb.UserStatType_USER_STATUS_ONLINE)
 	}
-	r.notify(n)
+	r.notify(st, n)
 	for _, kick := range st.arrive(sv.node, user, client) {
 		r.send([]*server{sv}, 0, kick)
 	}
@@ -193,7 +194,7 @@ func (r *Server) leave(sv *server, user uint32, client pb.ClientType) error {
 	if c.PCBefore && !c.PCAfter {
 		var n notes
 		n.gone(user, c)
-		r.notify(n)
+		r.notify(st, n)
 	}
 	return nil
 }
@@ -233,7 +234,7 @@ func (r *Server) each(users []uint32, f func(st *stripe, n *notes, user uint32))
 		for _, user := range group {
 			f(st, &n, user)
 		}
-		r.notify(n)
+		r.notify(st, n)
 		st.mu.Unlock()
 	}
 }
@@ -266,12 +267,13 @@ func (n *notes) status(user uint32, status pb.UserStatType) {
 	}.Build())
 }
 
-// notify pushes n to the message servers. The caller holds the stripe of the users
+// notify pushes n to the message servers. The caller holds st, the stripe of the users
 // concerned.
-func (r *Server) notify(n notes) {
+func (r *Server) notify(st *stripe, n notes) {
 	if len(n) == 0 {
 		return
 	}
+	r.metrics.forgotten.Add(float64(st.note(n, r.opt.Now())))
 	to := r.masters()
 	r.metrics.notifies.Add(float64(len(to) * len(n)))
 	r.send(to, 0, n...)

@@ -189,6 +189,8 @@ type metrics struct {
 	notifies prometheus.Counter
 	unknown  prometheus.Counter
 	kicks    prometheus.Counter
+
+	forgotten prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, r *Server) metrics {
@@ -212,10 +214,13 @@ func newMetrics(reg prometheus.Registerer, r *Server) metrics {
 		kicks: counter("kicks_not_kept_total",
 			"Kicks of the HTTP API that are no longer sent to message servers that connect, "+
 				"because too many followed them."),
+		forgotten: counter("statuses_not_kept_total",
+			"Users that message servers are no longer told of when they connect again, because "+
+				"too many changed within ten minutes."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.forwards, m.nobody, m.drops, m.notifies, m.unknown,
-			m.kicks,
+			m.kicks, m.forgotten,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_route_servers",
 				Help: "Servers connected."},
 				func() float64 { return float64(len(*r.servers.Load())) }))

@@ -16,7 +16,9 @@ type stripe struct {
 	lost map[uint32]struct{}
 	// claims holds the logins in progress of each user, in order: see claim.
 	claims map[uint32][]claim
-	_      [32]byte // pads a stripe to a cache line
+	// told are the users of the latest notifies, oldest first: see told.
+	told []told
+	_    [32]byte // pads a stripe to a cache line
 }
 
 // claim is a login in progress: its IMServerKickUser, which disconnects the user's other

@@ -905,6 +905,8 @@ type IMRoleSet struct {
 	xxx_hidden_ToEpoch     uint64                 `protobuf:"varint,105,opt,name=to_epoch,json=toEpoch"`
 	xxx_hidden_Lost        bool                   `protobuf:"varint,106,opt,name=lost"`
 	xxx_hidden_BegunGroups []uint32               `protobuf:"varint,107,rep,packed,name=begun_groups,json=begunGroups"`
+	xxx_hidden_MadeGroups  []uint32               `protobuf:"varint,108,rep,packed,name=made_groups,json=madeGroups"`
+	xxx_hidden_Peer        *string                `protobuf:"bytes,109,opt,name=peer"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
 	unknownFields          protoimpl.UnknownFields
@@ -1005,48 +1007,74 @@ func (x *IMRoleSet) GetBegunGroups() []uint32 {
 	return nil
 }
 
+func (x *IMRoleSet) GetMadeGroups() []uint32 {
+	if x != nil {
+		return x.xxx_hidden_MadeGroups
+	}
+	return nil
+}
+
+func (x *IMRoleSet) GetPeer() string {
+	if x != nil {
+		if x.xxx_hidden_Peer != nil {
+			return *x.xxx_hidden_Peer
+		}
+		return ""
+	}
+	return ""
+}
+
 func (x *IMRoleSet) SetMaster(v uint32) {
 	x.xxx_hidden_Master = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 11)
 }
 
 func (x *IMRoleSet) SetFeatures(v uint32) {
 	x.xxx_hidden_Features = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 11)
 }
 
 func (x *IMRoleSet) SetMissed(v uint32) {
 	x.xxx_hidden_Missed = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 11)
 }
 
 func (x *IMRoleSet) SetNode(v string) {
 	x.xxx_hidden_Node = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 11)
 }
 
 func (x *IMRoleSet) SetEpoch(v uint64) {
 	x.xxx_hidden_Epoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 4, 11)
 }
 
 func (x *IMRoleSet) SetToNode(v string) {
 	x.xxx_hidden_ToNode = &v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 5, 11)
 }
 
 func (x *IMRoleSet) SetToEpoch(v uint64) {
 	x.xxx_hidden_ToEpoch = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 6, 11)
 }
 
 func (x *IMRoleSet) SetLost(v bool) {
 	x.xxx_hidden_Lost = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 9)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 7, 11)
 }
 
 func (x *IMRoleSet) SetBegunGroups(v []uint32) {
 	x.xxx_hidden_BegunGroups = v
+}
+
+func (x *IMRoleSet) SetMadeGroups(v []uint32) {
+	x.xxx_hidden_MadeGroups = v
+}
+
+func (x *IMRoleSet) SetPeer(v string) {
+	x.xxx_hidden_Peer = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 10, 11)
 }
 
 func (x *IMRoleSet) HasMaster() bool {
@@ -1105,6 +1133,13 @@ func (x *IMRoleSet) HasLost() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 7)
 }
 
+func (x *IMRoleSet) HasPeer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 10)
+}
+
 func (x *IMRoleSet) ClearMaster() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
 	x.xxx_hidden_Master = 0
@@ -1145,6 +1180,11 @@ func (x *IMRoleSet) ClearLost() {
 	x.xxx_hidden_Lost = false
 }
 
+func (x *IMRoleSet) ClearPeer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 10)
+	x.xxx_hidden_Peer = nil
+}
+
 type IMRoleSet_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
@@ -1171,6 +1211,10 @@ type IMRoleSet_builder struct {
 	Lost *bool
 	// Extension, to a server in the same process: from now on it gets all messages of these groups.
 	BegunGroups []uint32
+	// Extension, from a message server to the mesh in its process: its clients have made these groups.
+	MadeGroups []uint32
+	// Extension: the sender's roles and name, for the log of the other server.
+	Peer *string
 }
 
 func (b0 IMRoleSet_builder) Build() *IMRoleSet {
@@ -1178,38 +1222,43 @@ func (b0 IMRoleSet_builder) Build() *IMRoleSet {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.Master != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 11)
 		x.xxx_hidden_Master = *b.Master
 	}
 	if b.Features != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 11)
 		x.xxx_hidden_Features = *b.Features
 	}
 	if b.Missed != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 11)
 		x.xxx_hidden_Missed = *b.Missed
 	}
 	if b.Node != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 11)
 		x.xxx_hidden_Node = b.Node
 	}
 	if b.Epoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 4, 11)
 		x.xxx_hidden_Epoch = *b.Epoch
 	}
 	if b.ToNode != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 5, 11)
 		x.xxx_hidden_ToNode = b.ToNode
 	}
 	if b.ToEpoch != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 6, 11)
 		x.xxx_hidden_ToEpoch = *b.ToEpoch
 	}
 	if b.Lost != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 9)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 7, 11)
 		x.xxx_hidden_Lost = *b.Lost
 	}
 	x.xxx_hidden_BegunGroups = b.BegunGroups
+	x.xxx_hidden_MadeGroups = b.MadeGroups
+	if b.Peer != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 10, 11)
+		x.xxx_hidden_Peer = b.Peer
+	}
 	return m0
 }
 
@@ -3465,6 +3514,7 @@ func (b0 IMFileServerIPRsp_builder) Build() *IMFileServerIPRsp {
 type IMFileListReq struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_After       uint32                 `protobuf:"varint,1,req,name=after"`
+	xxx_hidden_Owner       *FileListOwner         `protobuf:"bytes,2,opt,name=owner"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
@@ -3504,6 +3554,13 @@ func (x *IMFileListReq) GetAfter() uint32 {
 	return 0
 }
 
+func (x *IMFileListReq) GetOwner() *FileListOwner {
+	if x != nil {
+		return x.xxx_hidden_Owner
+	}
+	return nil
+}
+
 func (x *IMFileListReq) GetAttachData() []byte {
 	if x != nil {
 		return x.xxx_hidden_AttachData
@@ -3513,7 +3570,11 @@ func (x *IMFileListReq) GetAttachData() []byte {
 
 func (x *IMFileListReq) SetAfter(v uint32) {
 	x.xxx_hidden_After = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 3)
+}
+
+func (x *IMFileListReq) SetOwner(v *FileListOwner) {
+	x.xxx_hidden_Owner = v
 }
 
 func (x *IMFileListReq) SetAttachData(v []byte) {
@@ -3521,7 +3582,7 @@ func (x *IMFileListReq) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 2)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
 }
 
 func (x *IMFileListReq) HasAfter() bool {
@@ -3531,11 +3592,18 @@ func (x *IMFileListReq) HasAfter() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
 }
 
+func (x *IMFileListReq) HasOwner() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Owner != nil
+}
+
 func (x *IMFileListReq) HasAttachData() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
 }
 
 func (x *IMFileListReq) ClearAfter() {
@@ -3543,8 +3611,12 @@ func (x *IMFileListReq) ClearAfter() {
 	x.xxx_hidden_After = 0
 }
 
+func (x *IMFileListReq) ClearOwner() {
+	x.xxx_hidden_Owner = nil
+}
+
 func (x *IMFileListReq) ClearAttachData() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
 	x.xxx_hidden_AttachData = nil
 }
 
@@ -3552,7 +3624,9 @@ type IMFileListReq_builder struct {
 	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
 
 	// The page begins after this row; 0: the first page.
-	After      *uint32
+	After *uint32
+	// The file server asks for the right to forget files, or to keep it.
+	Owner      *FileListOwner
 	AttachData []byte
 }
 
@@ -3561,12 +3635,190 @@ func (b0 IMFileListReq_builder) Build() *IMFileListReq {
 	b, x := &b0, m0
 	_, _ = b, x
 	if b.After != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 3)
 		x.xxx_hidden_After = *b.After
 	}
+	x.xxx_hidden_Owner = b.Owner
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 2)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
 		x.xxx_hidden_AttachData = b.AttachData
+	}
+	return m0
+}
+
+// FileListOwner is a process of a file server that forgets files whose ids are sealed with its
+// address. Of all spools with that address one has the right at a time.
+type FileListOwner struct {
+	state                  protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Server      *string                `protobuf:"bytes,1,req,name=server"`
+	xxx_hidden_Spool       []byte                 `protobuf:"bytes,2,req,name=spool"`
+	xxx_hidden_Epoch       uint64                 `protobuf:"varint,3,req,name=epoch"`
+	xxx_hidden_Lease       uint32                 `protobuf:"varint,4,req,name=lease"`
+	XXX_raceDetectHookData protoimpl.RaceDetectHookData
+	XXX_presence           [1]uint32
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *FileListOwner) Reset() {
+	*x = FileListOwner{}
+	mi := &file_server_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileListOwner) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileListOwner) ProtoMessage() {}
+
+func (x *FileListOwner) ProtoReflect() protoreflect.Message {
+	mi := &file_server_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *FileListOwner) GetServer() string {
+	if x != nil {
+		if x.xxx_hidden_Server != nil {
+			return *x.xxx_hidden_Server
+		}
+		return ""
+	}
+	return ""
+}
+
+func (x *FileListOwner) GetSpool() []byte {
+	if x != nil {
+		return x.xxx_hidden_Spool
+	}
+	return nil
+}
+
+func (x *FileListOwner) GetEpoch() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Epoch
+	}
+	return 0
+}
+
+func (x *FileListOwner) GetLease() uint32 {
+	if x != nil {
+		return x.xxx_hidden_Lease
+	}
+	return 0
+}
+
+func (x *FileListOwner) SetServer(v string) {
+	x.xxx_hidden_Server = &v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 0, 4)
+}
+
+func (x *FileListOwner) SetSpool(v []byte) {
+	if v == nil {
+		v = []byte{}
+	}
+	x.xxx_hidden_Spool = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+}
+
+func (x *FileListOwner) SetEpoch(v uint64) {
+	x.xxx_hidden_Epoch = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
+}
+
+func (x *FileListOwner) SetLease(v uint32) {
+	x.xxx_hidden_Lease = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+}
+
+func (x *FileListOwner) HasServer() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 0)
+}
+
+func (x *FileListOwner) HasSpool() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
+}
+
+func (x *FileListOwner) HasEpoch() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *FileListOwner) HasLease() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *FileListOwner) ClearServer() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 0)
+	x.xxx_hidden_Server = nil
+}
+
+func (x *FileListOwner) ClearSpool() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 1)
+	x.xxx_hidden_Spool = nil
+}
+
+func (x *FileListOwner) ClearEpoch() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Epoch = 0
+}
+
+func (x *FileListOwner) ClearLease() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
+	x.xxx_hidden_Lease = 0
+}
+
+type FileListOwner_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// The address, as host:port.
+	Server *string
+	// The random id of the spool, 16 bytes. A process that opens it again has the same one.
+	Spool []byte
+	// The epoch that was answered last to this process; 0: none.
+	Epoch *uint64
+	// For how long the right is kept after the last request, in seconds.
+	Lease *uint32
+}
+
+func (b0 FileListOwner_builder) Build() *FileListOwner {
+	m0 := &FileListOwner{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Server != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 0, 4)
+		x.xxx_hidden_Server = b.Server
+	}
+	if b.Spool != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
+		x.xxx_hidden_Spool = b.Spool
+	}
+	if b.Epoch != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		x.xxx_hidden_Epoch = *b.Epoch
+	}
+	if b.Lease != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
+		x.xxx_hidden_Lease = *b.Lease
 	}
 	return m0
 }
@@ -3576,6 +3828,7 @@ type IMFileListRsp struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_Files       *[]*ListedFile         `protobuf:"bytes,1,rep,name=files"`
 	xxx_hidden_Last        uint32                 `protobuf:"varint,2,req,name=last"`
+	xxx_hidden_Epoch       uint64                 `protobuf:"varint,3,opt,name=epoch"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
@@ -3585,7 +3838,7 @@ type IMFileListRsp struct {
 
 func (x *IMFileListRsp) Reset() {
 	*x = IMFileListRsp{}
-	mi := &file_server_proto_msgTypes[21]
+	mi := &file_server_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +3850,7 @@ func (x *IMFileListRsp) String() string {
 func (*IMFileListRsp) ProtoMessage() {}
 
 func (x *IMFileListRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[21]
+	mi := &file_server_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,6 +3877,13 @@ func (x *IMFileListRsp) GetLast() uint32 {
 	return 0
 }
 
+func (x *IMFileListRsp) GetEpoch() uint64 {
+	if x != nil {
+		return x.xxx_hidden_Epoch
+	}
+	return 0
+}
+
 func (x *IMFileListRsp) GetAttachData() []byte {
 	if x != nil {
 		return x.xxx_hidden_AttachData
@@ -3637,7 +3897,12 @@ func (x *IMFileListRsp) SetFiles(v []*ListedFile) {
 
 func (x *IMFileListRsp) SetLast(v uint32) {
 	x.xxx_hidden_Last = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 1, 4)
+}
+
+func (x *IMFileListRsp) SetEpoch(v uint64) {
+	x.xxx_hidden_Epoch = v
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 4)
 }
 
 func (x *IMFileListRsp) SetAttachData(v []byte) {
@@ -3645,7 +3910,7 @@ func (x *IMFileListRsp) SetAttachData(v []byte) {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
 }
 
 func (x *IMFileListRsp) HasLast() bool {
@@ -3655,11 +3920,18 @@ func (x *IMFileListRsp) HasLast() bool {
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 1)
 }
 
-func (x *IMFileListRsp) HasAttachData() bool {
+func (x *IMFileListRsp) HasEpoch() bool {
 	if x == nil {
 		return false
 	}
 	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+}
+
+func (x *IMFileListRsp) HasAttachData() bool {
+	if x == nil {
+		return false
+	}
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
 }
 
 func (x *IMFileListRsp) ClearLast() {
@@ -3667,8 +3939,13 @@ func (x *IMFileListRsp) ClearLast() {
 	x.xxx_hidden_Last = 0
 }
 
-func (x *IMFileListRsp) ClearAttachData() {
+func (x *IMFileListRsp) ClearEpoch() {
 	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	x.xxx_hidden_Epoch = 0
+}
+
+func (x *IMFileListRsp) ClearAttachData() {
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
 	x.xxx_hidden_AttachData = nil
 }
 
@@ -3678,7 +3955,10 @@ type IMFileListRsp_builder struct {
 	// Files that wait for their receivers.
 	Files []*ListedFile
 	// The row after which the next page begins; 0: this is the last page.
-	Last       *uint32
+	Last *uint32
+	// If the request has an owner: its epoch; 0: another spool has the right to forget files, or a
+	// later process of this one.
+	Epoch      *uint64
 	AttachData []byte
 }
 
@@ -3688,11 +3968,15 @@ func (b0 IMFileListRsp_builder) Build() *IMFileListRsp {
 	_, _ = b, x
 	x.xxx_hidden_Files = &b.Files
 	if b.Last != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 1, 4)
 		x.xxx_hidden_Last = *b.Last
 	}
+	if b.Epoch != nil {
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 4)
+		x.xxx_hidden_Epoch = *b.Epoch
+	}
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	return m0
@@ -3703,6 +3987,7 @@ type IMFileListRepairReq struct {
 	state                  protoimpl.MessageState `protogen:"opaque.v1"`
 	xxx_hidden_List        *[]*ListedFile         `protobuf:"bytes,1,rep,name=list"`
 	xxx_hidden_Forget      *[]*ListedFile         `protobuf:"bytes,2,rep,name=forget"`
+	xxx_hidden_Owner       *FileListOwner         `protobuf:"bytes,3,opt,name=owner"`
 	xxx_hidden_AttachData  []byte                 `protobuf:"bytes,20,opt,name=attach_data,json=attachData"`
 	XXX_raceDetectHookData protoimpl.RaceDetectHookData
 	XXX_presence           [1]uint32
@@ -3712,7 +3997,7 @@ type IMFileListRepairReq struct {
 
 func (x *IMFileListRepairReq) Reset() {
 	*x = IMFileListRepairReq{}
-	mi := &file_server_proto_msgTypes[22]
+	mi := &file_server_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3724,7 +4009,7 @@ func (x *IMFileListRepairReq) String() string {
 func (*IMFileListRepairReq) ProtoMessage() {}
 
 func (x *IMFileListRepairReq) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[22]
+	mi := &file_server_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,6 +4038,13 @@ func (x *IMFileListRepairReq) GetForget() []*ListedFile {
 	return nil
 }
 
+func (x *IMFileListRepairReq) GetOwner() *FileListOwner {
+	if x != nil {
+		return x.xxx_hidden_Owner
+	}
+	return nil
+}
+
 func (x *IMFileListRepairReq) GetAttachData() []byte {
 	if x != nil {
 		return x.xxx_hidden_AttachData
@@ -3768,23 +4060,38 @@ func (x *IMFileListRepairReq) SetForget(v []*ListedFile) {
 	x.xxx_hidden_Forget = &v
 }
 
+func (x *IMFileListRepairReq) SetOwner(v *FileListOwner) {
+	x.xxx_hidden_Owner = v
+}
+
 func (x *IMFileListRepairReq) SetAttachData(v []byte) {
 	if v == nil {
 		v = []byte{}
 	}
 	x.xxx_hidden_AttachData = v
-	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 2, 3)
+	protoimpl.X.SetPresent(&(x.XXX_presence[0]), 3, 4)
+}
+
+func (x *IMFileListRepairReq) HasOwner() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Owner != nil
 }
 
 func (x *IMFileListRepairReq) HasAttachData() bool {
 	if x == nil {
 		return false
 	}
-	return protoimpl.X.Present(&(x.XXX_presence[0]), 2)
+	return protoimpl.X.Present(&(x.XXX_presence[0]), 3)
+}
+
+func (x *IMFileListRepairReq) ClearOwner() {
+	x.xxx_hidden_Owner = nil
 }
 
 func (x *IMFileListRepairReq) ClearAttachData() {
-	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 2)
+	protoimpl.X.ClearPresent(&(x.XXX_presence[0]), 3)
 	x.xxx_hidden_AttachData = nil
 }
 
@@ -3793,8 +4100,10 @@ type IMFileListRepairReq_builder struct {
 
 	// Files to list, unless they are or were listed.
 	List []*ListedFile
-	// Files to remove from the list.
-	Forget     []*ListedFile
+	// Files to remove from the list. Without owner none is removed.
+	Forget []*ListedFile
+	// The request fails if this is not the owner any more.
+	Owner      *FileListOwner
 	AttachData []byte
 }
 
@@ -3804,8 +4113,9 @@ func (b0 IMFileListRepairReq_builder) Build() *IMFileListRepairReq {
 	_, _ = b, x
 	x.xxx_hidden_List = &b.List
 	x.xxx_hidden_Forget = &b.Forget
+	x.xxx_hidden_Owner = b.Owner
 	if b.AttachData != nil {
-		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 2, 3)
+		protoimpl.X.SetPresentNonAtomic(&(x.XXX_presence[0]), 3, 4)
 		x.xxx_hidden_AttachData = b.AttachData
 	}
 	return m0
@@ -3825,7 +4135,7 @@ type IMFileListRepairRsp struct {
 
 func (x *IMFileListRepairRsp) Reset() {
 	*x = IMFileListRepairRsp{}
-	mi := &file_server_proto_msgTypes[23]
+	mi := &file_server_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3837,7 +4147,7 @@ func (x *IMFileListRepairRsp) String() string {
 func (*IMFileListRepairRsp) ProtoMessage() {}
 
 func (x *IMFileListRepairRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[23]
+	mi := &file_server_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4260,7 @@ type IMCredentialsReq struct {
 
 func (x *IMCredentialsReq) Reset() {
 	*x = IMCredentialsReq{}
-	mi := &file_server_proto_msgTypes[24]
+	mi := &file_server_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3962,7 +4272,7 @@ func (x *IMCredentialsReq) String() string {
 func (*IMCredentialsReq) ProtoMessage() {}
 
 func (x *IMCredentialsReq) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[24]
+	mi := &file_server_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4093,7 +4403,7 @@ type IMCredentialsRsp struct {
 
 func (x *IMCredentialsRsp) Reset() {
 	*x = IMCredentialsRsp{}
-	mi := &file_server_proto_msgTypes[25]
+	mi := &file_server_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4105,7 +4415,7 @@ func (x *IMCredentialsRsp) String() string {
 func (*IMCredentialsRsp) ProtoMessage() {}
 
 func (x *IMCredentialsRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[25]
+	mi := &file_server_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4281,7 +4591,7 @@ type IMRequestRefused struct {
 
 func (x *IMRequestRefused) Reset() {
 	*x = IMRequestRefused{}
-	mi := &file_server_proto_msgTypes[26]
+	mi := &file_server_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4293,7 +4603,7 @@ func (x *IMRequestRefused) String() string {
 func (*IMRequestRefused) ProtoMessage() {}
 
 func (x *IMRequestRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[26]
+	mi := &file_server_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4519,7 +4829,7 @@ type IMAnswerPart struct {
 
 func (x *IMAnswerPart) Reset() {
 	*x = IMAnswerPart{}
-	mi := &file_server_proto_msgTypes[27]
+	mi := &file_server_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4531,7 +4841,7 @@ func (x *IMAnswerPart) String() string {
 func (*IMAnswerPart) ProtoMessage() {}
 
 func (x *IMAnswerPart) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[27]
+	mi := &file_server_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4726,7 +5036,7 @@ type IMFileConfirmReq struct {
 
 func (x *IMFileConfirmReq) Reset() {
 	*x = IMFileConfirmReq{}
-	mi := &file_server_proto_msgTypes[28]
+	mi := &file_server_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4738,7 +5048,7 @@ func (x *IMFileConfirmReq) String() string {
 func (*IMFileConfirmReq) ProtoMessage() {}
 
 func (x *IMFileConfirmReq) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[28]
+	mi := &file_server_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4900,7 +5210,7 @@ type IMFileConfirmRsp struct {
 
 func (x *IMFileConfirmRsp) Reset() {
 	*x = IMFileConfirmRsp{}
-	mi := &file_server_proto_msgTypes[29]
+	mi := &file_server_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4912,7 +5222,7 @@ func (x *IMFileConfirmRsp) String() string {
 func (*IMFileConfirmRsp) ProtoMessage() {}
 
 func (x *IMFileConfirmRsp) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[29]
+	mi := &file_server_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5110,7 +5420,7 @@ type UserChange struct {
 
 func (x *UserChange) Reset() {
 	*x = UserChange{}
-	mi := &file_server_proto_msgTypes[30]
+	mi := &file_server_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5432,7 @@ func (x *UserChange) String() string {
 func (*UserChange) ProtoMessage() {}
 
 func (x *UserChange) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[30]
+	mi := &file_server_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5346,7 +5656,7 @@ type IMUserChangesNotify struct {
 
 func (x *IMUserChangesNotify) Reset() {
 	*x = IMUserChangesNotify{}
-	mi := &file_server_proto_msgTypes[31]
+	mi := &file_server_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5358,7 +5668,7 @@ func (x *IMUserChangesNotify) String() string {
 func (*IMUserChangesNotify) ProtoMessage() {}
 
 func (x *IMUserChangesNotify) ProtoReflect() protoreflect.Message {
-	mi := &file_server_proto_msgTypes[31]
+	mi := &file_server_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5464,7 +5774,7 @@ const file_server_proto_rawDesc = "" +
 	"\x13IMGetDeviceTokenRsp\x12?\n" +
 	"\x0fuser_token_info\x18\x01 \x03(\v2\x17.teamtalk.UserTokenInfoR\ruserTokenInfo\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\xf0\x01\n" +
+	"attachData\"\xa9\x02\n" +
 	"\tIMRoleSet\x12\x16\n" +
 	"\x06master\x18\x01 \x02(\rR\x06master\x12\x1a\n" +
 	"\bfeatures\x18d \x01(\rR\bfeatures\x12\x16\n" +
@@ -5474,7 +5784,10 @@ const file_server_proto_rawDesc = "" +
 	"\ato_node\x18h \x01(\tR\x06toNode\x12\x19\n" +
 	"\bto_epoch\x18i \x01(\x04R\atoEpoch\x12\x12\n" +
 	"\x04lost\x18j \x01(\bR\x04lost\x12%\n" +
-	"\fbegun_groups\x18k \x03(\rB\x02\x10\x01R\vbegunGroups\"\x80\x01\n" +
+	"\fbegun_groups\x18k \x03(\rB\x02\x10\x01R\vbegunGroups\x12#\n" +
+	"\vmade_groups\x18l \x03(\rB\x02\x10\x01R\n" +
+	"madeGroups\x12\x12\n" +
+	"\x04peer\x18m \x01(\tR\x04peer\"\x80\x01\n" +
 	"\x10IMOnlineUserInfo\x12>\n" +
 	"\x0euser_stat_list\x18\x01 \x03(\v2\x18.teamtalk.ServerUserStatR\fuserStatList\x12\x16\n" +
 	"\x06offset\x18d \x01(\rR\x06offset\x12\x14\n" +
@@ -5560,19 +5873,27 @@ const file_server_proto_rawDesc = "" +
 	"\x11IMFileServerIPRsp\x122\n" +
 	"\fip_addr_list\x18\x01 \x03(\v2\x10.teamtalk.IpAddrR\n" +
 	"ipAddrList\x12\x1a\n" +
-	"\bconfirms\x18d \x01(\bR\bconfirms\"F\n" +
+	"\bconfirms\x18d \x01(\bR\bconfirms\"u\n" +
 	"\rIMFileListReq\x12\x14\n" +
-	"\x05after\x18\x01 \x02(\rR\x05after\x12\x1f\n" +
+	"\x05after\x18\x01 \x02(\rR\x05after\x12-\n" +
+	"\x05owner\x18\x02 \x01(\v2\x17.teamtalk.FileListOwnerR\x05owner\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"p\n" +
+	"attachData\"i\n" +
+	"\rFileListOwner\x12\x16\n" +
+	"\x06server\x18\x01 \x02(\tR\x06server\x12\x14\n" +
+	"\x05spool\x18\x02 \x02(\fR\x05spool\x12\x14\n" +
+	"\x05epoch\x18\x03 \x02(\x04R\x05epoch\x12\x14\n" +
+	"\x05lease\x18\x04 \x02(\rR\x05lease\"\x86\x01\n" +
 	"\rIMFileListRsp\x12*\n" +
 	"\x05files\x18\x01 \x03(\v2\x14.teamtalk.ListedFileR\x05files\x12\x12\n" +
-	"\x04last\x18\x02 \x02(\rR\x04last\x12\x1f\n" +
+	"\x04last\x18\x02 \x02(\rR\x04last\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
-	"attachData\"\x8e\x01\n" +
+	"attachData\"\xbd\x01\n" +
 	"\x13IMFileListRepairReq\x12(\n" +
 	"\x04list\x18\x01 \x03(\v2\x14.teamtalk.ListedFileR\x04list\x12,\n" +
-	"\x06forget\x18\x02 \x03(\v2\x14.teamtalk.ListedFileR\x06forget\x12\x1f\n" +
+	"\x06forget\x18\x02 \x03(\v2\x14.teamtalk.ListedFileR\x06forget\x12-\n" +
+	"\x05owner\x18\x03 \x01(\v2\x17.teamtalk.FileListOwnerR\x05owner\x12\x1f\n" +
 	"\vattach_data\x18\x14 \x01(\fR\n" +
 	"attachData\"\x84\x01\n" +
 	"\x13IMFileListRepairRsp\x12.\n" +
@@ -5644,7 +5965,7 @@ const file_server_proto_rawDesc = "" +
 	"\x13REFUSAL_KIND_CLOSED\x10\x04B\x13Z\x11teamtalk/proto/pb"
 
 var file_server_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_server_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_server_proto_goTypes = []any{
 	(RefusalKind)(0),                    // 0: teamtalk.RefusalKind
 	(*IMStopReceivePacket)(nil),         // 1: teamtalk.IMStopReceivePacket
@@ -5668,55 +5989,58 @@ var file_server_proto_goTypes = []any{
 	(*IMFileServerIPReq)(nil),           // 19: teamtalk.IMFileServerIPReq
 	(*IMFileServerIPRsp)(nil),           // 20: teamtalk.IMFileServerIPRsp
 	(*IMFileListReq)(nil),               // 21: teamtalk.IMFileListReq
-	(*IMFileListRsp)(nil),               // 22: teamtalk.IMFileListRsp
-	(*IMFileListRepairReq)(nil),         // 23: teamtalk.IMFileListRepairReq
-	(*IMFileListRepairRsp)(nil),         // 24: teamtalk.IMFileListRepairRsp
-	(*IMCredentialsReq)(nil),            // 25: teamtalk.IMCredentialsReq
-	(*IMCredentialsRsp)(nil),            // 26: teamtalk.IMCredentialsRsp
-	(*IMRequestRefused)(nil),            // 27: teamtalk.IMRequestRefused
-	(*IMAnswerPart)(nil),                // 28: teamtalk.IMAnswerPart
-	(*IMFileConfirmReq)(nil),            // 29: teamtalk.IMFileConfirmReq
-	(*IMFileConfirmRsp)(nil),            // 30: teamtalk.IMFileConfirmRsp
-	(*UserChange)(nil),                  // 31: teamtalk.UserChange
-	(*IMUserChangesNotify)(nil),         // 32: teamtalk.IMUserChangesNotify
-	(*UserInfo)(nil),                    // 33: teamtalk.UserInfo
-	(*UserTokenInfo)(nil),               // 34: teamtalk.UserTokenInfo
-	(*ServerUserStat)(nil),              // 35: teamtalk.ServerUserStat
-	(ClientType)(0),                     // 36: teamtalk.ClientType
-	(*PushResult)(nil),                  // 37: teamtalk.PushResult
-	(*ShieldStatus)(nil),                // 38: teamtalk.ShieldStatus
-	(TransferFileType)(0),               // 39: teamtalk.TransferFileType
-	(*IpAddr)(nil),                      // 40: teamtalk.IpAddr
-	(*ListedFile)(nil),                  // 41: teamtalk.ListedFile
-	(ListResult)(0),                     // 42: teamtalk.ListResult
-	(*Credential)(nil),                  // 43: teamtalk.Credential
-	(UserStatType)(0),                   // 44: teamtalk.UserStatType
+	(*FileListOwner)(nil),               // 22: teamtalk.FileListOwner
+	(*IMFileListRsp)(nil),               // 23: teamtalk.IMFileListRsp
+	(*IMFileListRepairReq)(nil),         // 24: teamtalk.IMFileListRepairReq
+	(*IMFileListRepairRsp)(nil),         // 25: teamtalk.IMFileListRepairRsp
+	(*IMCredentialsReq)(nil),            // 26: teamtalk.IMCredentialsReq
+	(*IMCredentialsRsp)(nil),            // 27: teamtalk.IMCredentialsRsp
+	(*IMRequestRefused)(nil),            // 28: teamtalk.IMRequestRefused
+	(*IMAnswerPart)(nil),                // 29: teamtalk.IMAnswerPart
+	(*IMFileConfirmReq)(nil),            // 30: teamtalk.IMFileConfirmReq
+	(*IMFileConfirmRsp)(nil),            // 31: teamtalk.IMFileConfirmRsp
+	(*UserChange)(nil),                  // 32: teamtalk.UserChange
+	(*IMUserChangesNotify)(nil),         // 33: teamtalk.IMUserChangesNotify
+	(*UserInfo)(nil),                    // 34: teamtalk.UserInfo
+	(*UserTokenInfo)(nil),               // 35: teamtalk.UserTokenInfo
+	(*ServerUserStat)(nil),              // 36: teamtalk.ServerUserStat
+	(ClientType)(0),                     // 37: teamtalk.ClientType
+	(*PushResult)(nil),                  // 38: teamtalk.PushResult
+	(*ShieldStatus)(nil),                // 39: teamtalk.ShieldStatus
+	(TransferFileType)(0),               // 40: teamtalk.TransferFileType
+	(*IpAddr)(nil),                      // 41: teamtalk.IpAddr
+	(*ListedFile)(nil),                  // 42: teamtalk.ListedFile
+	(ListResult)(0),                     // 43: teamtalk.ListResult
+	(*Credential)(nil),                  // 44: teamtalk.Credential
+	(UserStatType)(0),                   // 45: teamtalk.UserStatType
 }
 var file_server_proto_depIdxs = []int32{
-	33, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
-	34, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
-	35, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
-	36, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
-	36, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
-	34, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
-	37, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
-	38, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
-	39, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
-	39, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
-	40, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
-	41, // 11: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
-	41, // 12: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
-	41, // 13: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
-	42, // 14: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
-	43, // 15: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
-	0,  // 16: teamtalk.IMRequestRefused.kind:type_name -> teamtalk.RefusalKind
-	44, // 17: teamtalk.UserChange.status:type_name -> teamtalk.UserStatType
-	31, // 18: teamtalk.IMUserChangesNotify.changes:type_name -> teamtalk.UserChange
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	34, // 0: teamtalk.IMValidateRsp.user_info:type_name -> teamtalk.UserInfo
+	35, // 1: teamtalk.IMGetDeviceTokenRsp.user_token_info:type_name -> teamtalk.UserTokenInfo
+	36, // 2: teamtalk.IMOnlineUserInfo.user_stat_list:type_name -> teamtalk.ServerUserStat
+	37, // 3: teamtalk.IMUserStatusUpdate.client_type:type_name -> teamtalk.ClientType
+	37, // 4: teamtalk.IMServerKickUser.client_type:type_name -> teamtalk.ClientType
+	35, // 5: teamtalk.IMPushToUserReq.user_token_list:type_name -> teamtalk.UserTokenInfo
+	38, // 6: teamtalk.IMPushToUserRsp.push_result_list:type_name -> teamtalk.PushResult
+	39, // 7: teamtalk.IMGroupGetShieldRsp.shield_status_list:type_name -> teamtalk.ShieldStatus
+	40, // 8: teamtalk.IMFileTransferReq.trans_mode:type_name -> teamtalk.TransferFileType
+	40, // 9: teamtalk.IMFileTransferRsp.trans_mode:type_name -> teamtalk.TransferFileType
+	41, // 10: teamtalk.IMFileServerIPRsp.ip_addr_list:type_name -> teamtalk.IpAddr
+	22, // 11: teamtalk.IMFileListReq.owner:type_name -> teamtalk.FileListOwner
+	42, // 12: teamtalk.IMFileListRsp.files:type_name -> teamtalk.ListedFile
+	42, // 13: teamtalk.IMFileListRepairReq.list:type_name -> teamtalk.ListedFile
+	42, // 14: teamtalk.IMFileListRepairReq.forget:type_name -> teamtalk.ListedFile
+	22, // 15: teamtalk.IMFileListRepairReq.owner:type_name -> teamtalk.FileListOwner
+	43, // 16: teamtalk.IMFileListRepairRsp.results:type_name -> teamtalk.ListResult
+	44, // 17: teamtalk.IMCredentialsRsp.list:type_name -> teamtalk.Credential
+	0,  // 18: teamtalk.IMRequestRefused.kind:type_name -> teamtalk.RefusalKind
+	45, // 19: teamtalk.UserChange.status:type_name -> teamtalk.UserStatType
+	32, // 20: teamtalk.IMUserChangesNotify.changes:type_name -> teamtalk.UserChange
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_server_proto_init() }
@@ -5731,7 +6055,7 @@ func file_server_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_server_proto_rawDesc), len(file_server_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

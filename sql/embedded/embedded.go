@@ -24,6 +24,7 @@ import (
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 	"teamtalk/sql/embedded/budgets"
+	"teamtalk/sql/embedded/spools"
 )
 
 var _ im.Store = (*Store)(nil)
@@ -106,7 +107,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		unread:    &unread{database: db},
 		sessions:  &sessions{db},
 		groups:    &groups{db},
-		files:     &files{db},
+		files:     &files{db, spools.New()},
 		push:      &push{db},
 		logins:    &logins{db},
 		Budgets:   budgets.New(),

@@ -4,10 +4,14 @@ import (
 	"context"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/spools"
 )
 
 // files is the part that stores the list of files that wait for their receivers.
-type files struct{ *database }
+type files struct {
+	*database
+	*spools.Spools
+}
 
 // AddOfflineFile adds a file to its receiver's list; see im.FileStore.
 func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
@@ -155,18 +159,18 @@ func (s *files) OfflineFileState(ctx context.Context, from, to uint32,
 }
 
 // ForgetOfflineFile removes a waiting file without a trace; see im.FileStore.
-func (s *files) ForgetOfflineFile(ctx context.Context, from, to uint32,
+func (s *files) ForgetOfflineFile(ctx context.Context, o im.SpoolOwner, from, to uint32,
 	task string) (gone bool, err error) {
-	err = s.call("forget offline file", func() error {
-		return s.transact(ctx, func(w *writer) error {
-			n := 0
-			err := w.exec("delete from IMTransmitFile "+
-				"where toId = ? and fromId = ? and taskId = ? and status = 0", to, from, task)
-			if err == nil {
-				err = w.one("select changes()", &n)
-			}
-			gone = n > 0
-			return err
+	err = spools.While(s.Spools, o, func() error {
+		return s.call("forget offline file", func() error {
+			return s.transact(ctx, func(w *writer) error {
+				err := w.exec("delete from IMTransmitFile "+
+					"where toId = ? and fromId = ? and taskId = ? and status = 0", to, from, task)
+				if err == nil {
+					err = w.one("select changes() > 0", &gone)
+				}
+				return err
+			})
 		})
 	})
 	return gone && err == nil, err

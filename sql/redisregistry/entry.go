@@ -32,6 +32,11 @@ type Entry struct {
 	Age, Left time.Duration
 }
 
+// late reports whether a renewal is overdue by a quarter of the time between two.
+func (e *Entry) late() bool {
+	return e.Renew > 0 && e.Age > time.Duration(e.Renew)*time.Millisecond*5/4
+}
+
 // contents are what the script read has returned.
 type contents struct {
 	entries []Entry

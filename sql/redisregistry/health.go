@@ -4,19 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-// health knows whether Redis answers. The log has one line for an outage, however long it is.
-type health struct {
-	mu    sync.Mutex
-	errs  map[string]error // by operation, of the last attempt
-	since time.Time        // begin of the outage
-	told  bool             // the log has a line about a malformed record
-}
 
 // operations are the calls to Redis whose failures are told.
 var operations = []string{"renew", "poll"}
@@ -24,41 +15,30 @@ var operations = []string{"renew", "poll"}
 // errStarting is the state of a process that has not registered yet.
 var errStarting = errors.New("this process is not registered yet")
 
-// set notes the result of an operation.
-func (h *health) set(r *Registry, operation string, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	was := len(h.errs) > 0
-	if err == nil {
-		delete(h.errs, operation)
-	} else {
-		if h.errs == nil {
-			h.errs = map[string]error{}
-		}
-		h.errs[operation] = err
+// note notes the result of an operation.
+func (r *Registry) note(operation string, err error) {
+	begins, ended := r.health.Set(operation, err)
+	if err != nil {
 		r.metrics.failures.WithLabelValues(operation).Inc()
 	}
 	switch {
-	case !was && err != nil:
-		h.since = time.Now()
+	case begins:
 		what := "the servers that are known stay known, and others may count this one as gone"
 		if r.epoch.Load() == 0 {
 			what = "this process is not registered (settings registry.redis and redis.addrs)"
 		}
 		r.opt.Log.Warn("the registry in Redis does not work: "+what, "operation", operation,
 			"redis", r.at(), "err", err)
-	case was && len(h.errs) == 0:
+	case ended > 0:
 		r.opt.Log.Info("the registry in Redis works again",
-			"after", time.Since(h.since).Round(time.Millisecond))
+			"after", ended.Round(time.Millisecond))
 	}
 }
 
-// tellMalformed logs the first values that are no records.
-func (h *health) tellMalformed(r *Registry, c contents) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if c.long+c.malformed > 0 && !h.told {
-		h.told = true
+// tellMalformed logs the first values that are no records. Used by one goroutine of Watch.
+func (r *Registry) tellMalformed(c contents) {
+	if c.long+c.malformed > 0 && !r.malformed {
+		r.malformed = true
 		r.opt.Log.Warn("the registry holds values that are no servers, they are ignored",
 			"key", Key, "too_long", c.long, "malformed", c.malformed, "err",
 			c.refusal())
@@ -70,13 +50,9 @@ func (r *Registry) at() string { return strings.Join(r.opt.Redis.Addrs, ",") }
 
 // State returns nil while Redis answers and this process is registered, and otherwise why not.
 func (r *Registry) State() error {
-	r.health.mu.Lock()
-	defer r.health.mu.Unlock()
-	for _, operation := range operations {
-		if err := r.health.errs[operation]; err != nil {
-			return fmt.Errorf("the registry in Redis at %s has not worked for %v: %s: %w", r.at(),
-				time.Since(r.health.since).Round(time.Second), operation, err)
-		}
+	if operation, lasts, err := r.health.First(operations); err != nil {
+		return fmt.Errorf("the registry in Redis at %s has not worked for %v: %s: %w", r.at(),
+			lasts.Round(time.Second), operation, err)
 	}
 	if r.epoch.Load() == 0 {
 		return errStarting

@@ -30,6 +30,7 @@ import (
 
 	"teamtalk/core/opt"
 	"teamtalk/core/registry"
+	"teamtalk/sql/redishealth"
 	"teamtalk/sql/store/redisconn"
 )
 
@@ -61,12 +62,13 @@ type Registry struct {
 	view    *registry.View
 	process string        // random number of this process
 	timeout time.Duration // of a call to Redis
-	health  health
+	health  redishealth.Health
 	metrics *metrics
 
-	epoch  atomic.Uint64 // 0: not registered yet
-	lapses atomic.Uint64
-	nodes  atomic.Pointer[[]string]
+	epoch     atomic.Uint64 // 0: not registered yet
+	lapses    atomic.Uint64
+	nodes     atomic.Pointer[[]string]
+	malformed bool // the log has a line about values that are no servers; used by Watch
 	// drains are the keys of the nodes that shall drain. Used by one goroutine of Run.
 	drains []string
 	// refresh holds a token when Run shall renew the leases now.
@@ -215,7 +217,7 @@ func (r *Registry) renew(ctx context.Context, nodes []registry.Node) (final bool
 	if errors.As(err, &replaced) {
 		return true, err
 	}
-	r.health.set(r, "renew", err)
+	r.note("renew", err)
 	return false, err
 }
 
@@ -331,29 +333,31 @@ func at(n registry.Node) string {
 
 // poll reads the nodes into the view.
 func (r *Registry) poll(ctx context.Context) error {
-	c, err := r.read(ctx)
+	c, err := r.read(ctx, read)
 	if ctx.Err() != nil {
 		return nil // Watch ends
 	}
-	r.health.set(r, "poll", err)
+	r.note("poll", err)
 	if err != nil {
 		return err
 	}
 	r.metrics.refused.WithLabelValues("too_long").Add(float64(c.long))
 	r.metrics.refused.WithLabelValues("malformed").Add(float64(c.malformed))
-	r.health.tellMalformed(r, c)
+	r.tellMalformed(c)
 	nodes := make([]registry.Node, len(c.entries))
 	for i, e := range c.entries {
 		nodes[i] = e.Node
+		nodes[i].Late = e.late()
 	}
 	// A registry that was emptied has all nodes again once each had the time to renew.
 	r.view.Update(nodes, c.clock >= r.opt.Lease)
 	return nil
 }
 
-// List reads the live nodes once, sorted by role and name.
+// List reads the live nodes once, sorted by role and name. It writes nothing: Redis may be full,
+// or a replica.
 func (r *Registry) List(ctx context.Context) ([]Entry, error) {
-	c, err := r.read(ctx)
+	c, err := r.read(ctx, look)
 	if err != nil {
 		return nil, err
 	}
@@ -361,9 +365,9 @@ func (r *Registry) List(ctx context.Context) ([]Entry, error) {
 	return c.entries, nil
 }
 
-// read reads the live nodes.
-func (r *Registry) read(ctx context.Context) (contents, error) {
-	answer, err := r.run(ctx, read, []any{r.clockStep(), maxRead, maxValue, maxField})
+// read reads the live nodes by the script read or look.
+func (r *Registry) read(ctx context.Context, script *redis.Script) (contents, error) {
+	answer, err := r.run(ctx, script, []any{r.clockStep(), maxRead, maxValue, maxField})
 	if err != nil {
 		return contents{}, err
 	}

@@ -454,7 +454,9 @@ func TestRun(t *testing.T) {
 	await(t, "both", func() bool { return names(a) == "a@1 b@2" && b.State() == nil })
 	s.Save()
 	s.Stop()
-	await(t, "the outage", func() bool { return a.State() != nil && b.State() != nil })
+	await(t, "the outage", func() bool { // of renewals and of readings
+		return len(a.health.Errs()) == 2 && len(b.health.Errs()) == 2
+	})
 	if got := names(a); got != "a@1 b@2" {
 		t.Errorf("known while Redis is away: %q", got)
 	}

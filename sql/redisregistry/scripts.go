@@ -15,13 +15,17 @@ import "github.com/redis/go-redis/v9"
 //	drain:<role>:<name>  the epoch of the process that shall drain the node, see Order
 const Key = "teamtalk:registry"
 
-// common begins every script. It advances the registry's clock by the time that has passed
-// on the clock of Redis since the last script, at most by ARGV[1] ms. While no process
-// reaches Redis, no script runs and the clock stands. So no lease ends because Redis was
-// away, or because its clock was set: the nodes that live have the rest of their leases to
+// clocked begins every script of a process. It stores the registry's clock, advanced by the time
+// that has passed on the clock of Redis since the last such script, at most by ARGV[1] ms. While
+// no process reaches Redis, no script runs and the clock stands. So no lease ends because Redis
+// was away, or because its clock was set: the nodes that live have the rest of their leases to
 // renew them.
-//
-// The function number returns nil for anything but an amount that a Lua number holds.
+const clocked = common + `
+redis.call('HSET', key, 'clock', text(clock), 'time', text(now))
+`
+
+// common begins every script. It computes the registry's clock and writes nothing. The function
+// number returns nil for anything but an amount that a Lua number holds.
 const common = `
 local key = KEYS[1]
 local function number(v)
@@ -42,7 +46,6 @@ local state = redis.call('HMGET', key, 'clock', 'time', 'epoch')
 local clock = number(state[1]) or 0
 local passed = now - (number(state[2]) or now)
 if passed > 0 then clock = clock + math.min(passed, tonumber(ARGV[1])) end
-redis.call('HSET', key, 'clock', text(clock), 'time', text(now))
 `
 
 // keep registers nodes, or renews their leases. Its arguments after the first: the random
@@ -60,7 +63,7 @@ redis.call('HSET', key, 'clock', text(clock), 'time', text(now))
 // that has had one of the nodes. A renewal raises the last one, in case Redis has lost it. It
 // restores an order that ended with the lease of a node, or that Redis lost together with the
 // node.
-var keep = redis.NewScript(common + `
+var keep = redis.NewScript(clocked + `
 local process, epoch = ARGV[2], number(ARGV[3]) or 0
 local last = math.max(number(state[3]) or 0, epoch)
 local former, missing, added, lost = {}, 0, 0, {}
@@ -116,7 +119,7 @@ return out
 //
 // An order is for one process, by its epoch, so that a process that takes the place of a drained
 // one serves.
-var order = redis.NewScript(common + `
+var order = redis.NewScript(clocked + `
 local unknown, epochs = {'ok'}, {}
 for i = 4, #ARGV do
   local r = record(redis.call('HGET', key, ARGV[i]))
@@ -139,7 +142,17 @@ return unknown
 // and value of each node whose lease has not ended. It removes the others. Its arguments after
 // the first: the largest number of fields, the longest value, and the longest field. Values that
 // are no records are returned, so that the reader counts them, and stay.
-var read = redis.NewScript(common + `
+var read = redis.NewScript(clocked + live + `
+for i = 1, #ended do redis.call('HDEL', key, ended[i], mark(ended[i])) end
+return out
+`)
+
+// look is read for a command: it writes nothing, so that an operator sees the servers also while
+// Redis is full, or takes no writes.
+var look = redis.NewScript(common + live + `return out`)
+
+// live makes the answer of read and look.
+const live = `
 local fields = redis.call('HLEN', key)
 if fields > tonumber(ARGV[2]) then return {'full', text(fields)} end
 local all = redis.call('HGETALL', key)
@@ -158,10 +171,8 @@ for i = 1, #all, 2 do
     end
   end
 end
-for i = 1, #ended do redis.call('HDEL', key, ended[i], mark(ended[i])) end
 out[4] = text(long)
-return out
-`)
+`
 
 // leave removes the nodes of a process. Its arguments: the random number of the process, and
 // the keys of the nodes. A node that another process has registered meanwhile stays.

@@ -124,7 +124,7 @@ func TestOthersMarks(t *testing.T) {
 	if r.Do("HLEN "+GroupKey(7)) != "100000" {
 		t.Error("the hash of too many fields was written")
 	}
-	if err := s.health.errs[opMark]; err != nil {
+	if err := s.health.Errs()[opMark]; err != nil {
 		t.Errorf("the state is that of one group: %v", err)
 	}
 }

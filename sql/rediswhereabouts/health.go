@@ -3,7 +3,6 @@ package rediswhereabouts
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,51 +24,29 @@ var operations = []string{opWatch, opApply, opLookup, opRemove, opMark, opUnmark
 // errStarting is the state of a process that has not looked at Redis yet.
 var errStarting = errors.New("this process has not reached Redis yet")
 
-// health knows whether Redis answers. The log has one line for an outage, however long it is.
-type health struct {
-	mu    sync.Mutex
-	errs  map[string]error // by operation, of the last attempt
-	since time.Time        // begin of the outage; zero: there is none
-}
-
-// set notes the result of an operation. An error of one user alone is none.
-func (h *health) set(s *Store, operation string, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err != nil {
-		h.errs[operation] = err
-	} else {
-		delete(h.errs, operation)
-	}
-	switch {
-	case err != nil && h.since.IsZero():
-		h.since = time.Now()
+// note notes the result of an operation. An error of one user alone is none.
+func (s *Store) note(operation string, err error) {
+	switch begins, ended := s.health.Set(operation, err); {
+	case begins:
 		s.opt.Log.Warn("the whereabouts in Redis do not work: other servers may not know which "+
 			"users are here, and this one may not know which are there", "operation", operation,
 			"err", err)
-	case len(h.errs) == 0 && !h.since.IsZero():
+	case ended > 0:
 		s.opt.Log.Info("the whereabouts in Redis work again",
-			"after", time.Since(h.since).Round(time.Millisecond))
-		h.since = time.Time{}
+			"after", ended.Round(time.Millisecond))
 	}
 }
 
 // State returns nil while Redis answers, and otherwise why not. It is an error until Watch has
 // looked at Redis.
 func (s *Store) State() error {
-	s.health.mu.Lock()
-	defer s.health.mu.Unlock()
-	for _, operation := range operations {
-		err := s.health.errs[operation]
-		switch {
-		case err == errStarting:
-			return err
-		case err != nil:
-			return fmt.Errorf("the whereabouts in Redis have not worked for %v: %s: %w",
-				time.Since(s.health.since).Round(time.Second), operation, err)
-		}
+	switch operation, lasts, err := s.health.First(operations); {
+	case err == nil || err == errStarting:
+		return err
+	default:
+		return fmt.Errorf("the whereabouts in Redis have not worked for %v: %s: %w",
+			lasts.Round(time.Second), operation, err)
 	}
-	return nil
 }
 
 // metrics are those of the whereabouts.

@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/whereabouts"
+	"teamtalk/sql/redishealth"
 	"teamtalk/sql/store/redisconn"
 )
 
@@ -49,7 +50,7 @@ type Options struct {
 type Store struct {
 	opt     Options
 	client  redis.UniversalClient
-	health  health
+	health  redishealth.Health
 	metrics *metrics
 	often   obs.Often     // bounds the log of values that are no entries
 	seen    atomic.Uint64 // the largest version that this process has been given
@@ -67,7 +68,7 @@ func Open(o Options) *Store {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{opt: o, client: redisconn.Connect(o.Redis, o.Connections), settle: settleTime}
-	s.health.errs = map[string]error{opWatch: errStarting}
+	s.health.Starting(opWatch, errStarting)
 	s.metrics = newMetrics(o, s)
 	return s
 }
@@ -234,7 +235,7 @@ func (c *call) end(keys int) {
 	m.failures.WithLabelValues(c.operation).Add(float64(c.failures))
 	c.s.refuse(c.refused)
 	if c.caller.Err() == nil {
-		c.s.health.set(c.s, c.operation, c.err)
+		c.s.note(c.operation, c.err)
 	}
 }
 

@@ -289,7 +289,7 @@ func TestOthersValues(t *testing.T) {
 	if r.Do("HLEN "+Key(7)) != "100000" {
 		t.Error("the hash of too many fields was written")
 	}
-	if err := s.health.errs[opApply]; err != nil {
+	if err := s.health.Errs()[opApply]; err != nil {
 		t.Errorf("the state is that of one user: %v", err)
 	}
 	if n := testutil.ToFloat64(s.metrics.failures.WithLabelValues(opApply)); n != 2 {
@@ -321,7 +321,7 @@ func TestOutage(t *testing.T) {
 	if s.State() != errStarting {
 		t.Errorf("at the begin: %v", s.State())
 	}
-	s.health.set(s, opWatch, nil)
+	s.note(opWatch, nil)
 	apply(t, s, node, updates(5)[0])
 	if s.State() != nil {
 		t.Error(s.State())
@@ -374,8 +374,8 @@ func TestNoAnswer(t *testing.T) {
 	defer cancel()
 	for state, s := range map[int]*Store{1: open(t, options(s.opt.Redis)), 4: s} {
 		if r := s.Apply(ended, node, updates(5)); r[0].Err == nil ||
-			len(s.health.errs) != state {
-			t.Errorf("the caller gave up: %v, state %v", r[0].Err, s.health.errs)
+			len(s.health.Errs()) != state {
+			t.Errorf("the caller gave up: %v, state %v", r[0].Err, s.health.Errs())
 		}
 	}
 }

@@ -62,7 +62,7 @@ func (s *Store) Watch(ctx context.Context, lost func()) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.health.set(s, opWatch, err)
+		s.note(opWatch, err)
 		if err != nil {
 			s.metrics.failures.WithLabelValues(opWatch).Inc()
 		}

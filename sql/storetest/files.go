@@ -30,7 +30,8 @@ var fileTests = []test{
 	{"cancelled before", filesCancelled},
 	{"of all users, in pages, then expired", filesInPages},
 	{"state", fileState},
-	{"forgotten", fileForgotten},
+	{"forgotten", fileForgotten}, {"forgotten by one spool", fileFenced},
+	{"invalid owners", fileOwners},
 }
 
 // task returns the n-th task id.
@@ -306,7 +307,7 @@ func filesCancelled(f *fixture) {
 		if _, err := f.s.OfflineFileState(ctx, u[0], u[1], name); err == nil {
 			f.Error("OfflineFileState: no error")
 		}
-		if _, err := f.s.ForgetOfflineFile(ctx, u[0], u[1], name); err == nil {
+		if _, err := f.s.ForgetOfflineFile(ctx, owner('a'), u[0], u[1], name); err == nil {
 			f.Error("ForgetOfflineFile: no error")
 		}
 	}
@@ -436,35 +437,4 @@ func fileState(f *fixture) {
 	want("reopened", u[0], u[1], task(1), im.FileTaken)
 	f.expire(math.MaxUint32, 1)
 	want("expired", u[0], u[1], task(1), im.FileUnlisted)
-}
-
-func fileForgotten(f *fixture) {
-	u := f.users(3)
-	forget := func(what string, from, to uint32, task string, want bool) {
-		f.Helper()
-		if gone, err := f.s.ForgetOfflineFile(f.ctx, from, to, task); gone != want || err != nil {
-			f.Errorf("%s: %v, %v, want %v", what, gone, err, want)
-		}
-	}
-	f.addFile(u[0], u[1], task(1))
-	f.addFile(u[0], u[1], task(2))
-	for _, pair := range [][2]uint32{{u[1], u[0]}, {u[2], u[1]}, {u[0], u[2]},
-		{0, u[1]}, {u[0], 0}} {
-		forget("of others", pair[0], pair[1], task(1), false)
-	}
-	for _, none := range []string{"", task(3), "\xff", "../x", strings.Repeat("x", 1<<16)} {
-		forget("what is not there", u[0], u[1], none, false)
-	}
-	f.wantFiles("nothing forgotten", u[1], task(1), task(2))
-	forget("one", u[0], u[1], task(1), true)
-	forget("once more", u[0], u[1], task(1), false)
-	f.wantFiles("one forgotten", u[1], task(2))
-	f.addFile(u[0], u[1], task(1))
-	f.wantFiles("noted again", u[1], task(2), task(1))
-	// A file that its receiver has removed stays removed.
-	f.check("DeleteOfflineFile", f.s.DeleteOfflineFile(f.ctx, u[0], u[1], task(2)))
-	forget("taken off", u[0], u[1], task(2), false)
-	f.addFile(u[0], u[1], task(2))
-	f.reopen()
-	f.wantFiles("reopened", u[1], task(1))
 }

@@ -97,11 +97,11 @@ func (s *System) mysqlGalera(ctx context.Context) (dbproxies [][]string, err err
 
 // cache starts Redis, and returns the settings of the servers that use it.
 func (s *System) cache(ctx context.Context) ([]string, error) {
-	switch s.opts.Kind {
-	case Cluster:
+	switch s.opts.Redis {
+	case RedisCluster:
 		addrs, err := s.startCluster(ctx)
 		return []string{"--redis.addrs", addrs}, err
-	case Sentinel:
+	case RedisSentinels:
 		return s.startSentinels(ctx)
 	}
 	addrs, err := s.ports.reserve(1)

@@ -38,6 +38,16 @@ const (
 // Kinds are the kinds of deployments.
 var Kinds = []string{Embedded, Separate, Galera, Cluster, Sentinel, Replica, Registry, Mesh}
 
+// The kinds of Redis.
+const (
+	Single         = "single"   // one server
+	RedisSentinels = "sentinel" // a master, two replicas and three Sentinels
+	RedisCluster   = "cluster"  // three masters and three replicas
+)
+
+// RedisKinds are the kinds of Redis.
+var RedisKinds = []string{Single, RedisSentinels, RedisCluster}
+
 // ErrUnavailable is returned where processes cannot be bound to this one: on every
 // operating system but Linux.
 var ErrUnavailable = errors.New("faults need Linux")
@@ -45,6 +55,7 @@ var ErrUnavailable = errors.New("faults need Linux")
 // Options describe a deployment.
 type Options struct {
 	Kind   string // one of Kinds
+	Redis  string // one of RedisKinds; empty: that of the kind
 	Binary string // the program "teamtalk"
 	Dir    string // an empty folder for data and logs
 	Users  int    // u00001, u00002, …, with the password Password
@@ -85,7 +96,7 @@ type System struct {
 // Start starts a deployment and waits until it is ready. After an error nothing runs.
 func Start(ctx context.Context, o Options) (*System, error) {
 	s := &System{opts: o}
-	err := s.addDisk()
+	err := errors.Join(s.opts.chooseRedis(), s.addDisk())
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +122,26 @@ func Start(ctx context.Context, o Options) (*System, error) {
 
 // Kind returns the kind of the deployment.
 func (s *System) Kind() string { return s.opts.Kind }
+
+// RedisOf returns the kind of Redis of a deployment, empty without one.
+func RedisOf(s *System) string { return s.opts.Redis }
+
+// chooseRedis sets the kind of Redis where the options name none.
+func (o *Options) chooseRedis() error {
+	own := map[string]string{Embedded: "", Cluster: RedisCluster, Sentinel: RedisSentinels}
+	of, fixed := own[o.Kind]
+	switch {
+	case o.Redis == "" && fixed:
+		o.Redis = of
+	case o.Redis == "":
+		o.Redis = Single
+	case fixed && o.Redis != of:
+		return fmt.Errorf("the deployment %q has no Redis of the kind %q", o.Kind, o.Redis)
+	case !slices.Contains(RedisKinds, o.Redis):
+		return fmt.Errorf("redis %q: want %s", o.Redis, strings.Join(RedisKinds, ", "))
+	}
+	return nil
+}
 
 // Close kills all processes and closes the proxies. The folder stays.
 func (s *System) Close() {

@@ -32,3 +32,20 @@ func TestReadAnswer(t *testing.T) {
 		}
 	}
 }
+
+// TestChooseRedis: each deployment has its Redis, and most of them take another one.
+func TestChooseRedis(t *testing.T) {
+	for _, c := range []struct{ kind, redis, want string }{
+		{Separate, "", Single}, {Mesh, "", Single}, {Mesh, RedisCluster, RedisCluster},
+		{Registry, RedisSentinels, RedisSentinels}, {Cluster, "", RedisCluster},
+		{Sentinel, "", RedisSentinels}, {Sentinel, RedisSentinels, RedisSentinels},
+		{Embedded, "", ""},
+		{Sentinel, RedisCluster, "error"}, {Embedded, Single, "error"}, {Mesh, "ring", "error"},
+	} {
+		o := Options{Kind: c.kind, Redis: c.redis}
+		if err := o.chooseRedis(); (err != nil) != (c.want == "error") ||
+			err == nil && o.Redis != c.want {
+			t.Errorf("%s with %q: %q, %v, want %q", c.kind, c.redis, o.Redis, err, c.want)
+		}
+	}
+}

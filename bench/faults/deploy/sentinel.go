@@ -100,7 +100,7 @@ func (s *System) redisMaster(ctx context.Context) (master string, err error) {
 // FailRedis kills a master of Redis, and waits until a replica has taken its place and
 // accepts writes. It returns the process, which the caller starts again.
 func (s *System) FailRedis(ctx context.Context, choose func(n int) int) (*Role, error) {
-	if s.opts.Kind == Cluster {
+	if s.opts.Redis == RedisCluster {
 		return s.failNode(ctx, choose)
 	}
 	addr, err := s.redisMaster(ctx)

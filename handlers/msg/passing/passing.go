@@ -40,6 +40,8 @@ type Others interface {
 	// Forward gives m to the route server that passes it on. It reports whether it was
 	// taken.
 	Forward(m pb.Message) bool
+	// GroupMade says that a client here has made a group.
+	GroupMade(group uint32)
 }
 
 // Reads holds read acks back.

@@ -224,5 +224,10 @@ func (h *Handler) handleGroupCreate(s *session.Client, seq uint16, m *pb.IMGroup
 		rsp.SetGroupName(m.GetGroupName())
 		return s.Send(seq, rsp)
 	}
-	return Ask(h, s, seq, h.db, m, func(rsp *pb.IMGroupCreateRsp) { h.Answer(s, seq, rsp) })
+	return Ask(h, s, seq, h.db, m, func(rsp *pb.IMGroupCreateRsp) {
+		if rsp.GetResultCode() == 0 {
+			h.opt.Others.GroupMade(rsp.GetGroupId())
+		}
+		h.Answer(s, seq, rsp)
+	})
 }

@@ -87,6 +87,9 @@ func (l *routeEnd) Open(s *session.Link) error {
 	role.SetFeatures(uint32(pb.ServerFeature_SERVER_FEATURE_RECEIPTS |
 		pb.ServerFeature_SERVER_FEATURE_REPEATS | pb.ServerFeature_SERVER_FEATURE_RESENT |
 		pb.ServerFeature_SERVER_FEATURE_FILES))
+	if p.opt.HostName != "" {
+		role.SetPeer("msg/" + p.opt.HostName)
+	}
 	now := p.opt.Now()
 	if len(p.routes) == 0 {
 		role.SetMaster(1)
@@ -122,6 +125,9 @@ func (l *routeEnd) Close(s *session.Link, _ error) {
 	p.routes = slices.Delete(p.routes, i, i+1)
 	if i == 0 {
 		p.kicks.lost()
+		if !p.opt.Whereabouts { // a mesh in this process loses nothing
+			p.statuses.linkLost(p.opt.Now())
+		}
 	}
 	p.outbox.linkLost(p.opt.Now(), i == 0)
 	if i == 0 && len(p.routes) > 0 {

@@ -91,14 +91,11 @@ type Links struct {
 	hasReceipts atomic.Bool
 	early       map[*session.Link]struct{}
 
-	// missed are the PC clients that left while no route server was connected, by user.
-	// There are at most as many as were here, as nobody logs in meanwhile. since is when
-	// a route server was connected again. See tellMissed.
-	missed map[uint32]pb.ClientType
-	since  time.Time
-
-	kicks  kicks
-	outbox outbox
+	// since is when a route server was connected after a time without one.
+	since    time.Time
+	statuses statuses
+	kicks    kicks
+	outbox   outbox
 	// resends are the route servers among routes that forward texts that are sent again to
 	// message servers that recognise them.
 	resends map[*session.Link]struct{}
@@ -113,15 +110,14 @@ func New(opt Options) *Links {
 				"by command.",
 		}, []string{"cmd"}),
 		behind: map[*session.Link]struct{}{}, early: map[*session.Link]struct{}{},
-		missed: map[uint32]pb.ClientType{}, outbox: newOutbox(),
-		resends: map[*session.Link]struct{}{}}
+		statuses: newStatuses(), outbox: newOutbox(), resends: map[*session.Link]struct{}{}}
 	p.kicks.resent = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "teamtalk_msg_kicks_resent_total",
 		Help: "Kicks of clients on other message servers sent late or again, because the link " +
 			"to the route server was lost."})
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(p.notForwarded, p.kicks.resent, p.outbox.resent,
-			p.outbox.dropped)
+			p.outbox.dropped, p.statuses.again)
 	}
 	return p
 }
@@ -145,8 +141,8 @@ func (p *Links) Came(s *session.Client) { p.update(s, online) }
 // lock held.
 func (p *Links) Left(s *session.Client) {
 	heard := p.update(s, offline)
-	if !heard && !s.ClientType.IsMobile() && !p.online.HasPC(s.User) {
-		p.missed[s.User] = s.ClientType
+	if !s.ClientType.IsMobile() && !p.online.HasPC(s.User) {
+		p.statuses.left(s.User, s.ClientType, heard, p.opt.Now())
 	}
 	if p.opt.Acks(s) {
 		p.tellAcks(s) // the devices of its type that stay may not acknowledge
@@ -207,7 +203,7 @@ func (p *Links) Owes() bool { return p.owes.Load() }
 func (p *Links) unlock() {
 	owes := len(p.behind) > 0 || len(p.kicks.sent) > 0 || len(p.outbox.texts) > 0
 	if !owes && len(p.routes) > 0 { // otherwise the Open of a link looks again
-		owes = len(p.missed) > 0 || len(p.kicks.owed) > 0 || p.outbox.wanted
+		owes = p.statuses.owes() || len(p.kicks.owed) > 0 || p.outbox.wanted
 	}
 	begins := p.owes.Swap(owes) != owes && owes
 	p.mu.Unlock()
@@ -233,47 +229,9 @@ func (p *Links) CatchUp() {
 			delete(p.behind, link)
 		}
 	}
-	p.tellMissed()
+	p.tellStatuses()
 	p.kickAgain()
 	p.sendTexts()
-}
-
-const (
-	// missedAfter is how long a route server has to be connected again before it is told
-	// which users left meanwhile: the other message servers, whose clients are to hear
-	// it, connect at about the same time.
-	missedAfter = 3 * time.Second
-	// missedAtOnce is how many users are told of at a time.
-	missedAtOnce = 1000
-)
-
-// tellMissed tells the route servers of users whose PC left while none of them was
-// connected. One that was restarted does not know that they ever were here, and nobody
-// would hear that they are gone. So each is said to come, and to leave. With mu held.
-func (p *Links) tellMissed() {
-	if len(p.missed) == 0 || len(p.routes) == 0 || p.opt.Now().Sub(p.since) < missedAfter {
-		return
-	}
-	users := make([]uint32, 0, min(len(p.missed), missedAtOnce))
-	for user := range p.missed {
-		if len(users) == missedAtOnce {
-			break
-		}
-		users = append(users, user)
-	}
-	slices.Sort(users) // so that a simulation that is run again has the same events
-	for _, user := range users {
-		client := p.missed[user]
-		delete(p.missed, user)
-		if p.online.HasPC(user) {
-			continue
-		}
-		for _, r := range p.routes {
-			if p.tell(r, statusUpdate(user, client, online)) {
-				p.tell(r, statusUpdate(user, client, offline)) // a full link gets the list later
-			}
-		}
-	}
 }
 
 // Forward gives m to the route server that forwards, and reports whether it took it.
@@ -287,6 +245,23 @@ func (p *Links) Forward(m pb.Message) bool {
 	r := first(p.routes)
 	p.mu.Unlock()
 	return p.push(r, m)
+}
+
+// GroupMade tells the mesh, which takes the place of route servers then, that a client here has
+// made a group. Route servers are not told: they know no groups.
+func (p *Links) GroupMade(group uint32) {
+	if !p.opt.Whereabouts || group == 0 {
+		return
+	}
+	p.mu.Lock()
+	r := first(p.routes)
+	p.mu.Unlock()
+	m := &pb.IMRoleSet{}
+	m.SetMaster(0)
+	m.SetMadeGroups([]uint32{group})
+	if r != nil {
+		_ = r.Send(0, m) // without it the first text goes to all message servers
+	}
 }
 
 // ForwardReceipt is Forward for an ack, which only some route servers forward.

@@ -258,25 +258,3 @@ func (s *Files) OfflineFileState(ctx context.Context, from, to uint32,
 	}
 	return im.FileUnlisted, nil
 }
-
-// ForgetOfflineFile removes a waiting file without a trace; see im.FileStore.
-func (s *Files) ForgetOfflineFile(ctx context.Context, from, to uint32, task string) (bool, error) {
-	if !im.ValidTaskID(task) {
-		return false, s.db.SQLError("forget offline file", ctx.Err())
-	}
-	gone := false
-	err := s.db.Retry(ctx, func() error {
-		res, err := s.db.Master.ExecContext(ctx, "DELETE FROM IMTransmitFile "+
-			"WHERE taskId=? AND fromId=? AND toId=? AND status=0", task, from, to)
-		if err != nil {
-			return err
-		}
-		n, err := res.RowsAffected()
-		gone = gone || n > 0
-		return err
-	})
-	if err != nil {
-		return false, s.db.SQLError("forget offline file", err)
-	}
-	return gone, nil
-}

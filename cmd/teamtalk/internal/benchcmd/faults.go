@@ -41,9 +41,10 @@ servers, on a MariaDB and a Redis that the command starts. In "galera" two dbpro
 of three Galera nodes. "cluster" has a Redis Cluster of three masters and three replicas,
 "sentinel" a Redis master with two replicas and three Sentinels. In "replica" two dbproxies use a
 MariaDB master with a read replica. In "registry" three message servers, three
-dbproxies, two login servers and two file servers find each other in Redis. All of them also have a
-file server, an HTTP API, a push server and a small file server, with clients that use them: the
-report has a second table for these.
+dbproxies, two login servers and two file servers find each other in Redis, and in "mesh" these do
+without a route server. --redis gives a deployment another Redis. All of them also have a file
+server, an HTTP API, a push server and a small file server, with clients that use them: the report
+has a second table for these.
 
 The faults are:
 
@@ -60,8 +61,8 @@ The faults are:
   skew:ROLE   let the wall clock of a server be 5 s behind for up to 6 s
   kill-all    SIGKILL of all servers at once
   rolling     SIGTERM and a new start of each server in turn
-  failover    SIGKILL of a Redis master until a replica has replaced it (cluster, sentinel)
-  reshard     move slots of the Redis Cluster, one with a pause half-way (cluster)
+  failover    SIGKILL of a Redis master until a replica has replaced it (a Redis with replicas)
+  reshard     move slots of the Redis Cluster, one with a pause half-way
   lag:replica stop the replica from applying changes for up to 6 s (replica)
   full:ROLE   leave no room on the disk of the store for up to 5 s (embedded, separate)
 
@@ -79,13 +80,17 @@ func newBenchFaultsCommand() *cobra.Command {
 		Example: `  teamtalk bench faults --deployment embedded --rounds 5
   teamtalk bench faults --faults kill:msg,kill:dbproxy --rounds 1000 --json kills.json
   teamtalk bench faults --faults kill --rounds 1000 --deployments 4 --rate 60
-  teamtalk bench faults --deployment cluster --faults failover,reshard --max-beyond 0`,
+  teamtalk bench faults --deployment cluster --faults failover,reshard --max-beyond 0
+  teamtalk bench faults --deployment mesh --redis sentinel --faults failover --max-beyond 0`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: f.run,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.Deployment, "deployment", deploy.Separate,
 		"deployment: "+strings.Join(deploy.Kinds, ", "))
+	flags.StringVar(&f.Redis, "redis", "", "Redis of the deployment: "+
+		strings.Join(deploy.RedisKinds, ", ")+" (default: cluster and sentinel in the deployments "+
+		"of that name, otherwise single)")
 	flags.StringSliceVar(&f.Faults, "faults", nil, "faults to inject (default: all but full)")
 	flags.IntVar(&f.Rounds, "rounds", 10, "times that each fault is injected")
 	flags.DurationVar(&f.Duration, "duration", 0,

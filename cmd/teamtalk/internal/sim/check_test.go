@@ -101,9 +101,7 @@ func (w *world) check() {
 	w.checkAcked(list)
 	w.checkSenders(list)
 	w.checkMembers()
-	if w.cluster != nil {
-		w.checkStatuses()
-	}
+	w.checkStatuses()
 	for key, n := range w.db.unread {
 		if g := w.db.groups[key[1]]; g == nil || slices.Contains(g.Members, key[0]) {
 			w.fail("unread", "user %d has read everything, and %d messages from %d are unread",
@@ -244,8 +242,7 @@ func (w *world) checkMembers() {
 const statusLate = 15 * time.Second
 
 // checkStatuses looks whether a PC client was told last that a user is offline whose PC has been
-// online for a while. With a route server this is not checked: in seed 1014 it fails, after a route
-// server and a message server have crashed.
+// online for a while.
 func (w *world) checkStatuses() {
 	for _, c := range w.clients {
 		for _, o := range w.clients {

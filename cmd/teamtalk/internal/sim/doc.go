@@ -52,8 +52,7 @@
 //     a route server ended meanwhile. In a group these are the
 //     members, and no others receive it. A text that was held up may be passed by a newer
 //     one: checkDelivered says when. It is then in the history only.
-//   - Without a route server: a PC client that was told of a user knows in the end that the
-//     user is online.
+//   - A PC client that was told of a user knows in the end that the user is online.
 //   - A member that is online knows the members of its groups.
 //   - A text of a client that repeats nothing gets its ack if its connection lives on and
 //     nothing fails meanwhile, whatever process drains. Processes drain in time.

@@ -80,12 +80,21 @@ func mutations() []mutation {
 		{"acks of repeats", "handlers/dbproxy/messages.go",
 			"p.msg.CreateTime = p.row.FirstCreated",
 			"p.msg.MsgID, p.msg.CreateTime = 0, p.row.FirstCreated", "waits", 100},
+	}
+}
+
+// statusMutations returns the faults of what is told of users, and those of meshes.
+func statusMutations() []mutation {
+	return []mutation{
+		// Statuses that were lost with a link to a route server are told again.
+		{"statuses are not told again", "handlers/msg/peers/links.go",
+			"p.statuses.linkLost(p.opt.Now())", "_ = kickKept", "status", 200},
 		// Without a route server, a text goes to the message servers that have its users.
 		{"mesh: texts", "handlers/mesh/forward.go", "s.links.Peer(node).Send(m)", "_ = node",
 			"not delivered", 100},
-		// Statuses that were lost with a link are told again.
 		{"mesh: texts of groups", "handlers/mesh/groups.go", "to[n] = struct{}{}", "_ = n",
 			"not delivered", 100},
+		// Statuses that were lost with a link are told again.
 		{"mesh: statuses of a broken link", "handlers/mesh/changes.go",
 			"s.behind[p] = struct{}{}", "_ = p", "status", 300},
 	}
@@ -108,7 +117,7 @@ func (m *mutation) source(t *testing.T) (path, text string) {
 // TestMutationsApply: the parts that mutations replace exist. One that does not has to
 // follow its code.
 func TestMutationsApply(t *testing.T) {
-	for _, m := range mutations() {
+	for _, m := range append(mutations(), statusMutations()...) {
 		_, text := m.source(t)
 		if n := strings.Count(text, m.old); n != 1 {
 			t.Errorf("%s: %d times in %s: %s", m.name, n, m.file, m.old)
@@ -125,7 +134,7 @@ func TestMutations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range mutations() {
+	for _, m := range append(mutations(), statusMutations()...) {
 		if !chosen.MatchString(m.name) {
 			continue
 		}

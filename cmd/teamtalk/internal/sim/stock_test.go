@@ -36,11 +36,12 @@ func (w *world) weaker(kind string) bool {
 	case "db2": // it recognises no repeats, and says neither versions nor previous ids
 		return slices.Contains([]string{"twice", "received twice", "order", "overtaken",
 			"not delivered", "stranger", "rejected", "unacked", "members"}, kind)
-	case "msg2": // it passes on no names, epochs or versions, and nothing again
+	case "msg2": // it passes on no names, epochs or versions, says nothing again, and not that its
+		// link was broken
 		return slices.Contains([]string{"twice", "received twice", "order", "overtaken",
-			"not delivered", "stranger", "members"}, kind)
+			"not delivered", "stranger", "members", "status"}, kind)
 	case "route": // texts and changes are not sent again after a link was lost
-		return slices.Contains([]string{"not delivered", "members"}, kind)
+		return slices.Contains([]string{"not delivered", "members", "status"}, kind)
 	}
 	return false
 }

@@ -86,6 +86,9 @@ func filesOf(s *system) *media.Files {
 	if s.msfs != nil {
 		f.Here, f.URL = s.msfs.server, s.msfs.url
 	}
+	if s.registry != nil {
+		f.View = s.registry.View()
+	}
 	return f
 }
 

@@ -2,6 +2,7 @@ package system
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -136,6 +137,48 @@ func TestFoundThroughRegistry(t *testing.T) {
 	eventually(t, "the message server", func() bool {
 		return m.ready.Check(t.Context()).Ready && sentTo(t, login) == portOf(m, "clients")
 	})
+}
+
+// filesURL returns the URL of small files that a login server tells clients.
+func filesURL(t *testing.T, login *system) string {
+	t.Helper()
+	rsp, err := http.Get("http://" + login.loginHTTP() + "/msg_server")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	var answer struct{ MSFSPrior string }
+	if err := json.NewDecoder(rsp.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer.MSFSPrior
+}
+
+// TestSmallFilesFoundThroughRegistry: login servers announce a small file server that registers,
+// and db_proxies keep sounds there. Another one takes its place when it stops.
+func TestSmallFilesFoundThroughRegistry(t *testing.T) {
+	redis := completeRegistry(t)
+	login := found(t, redis, "lg", "login")
+	found(t, redis, "msg", "msg")
+	db := found(t, redis, "db", "dbproxy")
+	sounds, err := filesOf(db).Sounds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"f1", "f2"} {
+		files := found(t, redis, name, "msfs", "msfs.min_free", "0B")
+		eventually(t, "the announcement of "+name, func() bool {
+			return filesURL(t, login) == files.msfs.url+"/"
+		})
+		eventually(t, "sounds on "+name, func() bool {
+			url, err := sounds.Put(t.Context(), "x.amr", []byte("sound"))
+			return err == nil && strings.HasPrefix(url, files.msfs.url+"/")
+		})
+		if err := files.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, "no announcement", func() bool { return filesURL(t, login) == "" })
 }
 
 // TestFoundWhileRedisIsAway: processes that know each other work while Redis is away, and after it

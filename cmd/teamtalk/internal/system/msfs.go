@@ -121,7 +121,7 @@ func quotaLeft(usage func() blob.Usage) obs.Check {
 }
 
 // filesURL returns the URL of small files that login servers tell clients: the setting's,
-// else that of the small file server in this process.
+// else that of the small file server in this process. Empty: that of a registered one.
 func (s *system) filesURL() string {
 	if s.cfg.Login.MSFSPrior != "" || s.msfs == nil {
 		return s.cfg.Login.MSFSPrior

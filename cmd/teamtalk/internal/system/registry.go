@@ -112,7 +112,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 	var nodes []registry.Node
 	for _, role := range s.cfg.Roles {
 		n := registry.Node{Name: name, Role: role, Version: v.Version,
-			Draining: s.draining.has(role)}
+			Draining: s.draining.has(role), Renew: s.cfg.Registry.Renew.Milliseconds()}
 		switch role {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())
@@ -135,7 +135,9 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 				n.Addr = "" // it has nothing to send a push with
 			}
 		case roleMSFS:
-			n.Clients = []string{s.msfs.url}
+			if s.msfs.url != "" { // without a port
+				n.Clients = []string{s.msfs.url}
+			}
 		case roleHTTP:
 			if s.api == nil || s.api.url == "" {
 				continue // nobody may call it

@@ -171,27 +171,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	defer process.SpareProcessors(cfg.Loops)()
 	defer stops.InBackground(process.TrimMemory).Stop()
 	defer stops.InBackground(s.releaser.Run).Stop()
-	if opt.Demo {
-		if err = makeDemoUsers(ctx, cfg, s.store); ctx.Err() != nil {
-			err = nil // the process was told to end meanwhile
-		}
-	}
-	if err == nil {
-		findOpenUsers(ctx, s)
-		s.banner(out, opt.Version)
-		again := newReloader(s, &opt)
-		hangups.Run(func() {
-			if opt.TerminalGone != nil && opt.TerminalGone() {
-				cancel()
-				return
-			}
-			again.again()
-		})
-		watched := tellManager(s, opt.Manager)
-		err = s.Wait(ctx)
-		again.end()
-		watched.Stop()
-	}
+	err = s.serve(ctx, cancel, opt, hangups, out)
 	opt.Manager.Stopping()
 	if err != nil {
 		log.Error("stopping because of a failure", "err", err)
@@ -210,6 +190,32 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// serve says that the servers are there, and waits until ctx ends or one of them fails. cancel ends
+// ctx.
+func (s *system) serve(ctx context.Context, cancel func(), opt Options, hangups *process.Hangups,
+	out io.Writer) error {
+	if opt.Demo {
+		if err := makeDemoUsers(ctx, opt.Config, s.store); ctx.Err() != nil {
+			return nil // the process was told to end meanwhile
+		} else if err != nil {
+			return err
+		}
+	}
+	findOpenUsers(ctx, s)
+	s.banner(out, opt.Version)
+	again := newReloader(s, &opt)
+	hangups.Run(func() {
+		if opt.TerminalGone != nil && opt.TerminalGone() {
+			cancel()
+			return
+		}
+		again.again()
+	})
+	defer tellManager(s, opt.Manager).Stop()
+	defer again.end()
+	return s.Wait(ctx)
 }
 
 // explained returns what Check says about the settings whose start failed with err, so that a

@@ -58,6 +58,9 @@ func (f *Files) KeepAvatars(store im.Store) error {
 // without a server.
 func (f *Files) use() (func(ctx context.Context, name string) error, error) {
 	at := f.Config.DBProxy.MSFS
+	if f.follows() {
+		return f.follow(nil).use, nil
+	}
 	if at == "" && f.Here == nil {
 		f.Log.Warn("avatars expire like other files: no small file server is named (setting "+
 			"dbproxy.msfs)", "role", role)

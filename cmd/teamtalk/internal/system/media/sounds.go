@@ -20,9 +20,9 @@ import (
 const soundRoom = 64 << 20
 
 // Sounds opens the place that keeps the sounds of audio messages: the small file
-// server of the setting, else the one in this process, else a folder in data_dir. When
-// the folder exists beside a small file server, sounds that an earlier run kept in it are
-// found too.
+// server of the setting, else the one in this process, else the registered ones, else a
+// folder in data_dir. When the folder exists beside a small file server, sounds that an
+// earlier run kept in it are found too.
 func (f *Files) Sounds() (sound.Store, error) {
 	dir := filepath.Join(f.Config.DataDir, "audio")
 	keep, err := f.soundServer()
@@ -38,6 +38,9 @@ func (f *Files) Sounds() (sound.Store, error) {
 	}
 	f.Stops.Push(stops.EndUpkeep, "folder of sounds", stops.Closing(folder.Close))
 	here := sound.NewBlobs(folder, im.MaxAudio)
+	if f.follows() {
+		return f.follow(here), nil
+	}
 	if keep != nil {
 		return sound.NewMoved(keep, here), nil
 	}
@@ -58,10 +61,7 @@ func (f *Files) soundServer() (sound.Store, error) {
 	if at == "" {
 		return nil, nil
 	}
-	server, err := sound.NewHTTP(sound.HTTPOptions{
-		URL: at, MaxSize: im.MaxAudio, Timeout: f.Config.Link.CallTimeout / 4,
-		Ticket: signOwn(f.TicketKey), Delivered: true,
-	})
+	server, err := f.openServer(at)
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting dbproxy.msfs)", err)
 	}
@@ -72,6 +72,14 @@ func (f *Files) soundServer() (sound.Store, error) {
 	return sound.NewHere(sound.HereOptions{
 		Server: f.Here, URL: at, Elsewhere: server, MaxSize: im.MaxAudio,
 	}), nil
+}
+
+// openServer returns the small file server at a URL.
+func (f *Files) openServer(url string) (*sound.HTTP, error) {
+	return sound.NewHTTP(sound.HTTPOptions{
+		URL: url, MaxSize: im.MaxAudio, Timeout: f.Config.Link.CallTimeout / 4,
+		Ticket: signOwn(f.TicketKey), Delivered: true,
+	})
 }
 
 // signOwn returns a function that signs tickets for the uploads of this server; nil without a

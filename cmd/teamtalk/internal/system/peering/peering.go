@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 
 	"teamtalk/core/config"
@@ -195,6 +196,7 @@ func (l *Linker) dial(p Peers, a link.Address) (conns []link.Peer) {
 	for range max(p.Conns, 1) {
 		conns = append(conns, link.Dial(link.Options{
 			Name: p.Role, Addr: a.Addr, Handler: p.Handler, Features: features(p.Role),
+			Self: strings.TrimSuffix(strings.Join(l.opt.Config.Roles, ",")+"/"+l.opt.Node, "/"),
 			Dial: l.opt.Dial, DialTimeout: c.DialTimeout,
 			Heartbeat: c.Heartbeat, IdleLimit: c.Timeout,
 			MaxBackoff: c.BackoffMax, CallTimeout: c.CallTimeout,
