@@ -9,17 +9,14 @@ import (
 
 // linkState is session.Link.Data of the links.
 type linkState struct {
-	// refusals: the other server understands pb.IMRequestRefused.
-	refusals atomic.Bool
-	// parts: the other server understands pb.IMAnswerPart.
-	parts atomic.Bool
+	refusals atomic.Bool // the other server understands pb.IMRequestRefused
+	parts    atomic.Bool // and pb.IMAnswerPart
 	// left: it was told to send nothing, and cannot be told that this server returns.
 	// Server.mu guards it.
 	left bool
 }
 
-// takesRefusals reports whether the server at the other end of a link understands
-// refusals.
+// takesRefusals reports whether the server at the other end of a link understands refusals.
 func takesRefusals(l *session.Link) bool {
 	st, ok := l.Data.(*linkState)
 	return ok && st.refusals.Load()

@@ -171,7 +171,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	defer process.SpareProcessors(cfg.Loops)()
 	defer stops.InBackground(process.TrimMemory).Stop()
 	defer stops.InBackground(s.releaser.Run).Stop()
-	err = s.serve(ctx, cancel, opt, hangups, out)
+	err = serve(ctx, cancel, s, opt, hangups, out)
 	opt.Manager.Stopping()
 	if err != nil {
 		log.Error("stopping because of a failure", "err", err)
@@ -194,7 +194,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 
 // serve says that the servers are there, and waits until ctx ends or one of them fails. cancel ends
 // ctx.
-func (s *system) serve(ctx context.Context, cancel func(), opt Options, hangups *process.Hangups,
+func serve(ctx context.Context, cancel func(), s *system, opt Options, hangups *process.Hangups,
 	out io.Writer) error {
 	if opt.Demo {
 		if err := makeDemoUsers(ctx, opt.Config, s.store); ctx.Err() != nil {
