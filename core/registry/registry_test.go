@@ -11,8 +11,9 @@ import (
 // full is a node that uses every part of a record.
 func full() Node {
 	return Node{Name: "msg-1.example", Role: "msg", Addr: "10.0.0.5:8000",
-		Clients:  []string{"chat.example.com:8000", "[2001:db8::1]:8000"},
-		Capacity: 100000, Load: Load{Connections: 7, Users: 5}, Version: "v1.2.3"}
+		Clients:   []string{"chat.example.com:8000", "[2001:db8::1]:8000"},
+		WebSocket: "10.0.0.5:8001",
+		Capacity:  100000, Load: Load{Connections: 7, Users: 5}, Version: "v1.2.3"}
 }
 
 func TestRecord(t *testing.T) {
@@ -60,6 +61,7 @@ func TestRefusedRecords(t *testing.T) {
 		"no port":         func(n *Node) { n.Addr = "10.0.0.5" },
 		"port 0":          func(n *Node) { n.Addr = "10.0.0.5:0" },
 		"port too large":  func(n *Node) { n.Addr = "10.0.0.5:65536" },
+		"no socket port":  func(n *Node) { n.WebSocket = "10.0.0.5" },
 		"no host":         func(n *Node) { n.Addr = ":8000" },
 		"long host":       func(n *Node) { n.Addr = long + ":8000" },
 		"control in host": func(n *Node) { n.Addr = "a\x1b[2J:8000" },
