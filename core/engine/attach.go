@@ -63,6 +63,9 @@ func (c *attached) Close() error {
 	return c.Conn.Close()
 }
 
+// CloseWrite sends the end of the stream.
+func (c *attached) CloseWrite() error { return c.Conn.(*net.UnixConn).CloseWrite() }
+
 // pair returns the two ends of a connection within this process.
 func pair() (near, far net.Conn, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
