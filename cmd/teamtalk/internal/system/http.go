@@ -22,6 +22,7 @@ import (
 
 // httpAPI is the role http while it runs.
 type httpAPI struct {
+	handler  http.Handler
 	register *httpapi.Register // nil: users cannot register
 	addr     string            // listened on; empty: no port
 	url      string            // at which users reach the API
@@ -56,7 +57,7 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.cfg.HTTP.AppsFile, err)
 	}
-	s.api = &httpAPI{register: opt.Register}
+	s.api = &httpAPI{handler: api, register: opt.Register}
 	return s.serveAPI(api)
 }
 

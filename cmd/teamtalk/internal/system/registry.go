@@ -117,6 +117,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())
 			addPort(s, &n, meshPort, "clients")
+			n.WebSocket = webSocketAddress(s)
 		case roleLogin:
 			addPort(s, &n, "login servers", "login")
 			if s.login.http != nil {
@@ -141,10 +142,26 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 				continue // nobody may call it
 			}
 			n.Clients = []string{s.api.url}
+		case roleWeb:
+			if s.web == nil {
+				continue // it is off
+			}
+			n.Clients, n.Load.Connections = []string{s.web.url}, int64(s.web.port.Open())
 		}
 		nodes = append(nodes, n)
 	}
 	return nodes
+}
+
+// webSocketAddress returns the address at which web servers reach the message server; "": it has no
+// port for WebSocket.
+func webSocketAddress(s *system) string {
+	for _, p := range s.ports {
+		if p.name == portWebSocket {
+			return clientHost(s, p.Addr().(*net.TCPAddr))
+		}
+	}
+	return ""
 }
 
 // addPort adds the addresses and the connections of two ports, for servers and for clients; "":

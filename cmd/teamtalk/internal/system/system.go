@@ -51,6 +51,7 @@ const (
 	roleFile    = "file"
 	rolePush    = "push"
 	roleHTTP    = "http"
+	roleWeb     = "web"
 )
 
 // system is the servers of one process. start makes its parts from the bottom up: the
@@ -60,6 +61,7 @@ type system struct {
 	cfg    *config.Config
 	log    *slog.Logger
 	demo   bool
+	build  obs.Version
 	reg    *prometheus.Registry
 	ready  *obs.Ready
 	budget *budget.Budget
@@ -91,6 +93,7 @@ type system struct {
 	route *route.Server
 	file  *file.Server
 	api   *httpAPI
+	web   *chatPage
 	login *loginServer
 	msg   *msg.Server
 	mesh  *mesh.Server // in the place of route servers
@@ -100,6 +103,7 @@ type system struct {
 	// openUsers are the users whose password everybody knows.
 	openUsers []string
 	ports     []*port    // in the order of opening
+	pages     *port      // of the message server, for WebSockets; nil: none
 	webs      []net.Addr // of the HTTP ports for clients and other systems
 
 	stops  stops.Stack
@@ -200,7 +204,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		return nil, err
 	}
 	s := &system{
-		cfg: cfg, log: log, demo: opt.Demo, failed: make(chan error, 16),
+		cfg: cfg, log: log, demo: opt.Demo, build: opt.Version, failed: make(chan error, 16),
 		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0), ticketKey: newTicketKey(cfg),
 	}
 	s.links = link.NewMetrics(s.reg)
@@ -238,9 +242,6 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	s.linker = newLinker(s)
 	if err := startEach(ctx, s); err != nil {
 		return nil, err
-	}
-	for _, p := range s.ports {
-		go s.watch(p)
 	}
 	if err := startACME(s); err != nil {
 		return nil, err
@@ -286,6 +287,7 @@ func (s *system) starts() []starter {
 		{roleMsg, func(context.Context) error { return startMesh(s) }},
 		{roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI},
 		{roleLogin, s.startLogin}, {roleMsg, s.startMsg},
+		{roleWeb, func(context.Context) error { return startWeb(s) }},
 	}
 }
 
@@ -360,6 +362,15 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	if addr == "" {
 		return nil
 	}
+	if err := serve(s, p, where, addr, opt); err != nil {
+		return err
+	}
+	s.ports = append(s.ports, p)
+	return nil
+}
+
+// serve starts the engine of a port. With an empty address it has no listener.
+func serve(s *system, p *port, where, addr string, opt engine.Options) error {
 	opt.Name, opt.Addr = p.name, addr
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
 	if p.clients {
@@ -374,13 +385,13 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 		return fmt.Errorf("%w (setting %s)", err, where)
 	}
 	p.Server = srv
-	s.ports = append(s.ports, p)
 	last := stops.CloseServers
 	if p.clients {
 		last = stops.CloseClients
 	}
 	s.stops.Push(stops.RefuseConnections, "port for "+p.name, stops.Plainly(srv.Refuse))
 	s.stops.Push(last, "port for "+p.name, srv.Close)
+	go s.watch(p)
 	return nil
 }
 
@@ -390,7 +401,7 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 func linkFrame(c *config.Config) int { return int(c.Link.MaxFrame) + 1<<10 }
 
 // serveWeb starts an HTTP server, which the caller closes. A port takes at most a quarter
-// of the connections that this process may have, so that a crowd on all three of the HTTP
+// of the connections that this process may have, so that a crowd on three of the HTTP
 // ports leaves some to the other ports.
 func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.MaxConns = min(opt.MaxConns, max(1, s.budget.Limit()/4))

@@ -1,0 +1,207 @@
+package system
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+
+	"teamtalk/cmd/teamtalk/internal/system/address"
+	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/core/obs"
+	"teamtalk/core/web"
+	"teamtalk/core/websocket"
+	page "teamtalk/handlers/web"
+)
+
+// chatPage is the role web while it runs.
+type chatPage struct {
+	port *web.Server
+	url  string // at which browsers of this machine reach it
+}
+
+// startWeb opens the port of the chat page, unless the settings turn it off.
+func startWeb(s *system) error {
+	if !s.cfg.ServesWeb() {
+		return nil
+	}
+	opt, err := pageOptions(s)
+	if err != nil {
+		return err
+	}
+	l, err := web.Listen(s.cfg.Web.Listen)
+	if err != nil {
+		return fmt.Errorf("%w (setting web.listen)", err)
+	}
+	p := page.New(opt)
+	s.stops.Push(stops.CloseWeb, "WebSockets of pages", p.Close)
+	srv := s.serveWeb(l, web.Options{Name: roleWeb, Handler: p,
+		MaxConns: s.cfg.Web.MaxConnections})
+	s.stops.Push(stops.CloseWeb, "page", srv.Close)
+	scheme := "http://"
+	if s.tls != nil {
+		scheme = "https://"
+	}
+	s.web = &chatPage{srv, scheme + address.Reachable(l.Addr().String()) + "/"}
+	return nil
+}
+
+// pageOptions returns the options that the settings hold.
+func pageOptions(s *system) (page.Options, error) {
+	cfg := &s.cfg.Web
+	opt := page.Options{WebSocket: cfg.WebSocket, Version: s.build.Version, Log: s.log,
+		Registerer: s.reg}
+	if !cfg.HideTextKey {
+		opt.TextKey = string(s.cfg.Keys.Text)
+	}
+	var err error
+	if opt.Origins, err = websocket.ParseOrigins(s.cfg.Msg.WebSocketOrigins); err != nil {
+		return opt, fmt.Errorf("setting msg.websocket_origins: %w", err)
+	}
+	if opt.Messages, err = pageMessages(s); err != nil {
+		return opt, err
+	}
+	encrypted, err := pageTLS(s)
+	if err != nil {
+		return opt, err
+	}
+	remote := func(role string, settings ...string) http.Handler {
+		return page.Remote(page.RemoteOptions{URL: locate(s, role, settings), TLS: encrypted,
+			Log: s.log})
+	}
+	if opt.SmallFiles = remote(roleMSFS, cfg.MSFS, s.cfg.Login.MSFSPrior); cfg.MSFS == "" &&
+		s.msfs != nil {
+		opt.SmallFiles = s.msfs.server
+	}
+	if opt.Register = remote(roleHTTP, cfg.Register, s.cfg.Login.Register); cfg.Register == "" &&
+		s.api != nil && s.api.register != nil {
+		opt.Register = s.api.handler
+	}
+	return opt, nil
+}
+
+// locate returns a function that returns the URL of a server: that of the first setting that is not
+// empty, else that of the first one that is registered.
+func locate(s *system, role string, settings []string) func() string {
+	for _, u := range settings {
+		if u != "" {
+			return func() string { return u }
+		}
+	}
+	return func() string {
+		if s.registry == nil {
+			return ""
+		}
+		nodes, _ := s.registry.View().Nodes(role)
+		for _, n := range nodes {
+			if len(n.Clients) > 0 {
+				return n.Clients[0]
+			}
+		}
+		return ""
+	}
+}
+
+// pageMessages returns what connects pages to message servers: to the one in this process, or to
+// those of the settings or of the registry.
+func pageMessages(s *system) (
+	func(context.Context, netip.AddrPort, bool) (net.Conn, error), error) {
+	if s.msg != nil {
+		return func(_ context.Context, client netip.AddrPort, secure bool) (net.Conn, error) {
+			return s.pages.Attach(client, secure)
+		}, nil
+	}
+	opt := page.DialOptions{Targets: func() []page.Target { return pageTargets(s) },
+		Budget: s.budget, Timeout: s.cfg.Link.DialTimeout}
+	if file := s.cfg.Web.MsgCA; file != "" {
+		roots, err := rootsOf(file, false)
+		if err != nil {
+			return nil, fmt.Errorf("%w (setting web.msg_ca)", err)
+		}
+		opt.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	if len(s.cfg.Web.Msg) == 0 {
+		s.ready.Add("web", func(context.Context) error {
+			return obs.Degraded(noTarget(s))
+		})
+	}
+	return page.NewDialer(opt).Dial, nil
+}
+
+// pageTargets returns the message servers in other processes that take pages.
+func pageTargets(s *system) (list []page.Target) {
+	for _, addr := range s.cfg.Web.Msg {
+		list = append(list, page.Target{Addr: addr})
+	}
+	if len(list) > 0 || s.registry == nil {
+		return list
+	}
+	nodes, _ := s.registry.View().Nodes(roleMsg)
+	for _, n := range nodes {
+		if n.WebSocket == "" || n.Draining || s.cfg.MayCarry(n.WebSocket) != nil {
+			continue
+		}
+		list = append(list, page.Target{Addr: n.WebSocket, Connections: n.Load.Users,
+			Capacity: n.Capacity})
+	}
+	return list
+}
+
+// noTarget says why no registered message server takes pages; nil when one does.
+func noTarget(s *system) error {
+	if len(pageTargets(s)) > 0 {
+		return nil
+	}
+	nodes, _ := s.registry.View().Nodes(roleMsg)
+	for _, n := range nodes {
+		if n.WebSocket == "" || n.Draining {
+			continue
+		}
+		if err := s.cfg.MayCarry(n.WebSocket); err != nil {
+			return err
+		}
+	}
+	return errors.New("no message server is registered that takes pages: set " +
+		"msg.websocket_listen there")
+}
+
+// pageTLS returns the configuration for URLs of other servers. The CA of the settings may have
+// signed their certificates, beside those of the system.
+func pageTLS(s *system) (*tls.Config, error) {
+	file := s.cfg.Web.MsgCA
+	if file == "" {
+		return nil, nil
+	}
+	roots, err := rootsOf(file, true)
+	if err != nil {
+		return nil, fmt.Errorf("%w (setting web.msg_ca)", err)
+	}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
+}
+
+// rootsOf returns the certificates in a file, and those of the system beside them if system is
+// true. Without a file it returns nil.
+func rootsOf(file string, system bool) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if system {
+		if all, err := x509.SystemCertPool(); err == nil {
+			roots = all
+		}
+	}
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM form", file)
+	}
+	return roots, nil
+}
