@@ -13,6 +13,7 @@ package web
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -57,6 +58,8 @@ type Options struct {
 	Log *slog.Logger
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
+
+	files fs.FS // of the page; nil: those of the binary
 }
 
 // Server is the page's server, an http.Handler. Any goroutine.
@@ -84,8 +87,11 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.files == nil {
+		o.files = dist
+	}
 	s := &Server{opt: o, log: o.Log.With("role", "web"), mux: http.NewServeMux(),
-		policy: policy(o.WebSocket), files: assets(dist), pages: http.NewCrossOriginProtection(),
+		policy: policy(o.WebSocket), files: assets(o.files), pages: http.NewCrossOriginProtection(),
 		bridges: map[*bridge]struct{}{}}
 	s.metrics = newMetrics(o.Registerer, s)
 	s.mux.HandleFunc("/", s.page)
