@@ -26,7 +26,8 @@ type registration struct {
 // config answers with the settings of the page.
 func (s *Server) config(w http.ResponseWriter, r *http.Request) {
 	c := settings{WebSocket: "/ws", TextKey: s.opt.TextKey, Name: "TeamTalk",
-		Version: s.opt.Version, Register: s.terms(r)}
+		Version: s.opt.Version, Register: s.terms(r),
+		Files: s.opt.FileServers != nil && s.opt.FileServers.Any()}
 	if s.opt.WebSocket != "" {
 		c.WebSocket = s.opt.WebSocket
 	}

@@ -117,6 +117,20 @@ func (d *Dialer) Dial(ctx context.Context, client netip.AddrPort, secure bool) (
 // span returns the number of the span of recentFor at a time.
 func (d *Dialer) span(now time.Time) int64 { return int64(now.Sub(d.began) / recentFor) }
 
+// To connects a client to the server at an address, as Dial does.
+func (d *Dialer) To(ctx context.Context, addr string, client netip.AddrPort, secure bool) (
+	net.Conn, error) {
+	if !d.opt.Budget.Take() {
+		return nil, errNoFile
+	}
+	c, err := d.connect(ctx, addr, client, secure)
+	if err != nil {
+		d.opt.Budget.Put()
+		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	return &dialled{Conn: c, d: d}, nil
+}
+
 // choose returns the message servers to try, the best one first.
 func (d *Dialer) choose() []string {
 	type choice struct {
@@ -180,6 +194,21 @@ func (d *Dialer) note(addr string, change func(*server)) {
 // attempt connects to a message server.
 func (d *Dialer) attempt(ctx context.Context, addr string, client netip.AddrPort, secure bool) (
 	net.Conn, error) {
+	c, err := d.connect(ctx, addr, client, secure)
+	if err == nil {
+		d.note(addr, func(s *server) {
+			s.recent(d.span(d.opt.Now()))
+			s.open++
+			s.dialled[0]++
+			s.avoidBefore = time.Time{}
+		})
+	}
+	return c, err
+}
+
+// connect connects, and sends the PROXY header.
+func (d *Dialer) connect(ctx context.Context, addr string, client netip.AddrPort, secure bool) (
+	net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opt.Timeout)
 	defer cancel()
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
@@ -201,12 +230,6 @@ func (d *Dialer) attempt(ctx context.Context, addr string, client netip.AddrPort
 		_ = c.Close() // the first error is the cause
 		return nil, err
 	}
-	d.note(addr, func(s *server) {
-		s.recent(d.span(d.opt.Now()))
-		s.open++
-		s.dialled[0]++
-		s.avoidBefore = time.Time{}
-	})
 	_ = c.SetDeadline(time.Time{}) // an error shows in the next call
 	return c, nil
 }
@@ -215,14 +238,16 @@ func (d *Dialer) attempt(ctx context.Context, addr string, client netip.AddrPort
 type dialled struct {
 	net.Conn
 	d    *Dialer
-	addr string
+	addr string // empty: not counted
 	once sync.Once
 }
 
 // Close closes the connection.
 func (c *dialled) Close() error {
 	c.once.Do(func() {
-		c.d.note(c.addr, func(s *server) { s.open-- })
+		if c.addr != "" {
+			c.d.note(c.addr, func(s *server) { s.open-- })
+		}
 		c.d.opt.Budget.Put()
 	})
 	return c.Conn.Close()

@@ -6,9 +6,10 @@
 //   - /ws, a WebSocket that a message server answers; this package carries its bytes
 //   - /msfs/, the small file server
 //   - /register, the registration of the HTTP API
+//   - /file/TASK, files for other users: this package is a client of the file server in their name
 //
-// The page speaks the protocol of all clients, see PROTOCOL.md. This package knows neither its
-// PDUs nor its users.
+// The page speaks the protocol of all clients, see PROTOCOL.md. Of its WebSocket this package
+// knows neither PDUs nor users.
 package web
 
 import (
@@ -42,6 +43,8 @@ type Options struct {
 	SmallFiles http.Handler
 	// Register answers /query/Register, see package httpapi. Default: users cannot register.
 	Register http.Handler
+	// FileServers keep files for their receivers. Default: pages cannot transfer files.
+	FileServers FileServers
 	// TextKey is the key of the clients' text encryption. Empty: the page gets none.
 	TextKey string
 	// Version is that of the build.
@@ -73,6 +76,8 @@ type Server struct {
 	metrics metrics
 	often   obs.Often
 
+	transfers chan struct{} // a place for each file in transfer
+
 	mu      sync.Mutex
 	bridges map[*bridge]struct{}
 	closed  bool
@@ -92,7 +97,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{opt: o, log: o.Log.With("role", "web"), mux: http.NewServeMux(),
 		policy: policy(o.WebSocket), files: assets(o.files), pages: http.NewCrossOriginProtection(),
-		bridges: map[*bridge]struct{}{}}
+		bridges: map[*bridge]struct{}{}, transfers: make(chan struct{}, maxTransfers)}
 	s.metrics = newMetrics(o.Registerer, s)
 	s.mux.HandleFunc("/", s.page)
 	s.mux.HandleFunc("GET /config.json", s.config)
@@ -102,6 +107,10 @@ func New(o Options) *Server {
 	}
 	if o.Register != nil {
 		s.mux.Handle("POST /register", s.pages.Handler(http.HandlerFunc(s.register)))
+	}
+	if o.FileServers != nil {
+		s.mux.Handle("POST /file/{task}", s.pages.Handler(http.HandlerFunc(s.upload)))
+		s.mux.HandleFunc("GET /file/{task}", s.download)
 	}
 	return s
 }
