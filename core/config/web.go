@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,7 @@ type Web struct {
 	HideTextKey    bool     `toml:"hide_text_key" default:"false"`
 	Msg            []string `toml:"msg" default:"" form:"sockets"`
 	MsgCA          string   `toml:"msg_ca" default:""`
+	File           []string `toml:"file" default:"" form:"sockets"`
 	MSFS           string   `toml:"msfs" default:"" form:"url"`
 	Register       string   `toml:"register" default:"" form:"url"`
 }
@@ -35,8 +37,9 @@ func checkWebSocketURL(s string) error {
 	return nil
 }
 
-// MayCarry returns an error for the address of a message server to which no connection for a page
-// may be opened: it would leave this machine without TLS, which no setting allows.
+// MayCarry returns an error for the address of a message server, or of a file server, to which no
+// connection for a page may be opened: it would leave this machine without TLS, which no setting
+// allows.
 func (c *Config) MayCarry(addr string) error {
 	p := &c.LinkTLS
 	if c.Web.MsgCA != "" || p.PlaintextBeyondLoopback || p.CPPPlaintext == "dial" ||
@@ -44,8 +47,8 @@ func (c *Config) MayCarry(addr string) error {
 		return nil
 	}
 	return fmt.Errorf("the connections to %s would leave this machine without TLS: set "+
-		"web.msg_ca, or link_tls.plaintext_beyond_loopback in a network that only servers reach",
-		addr)
+		"web.msg_ca, or link_tls.plaintext_beyond_loopback in a network that only servers "+
+		"reach", addr)
 }
 
 // checkWeb reports what keeps the chat page from working.
@@ -61,7 +64,7 @@ func (c *Config) checkWeb(wrong func(key, format string, args ...any)) {
 		return
 	}
 	c.need(wrong, "web", "msg", c.Web.Msg)
-	for _, addr := range c.Web.Msg {
+	for _, addr := range slices.Concat(c.Web.Msg, c.Web.File) {
 		if err := c.MayCarry(addr); err != nil {
 			wrong("web.msg_ca", "needed: %v", err)
 			break

@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +52,7 @@ func (p *pages) config() (c struct {
 	WebSocket string
 	Register  struct{ Enabled, Invite bool }
 	TextKey   string `json:"text_key"`
+	Files     bool
 }) {
 	p.t.Helper()
 	if err := json.Unmarshal(fetch(p.t, p.url("/config.json")), &c); err != nil {
@@ -125,7 +129,62 @@ func (p *pages) chat(name, password, invite string) (*wire, *tab) {
 	b.send(11, text(me, "nice"))
 	awaited(a, got)
 	equal(t, "answer", string(got.Data), "nice")
+	p.exchange(a, b, me, other)
 	return b, last
+}
+
+// exchange sends a file from a user to another one. A file server keeps it in between.
+func (p *pages) exchange(a, b *wire, from, to uint32) {
+	t := p.t
+	t.Helper()
+	file := bytes.Repeat([]byte("report "), 200_000)
+	const name = "报告 1.pdf"
+	var task, at string
+	until(t, "a file server to take the file", func() bool {
+		a.send(20, pb.IMFileReq_builder{FromUserId: &from, ToUserId: &to, FileName: new(name),
+			FileSize:  new(uint32(len(file))),
+			TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum()}.Build())
+		rsp := &pb.IMFileRsp{}
+		awaited(a, rsp)
+		if len(rsp.GetIpAddrList()) > 0 {
+			first := rsp.GetIpAddrList()[0]
+			task, at = rsp.GetTaskId(), fmt.Sprintf("%s:%d", first.GetIp(), first.GetPort())
+		}
+		return task != ""
+	})
+	path := func(user uint32) string {
+		q := url.Values{"user": {fmt.Sprint(user)}, "server": {at}, "name": {name},
+			"size": {fmt.Sprint(len(file))}}
+		return p.url("/file/" + task + "?" + q.Encode())
+	}
+	rsp, err := http.Post(path(from), "application/octet-stream", bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(rsp.Body)
+	rsp.Body.Close()
+	if err != nil || !strings.Contains(string(answer), `"error_code":0`) {
+		t.Fatalf("upload: %s, %v", answer, err)
+	}
+	a.send(21, pb.IMFileAddOfflineReq_builder{FromUserId: &from, ToUserId: &to, TaskId: &task,
+		FileName: new(name), FileSize: new(uint32(len(file)))}.Build())
+	notice := &pb.IMFileNotify{}
+	awaited(b, notice)
+	theirs := notice.GetTaskId() // the receiver has an id of its own
+	if rsp, err = http.Get(strings.Replace(path(to), task, theirs, 1)); err != nil {
+		t.Fatal(err)
+	}
+	defer rsp.Body.Close()
+	got, err := io.ReadAll(rsp.Body)
+	if err != nil || !bytes.Equal(got, file) {
+		t.Errorf("download: %s, %d bytes, %v", rsp.Status, len(got), err)
+	}
+	if rsp, err := http.Get(strings.Replace(path(from), task, theirs, 1)); err != nil ||
+		rsp.StatusCode != http.StatusNotFound {
+		t.Errorf("a download by another user: %v, %v", rsp, err)
+	} else {
+		rsp.Body.Close()
+	}
 }
 
 // TestWebInDemo follows a newcomer: one command runs the page, on which a user registers and
@@ -136,11 +195,13 @@ func TestWebInDemo(t *testing.T) {
 	s := newServer(t, "demo", "serve", "--demo", "--data-dir", filepath.Join(t.TempDir(), "data"),
 		"--msg.listen", reserve(t), "--login.http-listen", reserve(t),
 		"--login.client-listen", reserve(t), "--msfs.listen", reserve(t), "--msfs.min-free", "0B",
-		"--file.listen", reserve(t), "--http.listen", reserve(t), "--web.listen", p.addr)
+		"--file.listen", reserve(t), "--file.min-free", "0B", "--http.listen", reserve(t),
+		"--web.listen", p.addr)
 	s.start()
 	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), p.url("/")) })
 	c := p.config()
-	if c.WebSocket != "/ws" || !c.Register.Enabled || c.Register.Invite || len(c.TextKey) != 32 {
+	if c.WebSocket != "/ws" || !c.Register.Enabled || c.Register.Invite || len(c.TextKey) != 32 ||
+		!c.Files {
 		t.Errorf("config.json: %+v", c)
 	}
 	b, last := p.chat("alice", "demo", "")
@@ -176,6 +237,9 @@ func TestWebApart(t *testing.T) {
 	})
 	d.node("msg1", "msg", append(secure, "--msg.listen", reserve(t), "--msg.websocket-listen",
 		reserve(t), "--proxy.networks", "127.0.0.1/32", "--audit.file", log)...)
+	d.node("fs1", "file", append(secure, "--file.listen", reserve(t), "--file.server-listen",
+		reserve(t), "--file.min-free", "0B", "--proxy.networks", "127.0.0.1/32", "--data-dir",
+		filepath.Join(t.TempDir(), "files"))...)
 	for _, s := range d.servers {
 		s.awaitReady()
 	}
@@ -183,8 +247,9 @@ func TestWebApart(t *testing.T) {
 		return !strings.Contains(web.readyz(), "degraded")
 	})
 	p.trust()
-	until(t, "the page's server to find the HTTP API", func() bool {
-		return p.config().Register.Enabled
+	until(t, "the page's server to find the HTTP API and the file server", func() bool {
+		c := p.config()
+		return c.Register.Enabled && c.Files
 	})
 	if c := p.config(); !c.Register.Invite {
 		t.Errorf("config.json: %+v", c)

@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 
 	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/web"
 	"teamtalk/core/websocket"
@@ -63,7 +65,7 @@ func pageOptions(s *system) (page.Options, error) {
 	if opt.Origins, err = websocket.ParseOrigins(s.cfg.Msg.WebSocketOrigins); err != nil {
 		return opt, fmt.Errorf("setting msg.websocket_origins: %w", err)
 	}
-	if opt.Messages, err = pageMessages(s); err != nil {
+	if err = connectPages(s, &opt); err != nil {
 		return opt, err
 	}
 	encrypted, err := pageTLS(s)
@@ -107,30 +109,74 @@ func locate(s *system, role string, settings []string) func() string {
 	}
 }
 
-// pageMessages returns what connects pages to message servers: to the one in this process, or to
+// connectPages says how pages reach message servers and file servers: those in this process, or
 // those of the settings or of the registry.
-func pageMessages(s *system) (
-	func(context.Context, netip.AddrPort, bool) (net.Conn, error), error) {
-	if s.msg != nil {
-		return func(_ context.Context, client netip.AddrPort, secure bool) (net.Conn, error) {
-			return s.pages.Attach(client, secure)
-		}, nil
-	}
-	opt := page.DialOptions{Targets: func() []page.Target { return pageTargets(s) },
+func connectPages(s *system, opt *page.Options) error {
+	dial := page.DialOptions{Targets: func() []page.Target { return pageTargets(s) },
 		Budget: s.budget, Timeout: s.cfg.Link.DialTimeout}
 	if file := s.cfg.Web.MsgCA; file != "" {
 		roots, err := rootsOf(file, false)
 		if err != nil {
-			return nil, fmt.Errorf("%w (setting web.msg_ca)", err)
+			return fmt.Errorf("%w (setting web.msg_ca)", err)
 		}
-		opt.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		dial.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
+	d := page.NewDialer(dial)
+	opt.FileServers = pageFiles{s, d}
+	if s.msg != nil {
+		opt.Messages = func(_ context.Context, client netip.AddrPort, secure bool) (
+			net.Conn, error) {
+			return s.pages.Attach(client, secure)
+		}
+		return nil
+	}
+	opt.Messages = d.Dial
 	if len(s.cfg.Web.Msg) == 0 {
-		s.ready.Add("web", func(context.Context) error {
-			return obs.Degraded(noTarget(s))
-		})
+		s.ready.Add("web", func(context.Context) error { return obs.Degraded(noTarget(s)) })
 	}
-	return page.NewDialer(opt).Dial, nil
+	return nil
+}
+
+// pageFiles are the file servers with which pages exchange files.
+type pageFiles struct {
+	s *system
+	d *page.Dialer
+}
+
+// Any reports whether a file server is known.
+func (f pageFiles) Any() bool {
+	return f.s.file != nil || len(f.s.cfg.Web.File) > 0 || len(f.registered()) > 0
+}
+
+// registered returns the addresses of the registered file servers that clients are told.
+func (f pageFiles) registered() (addrs []string) {
+	if f.s.registry == nil || len(f.s.cfg.Web.File) > 0 {
+		return nil
+	}
+	nodes, _ := f.s.registry.View().Nodes(roleFile)
+	for _, n := range nodes {
+		addrs = append(addrs, n.Clients...)
+	}
+	return addrs
+}
+
+// Connect connects a client to a file server. Other addresses are refused: a page must not make
+// this server connect to any machine.
+func (f pageFiles) Connect(ctx context.Context, addr string, client netip.AddrPort, secure bool) (
+	net.Conn, error) {
+	for _, p := range f.s.ports {
+		if p.name == roleFile && slices.Contains(clientAddresses(f.s, p, p.Addr().(*net.TCPAddr)),
+			addr) {
+			return p.Attach(client, secure)
+		}
+	}
+	if !slices.Contains(f.s.cfg.Web.File, addr) && !slices.Contains(f.registered(), addr) {
+		return nil, im.Errorf(im.NotFound, "no file server is known at this address")
+	}
+	if err := f.s.cfg.MayCarry(addr); err != nil {
+		return nil, err
+	}
+	return f.d.To(ctx, addr, client, secure)
 }
 
 // pageTargets returns the message servers in other processes that take pages.
