@@ -118,7 +118,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, f fileRequest) err
 	}
 	defer l.close()
 	control := http.NewResponseController(w)
-	body := &timelyBody{r.Body, control, s.opt.WriteTimeout}
+	body := &timelyBody{ReadCloser: r.Body, control: control, wait: s.opt.WriteTimeout}
 	err = l.give(body)
 	// The answer has its own time.
 	_ = control.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout))
@@ -138,12 +138,11 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	if err == nil && (bad != nil || size == 0) {
 		err = im.Errorf(im.Invalid, "want the size of the file")
 	}
-	begun := false
+	begun, out := false, &timelyWriter{w, http.NewResponseController(w), s.opt.WriteTimeout}
 	if err == nil {
 		var l *fileLink
 		if l, err = s.link(r, f, pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD); err == nil {
 			defer l.close()
-			out := &timelyWriter{w, http.NewResponseController(w), s.opt.WriteTimeout}
 			err = l.take(int64(size), func(p []byte) error {
 				if !begun {
 					begun = true
@@ -159,7 +158,8 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	case err != nil && begun:
 		panic(http.ErrAbortHandler) // the browser sees that the file is not whole
 	case err != nil:
-		http.Error(w, err.Error(), statusOf(err))
+		out.extend() // the file server may have taken long
+		http.Error(out, err.Error(), statusOf(err))
 	}
 }
 

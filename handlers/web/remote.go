@@ -56,8 +56,10 @@ func Remote(o RemoteOptions) http.Handler {
 		}
 		c := http.NewResponseController(w)
 		out := r.WithContext(context.WithValue(r.Context(), targetKey{}, to))
-		out.Body = &timelyBody{out.Body, c, o.Wait}
-		proxy.ServeHTTP(&timelyWriter{w, c, o.Wait}, out)
+		out.Body = &timelyBody{ReadCloser: out.Body, control: c, wait: o.Wait}
+		answer := &timelyWriter{w, c, o.Wait}
+		proxy.ServeHTTP(answer, out)
+		answer.extend() // an answer without a body has not been sent yet
 	})
 }
 
@@ -77,18 +79,24 @@ func rewrite(p *httputil.ProxyRequest) {
 }
 
 // timelyBody extends the time of a request with each piece. A port bounds that of the whole
-// request otherwise.
+// request otherwise. One goroutine at a time.
 type timelyBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	wait    time.Duration
+	ended   bool
 }
 
-// Read reads a piece.
+// Read reads a piece. After the end, the connection waits for the next request, and its time is
+// not that of this one.
 func (b *timelyBody) Read(p []byte) (int, error) {
-	// An error shows in the read.
-	_ = b.control.SetReadDeadline(time.Now().Add(b.wait))
-	return b.ReadCloser.Read(p)
+	if !b.ended {
+		// An error shows in the read.
+		_ = b.control.SetReadDeadline(time.Now().Add(b.wait))
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.ended = err != nil
+	return n, err
 }
 
 // timelyWriter extends the time of an answer with each piece.
@@ -98,11 +106,19 @@ type timelyWriter struct {
 	wait    time.Duration
 }
 
+// extend gives the client time to take what was written. An error shows in the next write.
+func (w *timelyWriter) extend() { _ = w.control.SetWriteDeadline(time.Now().Add(w.wait)) }
+
 // Write writes a piece.
 func (w *timelyWriter) Write(p []byte) (int, error) {
-	// An error shows in the write.
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.wait))
+	w.extend()
 	return w.ResponseWriter.Write(p)
+}
+
+// FlushError sends what was written, for http.ResponseController.
+func (w *timelyWriter) FlushError() error {
+	w.extend()
+	return w.control.Flush()
 }
 
 // Unwrap returns the writer of the port, for http.ResponseController.

@@ -66,7 +66,8 @@ func TestRemote(t *testing.T) {
 // times are over at once.
 func TestSlowRemote(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(w, r.Body)
+		body, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(body)
 	}))
 	defer other.Close()
 	w := serve(t, Options{SmallFiles: Remote(RemoteOptions{
