@@ -17,6 +17,7 @@ import (
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	port "teamtalk/core/web"
+	"teamtalk/core/web/webtest"
 	"teamtalk/core/websocket"
 	"teamtalk/proto/pb"
 )
@@ -232,4 +233,14 @@ func TestEngine(t *testing.T) {
 	p.wants("\x88\x02\x03\xe8")
 	p.wantsEnd()
 	eventually(t, "the end", func() bool { return w.Open() == 0 && s.Open() == 0 })
+}
+
+// TestIdleCrowd serves the page while 10,000 connections are idle.
+func TestIdleCrowd(t *testing.T) {
+	w := serve(t, Options{}, webtest.CrowdLimits, nil)
+	webtest.IdleCrowd(t, w.port, func() {
+		if got, _ := w.ask(t, "GET", "/", ""); got.StatusCode != http.StatusOK {
+			t.Fatal(got.Status)
+		}
+	})
 }

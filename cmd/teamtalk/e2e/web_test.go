@@ -171,7 +171,8 @@ func (p *pages) exchange(a, b *wire, from, to uint32) {
 	notice := &pb.IMFileNotify{}
 	awaited(b, notice)
 	theirs := notice.GetTaskId() // the receiver has an id of its own
-	if rsp, err = http.Get(strings.Replace(path(to), task, theirs, 1)); err != nil {
+	download := strings.Replace(path(to), task, theirs, 1)
+	if rsp, err = http.Get(download); err != nil {
 		t.Fatal(err)
 	}
 	defer rsp.Body.Close()
@@ -179,11 +180,15 @@ func (p *pages) exchange(a, b *wire, from, to uint32) {
 	if err != nil || !bytes.Equal(got, file) {
 		t.Errorf("download: %s, %d bytes, %v", rsp.Status, len(got), err)
 	}
-	if rsp, err := http.Get(strings.Replace(path(from), task, theirs, 1)); err != nil ||
-		rsp.StatusCode != http.StatusNotFound {
-		t.Errorf("a download by another user: %v, %v", rsp, err)
-	} else {
-		rsp.Body.Close()
+	for what, path := range map[string]string{
+		"by another user":   strings.Replace(path(from), task, theirs, 1),
+		"from another port": strings.Replace(download, url.QueryEscape(at), "127.0.0.1%3A1", 1),
+	} {
+		if rsp, err := http.Get(path); err != nil || rsp.StatusCode != http.StatusNotFound {
+			t.Errorf("a download %s: %v, %v", what, rsp, err)
+		} else {
+			rsp.Body.Close()
+		}
 	}
 }
 
