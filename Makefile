@@ -24,7 +24,7 @@ PKG         ?= ./...
 TOOLS       := GOGC=400 GOMEMLIMIT=2GiB
 STATICCHECK := echo "staticcheck"; $(TOOLS) $(GO) tool staticcheck ./...
 
-.PHONY: help build check test nightly deps lint vet generated race fuzz seeds generate bench clean
+.PHONY: help build check test nightly deps lint vet generated race fuzz seeds generate page bench clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ seeds: ## simulated servers with faults, for SEEDS seeds: make seeds SEEDS=10000
 
 generate: ## write the Go code of the .proto files
 	$(GO) generate ./proto/...
+
+page: ## build the chat page, handlers/web/page/dist; needs Node
+	cd handlers/web/page && npm ci && npm run build
 
 bench: ## benchmarks: make bench PKG=./core/session BENCH=FanOut
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)

@@ -2,6 +2,9 @@ module teamtalk
 
 go 1.26.0
 
+// Packages of npm may hold Go files.
+ignore ./handlers/web/page/node_modules
+
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
 	github.com/KimMachineGun/automemlimit v1.0.1

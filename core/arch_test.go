@@ -164,7 +164,7 @@ var parsed = sync.OnceValues(func() (goFileSet, error) {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if p != root && (name == "testdata" || hidden(name)) {
+			if p != root && (name == "testdata" || name == "node_modules" || hidden(name)) {
 				return filepath.SkipDir
 			}
 			return nil
