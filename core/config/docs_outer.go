@@ -196,11 +196,11 @@ var outerDocs = map[string]string{
 	"web.msg": "Addresses of the message servers' ports for WebSocket. Their proxy.networks must " +
 		"name this server, which tells them the address of each client with the PROXY protocol. " +
 		"Not needed when msg runs in the same process, or with registry.enabled.",
-	"web.msg_ca": "File with the certificates of the CA of the message servers' and the file " +
-		"servers' tls.certificate, in PEM form. With it connections to them use TLS, and their " +
-		"certificates must hold the host by which this server knows them. The file is read at " +
-		"the start. Empty: no TLS, so they must be on this machine, unless link_tls allows links " +
-		"without TLS.",
+	"web.msg_ca": "File with the certificates of the CA of the tls.certificate of the servers to " +
+		"which pages are connected, in PEM form. With it connections to message servers, to file " +
+		"servers and to those that are registered use TLS, and their certificates must hold the " +
+		"host by which this server knows them. The file is read at the start. Empty: no TLS, so " +
+		"they must be on this machine, unless link_tls allows links without TLS.",
 	"web.file": "Addresses of the file servers, as clients are told them, with which pages " +
 		"exchange files. The rules of msg apply. Not needed when file runs in the same process, " +
 		"or with registry.enabled.",

@@ -37,9 +37,8 @@ func checkWebSocketURL(s string) error {
 	return nil
 }
 
-// MayCarry returns an error for the address of a message server, or of a file server, to which no
-// connection for a page may be opened: it would leave this machine without TLS, which no setting
-// allows.
+// MayCarry returns an error for the address of a server to which no connection for a page may be
+// opened: it would leave this machine without TLS, which no setting allows.
 func (c *Config) MayCarry(addr string) error {
 	p := &c.LinkTLS
 	if c.Web.MsgCA != "" || p.PlaintextBeyondLoopback || p.CPPPlaintext == "dial" ||

@@ -48,9 +48,9 @@ type Node struct {
 	Addr string `json:"addr,omitempty"`
 	// Clients are the addresses that clients are told: host:port, or URLs of HTTP servers.
 	Clients []string `json:"clients,omitempty"`
-	// WebSocket is the host:port at which a message server takes the WebSockets that web servers
-	// carry; empty: it takes none.
-	WebSocket string `json:"websocket,omitempty"`
+	// Pages is the host:port at which web servers reach the role for their pages: the port of a
+	// message server for WebSocket, of a file server for clients, or an HTTP port; empty: none.
+	Pages string `json:"pages,omitempty"`
 	// Capacity is the largest number of connections that the role accepts; 0: not bounded
 	// for this role alone.
 	Capacity int64 `json:"capacity,omitempty"`
@@ -163,8 +163,8 @@ func (n Node) check() error {
 	if n.Addr != "" && !dialable(n.Addr) {
 		return wrong("address", n.Addr)
 	}
-	if n.WebSocket != "" && !dialable(n.WebSocket) {
-		return wrong("address for WebSockets", n.WebSocket)
+	if n.Pages != "" && !dialable(n.Pages) {
+		return wrong("address for pages", n.Pages)
 	}
 	if len(n.Clients) > maxClients {
 		return wrong("number of addresses for clients", len(n.Clients))
@@ -209,6 +209,6 @@ func Compare(a, b Node) int {
 // same reports whether two nodes differ in their load at most.
 func same(a, b Node) bool {
 	return a.Key() == b.Key() && a.Epoch == b.Epoch && a.Addr == b.Addr &&
-		a.WebSocket == b.WebSocket && slices.Equal(a.Clients, b.Clients) &&
+		a.Pages == b.Pages && slices.Equal(a.Clients, b.Clients) &&
 		a.Capacity == b.Capacity && a.Draining == b.Draining && a.Version == b.Version
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -218,7 +219,8 @@ func TestWebInDemo(t *testing.T) {
 }
 
 // TestWebApart runs the page in a process of its own, which finds the other servers in the
-// registry, and reaches them with TLS. They see the addresses of the clients.
+// registry, and reaches them with TLS, not at the addresses that clients are told. They see the
+// addresses of the clients.
 func TestWebApart(t *testing.T) {
 	cert := certtest.Write(t, t.TempDir(), certtest.Options{})
 	secure := []string{"--tls.certificate", cert.Certificate, "--tls.key", cert.Key}
@@ -228,10 +230,12 @@ func TestWebApart(t *testing.T) {
 	d.node("rt1", "route", "--route.listen", reserve(t))
 	d.login = d.node("lg1", "login", "--login.client-listen", reserve(t),
 		"--login.server-listen", reserve(t), "--login.http-listen", reserve(t))
-	d.node("sf1", "msfs", "--msfs.listen", reserve(t), "--msfs.min-free", "0B",
-		"--data-dir", filepath.Join(t.TempDir(), "small"), "--http.trusted-proxies", "127.0.0.1/32")
-	d.node("api1", "http", append([]string{"--http.listen", reserve(t), "--http.apps-file", apps(t),
-		"--audit.file", log, "--http.trusted-proxies", "127.0.0.1/32"}, d.store...)...)
+	d.node("sf1", "msfs", append(secure, "--msfs.listen", reserve(t), "--msfs.min-free", "0B",
+		"--msfs.url", "http://files.invalid/", "--data-dir", filepath.Join(t.TempDir(), "small"),
+		"--http.trusted-proxies", "127.0.0.1/32")...)
+	d.node("api1", "http", slices.Concat(secure, d.store, []string{"--http.listen", reserve(t),
+		"--http.apps-file", apps(t), "--audit.file", log, "--http.trusted-proxies",
+		"127.0.0.1/32"})...)
 	p := &pages{t: t, addr: reserve(t), tls: &tls.Config{RootCAs: cert.Roots,
 		ServerName: "localhost"}}
 	d.node("web1", "web", append(secure, "--web.listen", p.addr, "--web.msg-ca",
@@ -243,7 +247,8 @@ func TestWebApart(t *testing.T) {
 	d.node("msg1", "msg", append(secure, "--msg.listen", reserve(t), "--msg.websocket-listen",
 		reserve(t), "--proxy.networks", "127.0.0.1/32", "--audit.file", log)...)
 	d.node("fs1", "file", append(secure, "--file.listen", reserve(t), "--file.server-listen",
-		reserve(t), "--file.min-free", "0B", "--proxy.networks", "127.0.0.1/32", "--data-dir",
+		reserve(t), "--file.min-free", "0B", "--file.advertise-ip", "files.invalid",
+		"--proxy.networks", "127.0.0.1/32", "--data-dir",
 		filepath.Join(t.TempDir(), "files"))...)
 	for _, s := range d.servers {
 		s.awaitReady()

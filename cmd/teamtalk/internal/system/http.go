@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 
@@ -25,6 +26,7 @@ type httpAPI struct {
 	handler  http.Handler
 	register *httpapi.Register // nil: users cannot register
 	addr     string            // listened on; empty: no port
+	at       *net.TCPAddr      // the same
 	url      string            // at which users reach the API
 }
 
@@ -178,6 +180,7 @@ func (s *system) serveAPI(api http.Handler) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
+	s.api.at = l.Addr().(*net.TCPAddr)
 	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg.HTTP.URL, l)
 	srv := s.serveWeb(l, web.Options{Name: "http", Handler: api,
 		MaxConns: s.cfg.HTTP.MaxConnections})

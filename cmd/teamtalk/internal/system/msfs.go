@@ -19,7 +19,8 @@ import (
 // smallFiles is the role msfs while it runs.
 type smallFiles struct {
 	server *msfs.Server
-	url    string // at which clients reach it
+	url    string       // at which clients reach it
+	at     *net.TCPAddr // listened on; nil: no port
 }
 
 // startMSFS opens the store of small files and the port for them.
@@ -60,6 +61,7 @@ func (s *system) startMSFS(context.Context) error {
 		s.stops.Go(stops.CloseWeb, "expiry of small files", m.server.RunExpiry)
 	}
 	if l != nil {
+		m.at = l.Addr().(*net.TCPAddr)
 		srv := s.serveWeb(l, web.Options{Name: "msfs", Handler: m.server,
 			MaxConns: cfg.MaxConnections})
 		s.stops.Push(stops.CloseWeb, "msfs", srv.Close)

@@ -117,7 +117,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())
 			addPort(s, &n, meshPort, "clients")
-			n.WebSocket = webSocketAddress(s)
+			n.Pages = pagesAddress(s, portWebSocket)
 		case roleLogin:
 			addPort(s, &n, "login servers", "login")
 			if s.login.http != nil {
@@ -128,6 +128,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		case roleFile:
 			n.Capacity = int64(min(s.budget.Limit(), s.cfg.File.MaxConnections))
 			addPort(s, &n, "file servers", "file")
+			n.Pages = pagesAddress(s, roleFile)
 		case roleRoute, RoleDBProxy:
 			addPort(s, &n, role, "")
 		case rolePush:
@@ -137,11 +138,14 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 			}
 		case roleMSFS:
 			n.Clients = []string{s.msfs.url}
+			if s.msfs.at != nil {
+				n.Pages = clientHost(s, s.msfs.at)
+			}
 		case roleHTTP:
 			if s.api == nil || s.api.url == "" {
 				continue // nobody may call it
 			}
-			n.Clients = []string{s.api.url}
+			n.Clients, n.Pages = []string{s.api.url}, clientHost(s, s.api.at)
 		case roleWeb:
 			if s.web == nil {
 				continue // it is off
@@ -153,11 +157,11 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 	return nodes
 }
 
-// webSocketAddress returns the address at which web servers reach the message server; "": it has no
-// port for WebSocket.
-func webSocketAddress(s *system) string {
+// pagesAddress returns the address at which web servers reach a port of the engine; "": there is no
+// such port.
+func pagesAddress(s *system, name string) string {
 	for _, p := range s.ports {
-		if p.name == portWebSocket {
+		if p.name == name {
 			return clientHost(s, p.Addr().(*net.TCPAddr))
 		}
 	}

@@ -101,8 +101,12 @@ func locate(s *system, role string, settings []string) func() string {
 		}
 		nodes, _ := s.registry.View().Nodes(role)
 		for _, n := range nodes {
-			if len(n.Clients) > 0 {
-				return n.Clients[0]
+			switch {
+			case n.Pages != "" && s.cfg.MayCarry(n.Pages) != nil: // it would leave without TLS
+			case n.Pages != "" && s.cfg.Web.MsgCA != "":
+				return "https://" + n.Pages
+			case n.Pages != "":
+				return "http://" + n.Pages
 			}
 		}
 		return ""
@@ -145,17 +149,26 @@ type pageFiles struct {
 
 // Any reports whether a file server is known.
 func (f pageFiles) Any() bool {
-	return f.s.file != nil || len(f.s.cfg.Web.File) > 0 || len(f.registered()) > 0
+	return f.s.file != nil || len(f.known()) > 0
 }
 
-// registered returns the addresses of the registered file servers that clients are told.
-func (f pageFiles) registered() (addrs []string) {
-	if f.s.registry == nil || len(f.s.cfg.Web.File) > 0 {
-		return nil
+// known returns the addresses at which this server reaches file servers in other processes, by
+// those that clients are told.
+func (f pageFiles) known() map[string]string {
+	addrs := map[string]string{}
+	for _, addr := range f.s.cfg.Web.File {
+		addrs[addr] = addr
+	}
+	if len(addrs) > 0 || f.s.registry == nil {
+		return addrs
 	}
 	nodes, _ := f.s.registry.View().Nodes(roleFile)
 	for _, n := range nodes {
-		addrs = append(addrs, n.Clients...)
+		for _, addr := range n.Clients {
+			if n.Pages != "" {
+				addrs[addr] = n.Pages
+			}
+		}
 	}
 	return addrs
 }
@@ -170,13 +183,14 @@ func (f pageFiles) Connect(ctx context.Context, addr string, client netip.AddrPo
 			return p.Attach(client, secure)
 		}
 	}
-	if !slices.Contains(f.s.cfg.Web.File, addr) && !slices.Contains(f.registered(), addr) {
+	near := f.known()[addr]
+	if near == "" {
 		return nil, im.Errorf(im.NotFound, "no file server is known at this address")
 	}
-	if err := f.s.cfg.MayCarry(addr); err != nil {
+	if err := f.s.cfg.MayCarry(near); err != nil {
 		return nil, err
 	}
-	return f.d.To(ctx, addr, client, secure)
+	return f.d.To(ctx, near, client, secure)
 }
 
 // pageTargets returns the message servers in other processes that take pages.
@@ -189,10 +203,10 @@ func pageTargets(s *system) (list []page.Target) {
 	}
 	nodes, _ := s.registry.View().Nodes(roleMsg)
 	for _, n := range nodes {
-		if n.WebSocket == "" || n.Draining || s.cfg.MayCarry(n.WebSocket) != nil {
+		if n.Pages == "" || n.Draining || s.cfg.MayCarry(n.Pages) != nil {
 			continue
 		}
-		list = append(list, page.Target{Addr: n.WebSocket, Connections: n.Load.Users,
+		list = append(list, page.Target{Addr: n.Pages, Connections: n.Load.Users,
 			Capacity: n.Capacity})
 	}
 	return list
@@ -205,10 +219,10 @@ func noTarget(s *system) error {
 	}
 	nodes, _ := s.registry.View().Nodes(roleMsg)
 	for _, n := range nodes {
-		if n.WebSocket == "" || n.Draining {
+		if n.Pages == "" || n.Draining {
 			continue
 		}
-		if err := s.cfg.MayCarry(n.WebSocket); err != nil {
+		if err := s.cfg.MayCarry(n.Pages); err != nil {
 			return err
 		}
 	}
