@@ -43,7 +43,7 @@ nightly: race ## for a machine at night: race detector in every process, all rou
 check: lint ## the loop while working: lint, tests without database or binary; 1 to 2 minutes
 	$(GO) test -vet=off -short $$($(GO) list ./... | grep -v '/sql/')
 
-deps: # MariaDB, Redis, HAProxy, Python, openssl and a C compiler, installed on Debian when missing
+deps: # MariaDB, Redis, HAProxy, Chromium, Python, openssl and a C compiler, installed on Debian when missing
 	@.ci/deps
 
 lint: vet ## generated code fresh, gofmt, go vet, staticcheck
