@@ -132,9 +132,31 @@ func (p *person) writes(text string) {
 	p.clicks(named("send"))
 }
 
+// attach lets a user send a picture and a file to another one. The other one sees the picture and
+// fetches the file. Both have the conversation open.
+func attach(from, to *person) {
+	t := from.t
+	t.Helper()
+	photo := filepath.Join(t.TempDir(), "photo.jpg")
+	if err := os.WriteFile(photo, picture(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report, _ := writeRandom(t, "annual report.pdf", 3<<20+7)
+	from.does(chromedp.SetUploadFiles(chromedp.CSS(named("picture-input")),
+		[]string{photo, report}))
+	from.clicks(named("send"))
+	for _, p := range []*person{from, to} {
+		p.sees("the picture", "document.querySelector(%q)?.naturalWidth > 0", named("picture"))
+	}
+	const file = "[data-test=file][data-name='annual report.pdf'][data-state=%s]"
+	from.sees("the file sent", "document.querySelector(%q)", fmt.Sprintf(file, "done"))
+	to.clicks(fmt.Sprintf(file, "waiting") + " " + named("file-download"))
+	to.sees("the file fetched", "document.querySelector(%q)", fmt.Sprintf(file, "done"))
+}
+
 // TestTwoBrowsers lets two users chat on the page of a demo: one is told of a text of the other,
-// reads it and answers. A text that is written while no server runs is stored and delivered once,
-// after the server has returned.
+// reads it and answers. They exchange a picture and a file. A text that is written while no server
+// runs is stored and delivered once, after the server has returned.
 func TestTwoBrowsers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("two browsers: not with -short")
@@ -179,6 +201,8 @@ func TestTwoBrowsers(t *testing.T) {
 	bob.sees("no unread text", "!document.querySelector(%q)", named("unread"))
 	bob.writes("It is: 你好")
 	alice.has("It is: 你好", "stored")
+
+	attach(alice, bob)
 
 	s.kill()
 	alice.writes("Still there?")
