@@ -15,8 +15,12 @@ import (
 	"teamtalk/core/websocket"
 )
 
-// chunk is the length of a direction's buffer, in bytes. A connection that is idle holds two.
-const chunk = 4 << 10
+// The shortest and the longest buffer of a direction, in bytes. A WebSocket that is idle holds two
+// of the shortest. A buffer that is filled doubles, so that large messages take few calls.
+const (
+	minChunk = 512
+	maxChunk = 16 << 10
+)
 
 // Open returns the number of WebSockets that are open.
 func (s *Server) Open() int {
@@ -114,7 +118,7 @@ func (s *Server) ask(to net.Conn, head []byte) ([]byte, error) {
 	if _, err := to.Write(head); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, chunk)
+	buf := make([]byte, minChunk)
 	n, err := to.Read(buf)
 	if n == 0 {
 		return nil, err
@@ -166,7 +170,7 @@ func (s *Server) connect(w http.ResponseWriter, to net.Conn, first []byte) {
 func (b *bridge) carry(to, from net.Conn, read []byte) {
 	defer b.s.done.Done()
 	err := b.send(to, read)
-	buf := make([]byte, chunk)
+	buf := make([]byte, minChunk)
 	for err == nil {
 		var n int
 		n, err = from.Read(buf)
@@ -174,6 +178,7 @@ func (b *bridge) carry(to, from net.Conn, read []byte) {
 			b.close()
 			break
 		}
+		buf = fitting(buf, n)
 	}
 	// The peer learns that nothing follows, and has a while to end its own direction.
 	if c, ok := to.(interface{ CloseWrite() error }); ok {
@@ -186,6 +191,17 @@ func (b *bridge) carry(to, from net.Conn, read []byte) {
 		delete(b.s.bridges, b)
 		b.s.mu.Unlock()
 	}
+}
+
+// fitting returns the buffer for the next read, after one of n bytes into buf.
+func fitting(buf []byte, n int) []byte {
+	switch {
+	case n == len(buf) && n < maxChunk:
+		return make([]byte, 2*n)
+	case n < len(buf)/8 && len(buf) > minChunk:
+		return make([]byte, minChunk)
+	}
+	return buf
 }
 
 // send sends p.

@@ -64,6 +64,24 @@ func TestCarry(t *testing.T) {
 	}
 }
 
+// TestFitting keeps the buffer of a direction that is idle small, and lets it grow for large
+// messages.
+func TestFitting(t *testing.T) {
+	buf := make([]byte, minChunk)
+	for range 20 {
+		buf = fitting(buf, len(buf))
+	}
+	if len(buf) != maxChunk {
+		t.Errorf("%d bytes after large messages, want %d", len(buf), maxChunk)
+	}
+	if buf = fitting(buf, maxChunk/2); len(buf) != maxChunk {
+		t.Errorf("%d bytes after half a buffer, want %d", len(buf), maxChunk)
+	}
+	if buf = fitting(buf, 100); len(buf) != minChunk {
+		t.Errorf("%d bytes after a small message, want %d", len(buf), minChunk)
+	}
+}
+
 // TestServerEnds ends the connection of a page that does not end its own side.
 func TestServerEnds(t *testing.T) {
 	w := serve(t, Options{Linger: time.Millisecond}, port.Options{}, func(c net.Conn) {
