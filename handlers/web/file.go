@@ -29,9 +29,13 @@ type FileServers interface {
 	Connect(ctx context.Context, addr string, client netip.AddrPort, secure bool) (net.Conn, error)
 }
 
-// maxTransfers bounds the files that are in transfer at the same time. Each takes about 128 KiB of
-// memory.
-const maxTransfers = 256
+const (
+	// maxTransfers bounds the files that are in transfer at the same time. Each takes about
+	// 128 KiB of memory.
+	maxTransfers = 1024
+	// maxUserTransfers bounds those of one user: slow ones take the places of all others.
+	maxUserTransfers = 32
+)
 
 // Values of error_code in the answer to an upload, as in those of the HTTP API.
 const (
@@ -66,12 +70,10 @@ func fileRequestOf(r *http.Request) (f fileRequest, err error) {
 
 // link logs in to a file server for a transfer. The caller closes the link.
 func (s *Server) link(r *http.Request, f fileRequest, role pb.ClientFileRole) (*fileLink, error) {
-	select {
-	case s.transfers <- struct{}{}:
-	default:
+	if !s.enter(f.user) {
 		return nil, im.Errorf(im.Busy, "too many files are in transfer")
 	}
-	leave := func() { <-s.transfers }
+	leave := func() { s.leave(f.user) }
 	client, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		leave()
@@ -89,6 +91,28 @@ func (s *Server) link(r *http.Request, f fileRequest, role pb.ClientFileRole) (*
 		return nil, err
 	}
 	return l, nil
+}
+
+// enter counts a transfer of a user. It returns false when there are too many.
+func (s *Server) enter(user uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moving >= maxTransfers || s.users[user] >= maxUserTransfers {
+		return false
+	}
+	s.moving++
+	s.users[user]++
+	return true
+}
+
+// leave ends the count of a transfer.
+func (s *Server) leave(user uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moving--
+	if s.users[user]--; s.users[user] == 0 {
+		delete(s.users, user)
+	}
 }
 
 // upload passes the body of a request on to a file server, which asks for it segment by segment.

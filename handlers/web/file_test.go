@@ -215,8 +215,15 @@ func TestUpload(t *testing.T) {
 		if n := w.fileResult("upload", test.result); n != 1 {
 			t.Errorf("%s: %d counted as %s", name, n, test.result)
 		}
-		eventually(t, name, func() bool { return len(w.transfers) == 0 })
+		eventually(t, name, func() bool { return w.transfers() == 0 })
 	}
+}
+
+// transfers returns how many files are in transfer.
+func (w *world) transfers() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.moving + len(w.users)
 }
 
 // fileResult returns how many transfers had a result.
@@ -302,7 +309,7 @@ func TestDownload(t *testing.T) {
 			int64(len(file))):
 			t.Errorf("%s: other contents, %d bytes", name, len(body))
 		}
-		eventually(t, name, func() bool { return len(w.transfers) == 0 })
+		eventually(t, name, func() bool { return w.transfers() == 0 })
 		if n := w.fileResult("download", test.result); n != 1 {
 			t.Errorf("%s: %d counted as %s", name, n, test.result)
 		}
@@ -330,8 +337,12 @@ func TestFileHeaders(t *testing.T) {
 func TestTransfers(t *testing.T) {
 	w := serve(t, Options{FileServers: keeper{t, func(c *kept) { c.enter(0) }}}, port.Options{},
 		nil)
-	for range maxTransfers {
-		w.transfers <- struct{}{}
+	for range maxUserTransfers {
+		w.enter(7)
+	}
+	if rsp, _ := w.ask(t, "GET", "/file/T1?user=8&server=files:1&size=9", ""); rsp.StatusCode !=
+		http.StatusBadGateway {
+		t.Errorf("a download of another user: %s", rsp.Status)
 	}
 	const path = "/file/T1?user=7&server=files:1&size=9"
 	if rsp, _ := w.ask(t, "GET", path, ""); rsp.StatusCode != http.StatusServiceUnavailable {
@@ -339,6 +350,13 @@ func TestTransfers(t *testing.T) {
 	}
 	if _, body := w.ask(t, "POST", path, "x"); !strings.Contains(body, `"error_code":8`) {
 		t.Errorf("too many uploads: %s", body)
+	}
+	for user := range uint32(maxTransfers) {
+		w.enter(100 + user)
+	}
+	if _, body := w.ask(t, "POST", "/file/T1?user=8&server=files:1", "x"); !strings.Contains(body,
+		`"error_code":8`) {
+		t.Errorf("too many users: %s", body)
 	}
 	if rsp, _ := w.ask(t, "HEAD", path, ""); rsp.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("HEAD: %s", rsp.Status)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ type RemoteOptions struct {
 }
 
 // Remote returns a handler that passes requests on. The server learns the address of the client
-// from X-Forwarded-For. Without a URL the status is 404.
+// from a header. Without a URL the status is 404.
 func Remote(o RemoteOptions) http.Handler {
 	if o.Wait == 0 {
 		o.Wait = 30 * time.Second
@@ -65,17 +66,30 @@ func Remote(o RemoteOptions) http.Handler {
 
 type targetKey struct{}
 
-// rewrite prepares a request for the other server. Nothing of the page's origin follows it.
+// rewrite prepares a request for the other server. It names the client in each of the headers that
+// a server may read (http.client_header), and none is that of the client. Nothing of the page's
+// origin follows it.
 func rewrite(p *httputil.ProxyRequest) {
 	p.SetURL(p.In.Context().Value(targetKey{}).(*url.URL))
-	p.SetXForwarded()
-	p.Out.Header.Del("X-Forwarded-Host")
 	for name := range p.Out.Header {
-		if name == "Origin" || name == "Referer" || name == "Cookie" ||
+		if name == "Origin" || name == "Via" || name == "Referer" || name == "Cookie" ||
 			strings.HasPrefix(name, "Sec-") {
 			p.Out.Header.Del(name)
 		}
 	}
+	p.Out.Header.Del("X-Real-Ip")
+	client, err := netip.ParseAddrPort(p.In.RemoteAddr)
+	if err != nil {
+		return
+	}
+	addr := client.Addr().Unmap().WithZone("")
+	p.Out.Header.Set("X-Forwarded-For", addr.String())
+	p.Out.Header.Set("X-Real-Ip", addr.String())
+	node := addr.String()
+	if addr.Is6() {
+		node = `"[` + node + `]"`
+	}
+	p.Out.Header.Set("Forwarded", "for="+node)
 }
 
 // timelyBody extends the time of a request with each piece. A port bounds that of the whole

@@ -7,7 +7,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -40,15 +42,17 @@ func TestRemote(t *testing.T) {
 		"/register": "/files/query/Register body"} {
 		_, body := w.ask(t, "POST", path, "body", "Origin", "http://"+w.port.Addr().String(),
 			"Sec-Fetch-Site", "same-origin", "Cookie", "a=b", "Referer", "http://x/",
-			"X-Forwarded-For", "9.9.9.9", "Content-Type", "text/x")
+			"X-Forwarded-For", "9.9.9.9", "X-Real-Ip", "9.9.9.9", "Forwarded", "for=9.9.9.9",
+			"Via", "x", "Content-Type", "text/x")
 		r := <-got
 		h := r.Header
 		if body != want || r.Host != strings.TrimPrefix(other.URL, "http://") ||
-			h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("Content-Type") != "text/x" {
+			h.Get("X-Forwarded-For") != "127.0.0.1" || h.Get("X-Real-Ip") != "127.0.0.1" ||
+			h.Get("Forwarded") != "for=127.0.0.1" || h.Get("Content-Type") != "text/x" {
 			t.Errorf("%s: %q, host %s, %v", path, body, r.Host, h)
 		}
 		for _, name := range []string{"Origin", "Sec-Fetch-Site", "Cookie", "Referer",
-			"X-Forwarded-Host"} {
+			"X-Forwarded-Host", "Via"} {
 			if h.Get(name) != "" {
 				t.Errorf("%s: %s is passed on", path, name)
 			}
@@ -59,6 +63,20 @@ func TestRemote(t *testing.T) {
 		if got, _ := w.ask(t, "GET", "/msfs/x", ""); got.StatusCode != want {
 			t.Errorf("%q: %s, want %d", url, got.Status, want)
 		}
+	}
+}
+
+// TestForwarded writes an address of IPv6 as servers read it.
+func TestForwarded(t *testing.T) {
+	in := httptest.NewRequest("GET", "/x", nil)
+	in.RemoteAddr = "[2001:db8::7]:5"
+	to, _ := url.Parse("http://files.example.com/")
+	in = in.WithContext(context.WithValue(in.Context(), targetKey{}, to))
+	p := &httputil.ProxyRequest{In: in, Out: in.Clone(in.Context())}
+	rewrite(p)
+	if h := p.Out.Header; h.Get("X-Forwarded-For") != "2001:db8::7" ||
+		h.Get("Forwarded") != `for="[2001:db8::7]"` {
+		t.Errorf("%v", h)
 	}
 }
 

@@ -76,11 +76,11 @@ type Server struct {
 	metrics metrics
 	often   obs.Often
 
-	transfers chan struct{} // a place for each file in transfer
-
 	mu      sync.Mutex
 	bridges map[*bridge]struct{}
 	closed  bool
+	moving  int            // files in transfer
+	users   map[uint32]int // those of each user
 	done    sync.WaitGroup // directions of bridges
 }
 
@@ -97,7 +97,7 @@ func New(o Options) *Server {
 	}
 	s := &Server{opt: o, log: o.Log.With("role", "web"), mux: http.NewServeMux(),
 		policy: policy(o.WebSocket), files: assets(o.files), pages: http.NewCrossOriginProtection(),
-		bridges: map[*bridge]struct{}{}, transfers: make(chan struct{}, maxTransfers)}
+		bridges: map[*bridge]struct{}{}, users: map[uint32]int{}}
 	s.metrics = newMetrics(o.Registerer, s)
 	s.mux.HandleFunc("/", s.page)
 	s.mux.HandleFunc("GET /config.json", s.config)
