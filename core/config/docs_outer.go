@@ -183,7 +183,8 @@ var outerDocs = map[string]string{
 		"message servers. It runs when listen is set.",
 	"web.listen": "HTTP address of the page, or \"off\". With tls.certificate the port serves " +
 		"HTTPS too. serve --demo opens 127.0.0.1:8800. Browsers lend a page the microphone and " +
-		"notifications only over HTTPS, or on their own machine.",
+		"notifications only over HTTPS, or on their own machine. A proxy in front must keep the " +
+		"header Host, or msg.websocket_origins must list the page.",
 	"web.max_connections": "Maximum number of connections at a time. A page that is open has " +
 		"one. A quarter of the limit of open files lowers it. Above it, the server closes idle " +
 		"connections of the address with the most connections to make room.",

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,15 +13,19 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+
+	"teamtalk/core/dbprog"
 )
 
 // browser starts Chromium, which contacts nobody by itself, and returns the context in which tabs
-// open.
+// open. Without Chromium it skips the test, and fails it with CI=true.
 func browser(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("Chromium is not installed")
+	path := dbprog.Find("chromium")
+	if path == "" && os.Getenv("CI") == "true" {
+		t.Fatal("needs Chromium, in Debian the package chromium")
+	} else if path == "" {
+		t.Skip("needs Chromium, in Debian the package chromium")
 	}
 	opt := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
