@@ -147,6 +147,35 @@ func TestDialer(t *testing.T) {
 	}
 }
 
+// TestDialHeader tells the server of the client's TLS, also when it is not chosen by its load.
+func TestDialHeader(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	d := dialTo(budget.Fixed(1), nil, nil)
+	for _, secure := range []bool{true, false} {
+		c, err := d.To(t.Context(), l.Addr().String(), p0, secure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := proxyproto.Read(far)
+		if err != nil || h.Source != p0 || h.Secure != secure {
+			t.Errorf("header %v, %v, want %v and TLS %v", h, err, p0, secure)
+		}
+		_ = c.Close()
+		_ = far.Close()
+	}
+	if n := d.opt.Budget.Used(); n != 0 || len(d.servers) > 0 {
+		t.Errorf("%d places are used, %v counted", n, d.servers)
+	}
+}
+
 var p0 = netip.MustParseAddrPort("203.0.113.7:5")
 
 // TestChoice prefers the message server with the most room, counts what it has sent there itself,
