@@ -29,7 +29,8 @@ LINTED      :=
 STATICCHECK  = echo "staticcheck"; tool=$$($(TOOLS) $(GO) tool -n staticcheck); \
 	$(TOOLS) $(LINTED) $$tool ./...
 
-.PHONY: help build release check test nightly deps lint vet generated race fuzz seeds generate bench clean
+.PHONY: help build release check test nightly deps lint vet generated race fuzz seeds generate page bench \
+	clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,7 +58,7 @@ nightly: race ## for a machine at night: race detector in every process, all rou
 check: lint ## the loop while working: lint, tests without database or binary; 1 to 2 minutes
 	$(GO) test -vet=off -short $$($(GO) list ./... | grep -v '/sql/')
 
-deps: # MariaDB, Redis, HAProxy, Python, openssl and a C compiler, installed on Debian when missing
+deps: # MariaDB, Redis, HAProxy, Chromium, Python, openssl and a C compiler, installed on Debian when missing
 	@.ci/deps
 
 lint: vet ## generated code fresh, gofmt, go vet, staticcheck
@@ -82,6 +83,9 @@ seeds: ## simulated servers with faults, for SEEDS seeds: make seeds SEEDS=10000
 
 generate: ## write the Go code of the .proto files
 	$(GO) generate ./proto/...
+
+page: ## build the chat page, handlers/web/page/dist; needs Node
+	cd handlers/web/page && npm ci && npm run build
 
 bench: ## benchmarks: make bench PKG=./core/session BENCH=FanOut
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)

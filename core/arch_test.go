@@ -43,6 +43,7 @@ var owners = []struct {
 	{"database/sql", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/HdrHistogram/hdrhistogram-go", []string{"bench"}, nil},
 	{"github.com/bufbuild/protocompile", []string{"proto/gen"}, nil},
+	{"github.com/chromedp", nil, []string{"cmd"}},
 	{"github.com/creack/pty", nil, []string{"bench", "cmd"}},
 	{"github.com/ergochat/readline", []string{"cmd"}, nil},
 	{"github.com/go-sql-driver", []string{"sql", "cmd"}, []string{"pool"}},
@@ -164,7 +165,7 @@ var parsed = sync.OnceValues(func() (goFileSet, error) {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if p != root && (name == "testdata" || hidden(name)) {
+			if p != root && (name == "testdata" || name == "node_modules" || hidden(name)) {
 				return filepath.SkipDir
 			}
 			return nil

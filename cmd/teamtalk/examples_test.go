@@ -57,7 +57,7 @@ func TestContainerExamples(t *testing.T) {
 				seen[m[1]+m[2]] = true
 			}
 		}
-		for _, role := range []string{"msg", "dbproxy", "login", "file", "msfs"} {
+		for _, role := range []string{"msg", "dbproxy", "login", "file", "msfs", "web"} {
 			if !seen[role] {
 				t.Errorf("%s has no container with the role %s", dir, role)
 			}

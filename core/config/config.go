@@ -16,7 +16,7 @@ import "time"
 // The tags of a setting:
 //
 //	toml     its key; the table docs has the help text under section and key
-//	default  its default, spelled as in the environment
+//	default  its default, spelled as in the environment, or a key of wordLists
 //	min max  bounds, both included
 //	oneof    the words allowed, separated by |, or a key of wordLists
 //	form     the syntax of a text, a key of forms or listForms in validate.go
@@ -27,7 +27,7 @@ type Config struct {
 	DataDir string `toml:"data_dir" default:"teamtalk-data"`
 	Store   string `toml:"store" default:"embedded" oneof:"embedded|mysql"`
 
-	Roles []string `toml:"roles" default:"login,msg,route,dbproxy,msfs,file,push,http" form:"roles"`
+	Roles []string `toml:"roles" default:"all_roles" form:"roles"`
 
 	Workers         int           `toml:"workers" default:"0" min:"0" max:"4096"`
 	Loops           int           `toml:"loops" default:"0" min:"0" max:"1024"`
@@ -45,6 +45,7 @@ type Config struct {
 	File      File      `toml:"file"`
 	Push      Push      `toml:"push"`
 	HTTP      HTTP      `toml:"http"`
+	Web       Web       `toml:"web"`
 	Link      Link      `toml:"link"`
 	Strangers Strangers `toml:"strangers"`
 	Proxy     Proxy     `toml:"proxy"`

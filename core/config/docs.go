@@ -22,7 +22,8 @@ var commonDocs = map[string]string{
 	"store": "Storage of users and messages. \"embedded\" needs no other software and " +
 		"serves one dbproxy process. \"mysql\" needs MySQL and Redis (see [mysql] and [redis]).",
 	"roles": "Servers to run in this process: login, msg, route, dbproxy, msfs, file, " +
-		"push, http. In a process with all roles the servers find each other without addresses. " +
+		"push, http, web. In a process with all roles the servers find each other without " +
+		"addresses. " +
 		"A process with fewer roles finds its peers in the registry (registry.enabled), or needs " +
 		"their addresses.",
 	"workers": "Number of requests that work on the store at the same time. The numbers " +

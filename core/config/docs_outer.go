@@ -179,4 +179,39 @@ var outerDocs = map[string]string{
 		"proxies pass on, and they do not count. x-forwarded-for: X-Forwarded-For, and without " +
 		"it X-Real-IP. x-real-ip: X-Real-IP. forwarded: Forwarded (RFC 7239). Without a usable " +
 		"address the client is the proxy, and calls of apps with networks are refused.",
+
+	"web": "web: serves the page with which users chat in a browser, and connects it to the " +
+		"message servers. It runs when listen is set.",
+	"web.listen": "HTTP address of the page, or \"off\". With tls.certificate the port serves " +
+		"HTTPS too. serve --demo opens 127.0.0.1:8800. Browsers lend a page the microphone and " +
+		"notifications only over HTTPS, or on their own machine. A proxy in front must keep the " +
+		"header Host, or msg.websocket_origins must list the page.",
+	"web.max_connections": "Maximum number of connections at a time. A page that is open has " +
+		"one. A quarter of the limit of open files lowers it. Above it, the server closes idle " +
+		"connections of the address with the most connections to make room.",
+	"web.websocket": "URL of the message servers' port for WebSocket (msg.websocket_listen) or " +
+		"of a balancer before it, such as wss://chat.example.com:8001/. Pages then connect there. " +
+		"Empty: pages connect to this port, which passes the connection on to a message server. " +
+		"That takes 23KB of memory for each, with TLS, and a connection straight to a message " +
+		"server 5KB.",
+	"web.hide_text_key": "Whether the page gets no keys.text_key. Without the key a page shows " +
+		"and sends texts only where clients do not encrypt them. Everybody that can load the " +
+		"page can read the key, as everybody that has a stock client.",
+	"web.msg": "Addresses of the message servers' ports for WebSocket. Their proxy.networks must " +
+		"name this server, which tells them the address of each client with the PROXY protocol. " +
+		"Not needed when msg runs in the same process, or with registry.enabled.",
+	"web.msg_ca": "File with the certificates of the CA of the tls.certificate of the servers to " +
+		"which pages are connected, in PEM form. With it connections to message servers, to file " +
+		"servers and to those that are registered use TLS, and their certificates must hold the " +
+		"host by which this server knows them. The file is read at the start. Empty: no TLS, so " +
+		"they must be on this machine, unless link_tls allows links without TLS.",
+	"web.file": "Addresses of the file servers, as clients are told them, with which pages " +
+		"exchange files. The rules of msg apply. Not needed when file runs in the same process, " +
+		"or with registry.enabled.",
+	"web.msfs": "URL of the small file server that the page uses, which this server passes on. " +
+		"Its http.trusted_proxies must name this server. Empty: the msfs in the same process, " +
+		"or login.msfs_prior, or the first one that is registered.",
+	"web.register": "URL of the HTTP API (role http) to which the page's registrations go. Its " +
+		"http.trusted_proxies must name this server. Empty: the http in the same process, or " +
+		"login.register, or the first one that is registered.",
 }

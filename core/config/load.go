@@ -176,7 +176,7 @@ func wide(p netip.Prefix) bool {
 func (c *Config) Origin(key string) Origin { return c.origin[key] }
 
 // OnLoopback returns a copy of c whose ports for clients and servers listen on the loopback
-// address, except those whose address the operator has given.
+// address, except those whose address the operator has given. The chat page is on.
 func (c *Config) OnLoopback() *Config {
 	copied := *c
 	for key, addr := range map[string]*string{
@@ -188,6 +188,9 @@ func (c *Config) OnLoopback() *Config {
 		if c.Origin(key) == fromDefault && strings.HasPrefix(*addr, ":") {
 			*addr = "127.0.0.1" + *addr
 		}
+	}
+	if copied.Runs("web") && c.Origin("web.listen") == fromDefault {
+		copied.Web.Listen = demoWeb
 	}
 	all := c.AllInOne()
 	for setting, addr := range map[*string]string{

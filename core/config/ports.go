@@ -33,6 +33,7 @@ func (c *Config) listeners() []listener {
 		{"file", "file.server_listen", c.File.ServerAddr(all)},
 		{"push", "push.listen", c.Push.Addr(all)},
 		{"http", "http.listen", api},
+		{"web", "web.listen", Addr(c.Web.Listen)},
 	} {
 		if l.addr != "" && (l.role == "" || c.Runs(l.role)) {
 			open = append(open, l)

@@ -12,7 +12,7 @@ func TestListenersAreComplete(t *testing.T) {
 	c, err := load(t, "", nil, "--http.apps-file=x", "--login.server-listen=:1",
 		"--tls.acme.domains=a.example.org",
 		"--route.listen=:2", "--dbproxy.listen=:3", "--push.listen=:4", "--file.server-listen=:5",
-		"--msg.server-listen=:6", "--msg.websocket-listen=:7")
+		"--msg.server-listen=:6", "--msg.websocket-listen=:7", "--web.listen=:8")
 	if err != nil {
 		t.Fatal(err)
 	}

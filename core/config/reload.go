@@ -13,7 +13,8 @@ var (
 	valuesReload = []string{
 		"log.level", "msg.max_connections", "msg.rate", "msg.rate_burst",
 		"login.http_max_connections", "http.max_connections", "file.max_connections",
-		"msfs.max_connections", "strangers.per_address", "strangers.rate", "strangers.burst",
+		"msfs.max_connections", "web.max_connections", "strangers.per_address",
+		"strangers.rate", "strangers.burst",
 		"strangers.reserved", "strangers.memory", "msfs.upload_rate", "msfs.upload_burst",
 		"msfs.quota", "msfs.min_free", "file.quota", "file.min_free", "dbproxy.group_creations",
 		"dbproxy.group_adds", "dbproxy.group_gains", "dbproxy.group_memberships",

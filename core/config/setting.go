@@ -72,8 +72,8 @@ func readDefinition() ([]Setting, []section) {
 				walk(f.Type, key+".", at)
 			default:
 				settings = append(settings, Setting{
-					Key: key, Doc: docs[key], Default: f.Tag.Get("default"), Type: typeName(f),
-					Common: slices.Contains(common, key), index: at, tag: f.Tag,
+					Key: key, Doc: docs[key], Default: spelledOut(f.Tag.Get("default")),
+					Type: typeName(f), Common: slices.Contains(common, key), index: at, tag: f.Tag,
 				})
 			}
 		}
@@ -86,16 +86,22 @@ func readDefinition() ([]Setting, []section) {
 var common = []string{"data_dir", "store", "roles", "log.level", "admin.listen",
 	"login.http_listen", "msg.listen", "msg.advertise_ip1", "mysql.master", "redis.addrs"}
 
-// wordLists are lists of allowed words that are too long for a line with a tag.
+// wordLists are lists of words that are too long for a line with a tag.
 var wordLists = map[string]string{
 	"device_policies": "device_class|one_client|keep_first|unlimited",
 	"client_headers":  "x-forwarded-for|x-real-ip|forwarded",
+	"all_roles":       strings.Join(roles, ","),
 }
 
 // allowedWords returns the words that a setting with this tag allows, separated by |; ""
 // when the setting takes any word.
 func allowedWords(tag reflect.StructTag) string {
-	words := tag.Get("oneof")
+	return spelledOut(tag.Get("oneof"))
+}
+
+// spelledOut returns the list of words that a key of wordLists stands for, and other words as they
+// are.
+func spelledOut(words string) string {
 	if list, ok := wordLists[words]; ok {
 		return list
 	}

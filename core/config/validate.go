@@ -18,7 +18,7 @@ import (
 )
 
 // roles are the servers that a process may run, in the order of the documentation.
-var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "file", "push", "http"}
+var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "file", "push", "http", "web"}
 
 // joined are the roles that are connected by links.
 var joined = []string{"login", "msg", "route", "dbproxy"}
@@ -145,8 +145,9 @@ var forms = map[string]func(string) error{
 		}
 		return nil
 	},
-	"syslog": audit.CheckSyslog,
-	"node":   registry.CheckName,
+	"websocket": checkWebSocketURL,
+	"syslog":    audit.CheckSyslog,
+	"node":      registry.CheckName,
 	"dsn": func(s string) error { // the errors must not quote s, which holds a password
 		slash := strings.LastIndexByte(s, '/')
 		if slash < 0 || s[slash+1:] == "" || strings.HasPrefix(s[slash+1:], "?") {
@@ -177,7 +178,8 @@ var forms = map[string]func(string) error{
 
 // listForms check the syntax of each entry of a list.
 var listForms = map[string]func(string) error{
-	"addrs": func(s string) error { return checkAddr(s, 1) },
+	"addrs":   func(s string) error { return checkAddr(s, 1) },
+	"sockets": func(s string) error { return checkAddr(s, 1) },
 	"cidr": func(s string) error {
 		_, err := parseNetwork(s)
 		return err
@@ -352,6 +354,7 @@ func (c *Config) CheckServe() error {
 	c.checkPorts(missing)
 	c.checkRegistry(missing)
 	c.checkMesh(missing)
+	c.checkWeb(missing)
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Mesh() {
 		c.need(missing, "file", "route", c.File.Route)
 	}

@@ -16,22 +16,16 @@ import (
 // run accepts connections until the listener ends, and then ends the loops.
 func (s *Server) run() {
 	defer close(s.done)
-	for {
-		c, err := s.opt.Budget.Accept(s.listener)
-		if err != nil {
-			if lost := s.lost.Load(); lost != nil {
-				s.failure = *lost
-			} else if !s.stopping.Load() || !errors.Is(err, net.ErrClosed) {
-				s.failure = fmt.Errorf("accept: %w", err)
-			}
-			break
-		}
-		if s.proxied.Take(c, func(h proxyproto.Header) { s.arrive(c, h) }) {
-			continue
-		}
-		s.arrive(c, proxyproto.Header{})
+	err := s.accept()
+	if lost := s.lost.Load(); lost != nil {
+		s.failure = *lost
+	} else if !s.stopping.Load() || !errors.Is(err, net.ErrClosed) {
+		s.failure = fmt.Errorf("accept: %w", err)
 	}
 	s.proxied.Close()
+	s.attaching.Lock()
+	s.unattachable = true
+	s.attaching.Unlock()
 	// A gnet.Client that has stopped does not answer, so it stops last. Nor does a loop that has
 	// ended by itself: the process ends then, and waits for nothing.
 	if s.lost.Load() == nil {
@@ -45,14 +39,42 @@ func (s *Server) run() {
 	}
 }
 
+// accept accepts connections until the listener ends, and returns the reason. Without a listener
+// it waits for endAccept.
+func (s *Server) accept() error {
+	if s.listener == nil {
+		<-s.portless
+		return net.ErrClosed
+	}
+	for {
+		c, err := s.opt.Budget.Accept(s.listener)
+		if err != nil {
+			return err
+		}
+		if s.proxied.Take(c, func(h proxyproto.Header) { s.arrive(c, h) }) {
+			continue
+		}
+		s.arrive(c, proxyproto.Header{})
+	}
+}
+
+// endAccept ends run. Any goroutine.
+func (s *Server) endAccept() {
+	if s.listener == nil {
+		s.portlessOnce.Do(func() { close(s.portless) })
+		return
+	}
+	_ = s.listener.Close() // run reports the error of a listener that failed before
+}
+
 // arrive counts a connection, and gives it to a loop. h is the header of a proxy, if one
-// forwards the connection.
-func (s *Server) arrive(c *net.TCPConn, h proxyproto.Header) {
+// forwards the connection. It returns the reason when there is no room.
+func (s *Server) arrive(c net.Conn, h proxyproto.Header) (refused string) {
 	cn := &conn{}
 	if why := s.enter(cn, c, h); why != "" {
 		s.noteRefused(why, nil)
 		_ = c.Close() // the client gets no answer, so the error is of no use
-		return
+		return why
 	}
 	// gnet holds a second descriptor of the connection while a loop takes it. The
 	// Budget bounds how many connections of the process are at this point. When all
@@ -62,10 +84,11 @@ func (s *Server) arrive(c *net.TCPConn, h proxyproto.Header) {
 		defer s.opt.Budget.Enrolled()
 		s.enroll(c, cn, h)
 	})
+	return ""
 }
 
 // enter counts a connection. It returns the reason when the port has no room for it.
-func (s *Server) enter(cn *conn, c *net.TCPConn, h proxyproto.Header) (refused string) {
+func (s *Server) enter(cn *conn, c net.Conn, h proxyproto.Header) (refused string) {
 	if s.opt.Strangers == nil {
 		return s.take()
 	}
@@ -193,7 +216,7 @@ func arrival(c gnet.Conn) (*conn, proxyproto.Header) {
 
 // enroll gives a connection to one of gnet's loops, which calls OnOpen before it returns.
 // gnet works on a duplicate of the descriptor and closes c.
-func (s *Server) enroll(c *net.TCPConn, cn *conn, h proxyproto.Header) {
+func (s *Server) enroll(c net.Conn, cn *conn, h proxyproto.Header) {
 	// gnet keeps the bytes of a zone's name for other uses. Those of package net belong to
 	// its own cache of names.
 	for _, a := range []net.Addr{c.LocalAddr(), c.RemoteAddr()} {

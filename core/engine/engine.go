@@ -37,8 +37,8 @@ import (
 type Options struct {
 	// Name is the listener's name in logs and metrics.
 	Name string
-	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one.
-	// Required.
+	// Addr is the TCP address, as "host:port" or ":port". Port 0 takes a free one. Empty: the
+	// server has no port, and Attach makes its connections.
 	Addr string
 	// Clients or Links handles the connections: those of clients, or those of other
 	// servers. Exactly one is required.
@@ -95,7 +95,7 @@ type Options struct {
 type Server struct {
 	opt       Options
 	log       *slog.Logger
-	listener  *net.TCPListener
+	listener  *net.TCPListener // nil: no port
 	engine    *gnet.Client
 	metrics   *session.Metrics
 	refused   *prometheus.CounterVec
@@ -115,6 +115,11 @@ type Server struct {
 	waking    sync.RWMutex          // held while a timer wakes a loop, and to set ending
 	ending    atomic.Bool           // run ends the loops
 	lost      atomic.Pointer[error] // the loop that ended by itself; nil: none
+
+	portless     chan struct{} // closed when run ends, without a listener
+	portlessOnce sync.Once
+	attaching    sync.RWMutex // held while Attach enrolls a connection, and to set unattachable
+	unattachable bool         // run ends
 
 	mu    sync.Mutex
 	loops map[gnet.EventLoop]*loop
@@ -171,23 +176,25 @@ func Start(opt Options) (*Server, error) {
 		opt: opt, log: opt.Log.With("listener", opt.Name), done: make(chan struct{}),
 		loops:   map[gnet.EventLoop]*loop{},
 		metrics: session.NewMetrics(opt.Registerer, opt.Name),
-		proxied: opt.Proxies.Port(opt.Name),
+		proxied: opt.Proxies.Port(opt.Name), portless: make(chan struct{}),
 	}
 	s.SetMaxConns(opt.MaxConns)
 	s.refused, s.displaced = arrivals(opt.Registerer, opt.Name)
 	if opt.WebSocket != nil {
 		s.webSocket = newWebSocketMetrics(opt.Registerer, opt.Name)
 	}
-	l, err := listen(opt.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
+	if opt.Addr != "" {
+		l, err := listen(opt.Addr)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
+		}
+		s.listener = l
 	}
-	s.listener = l
 	if opt.Strangers != nil {
 		opt.Strangers.join(s)
 	}
 	if err := s.startLoops(); err != nil {
-		_ = l.Close() // the first error is the cause
+		s.endAccept()
 		return nil, fmt.Errorf("listen on %s: %w", opt.Addr, err)
 	}
 	go s.run()
@@ -232,12 +239,18 @@ func (s *Server) loopEnded(message string) {
 	}
 	err := fmt.Errorf("%w: %s", errLoop, message)
 	if s.lost.CompareAndSwap(nil, &err) {
-		_ = s.listener.Close() // ends run, which reports err
+		s.endAccept() // run reports err
 	}
 }
 
-// Addr returns the listener's address, with the port that the system chose for port 0.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+// Addr returns the listener's address, with the port that the system chose for port 0; nil
+// without a listener.
+func (s *Server) Addr() net.Addr {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Addr()
+}
 
 // Open returns the number of open connections.
 func (s *Server) Open() int { return int(s.open.Load()) }
@@ -311,7 +324,7 @@ func (s *Server) Close(ctx context.Context) error {
 func (s *Server) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_ = s.listener.Close() // run reports the error of a listener that failed before
+	s.endAccept()
 	select {
 	case <-s.done:
 		return s.failure

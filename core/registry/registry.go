@@ -48,6 +48,9 @@ type Node struct {
 	Addr string `json:"addr,omitempty"`
 	// Clients are the addresses that clients are told: host:port, or URLs of HTTP servers.
 	Clients []string `json:"clients,omitempty"`
+	// Pages is the host:port at which web servers reach the role for their pages: the port of a
+	// message server for WebSocket, of a file server for clients, or an HTTP port; empty: none.
+	Pages string `json:"pages,omitempty"`
 	// Capacity is the largest number of connections that the role accepts; 0: not bounded
 	// for this role alone.
 	Capacity int64 `json:"capacity,omitempty"`
@@ -165,6 +168,9 @@ func (n Node) check() error {
 	if n.Addr != "" && !dialable(n.Addr) {
 		return wrong("address", n.Addr)
 	}
+	if n.Pages != "" && !dialable(n.Pages) {
+		return wrong("address for pages", n.Pages)
+	}
 	if len(n.Clients) > maxClients {
 		return wrong("number of addresses for clients", len(n.Clients))
 	}
@@ -208,6 +214,6 @@ func Compare(a, b Node) int {
 // same reports whether two nodes differ in their load and in Late at most.
 func same(a, b Node) bool {
 	return a.Key() == b.Key() && a.Epoch == b.Epoch && a.Addr == b.Addr &&
-		slices.Equal(a.Clients, b.Clients) && a.Capacity == b.Capacity &&
-		a.Draining == b.Draining && a.Version == b.Version
+		a.Pages == b.Pages && slices.Equal(a.Clients, b.Clients) &&
+		a.Capacity == b.Capacity && a.Draining == b.Draining && a.Version == b.Version
 }

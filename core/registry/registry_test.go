@@ -12,6 +12,7 @@ import (
 func full() Node {
 	return Node{Name: "msg-1.example", Role: "msg", Addr: "10.0.0.5:8000",
 		Clients:  []string{"chat.example.com:8000", "[2001:db8::1]:8000"},
+		Pages:    "10.0.0.5:8001",
 		Capacity: 100000, Load: Load{Connections: 7, Users: 5}, Version: "v1.2.3"}
 }
 
@@ -51,25 +52,26 @@ func TestCheckHost(t *testing.T) {
 func TestRefusedRecords(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	for name, change := range map[string]func(*Node){
-		"no name":         func(n *Node) { n.Name = "" },
-		"long name":       func(n *Node) { n.Name = long },
-		"slash in name":   func(n *Node) { n.Name = "a/b" },
-		"no role":         func(n *Node) { n.Role = "" },
-		"long role":       func(n *Node) { n.Role = long },
-		"digit in role":   func(n *Node) { n.Role = "msg2" },
-		"no port":         func(n *Node) { n.Addr = "10.0.0.5" },
-		"port 0":          func(n *Node) { n.Addr = "10.0.0.5:0" },
-		"port too large":  func(n *Node) { n.Addr = "10.0.0.5:65536" },
-		"no host":         func(n *Node) { n.Addr = ":8000" },
-		"long host":       func(n *Node) { n.Addr = long + ":8000" },
-		"control in host": func(n *Node) { n.Addr = "a\x1b[2J:8000" },
-		"many clients":    func(n *Node) { n.Clients = []string{"a", "b", "c", "d", "e"} },
-		"empty client":    func(n *Node) { n.Clients = []string{""} },
-		"long client":     func(n *Node) { n.Clients = []string{long} },
-		"long version":    func(n *Node) { n.Version = long },
-		"line in version": func(n *Node) { n.Version = "1\n2" },
-		"negative":        func(n *Node) { n.Load.Users = -1 },
-		"huge capacity":   func(n *Node) { n.Capacity = 1 << 62 },
+		"no name":          func(n *Node) { n.Name = "" },
+		"long name":        func(n *Node) { n.Name = long },
+		"slash in name":    func(n *Node) { n.Name = "a/b" },
+		"no role":          func(n *Node) { n.Role = "" },
+		"long role":        func(n *Node) { n.Role = long },
+		"digit in role":    func(n *Node) { n.Role = "msg2" },
+		"no port":          func(n *Node) { n.Addr = "10.0.0.5" },
+		"port 0":           func(n *Node) { n.Addr = "10.0.0.5:0" },
+		"port too large":   func(n *Node) { n.Addr = "10.0.0.5:65536" },
+		"no port of pages": func(n *Node) { n.Pages = "10.0.0.5" },
+		"no host":          func(n *Node) { n.Addr = ":8000" },
+		"long host":        func(n *Node) { n.Addr = long + ":8000" },
+		"control in host":  func(n *Node) { n.Addr = "a\x1b[2J:8000" },
+		"many clients":     func(n *Node) { n.Clients = []string{"a", "b", "c", "d", "e"} },
+		"empty client":     func(n *Node) { n.Clients = []string{""} },
+		"long client":      func(n *Node) { n.Clients = []string{long} },
+		"long version":     func(n *Node) { n.Version = long },
+		"line in version":  func(n *Node) { n.Version = "1\n2" },
+		"negative":         func(n *Node) { n.Load.Users = -1 },
+		"huge capacity":    func(n *Node) { n.Capacity = 1 << 62 },
 	} {
 		n := full()
 		change(&n)

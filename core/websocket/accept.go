@@ -78,7 +78,7 @@ func Accept(head []byte, pages *Origins) (answer []byte, err error) {
 			return nil
 		},
 		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
-			if asks && !pages.allow(origin, host) {
+			if asks && !pages.Allow(origin, host) {
 				return nil, ErrOrigin
 			}
 			return nil, nil

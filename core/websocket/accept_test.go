@@ -116,7 +116,7 @@ func TestOrigins(t *testing.T) {
 			list = strings.Split(test.settings, ",")
 		}
 		o, err := ParseOrigins(list)
-		if got := o.allow(test.origin, test.host); err != nil || got != test.want {
+		if got := o.Allow(test.origin, test.host); err != nil || got != test.want {
 			t.Errorf("%q, page %s on %s: %v, %v", test.settings, test.origin, test.host, got, err)
 		}
 	}

@@ -59,8 +59,8 @@ func normal(origin string) (string, error) {
 // defaultPorts are the ports that a browser leaves out.
 var defaultPorts = map[string]string{"http": "80", "https": "443"}
 
-// allow reports whether a page of origin may connect to host, the value of the header Host.
-func (o *Origins) allow(origin, host string) bool {
+// Allow reports whether a page of origin may connect to host, the value of the header Host.
+func (o *Origins) Allow(origin, host string) bool {
 	if o.all {
 		return true
 	}

@@ -71,23 +71,26 @@ func TestHAProxy(t *testing.T) {
 	haproxyProgram(t)
 	dir := t.TempDir()
 	cert, log := certtest.Write(t, dir, certtest.Options{}), filepath.Join(dir, "audit.log")
-	msg, login, small := reserve(t), reserve(t), reserve(t)
+	msg, login, small, web := reserve(t), reserve(t), reserve(t), reserve(t)
+	behind := reserve(t) // the port of the page
 	_, port, err := net.SplitHostPort(msg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sys := deployAllInOne(t, settings{users: 2, flags: []string{
 		"--proxy.networks", "127.0.0.0/8", "--audit.file", log,
+		"--web.listen", behind,
 		"--msg.advertise-ip1", "127.0.0.1", "--msg.advertise-port", port}})
 	haproxy(t, "haproxy.cfg", "maxconn 50000", "maxconn 500", // with few descriptors
 		"/etc/haproxy/chat.pem", both(t, dir, cert),
 		"bind :8000", "bind "+msg, "bind :8080", "bind "+login, "bind :8700", "bind "+small,
 		"10.0.0.11:8000", sys.msgAddr[0], "10.0.0.11:8080", sys.loginHTTP,
-		"10.0.0.11:8700", sys.files,
+		"10.0.0.11:8700", sys.files, "bind :443", "bind "+web, "10.0.0.11:8800", behind,
 		"127.0.0.1:18000", reserve(t), "127.0.0.1:18080", reserve(t), "127.0.0.1:18700",
 		reserve(t))
 	roots := &tls.Config{RootCAs: cert.Roots, ServerName: "localhost"}
 	for _, url := range []string{"https://" + login + "/msg_server", "https://" + small + "/none",
+		"https://" + web + "/config.json",
 		"http://" + login + "/msg_server", "http://" + small + "/none"} {
 		until(t, "an answer of "+url, func() bool {
 			_, err := askOver(t, url, roots)
@@ -104,6 +107,10 @@ func TestHAProxy(t *testing.T) {
 
 	knownBy(t, msg, nil, "127.0.0.77", log)
 	knownBy(t, msg, roots, "127.0.0.78", log)
+	page := &pages{t: t, addr: web, tls: roots}
+	p, _ := page.tab("127.0.0.79")
+	p.login("u00001", windows)
+	loggedFrom(t, "127.0.0.79", log)
 	if n := sys.msg[0].metric("teamtalk_proxy_headers_total",
 		`listener="clients",result="read"`); n < 4 {
 		t.Errorf("%v headers on the port for clients, want 4 or more", n)
@@ -147,6 +154,12 @@ func knownBy(t *testing.T, addr string, encryption *tls.Config, from, log string
 	}
 	w := &wire{Conn: c, t: t, in: bufio.NewReader(c)}
 	w.login("u00001", android)
+	loggedFrom(t, from, log)
+}
+
+// loggedFrom awaits the line of the audit log with a login from an address.
+func loggedFrom(t *testing.T, from, log string) {
+	t.Helper()
 	until(t, "a login from "+from+" in the audit log", func() bool {
 		text, err := os.ReadFile(log)
 		lines := slices.Collect(strings.Lines(string(text)))

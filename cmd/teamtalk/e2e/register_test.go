@@ -211,7 +211,8 @@ func TestRegisterInDemo(t *testing.T) {
 	s := newServer(t, "demo", "serve", "--demo", "--data-dir", filepath.Join(t.TempDir(), "data"),
 		"--msg.listen", reserve(t), "--login.http-listen", loginHTTP,
 		"--login.client-listen", reserve(t), "--msfs.listen", reserve(t),
-		"--file.listen", reserve(t), "--http.listen", ":"+strings.Split(api, ":")[1])
+		"--file.listen", reserve(t), "--http.listen", ":"+strings.Split(api, ":")[1],
+		"--web.listen", reserve(t))
 	s.start()
 	url := "http://" + loginHTTP
 	until(t, "the banner", func() bool {

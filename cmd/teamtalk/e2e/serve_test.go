@@ -33,12 +33,12 @@ func get(t *testing.T, s *server, path string) string {
 // TestServeDemo follows the first steps of the README.
 func TestServeDemo(t *testing.T) {
 	clients, loginTCP, loginHTTP := reserve(t), reserve(t), reserve(t)
-	files, transfers, api := reserve(t), reserve(t), reserve(t)
+	files, transfers, api, page := reserve(t), reserve(t), reserve(t), reserve(t)
 	dir := filepath.Join(t.TempDir(), "data")
 	s := newServer(t, "demo", "serve", "--demo", "--data-dir", dir,
 		"--msg.listen", clients, "--login.client-listen", loginTCP,
 		"--login.http-listen", loginHTTP, "--msfs.listen", files,
-		"--file.listen", transfers, "--http.listen", api)
+		"--file.listen", transfers, "--http.listen", api, "--web.listen", page)
 	s.start()
 	until(t, "the banner", func() bool {
 		return strings.Contains(s.out.String(),
@@ -48,7 +48,7 @@ func TestServeDemo(t *testing.T) {
 	for _, want := range []string{
 		clients, loginTCP, "http://" + loginHTTP + "/msg_server", "http://" + files,
 		"http://" + s.admin, dir, "http://" + api + "/openapi.json",
-		" chat NAME --register --server http://" + loginHTTP,
+		" chat NAME --register --server http://" + loginHTTP, "http://" + page + "/",
 		" chat alice bob --password demo --server http://" + loginHTTP,
 		" chat bob alice --password demo --server http://" + loginHTTP,
 	} {

@@ -32,7 +32,7 @@ type tab struct {
 // openTab connects as a page of origin does.
 func openTab(nc net.Conn, host, origin string) (*tab, error) {
 	d := ws.Dialer{Header: ws.HandshakeHeaderHTTP(http.Header{"Origin": []string{origin}})}
-	r, _, err := d.Upgrade(nc, &url.URL{Scheme: "ws", Host: host, Path: "/chat"})
+	r, _, err := d.Upgrade(nc, &url.URL{Scheme: "ws", Host: host, Path: "/ws"})
 	if r != nil {
 		return &tab{Conn: nc, in: r}, err
 	}

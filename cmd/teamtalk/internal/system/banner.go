@@ -20,6 +20,9 @@ func (s *system) banner(w io.Writer, v obs.Version) {
 		Anywhere: s.cfg.HTTP.AppsFile != ""} // an apps file has networks of its own
 	url, _ := s.registration()
 	b.Registers = url != ""
+	if s.web != nil {
+		b.Page = s.web.url
+	}
 	s.addresses(b.Add)
 	b.Write(w)
 }
@@ -31,7 +34,7 @@ func (s *system) addresses(line func(what, where string)) {
 		case "clients":
 			ip, _, number := address.Msg(&s.cfg.Msg, p.Addr())
 			line("clients", fmt.Sprintf("tcp %s (announced as %s:%d)", p.Addr(), ip, number))
-		case "websocket":
+		case portWebSocket:
 			line(p.name, "ws "+p.Addr().String())
 		default:
 			line(p.name, "tcp "+p.Addr().String())
@@ -48,6 +51,9 @@ func (s *system) addresses(line func(what, where string)) {
 		line("http", "http://"+address.Reachable(s.api.addr)+"/openapi.json")
 	case s.api == nil && s.cfg.Runs(roleHTTP):
 		line("http", "closed, until http.apps_file names the systems that may call it")
+	}
+	if s.web != nil {
+		line("web", s.web.url)
 	}
 	if s.admin != nil {
 		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz",

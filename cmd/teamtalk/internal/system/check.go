@@ -36,6 +36,7 @@ func Check(cfg *config.Config, log *slog.Logger) error {
 	c.audit()
 	c.folders()
 	c.pushes()
+	c.web()
 	c.store(c.apps())
 	c.registry()
 	if len(c.problems) > 0 {
@@ -64,7 +65,8 @@ func (c *checker) need(key string, err error, roles ...string) {
 func (c *checker) certificates() {
 	if t := &c.cfg.TLS; t.Certificate != "" && t.Key != "" {
 		_, err := cert.Load(cert.Options{Certificate: t.Certificate, Key: t.Key, Log: c.log})
-		c.need("tls.certificate", err, roleLogin, roleMsg, roleMSFS, roleFile, roleHTTP)
+		c.need("tls.certificate", err, roleLogin, roleMsg, roleMSFS, roleFile, roleHTTP,
+			roleWeb)
 	}
 	if a := &c.cfg.TLS.ACME; len(a.Domains) > 0 {
 		_, err := encryption.ACMERoots(a)
@@ -130,6 +132,14 @@ func (c *checker) pushes() {
 	if p.FCMCredentials != "" {
 		_, err := open.FCM(p)
 		c.need("push.fcm_credentials", err, rolePush)
+	}
+}
+
+// web checks the CA of the message servers to which pages are connected.
+func (c *checker) web() {
+	if c.cfg.ServesWeb() {
+		_, err := rootsOf(c.cfg.Web.MsgCA, false)
+		c.need("web.msg_ca", err, roleWeb)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 
 	"teamtalk/cmd/teamtalk/internal/open"
@@ -25,6 +26,7 @@ type httpAPI struct {
 	register *httpapi.Register // nil: users cannot register
 	store    im.Store          // for new users; nil: none is open
 	addr     string            // listened on; empty: no port
+	at       *net.TCPAddr      // the same
 	url      string            // at which users reach the API
 }
 
@@ -177,6 +179,7 @@ func (s *system) serveAPI() error {
 	if err != nil {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
+	s.api.at = l.Addr().(*net.TCPAddr)
 	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg.HTTP.URL, l)
 	limit := func(c *config.Config) int { return c.HTTP.MaxConnections }
 	srv := s.serveWeb(l, limit, web.Options{Name: "http", Handler: s.api.server})

@@ -20,6 +20,7 @@ import (
 type smallFiles struct {
 	server *msfs.Server
 	url    string       // at which clients reach it
+	at     *net.TCPAddr // listened on; nil: no port
 	folder *blob.Folder // nil: a bucket
 }
 
@@ -71,6 +72,7 @@ func (s *system) startMSFS(context.Context) error {
 		s.stops.Go(stops.CloseWeb, "expiry of small files", m.server.RunExpiry)
 	}
 	if l != nil {
+		m.at = l.Addr().(*net.TCPAddr)
 		limit := func(c *config.Config) int { return c.MSFS.MaxConnections }
 		srv := s.serveWeb(l, limit, web.Options{Name: "msfs", Handler: m.server})
 		s.stops.Push(stops.CloseWeb, "msfs", srv.Close)

@@ -127,6 +127,9 @@ func (s *system) clientLimit() int {
 	return limit
 }
 
+// portWebSocket is the name of the port for clients that use WebSocket.
+const portWebSocket = "websocket"
+
 // serveClients opens the clients' port.
 func (s *system) serveClients(m *msg.Server) error {
 	cfg := &s.cfg.Msg
@@ -148,18 +151,23 @@ func (s *system) serveClients(m *msg.Server) error {
 }
 
 // serveWebSocket opens the port for clients that use WebSocket, unless the settings turn it off.
+// The page of this process needs no port.
 func serveWebSocket(s *system, m *msg.Server) error {
 	cfg := &s.cfg.Msg
 	origins, err := websocket.ParseOrigins(cfg.WebSocketOrigins)
 	if err != nil {
 		return fmt.Errorf("setting msg.websocket_origins: %w", err)
 	}
-	return s.listen(&port{name: "websocket", clients: true}, "msg.websocket_listen",
-		config.Addr(cfg.WebSocketListen), engine.Options{
-			Clients: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
-			MaxBuffered: int(cfg.SlowConsumer), WebSocket: &engine.WebSocket{
-				Origins: origins, LoginDeadline: cfg.WebSocketLogin},
-		})
+	p, where := &port{name: portWebSocket, clients: true}, "msg.websocket_listen"
+	opt := engine.Options{
+		Clients: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
+		MaxBuffered: int(cfg.SlowConsumer), WebSocket: &engine.WebSocket{
+			Origins: origins, LoginDeadline: cfg.WebSocketLogin},
+	}
+	if s.pages = p; config.Addr(cfg.WebSocketListen) == "" && s.cfg.ServesWeb() {
+		return serve(s, p, where, "", opt)
+	}
+	return s.listen(p, where, config.Addr(cfg.WebSocketListen), opt)
 }
 
 // connectFiles links the message server to the file servers: to the one in this process,

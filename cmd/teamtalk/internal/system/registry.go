@@ -117,6 +117,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		case roleMsg:
 			n.Capacity, n.Load.Users = int64(s.clientLimit()), int64(s.msg.Online())
 			addPort(s, &n, meshPort, "clients")
+			n.Pages = pagesAddress(s, portWebSocket)
 		case roleLogin:
 			addPort(s, &n, "login servers", "login")
 			if s.login.http != nil {
@@ -127,6 +128,7 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 		case roleFile:
 			n.Capacity = int64(min(s.budget.Limit(), s.live.Load().File.MaxConnections))
 			addPort(s, &n, "file servers", "file")
+			n.Pages = pagesAddress(s, roleFile)
 		case roleRoute, RoleDBProxy:
 			addPort(s, &n, role, "")
 		case rolePush:
@@ -138,15 +140,34 @@ func nodesOf(s *system, name string, v obs.Version) []registry.Node {
 			if s.msfs.url != "" { // without a port
 				n.Clients = []string{s.msfs.url}
 			}
+			if s.msfs.at != nil {
+				n.Pages = clientHost(s, s.msfs.at)
+			}
 		case roleHTTP:
 			if s.api == nil || s.api.url == "" {
 				continue // nobody may call it
 			}
-			n.Clients = []string{s.api.url}
+			n.Clients, n.Pages = []string{s.api.url}, clientHost(s, s.api.at)
+		case roleWeb:
+			if s.web == nil {
+				continue // it is off
+			}
+			n.Clients, n.Load.Connections = []string{s.web.url}, int64(s.web.port.Open())
 		}
 		nodes = append(nodes, n)
 	}
 	return nodes
+}
+
+// pagesAddress returns the address at which web servers reach a port of the engine; "": there is no
+// such port.
+func pagesAddress(s *system, name string) string {
+	for _, p := range s.ports {
+		if p.name == name {
+			return clientHost(s, p.Addr().(*net.TCPAddr))
+		}
+	}
+	return ""
 }
 
 // addPort adds the addresses and the connections of two ports, for servers and for clients; "":

@@ -206,6 +206,9 @@ func applyLimits(s *system, cfg *config.Config) {
 			p.SetMaxConns(min(s.budget.Limit(), cfg.File.MaxConnections))
 		}
 	}
+	if s.pages != nil && s.pages.Server != nil { // also without a port of its own
+		s.pages.SetMaxConns(s.clientLimit())
+	}
 	for _, w := range s.webs {
 		w.server.SetPerAddress(cfg.Strangers.PerAddress)
 		w.server.SetMaxConns(webLimit(s, w.limit(cfg)))

@@ -54,6 +54,7 @@ const (
 	roleFile    = "file"
 	rolePush    = "push"
 	roleHTTP    = "http"
+	roleWeb     = "web"
 )
 
 // system is the servers of one process. start makes its parts from the bottom up: the
@@ -65,6 +66,7 @@ type system struct {
 	live   atomic.Pointer[config.Config]
 	log    *slog.Logger
 	demo   bool
+	build  obs.Version
 	reg    *prometheus.Registry
 	ready  *obs.Ready
 	budget *budget.Budget
@@ -98,6 +100,7 @@ type system struct {
 	route *route.Server
 	file  *file.Server
 	api   *httpAPI
+	web   *chatPage
 	login *loginServer
 	msg   *msg.Server
 	mesh  *mesh.Server // in the place of route servers
@@ -107,6 +110,7 @@ type system struct {
 	// openUsers are the users whose password everybody knows.
 	openUsers []string
 	ports     []*port      // in the order of opening
+	pages     *port        // of the message server, for WebSockets; nil: none
 	webs      []webPort    // for clients and other systems
 	spool     *spool.Spool // of the file server
 
@@ -171,7 +175,7 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	defer process.SpareProcessors(cfg.Loops)()
 	defer stops.InBackground(process.TrimMemory).Stop()
 	defer stops.InBackground(s.releaser.Run).Stop()
-	err = serve(ctx, cancel, s, opt, hangups, out)
+	err = serveUntil(ctx, cancel, s, opt, hangups, out)
 	opt.Manager.Stopping()
 	if err != nil {
 		log.Error("stopping because of a failure", "err", err)
@@ -192,10 +196,10 @@ func Run(ctx context.Context, opt Options, out io.Writer) error {
 	return err
 }
 
-// serve says that the servers are there, and waits until ctx ends or one of them fails. cancel ends
-// ctx.
-func serve(ctx context.Context, cancel func(), s *system, opt Options, hangups *process.Hangups,
-	out io.Writer) error {
+// serveUntil says that the servers are there, and waits until ctx ends or one of them fails. cancel
+// ends ctx.
+func serveUntil(ctx context.Context, cancel func(), s *system, opt Options,
+	hangups *process.Hangups, out io.Writer) error {
 	if opt.Demo {
 		if err := makeDemoUsers(ctx, opt.Config, s.store); ctx.Err() != nil {
 			return nil // the process was told to end meanwhile
@@ -251,7 +255,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 		return nil, err
 	}
 	s := &system{
-		cfg: cfg, log: log, demo: opt.Demo, failed: make(chan error, 16),
+		cfg: cfg, log: log, demo: opt.Demo, build: opt.Version, failed: make(chan error, 16),
 		reg: obs.NewRegistry(opt.Version), ready: obs.NewReady(0), ticketKey: newTicketKey(cfg),
 		releaser: process.NewReleaser(),
 	}
@@ -291,9 +295,6 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	s.linker = newLinker(s)
 	if err := startEach(ctx, s); err != nil {
 		return nil, err
-	}
-	for _, p := range s.ports {
-		go s.watch(p)
 	}
 	if err := startACME(s); err != nil {
 		return nil, err
@@ -339,6 +340,7 @@ func (s *system) starts() []starter {
 		{roleMsg, func(context.Context) error { return startMesh(s) }},
 		{roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI},
 		{roleLogin, s.startLogin}, {roleMsg, s.startMsg},
+		{roleWeb, func(context.Context) error { return startWeb(s) }},
 	}
 }
 
@@ -413,6 +415,15 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 	if addr == "" {
 		return nil
 	}
+	if err := serve(s, p, where, addr, opt); err != nil {
+		return err
+	}
+	s.ports = append(s.ports, p)
+	return nil
+}
+
+// serve starts the engine of a port. With an empty address it has no listener.
+func serve(s *system, p *port, where, addr string, opt engine.Options) error {
 	opt.Name, opt.Addr = p.name, addr
 	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
 	opt.Ended = s.releaser.Ended
@@ -428,13 +439,13 @@ func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
 		return fmt.Errorf("%w (setting %s)", err, where)
 	}
 	p.Server = srv
-	s.ports = append(s.ports, p)
 	last := stops.CloseServers
 	if p.clients {
 		last = stops.CloseClients
 	}
 	s.stops.Push(stops.RefuseConnections, "port for "+p.name, stops.Plainly(srv.Refuse))
 	s.stops.Push(last, "port for "+p.name, srv.Close)
+	go s.watch(p)
 	return nil
 }
 

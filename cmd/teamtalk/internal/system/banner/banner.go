@@ -19,6 +19,8 @@ type Banner struct {
 	Roles   []string
 	// Login is the address of login's HTTP port, as this machine dials it; empty without one.
 	Login string
+	// Page is the URL of the chat page, as this machine opens it; empty without one.
+	Page string
 	// Demo: the store has the demo users. Users: a command can add users, and they can chat.
 	Demo, Users bool
 	// Registers: new users can register. Anywhere: also on other machines.
@@ -51,8 +53,8 @@ func (b *Banner) Write(w io.Writer) {
 
 // demo writes the commands to chat as the demo users. self is the name of this program.
 func (b *Banner) demo(w io.Writer, self string) {
-	fmt.Fprintf(w, "Two users, alice and bob, have the password %q. In two more terminals:\n\n",
-		admin.DemoPassword)
+	fmt.Fprintf(w, "Two users, alice and bob, have the password %q. %s:\n\n",
+		admin.DemoPassword, b.places())
 	for i, name := range admin.DemoUsers {
 		fmt.Fprintf(w, "  %s chat %s %s --password %s%s\n",
 			self, name, admin.DemoUsers[1-i], admin.DemoPassword, b.chatServer())
@@ -66,6 +68,14 @@ func (b *Banner) demo(w io.Writer, self string) {
 		fmt.Fprintf(w, "For a new user%s:\n\n  %s chat NAME --register%s\n\n", where, self,
 			b.chatServer())
 	}
+}
+
+// places says where the demo users chat.
+func (b *Banner) places() string {
+	if b.Page == "" {
+		return "In two more terminals"
+	}
+	return "Open " + b.Page + " in a browser. Or, in two more terminals"
 }
 
 // chatServer returns the flag that chat needs when login's HTTP port is not the default

@@ -1,0 +1,216 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"teamtalk/core/dbprog"
+)
+
+// browser starts Chromium, which contacts nobody by itself, and returns the context in which tabs
+// open. Without Chromium it skips the test, and fails it with CI=true.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	path := dbprog.Find("chromium")
+	if path == "" && os.Getenv("CI") == "true" {
+		t.Fatal("needs Chromium, in Debian the package chromium")
+	} else if path == "" {
+		t.Skip("needs Chromium, in Debian the package chromium")
+	}
+	opt := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en"))
+	if os.Getuid() == 0 {
+		opt = append(opt, chromedp.Flag("no-sandbox", true))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	ctx, end := chromedp.NewExecAllocator(ctx, opt...)
+	t.Cleanup(end)
+	ctx, end = chromedp.NewContext(ctx)
+	t.Cleanup(end)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+// person is a user in front of a tab with a profile of its own.
+type person struct {
+	t    *testing.T
+	ctx  context.Context
+	name string
+}
+
+// opens opens the page in a new tab. What its scripts fail with fails the test, and so does what
+// its policy forbids.
+func opens(t *testing.T, browser context.Context, url, name string) *person {
+	t.Helper()
+	ctx, end := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(),
+		chromedp.WithListener(func(ev any) {
+			switch ev := ev.(type) {
+			case *runtime.EventExceptionThrown:
+				t.Errorf("the page of %s throws: %+v", name, ev.ExceptionDetails)
+			case *log.EventEntryAdded:
+				if ev.Entry.Source == log.EntrySourceSecurity {
+					t.Errorf("the page of %s: %s", name, ev.Entry.Text)
+				}
+			}
+		}))
+	t.Cleanup(end)
+	p := &person{t, ctx, name}
+	p.does(chromedp.Navigate(url))
+	return p
+}
+
+// logsIn logs in at the form.
+func (p *person) logsIn(password string) {
+	p.t.Helper()
+	p.types("login-name", p.name)
+	p.types("login-password", password)
+	p.clicks(named("login-submit"))
+}
+
+// named selects the element of the page with a name for tests.
+func named(name string) string { return fmt.Sprintf("[data-test=%q]", name) }
+
+// contact selects a user in the lists, and message a message with a text.
+func contact(user string) string { return fmt.Sprintf("[data-test=contact][data-user=%q]", user) }
+
+func (p *person) does(steps ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	if err := chromedp.Do(p.ctx, steps...); err != nil {
+		shot, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		p.t.Fatalf("%s: %v; the page says:\n%s", p.name, err, shot)
+	}
+}
+
+func (p *person) clicks(selector string) {
+	p.t.Helper()
+	p.does(chromedp.Click(chromedp.CSS(selector)))
+}
+
+func (p *person) types(name, text string) {
+	p.t.Helper()
+	p.does(chromedp.SendKeys(chromedp.CSS(named(name)), text))
+}
+
+// sees waits until an expression of JavaScript is true.
+func (p *person) sees(what, expression string, args ...any) {
+	p.t.Helper()
+	js := fmt.Sprintf("!!("+expression+")", args...)
+	until(p.t, p.name+" to see "+what, func() bool {
+		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](js))
+		if err != nil {
+			p.t.Fatalf("%s: %v", what, err)
+		}
+		return ok
+	})
+}
+
+// messages is an expression: the messages of the open conversation with a text, and the state.
+const messages = "[...document.querySelectorAll('[data-test=message][data-state=%s]')]" +
+	".filter(m => m.innerText.includes(%q))"
+
+// has waits until the open conversation has a message exactly once, in a state.
+func (p *person) has(text, state string) {
+	p.t.Helper()
+	p.sees(fmt.Sprintf("%q %s", text, state), messages+".length === 1", state, text)
+}
+
+// writes sends a text in the open conversation.
+func (p *person) writes(text string) {
+	p.t.Helper()
+	p.types("conversation-input", text)
+	p.clicks(named("send"))
+}
+
+// attach lets a user send a picture and a file to another one. The other one sees the picture and
+// fetches the file. Both have the conversation open.
+func attach(from, to *person) {
+	t := from.t
+	t.Helper()
+	photo := filepath.Join(t.TempDir(), "photo.jpg")
+	if err := os.WriteFile(photo, picture(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	report, _ := writeRandom(t, "annual report.pdf", 3<<20+7)
+	from.does(chromedp.SetUploadFiles(chromedp.CSS(named("picture-input")),
+		[]string{photo, report}))
+	from.clicks(named("send"))
+	for _, p := range []*person{from, to} {
+		p.sees("the picture", "document.querySelector(%q)?.naturalWidth > 0", named("picture"))
+	}
+	const file = "[data-test=file][data-name='annual report.pdf'][data-state=%s]"
+	from.sees("the file sent", "document.querySelector(%q)", fmt.Sprintf(file, "done"))
+	to.clicks(fmt.Sprintf(file, "waiting") + " " + named("file-download"))
+	to.sees("the file fetched", "document.querySelector(%q)", fmt.Sprintf(file, "done"))
+}
+
+// TestTwoBrowsers lets two users chat on the page of a demo: one is told of a text of the other,
+// reads it and answers. They exchange a picture and a file. A text that is written while no server
+// runs is stored and delivered once, after the server has returned.
+func TestTwoBrowsers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("two browsers: not with -short")
+	}
+	if _, err := os.Stat("../../../handlers/web/page/dist/sources.sha256"); err != nil {
+		t.Skip("the page is not built")
+	}
+	t.Parallel()
+	chromium := browser(t)
+	takeProcessor(t)
+	page := &pages{t: t, addr: reserve(t)}
+	s := newServer(t, "demo", "serve", "--demo", "--data-dir", filepath.Join(t.TempDir(), "data"),
+		"--msg.listen", reserve(t), "--login.http-listen", reserve(t),
+		"--login.client-listen", reserve(t), "--msfs.listen", reserve(t), "--msfs.min-free", "0B",
+		"--file.listen", reserve(t), "--file.min-free", "0B", "--http.listen", reserve(t),
+		"--web.listen", page.addr)
+	s.start()
+	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), page.url("/")) })
+
+	alice := opens(t, chromium, page.url("/"), "alice")
+	bob := opens(t, chromium, page.url("/"), "bob")
+	alice.types("login-name", "alice")
+	alice.types("login-password", "wrong")
+	alice.clicks(named("login-submit"))
+	alice.sees("the refusal", "document.querySelector(%q)?.innerText", named("login-error"))
+	alice.does(chromedp.Navigate(page.url("/")))
+	alice.logsIn("demo")
+	bob.logsIn("demo")
+	for p, other := range map[*person]string{alice: "bob", bob: "alice"} {
+		p.clicks(named("tab-contacts"))
+		p.sees("the other user", "document.querySelector(%q)", contact(other))
+	}
+	alice.clicks(contact("bob"))
+	alice.writes("Is <b>this</b> text?")
+	alice.has("Is <b>this</b> text?", "stored")
+
+	bob.clicks(named("tab-chats"))
+	bob.sees("one unread text", "document.querySelector(%q)?.innerText === '1'",
+		contact("alice")+" "+named("unread"))
+	bob.clicks(contact("alice"))
+	bob.has("Is <b>this</b> text?", "stored")
+	bob.sees("no unread text", "!document.querySelector(%q)", named("unread"))
+	bob.writes("It is: 你好")
+	alice.has("It is: 你好", "stored")
+
+	attach(alice, bob)
+
+	s.kill()
+	alice.writes("Still there?")
+	alice.has("Still there?", "sending")
+	s.start()
+	alice.has("Still there?", "stored")
+	bob.has("Still there?", "stored")
+}
