@@ -40,7 +40,8 @@ on the store: they notice a change within a minute. A user is given by name or i
 			`Refuse the logins of a user, and remove the user from the contact lists of others. The
 user's messages remain. Clients that are logged in are disconnected within seconds.`),
 		newUserStatusCommand("enable", im.StatusOK, "Allow the logins of a disabled user",
-			"Allow the logins of a user that was disabled, or that had a status other than ok."))
+			"Allow the logins of a user that was disabled, or that had a status other than ok."),
+		newUserDeleteCommand())
 	return cmd
 }
 
