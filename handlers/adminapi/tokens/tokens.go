@@ -56,7 +56,8 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$`)
 // check rejects a name or a role.
 func check(name string, role Role) error {
 	if !validName.MatchString(name) {
-		return fmt.Errorf("name %q: want 1 to 32 letters, digits, dots, dashes and underscores", name)
+		return fmt.Errorf("name %q: want 1 to 32 letters, digits, dots, dashes and underscores",
+			name)
 	}
 	if role != ReadOnly && role != Admin {
 		return fmt.Errorf("role %q is neither admin nor read-only", role)

@@ -23,7 +23,8 @@ func TestFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		secrets[name] = secret
-		if err := Change(path, func(l []Token) ([]Token, error) { return append(l, one), nil }); err != nil {
+		err = Change(path, func(l []Token) ([]Token, error) { return append(l, one), nil })
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
