@@ -170,18 +170,21 @@ func leaveAll(ctx context.Context, s im.Store, d *Deleted) error {
 }
 
 // DissolveGroup removes all members of a group. Its row and its messages remain, and nobody can
-// read them or send more, until an administrator adds members again. It returns the group as it
-// was.
-func DissolveGroup(ctx context.Context, s im.GroupStore, group string) (im.Group, error) {
-	g, err := FindGroup(ctx, s, group)
-	if err != nil || len(g.Members) == 0 {
-		return g, err
-	}
-	change, err := s.ChangeMembers(ctx, im.MemberEdit{Group: g.ID, Users: g.Members,
-		Type: pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL})
-	if err == nil && len(change.Current) > 0 { // they joined meanwhile
-		_, err = s.ChangeMembers(ctx, im.MemberEdit{Group: g.ID, Users: change.Current,
+// read them or send more, until an administrator adds members again.
+func DissolveGroup(ctx context.Context, s im.GroupStore, g im.Group) error {
+	for range 3 { // users may join meanwhile
+		if len(g.Members) == 0 {
+			return nil
+		}
+		change, err := s.ChangeMembers(ctx, im.MemberEdit{Group: g.ID, Users: g.Members,
 			Type: pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL})
+		if err != nil {
+			return err
+		}
+		g.Members = change.Current
 	}
-	return g, err
+	if len(g.Members) > 0 {
+		return im.Errorf(im.Busy, "users join group %d all the time: try again", g.ID)
+	}
+	return nil
 }

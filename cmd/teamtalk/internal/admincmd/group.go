@@ -364,8 +364,11 @@ The group and its messages remain in the store: to use it again, add members.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
 				s im.Store) error {
-				g, err := admin.DissolveGroup(ctx, s, args[0])
+				g, err := admin.FindGroup(ctx, s, args[0])
 				if err != nil {
+					return err
+				}
+				if err := admin.DissolveGroup(ctx, s, g); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is dissolved: %s "+
