@@ -57,7 +57,9 @@ taken; 2 the settings, or files that they name, are wrong: "teamtalk config chec
 
 // serve runs the system until ctx ends or a part of it fails.
 func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Writer) error {
-	log, err := obs.NewLogger(errOut, obs.LogOptions{Level: cfg.Log.Level, Format: cfg.Log.Format})
+	level := &slog.LevelVar{}
+	log, err := obs.NewLogger(errOut, obs.LogOptions{Level: cfg.Log.Level, Var: level,
+		Format: cfg.Log.Format})
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,8 @@ func serve(ctx context.Context, cfg *config.Config, demo bool, out, errOut io.Wr
 	}
 	defer logSecondSignal(log)()
 	return system.Run(ctx, system.Options{
-		Config: cfg, Log: log, Version: obs.ReadVersion(version, revision), Demo: demo,
+		Config: cfg, Log: log, LogLevel: level,
+		Version: obs.ReadVersion(version, revision), Demo: demo,
 	}, out)
 }
 

@@ -401,6 +401,16 @@ var commonDocs = map[string]string{
 	"audit.syslog": "Syslog that gets the lines, with facility authpriv: local, or a URL such as " +
 		"udp://10.0.0.9:514 or tcp://10.0.0.9:514. Empty: none.",
 
+	"admin_api": "HTTP API for administrators, described at /openapi.json: users, departments, " +
+		"groups, nodes, settings and live data. A process with it needs the store, and route " +
+		"servers: those of section http, of the registry, or its own.",
+	"admin_api.listen": "Address of the port, or \"off\". Tokens travel unencrypted without TLS " +
+		"(section tls): then let only this machine reach the port.",
+	"admin_api.tokens": "File with the hashes of the tokens, which teamtalk token makes. " +
+		"Needed with listen. Changes count at once.",
+	"admin_api.messages": "Let tokens with the role admin read messages by their ids. The audit " +
+		"log has each of these calls.",
+
 	"link": "Connections between servers.",
 	"link.max_frame": "Longest frame (PDU with its header) between servers. db_proxies send a " +
 		"longer answer in parts. A longer frame of a C++ server is dropped, and the log says so.",

@@ -27,7 +27,8 @@ type Device struct {
 
 // Nodes is the registered servers.
 type Nodes struct {
-	Nodes []Node `json:"nodes"`
+	Registry bool   `json:"registry" doc:"false: the settings turn the registry off"`
+	Nodes    []Node `json:"nodes"`
 }
 
 // Node is a role of a process.

@@ -1,6 +1,6 @@
 // Package admincmd holds the commands that read and change what a store has: user, group,
-// depart and unread. They open the store themselves, beside servers that run, and the audit
-// log has each of them.
+// depart and unread. They open the store themselves, beside servers that run. The command token
+// changes the tokens of the admin API. The audit log has each of them.
 package admincmd
 
 import (

@@ -12,6 +12,7 @@ import (
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
+	"teamtalk/handlers/adminapi/tokens"
 	"teamtalk/handlers/httpapi"
 	"teamtalk/sql/mysqlconn"
 )
@@ -34,6 +35,7 @@ func Check(cfg *config.Config, log *slog.Logger) error {
 	}
 	c.certificates()
 	c.audit()
+	c.tokens()
 	c.folders()
 	c.pushes()
 	c.store(c.apps())
@@ -89,6 +91,14 @@ func (c *checker) audit() {
 	}
 	if a := &c.cfg.Audit; a.Syslog != "" {
 		c.need("audit.syslog", audit.TrySyslog(a.Syslog), roleMsg, roleHTTP)
+	}
+}
+
+// tokens checks the file of tokens of the admin API.
+func (c *checker) tokens() {
+	if a := &c.cfg.AdminAPI; config.Addr(a.Listen) != "" && a.Tokens != "" {
+		_, err := tokens.Open(a.Tokens)
+		c.need("admin_api.tokens", err)
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"teamtalk/core/origin"
 	"teamtalk/core/proxyproto"
 	"teamtalk/core/web"
+	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
 	"teamtalk/handlers/mesh"
@@ -91,12 +92,16 @@ type system struct {
 	route *route.Server
 	file  *file.Server
 	api   *httpAPI
+	where whereabouts.Store // of message servers without route servers; nil: with
 	login *loginServer
 	msg   *msg.Server
 	mesh  *mesh.Server // in the place of route servers
 
-	admin *obs.Admin // nil: no admin port
-	store im.Store   // dbproxy's; nil without that role
+	admin  *obs.Admin    // nil: no admin port
+	routes *routeServers // nil: none are used by the HTTP APIs yet
+	store  im.Store      // dbproxy's; nil without that role
+	// opened is the store of the HTTP APIs in a process without dbproxy; nil: not opened.
+	opened im.Store
 	// openUsers are the users whose password everybody knows.
 	openUsers []string
 	ports     []*port    // in the order of opening
@@ -115,9 +120,11 @@ type port struct {
 
 // Options select and describe the servers of this process.
 type Options struct {
-	Config  *config.Config
-	Log     *slog.Logger
-	Version obs.Version
+	Config *config.Config
+	Log    *slog.Logger
+	// LogLevel changes the level of Log; nil: it cannot be changed.
+	LogLevel *slog.LevelVar
+	Version  obs.Version
 	// Demo adds two users and lets users on this machine register.
 	Demo bool
 }
@@ -241,6 +248,9 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	}
 	for _, p := range s.ports {
 		go s.watch(p)
+	}
+	if err := startAdminAPI(ctx, s, opt); err != nil {
+		return nil, err
 	}
 	if err := startACME(s); err != nil {
 		return nil, err
