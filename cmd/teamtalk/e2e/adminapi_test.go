@@ -205,3 +205,62 @@ func (a *adminAPI) process() {
 	equal(a.t, "registry", a.call(200, "GET", "/v1/nodes", "")["registry"], false)
 	equal(a.t, "drain", a.errorCode(403, "PUT", "/v1/nodes/a/drain", `{"drain":true}`), "denied")
 }
+
+// TestAdminAPIOfACluster asks a message server of a cluster without route servers where users are
+// online and which servers are registered, kicks a user of another server, and orders that server
+// to drain.
+func TestAdminAPIOfACluster(t *testing.T) {
+	t.Parallel()
+	sys := deploySeparate(t, settings{users: 2, mesh: true,
+		flags: []string{"--link-tls.plaintext-beyond-loopback"}})
+	a := &adminAPI{t: t, addr: reserve(t)}
+	file := filepath.Join(t.TempDir(), "tokens")
+	a.token = strings.TrimSpace(mustRun(t, "token", "add", "ops", "--file", file))
+	sys.msg[0].stop()
+	sys.msg[0].extra = append(slices.Clone(sys.store), "--admin-api.listen", a.addr,
+		"--admin-api.tokens", file)
+	sys.msg[0].start()
+	sys.awaitMesh()
+	_, one := loggedIn(t, sys.msgAddr[0], "u00001", windows)
+	two, twoID := loggedIn(t, sys.msgAddr[1], "u00002", android)
+	online := a.call(200, "GET", fmt.Sprintf("/v1/online?users=%d,%d,999", one, twoID), "")
+	users := online["users"].([]any)
+	nodes := map[any]bool{}
+	for i, client := range []string{"WINDOWS", "ANDROID"} {
+		u := users[i].(map[string]any)
+		devices := u["devices"].([]any)
+		if u["online"] != true || len(devices) != 1 ||
+			devices[0].(map[string]any)["client"] != client {
+			t.Fatalf("user %d: %v", i, u)
+		}
+		nodes[devices[0].(map[string]any)["node"]] = true
+	}
+	off := users[2].(map[string]any)
+	if off["online"] != false || len(off["devices"].([]any)) != 0 || len(nodes) != 2 {
+		t.Errorf("online: %v", online)
+	}
+	a.call(200, "POST", "/v1/users/u00002/kick", "")
+	two.expect(&pb.IMKickUser{})
+	two.closed()
+	a.drain(sys.msg[1].name)
+}
+
+// drain orders a message server to drain, and to serve again.
+func (a *adminAPI) drain(name string) {
+	a.t.Helper()
+	path := "/v1/nodes/" + name + "/drain"
+	equal(a.t, "no such role", a.errorCode(404, "PUT", path, `{"drain":true,"roles":["file"]}`),
+		"not_found")
+	for _, drain := range []bool{true, false} {
+		a.call(200, "PUT", path, fmt.Sprintf(`{"drain":%v,"roles":["msg"]}`, drain))
+		until(a.t, fmt.Sprintf("draining to be %v", drain), func() bool {
+			var states []any
+			for _, n := range a.call(200, "GET", "/v1/nodes", "")["nodes"].([]any) {
+				if n := n.(map[string]any); n["role"] == "msg" {
+					states = append(states, n["name"], n["draining"])
+				}
+			}
+			return fmt.Sprint(states) == fmt.Sprint([]any{"msg1", false, name, drain})
+		})
+	}
+}
