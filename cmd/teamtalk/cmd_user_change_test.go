@@ -56,3 +56,16 @@ func deleteAlice(t *testing.T) {
 	command(t, "", "group", "show", "G", "--json").want(t, cli.ExitOK, `"members":[]`, "")
 	command(t, "", "group", "add", "G", "alice").want(t, cli.ExitOK, "1 member added, 1 now", "")
 }
+
+// TestUserKickUsage: commands that call the admin API say how to reach it.
+func TestUserKickUsage(t *testing.T) {
+	t.Setenv("TEAMTALK_DATA_DIR", t.TempDir())
+	addNamed(t, "alice")
+	for _, verb := range []string{"kick", "online"} {
+		command(t, "", "user", verb, "alice").want(t, cli.ExitUsage, "", "admin_api.listen")
+		command(t, "", "user", verb, "alice", "--api", "http://127.0.0.1:1").want(t, cli.ExitUsage,
+			"", "--token-file")
+		command(t, "x", "user", verb, "alice", "--api", "http://127.0.0.1:1", "--token-file", "-").
+			want(t, cli.ExitFailure, "", "call the admin API")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -239,7 +240,19 @@ func TestAdminAPIOfACluster(t *testing.T) {
 	if off["online"] != false || len(off["devices"].([]any)) != 0 || len(nodes) != 2 {
 		t.Errorf("online: %v", online)
 	}
-	a.call(200, "POST", "/v1/users/u00002/kick", "")
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(a.token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := []string{"--api", "http://" + a.addr, "--token-file", secret}
+	table := mustRun(t, slices.Concat([]string{"user", "online", "u00001", "u00002"}, at,
+		sys.store)...)
+	for _, want := range []string{"u00001  online  msg1:WINDOWS", "u00002  online  msg2:ANDROID"} {
+		if !strings.Contains(table, want) {
+			t.Errorf("the table lacks %q:\n%s", want, table)
+		}
+	}
+	mustRun(t, slices.Concat([]string{"user", "kick", "u00002"}, at)...)
 	two.expect(&pb.IMKickUser{})
 	two.closed()
 	a.drain(sys.msg[1].name)

@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"teamtalk/core/obs"
 )
 
 // rig has a ring over some of its metrics.
@@ -104,5 +106,19 @@ func TestBounded(t *testing.T) {
 	t.Logf("%d bytes", size)
 	if size > 96<<10 {
 		t.Errorf("%d bytes", size)
+	}
+}
+
+// BenchmarkSample measures a sample of the metrics of the Go runtime and of a process, beside a
+// histogram.
+func BenchmarkSample(b *testing.B) {
+	reg := obs.NewRegistry(obs.Version{})
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "teamtalk_msg_ack_seconds"})
+	reg.MustRegister(h)
+	r := New(reg)
+	now := time.Unix(1e9, 0)
+	for b.Loop() {
+		now = now.Add(Interval)
+		r.Sample(now)
 	}
 }
