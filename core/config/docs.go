@@ -404,8 +404,9 @@ var commonDocs = map[string]string{
 	"admin_api": "HTTP API for administrators, described at /openapi.json: users, departments, " +
 		"groups, nodes, settings and live data. A process with it needs the store, and route " +
 		"servers: those of section http, of the registry, or its own.",
-	"admin_api.listen": "Address of the port, or \"off\". Tokens travel unencrypted without TLS " +
-		"(section tls): then let only this machine reach the port.",
+	"admin_api.listen": "Address of the port, or \"off\". Without TLS (section tls) tokens " +
+		"travel unencrypted: then let only this machine reach the port. With TLS only this " +
+		"machine may do without, whatever tls.plain_networks says.",
 	"admin_api.tokens": "File with the hashes of the tokens, which teamtalk token makes. " +
 		"Needed with listen. Changes count at once.",
 	"admin_api.messages": "Let tokens with the role admin read messages by their ids. The audit " +

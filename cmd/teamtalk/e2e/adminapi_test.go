@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/core/cert/certtest"
 	"teamtalk/proto/pb"
 )
 
@@ -276,4 +278,20 @@ func (a *adminAPI) drain(name string) {
 			return fmt.Sprint(states) == fmt.Sprint([]any{"msg1", false, name, drain})
 		})
 	}
+}
+
+// TestAdminAPIOverTLS calls the admin API with TLS. On the same machine it also takes calls
+// without.
+func TestAdminAPIOverTLS(t *testing.T) {
+	t.Parallel()
+	cert := certtest.Write(t, t.TempDir(), certtest.Options{})
+	sys := deployAllInOne(t, settings{users: 1, flags: []string{
+		"--tls.certificate", cert.Certificate, "--tls.key", cert.Key,
+		"--tls.plain-networks", "192.0.2.0/24"}})
+	a := startAdminAPI(t, sys)
+	text, err := askOver(t, "https://"+a.addr+"/openapi.json", &tls.Config{RootCAs: cert.Roots})
+	if err != nil || !strings.Contains(text, "listUsers") {
+		t.Errorf("with TLS: %.100s, %v", text, err)
+	}
+	a.call(200, "GET", "/v1/users/u00001", "")
 }

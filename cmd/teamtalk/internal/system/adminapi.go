@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/admin/remote"
@@ -60,10 +61,15 @@ func startAdminAPI(ctx context.Context, s *system, o Options) error {
 			"or let admin_api.listen be on 127.0.0.1", "addr", at.String())
 	}
 	s.log.Info("the admin API is open", "addr", l.Addr().String())
-	srv := s.serveWeb(l, web.Options{Name: "admin_api", Handler: api, MaxConns: maxAdminAPI})
+	srv := s.serveWeb(l, web.Options{Name: "admin_api", Handler: api, MaxConns: maxAdminAPI,
+		Plain: onThisMachine})
 	s.stops.Push(stops.FinishCalls, "admin API", srv.Close)
 	return nil
 }
+
+// onThisMachine reports whether an address is of this machine. Where the ports have TLS, other
+// callers of the admin API must use it, whatever tls.plain_networks allows to clients.
+func onThisMachine(from netip.Addr) bool { return from.Unmap().IsLoopback() }
 
 // directoryOf returns the users and groups of the store of this process, or of one opened for
 // the admin API.

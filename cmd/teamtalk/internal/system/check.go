@@ -38,7 +38,8 @@ func Check(cfg *config.Config, log *slog.Logger) error {
 	c.tokens()
 	c.folders()
 	c.pushes()
-	c.store(c.apps())
+	registers := c.apps()
+	c.store(registers || config.Addr(c.cfg.AdminAPI.Listen) != "")
 	c.registry()
 	if len(c.problems) > 0 {
 		return &config.Error{Problems: c.problems}
@@ -165,13 +166,13 @@ func (c *checker) apps() (registers bool) {
 	return register != nil
 }
 
-// store checks what the store needs. registers says that role http adds users to it.
-func (c *checker) store(registers bool) {
+// store checks what the store needs. administered says that an HTTP API adds users to it.
+func (c *checker) store(administered bool) {
 	var roles []string
 	if c.cfg.Runs(RoleDBProxy) {
 		roles = append(roles, RoleDBProxy)
 	}
-	if registers {
+	if administered {
 		roles = append(roles, roleHTTP)
 	}
 	if len(roles) == 0 {

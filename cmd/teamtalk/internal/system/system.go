@@ -408,7 +408,10 @@ func (s *system) serveWeb(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
 	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
 	opt.ClientHeader = s.cfg.HTTP.ClientHeader
-	s.tls.Web(&opt)
+	plain := opt.Plain
+	if s.tls.Web(&opt); plain != nil {
+		opt.Plain = plain
+	}
 	s.webs = append(s.webs, l.Addr())
 	srv := web.Serve(l, opt)
 	go func() {
