@@ -34,7 +34,7 @@ type Directory interface {
 	GetGroup(context.Context, GroupID) (Group, error)
 	RenameGroup(context.Context, RenameGroup) (Group, error)
 	ChangeMembers(context.Context, ChangeMembers) (MembersChanged, error)
-	DissolveGroup(context.Context, GroupID) (None, error)
+	DissolveGroup(context.Context, GroupID) (Dissolved, error)
 
 	GetMessages(context.Context, GetMessages) (Messages, error)
 }
@@ -316,6 +316,13 @@ type MembersChanged struct {
 	Removed []uint32 `json:"removed"`
 	Version uint32   `json:"version"`
 	Count   int      `json:"count" doc:"number of members now"`
+	Told    bool     `json:"told" doc:"online users were told; if not, they see it later"`
+}
+
+// Dissolved is the outcome of dissolving a group.
+type Dissolved struct {
+	Removed []uint32 `json:"removed" doc:"the users that were members"`
+	Told    bool     `json:"told" doc:"online users were told; if not, they see it later"`
 }
 
 // GetMessages asks for messages by their ids, for support. It works with the setting

@@ -16,12 +16,12 @@ type OnlineUsers struct {
 type OnlineUser struct {
 	ID      uint32   `json:"id"`
 	Online  bool     `json:"online"`
-	Devices []Device `json:"devices" doc:"null: only clusters without route servers know them"`
+	Devices []Device `json:"devices" doc:"null: this process does not know them"`
 }
 
 // Device is a client of a user.
 type Device struct {
-	Node   string `json:"node" doc:"name of the process"`
+	Node   string `json:"node" doc:"name of the process, or address of the message server"`
 	Client string `json:"client" doc:"type of the client, such as ANDROID"`
 }
 

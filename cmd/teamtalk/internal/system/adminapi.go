@@ -33,11 +33,11 @@ func startAdminAPI(ctx context.Context, s *system, o Options) error {
 	if err != nil {
 		return fmt.Errorf("%w (setting admin_api.tokens)", err)
 	}
-	directory, err := directoryOf(ctx, s)
+	routes, err := routesOf(s)
 	if err != nil {
 		return err
 	}
-	routes, err := routesOf(s)
+	directory, err := directoryOf(ctx, s, routes)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,8 @@ func onThisMachine(from netip.Addr) bool { return from.Unmap().IsLoopback() }
 
 // directoryOf returns the users and groups of the store of this process, or of one opened for
 // the admin API.
-func directoryOf(ctx context.Context, s *system) (*remote.Directory, error) {
+func directoryOf(ctx context.Context, s *system, routes *routeServers) (*remote.Directory,
+	error) {
 	store, err := s.accountStore(ctx)
 	if err != nil {
 		return nil, err
@@ -87,7 +88,13 @@ func directoryOf(ctx context.Context, s *system) (*remote.Directory, error) {
 		return nil, fmt.Errorf("%w (setting keys.text_key)", err)
 	}
 	return &remote.Directory{Store: store, Policy: policy, Text: text,
-		Limits: open.LoginLimits(&s.cfg.DBProxy), Changed: func() {
+		Limits: open.LoginLimits(&s.cfg.DBProxy),
+		Tell: func(group uint32, t pb.GroupModifyType, change im.MemberChange) bool {
+			n := httpapi.MembersNotify(0, group, t, change.Current, change.Changed)
+			n.SetVersion(change.Version)
+			return routes.group.Send(im.GroupKey(group), 0, n) == nil
+		},
+		Changed: func() {
 			if s.db != nil {
 				s.db.UsersChanged()
 			}
@@ -102,7 +109,7 @@ func clusterOf(s *system, users im.UserStore, routes *routeServers) *remote.Clus
 		}
 		return im.WithKind(im.Unavailable, "no route server", s.linker.Check(routes.group))
 	}
-	return &remote.Cluster{Users: users, Registry: s.registry, Where: s.where,
+	return &remote.Cluster{Users: users, Registry: s.registry, Where: s.where, Route: s.route,
 		Statuses: func(ctx context.Context, users []uint32) ([]*pb.UserStat, error) {
 			if err := connected(); err != nil {
 				return nil, err

@@ -221,7 +221,7 @@ func (d *Directory) ChangeMembers(ctx context.Context, q adminapi.ChangeMembers)
 		return a, err
 	}
 	a = adminapi.MembersChanged{Added: []uint32{}, Removed: []uint32{}, Version: g.Version,
-		Count: len(g.Members)}
+		Count: len(g.Members), Told: true}
 	for _, x := range []struct {
 		users []im.User
 		t     pb.GroupModifyType
@@ -239,19 +239,32 @@ func (d *Directory) ChangeMembers(ctx context.Context, q adminapi.ChangeMembers)
 			return a, err
 		}
 		*x.done = append(*x.done, change.Changed...)
+		if len(change.Changed) > 0 {
+			a.Told = d.Tell(q.ID, x.t, change) && a.Told
+		}
 		a.Version, a.Count = change.Version, len(change.Current)
 	}
 	return a, nil
 }
 
 // DissolveGroup removes all members of a group.
-func (d *Directory) DissolveGroup(ctx context.Context, q adminapi.GroupID) (none adminapi.None,
-	err error) {
+func (d *Directory) DissolveGroup(ctx context.Context, q adminapi.GroupID) (
+	a adminapi.Dissolved, err error) {
 	g, err := d.group(ctx, q.ID)
-	if err == nil {
-		err = admin.DissolveGroup(ctx, d.Store, g)
+	if err != nil {
+		return a, err
 	}
-	return none, err
+	a = adminapi.Dissolved{Removed: append([]uint32{}, g.Members...), Told: true}
+	if err := admin.DissolveGroup(ctx, d.Store, g); err != nil || len(g.Members) == 0 {
+		return a, err
+	}
+	versions, err := d.Store.GroupVersions(ctx, []uint32{q.ID})
+	if err != nil || len(versions) == 0 {
+		return a, err
+	}
+	a.Told = d.Tell(q.ID, pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL,
+		im.MemberChange{Version: versions[0].Version, Changed: a.Removed})
+	return a, nil
 }
 
 // GetMessages returns messages with their texts in clear.

@@ -20,6 +20,7 @@ import (
 	"teamtalk/handlers/adminapi"
 	"teamtalk/handlers/adminapi/live"
 	"teamtalk/handlers/file"
+	"teamtalk/handlers/route"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/redisregistry"
 )
@@ -32,8 +33,10 @@ type Cluster struct {
 	Kicker   func(ctx context.Context, user uint32) error
 	// Registry has the servers of all processes; nil: the settings turn it off.
 	Registry *redisregistry.Registry
-	// Where has the devices of users; nil: route servers do not tell them.
+	// Where has the devices of users in a cluster without route servers, and Route in this
+	// process. nil: neither tells them.
 	Where whereabouts.Store
+	Route *route.Server
 }
 
 // Online tells which users are online.
@@ -52,6 +55,9 @@ func (c *Cluster) Online(ctx context.Context, q adminapi.Online) (a adminapi.Onl
 			Online: u.GetStatus() != pb.UserStatType_USER_STATUS_OFFLINE})
 	}
 	if c.Where == nil {
+		for i := range a.Users {
+			a.Users[i].Devices = c.routed(a.Users[i].ID)
+		}
 		return a, nil
 	}
 	ids := make([]uint32, len(a.Users))
@@ -65,6 +71,24 @@ func (c *Cluster) Online(ctx context.Context, q adminapi.Online) (a adminapi.Onl
 		a.Users[i].Devices = c.devices(found.Entries)
 	}
 	return a, nil
+}
+
+// routed returns the devices of a user that the route server of this process knows; nil: it does
+// not know them.
+func (c *Cluster) routed(user uint32) []adminapi.Device {
+	if c.Route == nil {
+		return nil
+	}
+	known, ok := route.Devices(c.Route, user)
+	if !ok {
+		return nil
+	}
+	list := []adminapi.Device{}
+	for _, d := range known {
+		list = append(list, adminapi.Device{Node: d.Server,
+			Client: strings.TrimPrefix(d.Client.String(), "CLIENT_TYPE_")})
+	}
+	return list
 }
 
 // devices returns the devices of entries whose processes are alive.

@@ -13,6 +13,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/handlers/adminapi"
 	"teamtalk/handlers/dbproxy/lockout"
+	"teamtalk/proto/pb"
 )
 
 // Directory is an adminapi.Directory on a store.
@@ -21,6 +22,8 @@ type Directory struct {
 	Policy im.PasswordPolicy
 	Limits lockout.Limits // of wrong passwords
 	Text   *im.TextCipher
+	// Tell tells the message servers of a change of members, and reports whether it could.
+	Tell func(group uint32, t pb.GroupModifyType, change im.MemberChange) bool
 	// Changed is called after changes of users and departments, after an error too.
 	Changed func()
 }
