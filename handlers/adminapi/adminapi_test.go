@@ -26,7 +26,9 @@ type fake struct {
 	Cluster
 	Process
 	asked ListUsers
-	block chan struct{} // Settings waits until it is closed; nil: it does not wait
+	// begun is closed when Settings is called, which then waits until block is closed. nil: it
+	// does not wait.
+	begun, block chan struct{}
 }
 
 func (f *fake) ListUsers(_ context.Context, q ListUsers) (UserPage, error) {
@@ -55,6 +57,7 @@ func (f *fake) GetMessages(context.Context, GetMessages) (Messages, error) {
 
 func (f *fake) Settings(context.Context, None) (Settings, error) {
 	if f.block != nil {
+		close(f.begun)
 		<-f.block
 	}
 	return Settings{}, nil
@@ -240,17 +243,14 @@ func TestMessages(t *testing.T) {
 // TestBusy: calls beyond the largest number at a time are refused.
 func TestBusy(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.MaxCalls = 1 })
-	r.fake.block = make(chan struct{})
+	r.fake.begun, r.fake.block = make(chan struct{}), make(chan struct{})
 	admin, done := r.secrets[tokens.Admin], make(chan int)
 	go func() {
 		status, _ := r.call(admin, "GET", "/v1/settings", "")
 		done <- status
 	}()
-	for { // until the first call has begun
-		if status, _ := r.call(admin, "GET", "/v1/users", ""); status == 503 {
-			break
-		}
-	}
+	<-r.fake.begun
+	r.want(admin, "GET", "/v1/users", "", 503, code("busy"))
 	close(r.fake.block)
 	if status := <-done; status != 200 {
 		t.Errorf("the first call: %d", status)
