@@ -37,7 +37,7 @@ var auditResults = map[string]string{"invalid": audit.BadRequest, "no_token": au
 // record writes a call to the audit log: a change, a call that reads messages, and one whose
 // token was refused. in is nil when it was.
 func (s *Server) record(rt *route, r *http.Request, t tokens.Token, in any, err error) {
-	if s.opt.Audit == nil || rt.role == tokens.ReadOnly && !rt.audited && in != nil {
+	if s.opt.Audit == nil || rt.role == tokens.ReadOnly && in != nil {
 		return
 	}
 	e := audit.Event{Kind: audit.AdminCall, From: remote(r).String(),
