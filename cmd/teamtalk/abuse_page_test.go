@@ -15,7 +15,8 @@ func TestAbusePage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports := []string{"8080", "8008", "8000", "8700", "8400", "8500", "8601", "8600", "8800"}
+	ports := []string{"8080", "8008", "8000", "8700", "8400", "9091", "8500", "8601", "8600",
+		"8800"}
 	_, all, _ := strings.Cut(string(page), "\n## ")
 	sections := strings.Split(all, "\n## ")
 	for i, section := range sections {

@@ -236,7 +236,7 @@ func TestGroupAndDepartUsage(t *testing.T) {
 		{[]string{"depart", "move", "x"}, "want a DEPARTMENT and its new PARENT"},
 		{[]string{"depart", "delete"}, "want one DEPARTMENT"},
 		{[]string{"depart", "add", "x", "--priority", "-1"}, "--priority"},
-		{[]string{"user", "set", "a"}, "want one of --department, --avatar, --sign"},
+		{[]string{"user", "set", "a"}, "want a flag with a value to change, such as --nick"},
 		{[]string{"user", "set", "--sign", "x"}, "want one NAME"},
 		{[]string{"user", "set", "a", "--sign", strings.Repeat("x", 129)}, "128 fit"},
 		{[]string{"user", "set", "a", "--avatar", "a\nb"}, "control character"},

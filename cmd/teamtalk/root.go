@@ -52,9 +52,9 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 		}
 	}
 	add("run", newServeCommand(), newChatCommand())
-	add("care", admincmd.NewUser(), admincmd.NewGroup(), admincmd.NewDepart(), newConfigCommand(),
-		newBackupCommand(), newRestoreCommand(), newMoveCommand(), newMigrateCommand(),
-		admincmd.NewUnread(), newMSFSCommand(), newClusterCommand(),
-		newCertCommand(), benchcmd.New(), newVersionCommand())
+	add("care", admincmd.NewUser(), admincmd.NewGroup(), admincmd.NewDepart(),
+		admincmd.NewToken(), newConfigCommand(), newBackupCommand(), newRestoreCommand(),
+		newMoveCommand(), newMigrateCommand(), admincmd.NewUnread(), newMSFSCommand(),
+		newClusterCommand(), newCertCommand(), benchcmd.New(), newVersionCommand())
 	return root
 }

@@ -35,6 +35,8 @@ const (
 	Register = "register"
 	// Call is a call of another system, through the HTTP API.
 	Call = "call"
+	// AdminCall is a call of an administrator, through the admin API.
+	AdminCall = "admin_call"
 	// Command is a command of an administrator, in a shell of the machine.
 	Command = "command"
 )

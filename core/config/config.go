@@ -53,6 +53,7 @@ type Config struct {
 	LinkTLS   LinkTLS   `toml:"link_tls"`
 	Password  Password  `toml:"password"`
 	Audit     Audit     `toml:"audit"`
+	AdminAPI  AdminAPI  `toml:"admin_api"`
 	MySQL     MySQL     `toml:"mysql"`
 	Redis     Redis     `toml:"redis"`
 	Keys      Keys      `toml:"keys"`
@@ -312,6 +313,13 @@ type Password struct {
 type Audit struct {
 	File   string `toml:"file" default:""`
 	Syslog string `toml:"syslog" default:"" form:"syslog"`
+}
+
+// AdminAPI is the section admin_api.
+type AdminAPI struct {
+	Listen   string `toml:"listen" default:"off" form:"listen"`
+	Tokens   string `toml:"tokens" default:""`
+	Messages bool   `toml:"messages" default:"false"`
 }
 
 // Link is the section link.

@@ -394,16 +394,16 @@ var commonDocs = map[string]string{
 		"return at once. dbproxy keeps a keyed hash in memory, of 65,536 users at least. 0s: " +
 		"nothing is remembered.",
 
-	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
-		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +
-		"holds no contents of messages, and no passwords. The page core/audit/EVENTS.md " +
-		"describes the lines. While lines are lost, because a disk " +
-		"is full for example, /readyz calls the audit log degraded, and teamtalk_audit_failing " +
-		"is 1.",
-	"audit.file": "File to which lines are added. Several processes of one machine may write to " +
-		"the same file. SIGHUP makes a server open it again, after its rotation. Empty: none.",
-	"audit.syslog": "Syslog that gets the lines, with facility authpriv: local, or a URL such as " +
-		"udp://10.0.0.9:514 or tcp://10.0.0.9:514. Empty: none.",
+	"admin_api": "HTTP API for administrators, described at /openapi.json: users, departments, " +
+		"groups, nodes, settings and live data. A process with it needs the store, and route " +
+		"servers: those of section http, of the registry, or its own.",
+	"admin_api.listen": "Address of the port, or \"off\". Without TLS (section tls) tokens " +
+		"travel unencrypted: then let only this machine reach the port. With TLS only this " +
+		"machine may do without, whatever tls.plain_networks says.",
+	"admin_api.tokens": "File with the hashes of the tokens, which teamtalk token makes. " +
+		"Needed with listen. Changes count at once.",
+	"admin_api.messages": "Let tokens with the role admin read messages by their ids. The audit " +
+		"log has each of these calls.",
 
 	"link": "Connections between servers.",
 	"link.max_frame": "Longest frame (PDU with its header) between servers. db_proxies send a " +

@@ -214,4 +214,14 @@ var outerDocs = map[string]string{
 	"web.register": "URL of the HTTP API (role http) to which the page's registrations go. Its " +
 		"http.trusted_proxies must name this server. Empty: the http in the same process, or " +
 		"login.register, or the first one that is registered.",
+	"audit": "Audit log, a line of JSON for each event: logins, refused logins, ends of " +
+		"sessions, registrations, calls of the HTTP API, and commands that open the store. It " +
+		"holds no contents of messages, and no passwords. The page core/audit/EVENTS.md " +
+		"describes the lines. While lines are lost, because a disk " +
+		"is full for example, /readyz calls the audit log degraded, and teamtalk_audit_failing " +
+		"is 1.",
+	"audit.file": "File to which lines are added. Several processes of one machine may write to " +
+		"the same file. SIGHUP makes a server open it again, after its rotation. Empty: none.",
+	"audit.syslog": "Syslog that gets the lines, with facility authpriv: local, or a URL such as " +
+		"udp://10.0.0.9:514 or tcp://10.0.0.9:514. Empty: none.",
 }

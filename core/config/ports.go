@@ -19,6 +19,7 @@ func (c *Config) listeners() []listener {
 	var open []listener
 	for _, l := range []listener{
 		{"", "admin.listen", Addr(c.Admin.Listen)},
+		{"", "admin_api.listen", Addr(c.AdminAPI.Listen)},
 		{"", "tls.acme.http_listen", challenges},
 		{"login", "login.client_listen", Addr(c.Login.ClientListen)},
 		{"login", "login.http_listen", Addr(c.Login.HTTPListen)},
@@ -40,6 +41,21 @@ func (c *Config) listeners() []listener {
 		}
 	}
 	return open
+}
+
+// checkAdminAPI reports what the port of the admin API lacks.
+func (c *Config) checkAdminAPI(missing func(key, format string, args ...any)) {
+	if Addr(c.AdminAPI.Listen) == "" {
+		return
+	}
+	if c.AdminAPI.Tokens == "" {
+		missing("admin_api.tokens", "needed with admin_api.listen: make the file with "+
+			"teamtalk token add NAME --file FILE")
+	}
+	if c.Store != "mysql" && !c.Runs("dbproxy") {
+		missing("admin_api.listen", "needs the role dbproxy in this process, because only that "+
+			"may use the embedded store (setting store)")
+	}
 }
 
 // checkPorts reports ports of this process that have the same address.

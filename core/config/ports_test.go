@@ -12,7 +12,8 @@ func TestListenersAreComplete(t *testing.T) {
 	c, err := load(t, "", nil, "--http.apps-file=x", "--login.server-listen=:1",
 		"--tls.acme.domains=a.example.org",
 		"--route.listen=:2", "--dbproxy.listen=:3", "--push.listen=:4", "--file.server-listen=:5",
-		"--msg.server-listen=:6", "--msg.websocket-listen=:7", "--web.listen=:8")
+		"--msg.server-listen=:6", "--msg.websocket-listen=:7", "--web.listen=:8",
+		"--admin-api.listen=:9")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +56,37 @@ func TestPortsOfOneAddress(t *testing.T) {
 		if x.want == "" && err != nil || x.want != "" &&
 			(err == nil || !strings.Contains(err.Error(), x.want)) {
 			t.Errorf("%s: %v, want %q", x.file, err, x.want)
+		}
+	}
+}
+
+// TestAdminAPI refuses a port of the admin API without tokens, without a store, and on the
+// address of another port.
+func TestAdminAPI(t *testing.T) {
+	for _, x := range []struct {
+		env  []string
+		want string
+	}{
+		{[]string{"ADMIN_API_LISTEN=127.0.0.1:9091"}, "admin_api.tokens"},
+		{[]string{"ADMIN_API_LISTEN=:9091", "ADMIN_API_TOKENS=f", "ROLES=login"},
+			"needs the role dbproxy"},
+		{[]string{"ADMIN_API_LISTEN=:9091", "ADMIN_API_TOKENS=f", "ROLES=login", "STORE=mysql"},
+			"mysql.master"},
+		{[]string{"ADMIN_API_LISTEN=:8080", "ADMIN_API_TOKENS=f"}, "also the address of"},
+		{[]string{"ADMIN_API_LISTEN=127.0.0.1:9091", "ADMIN_API_TOKENS=f"}, ""},
+		{[]string{"ADMIN_API_TOKENS=f"}, ""},
+	} {
+		var env []string
+		for _, e := range x.env {
+			env = append(env, EnvPrefix+e)
+		}
+		c, err := Load(Sources{Env: env})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.CheckServe()
+		if (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%q: %v, want %q", x.env, err, x.want)
 		}
 	}
 }

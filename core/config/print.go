@@ -37,6 +37,23 @@ func (c *Config) WriteEffective(w io.Writer) error {
 	})
 }
 
+// Value is the value of a setting, for people.
+type Value struct {
+	Key    string
+	Text   string // as in a file of settings; secrets are masked
+	Origin Origin
+}
+
+// Effective returns the values of all settings.
+func (c *Config) Effective() []Value {
+	settings := Settings()
+	list := make([]Value, len(settings))
+	for i, s := range settings {
+		list[i] = Value{s.Key, s.toml(c), c.Origin(s.Key)}
+	}
+	return list
+}
+
 // note returns the words that a setting allows, unless its default shows what it takes, and what
 // SIGHUP does with it, if anything.
 func (s Setting) note() string {

@@ -45,6 +45,7 @@ func TestSecrets(t *testing.T) {
 	if err := c.WriteEffective(&out); err != nil {
 		t.Fatal(err)
 	}
+	fmt.Fprintln(&out, c.Effective())
 	hex := fmt.Sprintf("%x", "geheim")
 	if s := out.String(); strings.Contains(s, "geheim") || strings.Contains(s, ":word") ||
 		strings.Contains(s, hex) {

@@ -358,7 +358,8 @@ func (c *Config) CheckServe() error {
 	if c.Runs("file") && c.File.CheckOnline == "on" && !c.Mesh() {
 		c.need(missing, "file", "route", c.File.Route)
 	}
-	if c.Runs("dbproxy") {
+	c.checkAdminAPI(missing)
+	if c.Runs("dbproxy") || Addr(c.AdminAPI.Listen) != "" && c.Store == "mysql" {
 		if err := c.CheckStore(); err != nil {
 			problems = append(problems, err.(*Error).Problems...)
 		}

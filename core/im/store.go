@@ -87,6 +87,10 @@ type UserStore interface {
 	SetSignInfo(ctx context.Context, id uint32, text string) error
 	SetAvatar(ctx context.Context, id uint32, url string) error
 	SetUserDepart(ctx context.Context, id, depart uint32) error
+	// EditUser changes fields of a user, all or none, and sets Updated to the store's time.
+	// NotFound when there is no such user. Invalid as UserEdit.Check says, and when
+	// the department does not exist. Exists when another user has the name.
+	EditUser(ctx context.Context, id uint32, e UserEdit) error
 	// SetPushShield turns a user's nightly rest from pushes on or off: NotFound when
 	// there is no such user. Updated does not change, because other users do not see the
 	// setting.

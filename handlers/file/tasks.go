@@ -210,6 +210,30 @@ func (s *Server) detach(c *conn) {
 	}
 }
 
+// Transfer is a transfer of a file that runs.
+type Transfer struct {
+	spool.Info
+	Online bool // between two clients, rather than to or from the spool
+}
+
+// Transfers returns the transfers of a server that have a client logged in, at most limit of
+// them, in no particular order. Any goroutine.
+func Transfers(s *Server, limit int) (list []Transfer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.tasks {
+		if len(list) == limit {
+			break
+		}
+		t.mu.Lock()
+		if !t.ended && t.conns != [2]*conn{} {
+			list = append(list, Transfer{t.info, t.relay})
+		}
+		t.mu.Unlock()
+	}
+	return list
+}
+
 // RunSweep deletes expired tasks and expired files from the table and from the spool, at
 // the given interval. It returns when ctx ends.
 func (s *Server) RunSweep(ctx context.Context, interval time.Duration) {

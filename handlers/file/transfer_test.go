@@ -171,6 +171,11 @@ func TestRelay(t *testing.T) {
 		h := open(t, file.Options{})
 		content := random(3, 3<<20+77)
 		id, from, to := h.relay(len(content))
+		if list := file.Transfers(h.server, 10); len(list) != 1 || !list[0].Online ||
+			list[0].From != 1 || list[0].To != 2 || int(list[0].Size) != len(content) ||
+			len(file.Transfers(h.server, 0)) != 0 {
+			t.Errorf("transfers: %+v", list)
+		}
 		end := make(chan error, 1)
 		go func() {
 			st, err := from.serve(id, 1, content, 1<<30)
@@ -188,7 +193,7 @@ func TestRelay(t *testing.T) {
 		if err := <-end; err != nil {
 			t.Error(err)
 		}
-		if n := h.metric("teamtalk_file_tasks"); n != 0 {
+		if n := h.metric("teamtalk_file_tasks"); n != 0 || len(file.Transfers(h.server, 10)) > 0 {
 			t.Errorf("%v tasks are left", n)
 		}
 		if names := h.left(); len(names) > 0 {

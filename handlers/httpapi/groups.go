@@ -98,17 +98,25 @@ func (s *Server) changeMembers(ctx context.Context, app *app, q *changeMembersRe
 		return fail(codeDenied,
 			"the members were not changed: does the group exist, and may this user change it?")
 	}
-	n := &pb.IMGroupChangeMemberNotify{}
-	n.SetUserId(q.As)
-	n.SetChangeType(t)
-	n.SetGroupId(q.Group)
-	n.SetCurUserIdList(rsp.GetCurUserIdList())
-	n.SetChgUserIdList(rsp.GetChgUserIdList())
+	n := MembersNotify(q.As, q.Group, t, rsp.GetCurUserIdList(), rsp.GetChgUserIdList())
 	if rsp.HasVersion() {
 		n.SetVersion(rsp.GetVersion())
 	}
 	s.forward(im.GroupKey(q.Group), n)
 	return nil
+}
+
+// MembersNotify returns the notify for the members of a group, and for those that were, that user
+// by has added or removed changed. Its version may be set.
+func MembersNotify(by, group uint32, t pb.GroupModifyType,
+	current, changed []uint32) *pb.IMGroupChangeMemberNotify {
+	n := &pb.IMGroupChangeMemberNotify{}
+	n.SetUserId(by)
+	n.SetChangeType(t)
+	n.SetGroupId(group)
+	n.SetCurUserIdList(current)
+	n.SetChgUserIdList(changed)
+	return n
 }
 
 // forward sends m to a route server, which forwards it. A failure is counted and logged:

@@ -87,9 +87,9 @@ func (k *sentKick) ask(m pb.Message) {
 var kickedClasses = [...]pb.ClientType{pb.ClientType_CLIENT_TYPE_WINDOWS,
 	pb.ClientType_CLIENT_TYPE_IOS}
 
-// kick ends all connections of a user. It returns nil when that will happen. route is the
+// Kick ends all connections of a user. It returns nil when that will happen. route is the
 // route servers. After an error of kind im.Unavailable it may still happen.
-func (r *Routes) kick(ctx context.Context, route Peer, user uint32) error {
+func (r *Routes) Kick(ctx context.Context, route Peer, user uint32) error {
 	var kicks []*sentKick
 	var wait time.Duration
 	for _, class := range kickedClasses {

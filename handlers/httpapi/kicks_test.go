@@ -51,7 +51,7 @@ func (k *kickRig) kick() {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		k.ended <- k.r.kick(ctx, k.peer, 7)
+		k.ended <- k.r.Kick(ctx, k.peer, 7)
 	}()
 	synctest.Wait()
 }

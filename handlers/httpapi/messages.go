@@ -105,20 +105,28 @@ func (s *Server) userStatus(ctx context.Context, app *app, q *userStatusRequest,
 	if err := app.mayReach(q.Users...); err != nil {
 		return err
 	}
-	req := &pb.IMUsersStatReq{}
-	req.SetUserId(0)
-	req.SetUserIdList(q.Users)
-	// A C++ route server ignores the scope and reports users with only a phone as
-	// offline.
-	req.SetScope(pb.DeviceScope_DEVICE_SCOPE_ANY)
-	rsp, err := ask[*pb.IMUsersStatRsp](ctx, s.opt.Route, 0, req)
+	list, err := Statuses(ctx, s.opt.Route, q.Users)
 	if err != nil {
 		return err
 	}
-	for _, u := range rsp.GetUserStatList() {
+	for _, u := range list {
 		r.List = append(r.List, userStatus{User: u.GetUserId(), Status: uint32(u.GetStatus())})
 	}
 	return nil
+}
+
+// Statuses asks route servers which of the users are online. A C++ route server reports users
+// with only a phone as offline.
+func Statuses(ctx context.Context, route Peer, users []uint32) ([]*pb.UserStat, error) {
+	req := &pb.IMUsersStatReq{}
+	req.SetUserId(0)
+	req.SetUserIdList(users)
+	req.SetScope(pb.DeviceScope_DEVICE_SCOPE_ANY) // a C++ route server ignores it
+	rsp, err := ask[*pb.IMUsersStatRsp](ctx, route, 0, req)
+	if err != nil {
+		return nil, err
+	}
+	return rsp.GetUserStatList(), nil
 }
 
 // kickUserRequest is the request of KickUser.
@@ -129,7 +137,7 @@ type kickUserRequest struct {
 
 // kickUser closes all connections of a user. The clients show that the user logged in
 // elsewhere, because the protocol has no other reason. The connections to a message server
-// without a link to the route server are closed when it has one again, see Routes.kick.
+// without a link to the route server are closed when it has one again, see Routes.Kick.
 func (s *Server) kickUser(ctx context.Context, app *app, q *kickUserRequest, _ *answer) error {
 	if q.User == 0 {
 		return fail(codeBad, "user_id is missing")
@@ -137,5 +145,5 @@ func (s *Server) kickUser(ctx context.Context, app *app, q *kickUserRequest, _ *
 	if err := app.mayReach(q.User); err != nil {
 		return err
 	}
-	return s.opt.Routes.kick(ctx, s.opt.Route, q.User)
+	return s.opt.Routes.Kick(ctx, s.opt.Route, q.User)
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"slices"
 
 	"teamtalk/core/im"
 )
@@ -65,49 +66,47 @@ func (s *directory) changeUser(ctx context.Context, op, text string, args ...any
 
 // SetUserStatus changes a user's status; see im.UserStore.
 func (s *directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
-	if err := im.CheckUserStatus(status); err != nil {
-		return err
-	}
-	return s.changeDirectory(ctx, "set user status", "IMUser", func(w *writer, now int64) error {
-		w.recipients.Remove(id)
-		return w.updateUser("update IMUser set status = ?, updated = ? where id = ?",
-			status, now, id)
-	})
+	return s.EditUser(ctx, id, im.UserEdit{Status: &status})
 }
 
 // SetSignInfo changes a user's signature text; see im.UserStore.
 func (s *directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
-	if err := im.CheckSignInfo(text); err != nil {
-		return err
-	}
-	return s.changeDirectory(ctx, "set sign info", "IMUser", func(w *writer, now int64) error {
-		return w.updateUser("update IMUser set sign_info = ?, updated = ? where id = ?",
-			text, now, id)
-	})
+	return s.EditUser(ctx, id, im.UserEdit{SignInfo: &text})
 }
 
 // SetAvatar changes a user's avatar; see im.UserStore.
 func (s *directory) SetAvatar(ctx context.Context, id uint32, url string) error {
-	if err := im.CheckAvatar(url); err != nil {
-		return err
-	}
-	return s.changeDirectory(ctx, "set avatar", "IMUser", func(w *writer, now int64) error {
-		return w.updateUser("update IMUser set avatar = ?, updated = ? where id = ?", url, now, id)
-	})
+	return s.EditUser(ctx, id, im.UserEdit{Avatar: &url})
 }
 
 // SetUserDepart moves a user to a department; see im.UserStore.
 func (s *directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
-	const update = "update IMUser set departId = ?, updated = ? where id = ?"
-	change := func(w *writer, now int64) error {
+	return s.EditUser(ctx, id, im.UserEdit{DepartID: &depart})
+}
+
+// EditUser changes fields of a user; see im.UserStore.
+func (s *directory) EditUser(ctx context.Context, id uint32, e im.UserEdit) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	set, values := e.Assignments()
+	if e.Name != nil {
+		set, values = set+", nameKey=?", append(values, NameKey(*e.Name))
+	}
+	return s.changeDirectory(ctx, "edit user", "IMUser", func(w *writer, now int64) error {
+		w.recipients.Remove(id)
 		// The user is updated first, so that a missing user is NotFound whatever else is
 		// wrong.
-		if err := w.updateUser(update, depart, now, id); err != nil {
+		err := w.updateUser("update IMUser set "+set+", updated=? where id=?",
+			append(slices.Clone(values), now, id)...)
+		if nameTaken(err) {
+			return im.Errorf(im.Exists, "the name %q is taken", *e.Name)
+		}
+		if err != nil || e.DepartID == nil {
 			return err
 		}
-		return w.wantDepart(depart)
-	}
-	return s.changeDirectory(ctx, "set user department", "IMUser", change)
+		return w.wantDepart(*e.DepartID)
+	})
 }
 
 // updateUser runs a statement that changes one user. The last argument is the user's id.

@@ -105,6 +105,44 @@ func setDepart(f *fixture) {
 	}
 }
 
+// editUser changes all fields of a user at once, and one of them.
+func editUser(f *fixture) {
+	ids := f.users(2)
+	want, other := account(2), f.account("user1")
+	want.DepartID, want.Status = f.depart("a", 0), im.StatusTrial
+	e := im.UserEdit{Name: &want.Name, Domain: &want.Domain, Nick: &want.Nick, Phone: &want.Phone,
+		Email: &want.Email, Avatar: &want.Avatar, SignInfo: &want.SignInfo, Gender: &want.Gender,
+		DepartID: &want.DepartID, Status: &want.Status,
+		Password: &im.StoredPassword{Hash: want.Password, Salt: want.Salt}}
+	before := f.now()
+	f.check("EditUser", f.s.EditUser(f.ctx, ids[0], e))
+	check := func(what string) {
+		got := f.account("USER2")
+		want.ID, want.Updated, want.PushShield = ids[0], got.Updated, got.PushShield
+		if got != want || got.Updated < before {
+			f.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
+		}
+	}
+	check("every field")
+	want.Nick, want.Gender = "another", 0
+	f.check("EditUser", f.s.EditUser(f.ctx, ids[0], im.UserEdit{Nick: &want.Nick,
+		Gender: &want.Gender, Name: &want.Name})) // the own name is not taken
+	_, err := f.s.AccountByName(f.ctx, "user0")
+	f.wantKind("the former name", err, im.NotFound)
+	taken, phone, long, none := "USER1", "1", strings.Repeat("x", 33), *e.DepartID+1000
+	for what, bad := range map[string]im.UserEdit{"nothing": {}, "long": {Nick: &long},
+		"a department that is not there": {Phone: &phone, DepartID: &none}} {
+		f.wantKind(what, f.s.EditUser(f.ctx, ids[0], bad), im.Invalid)
+	}
+	bad := im.UserEdit{Phone: &phone, Name: &taken}
+	f.wantKind("a taken name", f.s.EditUser(f.ctx, ids[0], bad), im.Exists)
+	f.wantKind("nobody", f.s.EditUser(f.ctx, ids[1]+1000, e), im.NotFound)
+	check("after errors")
+	if got := f.account("user1"); got != other {
+		f.Errorf("another user changed:\n got %+v\nwant %+v", got, other)
+	}
+}
+
 func setPushShield(f *fixture) {
 	ids := f.users(2)
 	for _, on := range []bool{true, true, false, false, true} {

@@ -30,6 +30,7 @@ var userTests = []test{
 	{"status", setStatus},
 	{"sign info and avatar", setTexts},
 	{"department", setDepart},
+	{"edit", editUser},
 	{"push shield", setPushShield},
 	{"changes set Updated, and the shield does not", changesSetUpdated},
 	{"changed since", changedSince},

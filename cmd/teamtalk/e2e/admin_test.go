@@ -22,6 +22,8 @@ func TestShellBesideServers(t *testing.T) {
 		s.members()
 		s.rename()
 		s.department()
+		s.nick()
+		s.dissolve()
 	})
 }
 
@@ -109,6 +111,32 @@ func (s *shell) department() {
 	if code != 1 || !strings.Contains(errOut, "has users in it: 1") {
 		s.t.Errorf("deleted a department with a user: exit code %d, %s", code, errOut)
 	}
+}
+
+// nick gives bob another nick, which alice sees with the next synchronisation.
+func (s *shell) nick() {
+	s.run("user", "set", "u00002", "--nick", "Robert", "--phone", "110")
+	until(s.t, "the nick of bob in an answer", func() bool {
+		s.a.send(6, pb.IMAllUserReq_builder{
+			UserId: new(s.alice), LatestUpdateTime: new(uint32(0)),
+		}.Build())
+		all := &pb.IMAllUserRsp{}
+		s.a.expectSeq(6, all)
+		for _, u := range all.GetUserList() {
+			if u.GetUserId() == s.bob {
+				return u.GetUserNickName() == "Robert" && u.GetUserTel() == "110"
+			}
+		}
+		return false
+	})
+}
+
+// dissolve removes all members of the group. The next message is refused.
+func (s *shell) dissolve() {
+	s.run("group", "dissolve", "H")
+	s.c.send(7, groupText(1, "to nobody"))
+	s.c.alive() // no ack
+	s.a.alive() // no message
 }
 
 // groupText returns a message to a group. The server sets the sender.

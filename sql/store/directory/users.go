@@ -246,32 +246,47 @@ func (s *Directory) SetPassword(ctx context.Context, id uint32, password, salt s
 
 // SetUserStatus changes a user's status; see im.UserStore.
 func (s *Directory) SetUserStatus(ctx context.Context, id uint32, status im.UserStatus) error {
-	if err := im.CheckUserStatus(status); err != nil {
-		return err
-	}
-	return s.changeListed(ctx, id, "status=?", nil, uint32(status))
+	return s.EditUser(ctx, id, im.UserEdit{Status: &status})
 }
 
 // SetSignInfo changes a user's signature text; see im.UserStore.
 func (s *Directory) SetSignInfo(ctx context.Context, id uint32, text string) error {
-	if err := im.CheckSignInfo(text); err != nil {
-		return err
-	}
-	return s.changeListed(ctx, id, "sign_info=?", nil, text)
+	return s.EditUser(ctx, id, im.UserEdit{SignInfo: &text})
 }
 
 // SetAvatar changes a user's avatar; see im.UserStore.
 func (s *Directory) SetAvatar(ctx context.Context, id uint32, url string) error {
-	if err := im.CheckAvatar(url); err != nil {
-		return err
-	}
-	return s.changeListed(ctx, id, "avatar=?", nil, url)
+	return s.EditUser(ctx, id, im.UserEdit{Avatar: &url})
 }
 
 // SetUserDepart moves a user to a department; see im.UserStore.
 func (s *Directory) SetUserDepart(ctx context.Context, id, depart uint32) error {
-	check := func(tx *sql.Tx) error { return s.wantDepart(ctx, tx, depart) }
-	return s.changeListed(ctx, id, "departId=?", check, depart)
+	return s.EditUser(ctx, id, im.UserEdit{DepartID: &depart})
+}
+
+// EditUser changes fields of a user; see im.UserStore. The directory's lock prevents two calls
+// from taking the same name.
+func (s *Directory) EditUser(ctx context.Context, id uint32, e im.UserEdit) error {
+	if err := e.Check(); err != nil {
+		return err
+	}
+	set, values := e.Assignments()
+	return s.changeListed(ctx, id, set, func(tx *sql.Tx) error {
+		if e.Name != nil {
+			var others int
+			if err := tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM IMUser "+
+				"WHERE nameFold=LOWER(?) AND id<>?", *e.Name, id).Scan(&others); err != nil {
+				return err
+			}
+			if others > 0 {
+				return im.Errorf(im.Exists, "the name %q is taken", *e.Name)
+			}
+		}
+		if e.DepartID != nil {
+			return s.wantDepart(ctx, tx, *e.DepartID)
+		}
+		return nil
+	}, values...)
 }
 
 // SetPushShield turns a user's nightly rest from pushes on or off; see im.UserStore.

@@ -56,6 +56,9 @@ type fileError struct{ lines []string }
 // Error returns the problems, one a line.
 func (e *fileError) Error() string { return strings.Join(e.lines, "\n") }
 
+// Problems returns the problems, with their lines.
+func (e *fileError) Problems() []string { return e.lines }
+
 // InFile adds the name of the file to each line of an error, and says that no user was
 // added.
 func InFile(name string, err error) error {

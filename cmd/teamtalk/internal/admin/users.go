@@ -40,7 +40,7 @@ func (u *NewUser) SetDepartment(text string) {
 
 // Place looks up the departments that have names. It calls fail for each user whose department
 // there is not.
-func Place(ctx context.Context, s im.Store, users []NewUser,
+func Place(ctx context.Context, s im.DepartStore, users []NewUser,
 	fail func(u *NewUser, err error)) error {
 	var all *Departs
 	for i := range users {

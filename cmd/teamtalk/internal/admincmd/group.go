@@ -49,7 +49,8 @@ now on.`),
 		newGroupMembersCommand(pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL, "remove",
 			"Remove users from a group",
 			`Remove users from a group. They receive no more messages of the group, and cannot read
-its history. Users that are no members are ignored.`))
+its history. Users that are no members are ignored.`),
+		newGroupDissolveCommand())
 	return cmd
 }
 
@@ -345,6 +346,33 @@ func newGroupRenameCommand() *cobra.Command {
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is now %s\n",
 					cli.Printable(g.Name), g.ID, cli.Printable(args[1]))
+				return err
+			})
+		},
+	}
+}
+
+// newGroupDissolveCommand returns the command "group dissolve".
+func newGroupDissolveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "dissolve GROUP",
+		Short: "Remove all members of a group",
+		Long: `Remove all members of a group. Nobody can send to it or read its history any more.
+The group and its messages remain in the store: to use it again, add members.`,
+		Example: `  teamtalk group dissolve "All staff"`,
+		Args:    cli.Exactly(1, "one GROUP"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
+				g, err := admin.FindGroup(ctx, s, args[0])
+				if err != nil {
+					return err
+				}
+				if err := admin.DissolveGroup(ctx, s, g); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "the group %s (id %d) is dissolved: %s "+
+					"removed\n", cli.Printable(g.Name), g.ID, countOf(len(g.Members), "member"))
 				return err
 			})
 		},

@@ -1,6 +1,6 @@
 // Package admincmd holds the commands that read and change what a store has: user, group,
-// depart and unread. They open the store themselves, beside servers that run, and the audit
-// log has each of them.
+// depart and unread. They open the store themselves, beside servers that run. The command token
+// changes the tokens of the admin API. The audit log has each of them.
 package admincmd
 
 import (
@@ -40,7 +40,8 @@ on the store: they notice a change within a minute. A user is given by name or i
 			`Refuse the logins of a user, and remove the user from the contact lists of others. The
 user's messages remain. Clients that are logged in are disconnected within seconds.`),
 		newUserStatusCommand("enable", im.StatusOK, "Allow the logins of a disabled user",
-			"Allow the logins of a user that was disabled, or that had a status other than ok."))
+			"Allow the logins of a user that was disabled, or that had a status other than ok."),
+		newUserDeleteCommand(), newUserKickCommand(), newUserOnlineCommand())
 	return cmd
 }
 

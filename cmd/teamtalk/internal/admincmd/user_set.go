@@ -12,88 +12,140 @@ import (
 	"teamtalk/core/im"
 )
 
-// setFlags are the flags of user set.
-type setFlags struct{ department, avatar, sign string }
+// setFlag is a flag of user set, and where the change holds its value.
+type setFlag struct {
+	name, help, told string
+	value            string
+	of               func(*admin.UserChange) **string
+}
+
+// setFlags returns the flags of user set, in the order in which changes are told.
+func setFlags() []*setFlag {
+	type change = admin.UserChange
+	return []*setFlag{
+		{name: "department", help: "the department; / is none",
+			of: func(c *change) **string { return &c.Department }},
+		{name: "avatar", help: "URL of a picture", told: "has another picture",
+			of: func(c *change) **string { return &c.Avatar }},
+		{name: "sign", help: "the text beside the user's name", told: "has another sign info",
+			of: func(c *change) **string { return &c.Sign }},
+		{name: "nick", help: "the name that clients show", told: "has another nick",
+			of: func(c *change) **string { return &c.Nick }},
+		{name: "domain", help: "the name in pinyin", told: "has another domain",
+			of: func(c *change) **string { return &c.Domain }},
+		{name: "gender", help: "m or f, or nothing", told: "has another gender",
+			of: func(c *change) **string { return &c.Gender }},
+		{name: "phone", help: "telephone number", told: "has another phone",
+			of: func(c *change) **string { return &c.Phone }},
+		{name: "email", help: "mail address", told: "has another email",
+			of: func(c *change) **string { return &c.Email }},
+	}
+}
 
 // newUserSetCommand returns the command "user set".
 func newUserSetCommand() *cobra.Command {
-	var f setFlags
+	flags := setFlags()
+	var reserved bool
 	cmd := &cobra.Command{
-		Use:   "set NAME [--department DEPARTMENT] [--avatar URL] [--sign TEXT]",
-		Short: "Change a user's department, picture or sign info",
-		Long: `Change a user's department, picture or sign info, which is the text beside the
-user's name. Without its flag a value does not change; an empty text clears it. Clients see a
-change when they next connect.
+		Use:   "set NAME",
+		Short: "Change a user's nick, contact data, department, picture or sign info",
+		Long: `Change a user's nick, domain, gender, phone, email, department, picture or sign
+info, which is the text beside the user's name. Without its flag a value does not change; an empty
+text clears it. Either all values change or none. Clients see a change when they next connect.
 
 The user is a name or an id. The department is an id, a name, a path such as Sales/East, or / for
 none.`,
-		Example: `  teamtalk user set alice --department Sales/East
+		Example: `  teamtalk user set alice --department Sales/East --phone 13800138000
   teamtalk user set alice --avatar http://10.0.0.5:8700/g0/000/001/a.png --sign ""`,
 		Args: cli.OneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			changed := cmd.Flags().Changed
-			if !changed("department") && !changed("avatar") && !changed("sign") {
-				return cli.Usagef(cmd, "want one of --department, --avatar, --sign")
-			}
-			for _, text := range []struct {
-				name, value string
-				limit       int
-			}{{"avatar", f.avatar, im.MaxAvatar}, {"sign info", f.sign, im.MaxSignInfo}} {
-				if err := admin.CheckText(text.name, text.value, text.limit); err != nil {
-					return &cli.UsageError{Cmd: cmd, Err: err}
+			c := admin.UserChange{Reserved: reserved}
+			for _, f := range flags {
+				if cmd.Flags().Changed(f.name) {
+					*f.of(&c) = &f.value
 				}
+			}
+			if c.Empty() {
+				return cli.Usagef(cmd, "want a flag with a value to change, such as --nick")
+			}
+			if err := c.Check(); err != nil {
+				return &cli.UsageError{Cmd: cmd, Err: err}
 			}
 			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
 				s im.Store) error {
-				return f.set(ctx, cmd, s, args[0])
+				u, place, err := admin.ChangeUser(ctx, s, args[0], c)
+				if err != nil {
+					return err
+				}
+				return tellChanges(cmd, flags, u.Name, place)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&f.department, "department", "", "the department; / is none")
-	cmd.Flags().StringVar(&f.avatar, "avatar", "", "URL of a picture")
-	cmd.Flags().StringVar(&f.sign, "sign", "", "the text beside the user's name")
+	for _, f := range flags {
+		cmd.Flags().StringVar(&f.value, f.name, "", f.help)
+	}
+	cmd.Flags().BoolVar(&reserved, "reserved", false,
+		"allow a nick that others take for official, such as admin")
 	return cmd
 }
 
-// set changes the values whose flags are given, and writes each change once it is made.
-// It looks up the user and the department before the first change.
-func (f *setFlags) set(ctx context.Context, cmd *cobra.Command, s im.Store, name string) error {
-	a, err := admin.FindUser(ctx, s, name)
-	if err != nil {
-		return err
-	}
-	changed, depart, place := cmd.Flags().Changed, uint32(0), "no department"
-	if changed("department") {
-		b, err := admin.ReadDeparts(ctx, s)
-		if err != nil {
-			return err
-		}
-		if depart, err = b.FindParent(f.department); err != nil {
-			return err
-		}
-		if depart != 0 {
-			place = b.Path(b.ByID[depart])
-		}
-	}
-	for _, change := range []struct {
-		flag, told string
-		set        func() error
-	}{
-		{"department", "is in " + place,
-			func() error { return s.SetUserDepart(ctx, a.ID, depart) }},
-		{"avatar", "has another picture", func() error { return s.SetAvatar(ctx, a.ID, f.avatar) }},
-		{"sign", "has another sign info", func() error { return s.SetSignInfo(ctx, a.ID, f.sign) }},
-	} {
-		if !changed(change.flag) {
+// tellChanges writes the changes of a user. place is the path of the department.
+func tellChanges(cmd *cobra.Command, flags []*setFlag, name, place string) error {
+	for _, f := range flags {
+		if !cmd.Flags().Changed(f.name) {
 			continue
 		}
-		if err := change.set(); err != nil {
-			return err
+		told := f.told
+		if f.name == "department" {
+			if told = "is in " + place; place == "" {
+				told = "is in no department"
+			}
 		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", a.Name,
-			cli.Printable(change.told)); err != nil {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s\n", name,
+			cli.Printable(told)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// newUserDeleteCommand returns the command "user delete".
+func newUserDeleteCommand() *cobra.Command {
+	var sure bool
+	cmd := &cobra.Command{
+		Use:   "delete NAME --yes",
+		Short: "End a user for good, and free the name",
+		Long: `End a user for good. Logins are refused, and clients that are logged in are
+disconnected within seconds. The password, the contact data, the push token and the memberships in
+groups are removed, and another user may get the name.
+
+The messages of the user remain, and so does the nick, which histories show: to hide it, set another
+nick first. Groups that the user made remain as well. No client can change those that are listed
+afterwards: use teamtalk group.
+
+To refuse the logins of a user for some time: teamtalk user disable.`,
+		Example: "  teamtalk user delete alice --yes",
+		Args:    cli.OneName,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !sure {
+				return cli.Usagef(cmd, "this cannot be undone: confirm it with --yes")
+			}
+			return withStore(cmd, true, func(ctx context.Context, _ *config.Config,
+				s im.Store) error {
+				d, err := admin.DeleteUser(ctx, s, args[0])
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%s (id %d) is deleted, and was in %s\n",
+					cli.Printable(d.User.Name), d.User.ID, countOf(len(d.Left), "group"))
+				if len(d.Owned) > 0 {
+					fmt.Fprintf(cmd.OutOrStdout(), "groups that no client can change now: %d\n",
+						d.Owned)
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&sure, "yes", false, "delete the user; this cannot be undone")
+	return cmd
 }

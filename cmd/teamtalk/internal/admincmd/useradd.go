@@ -143,8 +143,8 @@ func (f *addFlags) addOne(name string) error {
 	if err := u.Complete(); err != nil {
 		return &cli.UsageError{Cmd: f.cmd, Err: err}
 	}
-	if f.refuses(&u) {
-		return cli.Usagef(f.cmd, "%s", reservedText(&u))
+	if o := f.options(); o.Refuses(&u) {
+		return cli.Usagef(f.cmd, "%s", o.ReservedText(&u))
 	}
 	return withStore(f.cmd, false, func(ctx context.Context, cfg *config.Config, s im.Store) error {
 		out := f.cmd.OutOrStdout()
@@ -183,15 +183,14 @@ func placeOne(ctx context.Context, s im.Store, one []admin.NewUser) (err error) 
 	return errors.Join(failed, err)
 }
 
-// refuses reports whether the name or nick of a user is reserved, without --reserved.
-func (f *addFlags) refuses(u *admin.NewUser) bool {
-	return !f.reserved && (im.ReservedName(u.Name) || im.ReservedName(u.Nick))
-}
-
-// reservedText says that the name or nick of a user is reserved.
-func reservedText(u *admin.NewUser) string {
-	return fmt.Sprintf("others take the name %q or the nick %q for official: to add the user "+
-		"nevertheless, use --reserved", u.Name, u.Nick)
+// options returns the flags as options of package admin.
+func (f *addFlags) options() *admin.Import {
+	o := &admin.Import{DryRun: f.dryRun, SkipExisting: f.skipExisting, Reserved: f.reserved,
+		Skip: "--skip-existing skips such users", Allow: "--reserved"}
+	if f.cmd.Flags().Changed("count") {
+		o.Skip += fmt.Sprintf(", --first %d continues after them", f.first+f.count)
+	}
+	return o
 }
 
 // addFile adds the users of a file.
@@ -210,7 +209,7 @@ func (f *addFlags) addFile() error {
 		return admin.InFile(name, err)
 	}
 	return withStore(f.cmd, false, func(ctx context.Context, cfg *config.Config, s im.Store) error {
-		users, skipped, err := f.leaveOut(ctx, s, users)
+		users, skipped, err := f.options().Choose(ctx, s, users)
 		if err != nil {
 			return admin.InFile(name, err)
 		}
@@ -251,39 +250,6 @@ func (f *addFlags) report(added, skipped int, cfg *config.Config) {
 		open.StoreName(cfg), note)
 }
 
-// leaveOut finds the users whose names are taken. With --skip-existing it leaves them
-// out; otherwise it returns an error.
-func (f *addFlags) leaveOut(ctx context.Context, s im.Store,
-	users []admin.NewUser) (left []admin.NewUser, skipped int, err error) {
-	taken, err := admin.TakenNames(ctx, s)
-	if err != nil {
-		return nil, 0, err
-	}
-	var bad admin.Problems
-	if err := admin.Place(ctx, s, users, func(u *admin.NewUser, err error) {
-		bad.Add(u.Line, "%v", err)
-	}); err != nil {
-		return nil, 0, err
-	}
-	for _, u := range users {
-		switch {
-		case u.Line > 0 && f.refuses(&u):
-			bad.Add(u.Line, "%s", reservedText(&u))
-		case !taken[admin.FoldName(u.Name)]:
-			left = append(left, u)
-		case f.skipExisting:
-			skipped++
-		case u.Line > 0:
-			bad.Add(u.Line, "the name %q is taken (--skip-existing skips such users)", u.Name)
-		default:
-			return nil, 0, im.Errorf(im.Exists, "the name %q is taken; no user was added "+
-				"(--skip-existing skips such users, --first %d continues after them)", u.Name,
-				f.first+f.count)
-		}
-	}
-	return left, skipped, bad.Err()
-}
-
 // addNumbered adds users with numbered names.
 func (f *addFlags) addNumbered() error {
 	users, err := f.numbered()
@@ -292,7 +258,7 @@ func (f *addFlags) addNumbered() error {
 	}
 	return withStore(f.cmd, false, func(ctx context.Context, cfg *config.Config, s im.Store) error {
 		begin := time.Now()
-		users, skipped, err := f.leaveOut(ctx, s, users)
+		users, skipped, err := f.options().Choose(ctx, s, users)
 		if err != nil {
 			return err
 		}

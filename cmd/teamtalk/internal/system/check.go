@@ -12,6 +12,7 @@ import (
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
+	"teamtalk/handlers/adminapi/tokens"
 	"teamtalk/handlers/httpapi"
 	"teamtalk/sql/mysqlconn"
 )
@@ -34,10 +35,12 @@ func Check(cfg *config.Config, log *slog.Logger) error {
 	}
 	c.certificates()
 	c.audit()
+	c.tokens()
 	c.folders()
 	c.pushes()
 	c.web()
-	c.store(c.apps())
+	registers := c.apps()
+	c.store(registers || config.Addr(c.cfg.AdminAPI.Listen) != "")
 	c.registry()
 	if len(c.problems) > 0 {
 		return &config.Error{Problems: c.problems}
@@ -91,6 +94,14 @@ func (c *checker) audit() {
 	}
 	if a := &c.cfg.Audit; a.Syslog != "" {
 		c.need("audit.syslog", audit.TrySyslog(a.Syslog), roleMsg, roleHTTP)
+	}
+}
+
+// tokens checks the file of tokens of the admin API.
+func (c *checker) tokens() {
+	if a := &c.cfg.AdminAPI; config.Addr(a.Listen) != "" && a.Tokens != "" {
+		_, err := tokens.Open(a.Tokens)
+		c.need("admin_api.tokens", err)
 	}
 }
 
@@ -165,13 +176,13 @@ func (c *checker) apps() (registers bool) {
 	return register != nil
 }
 
-// store checks what the store needs. registers says that role http adds users to it.
-func (c *checker) store(registers bool) {
+// store checks what the store needs. administered says that an HTTP API adds users to it.
+func (c *checker) store(administered bool) {
 	var roles []string
 	if c.cfg.Runs(RoleDBProxy) {
 		roles = append(roles, RoleDBProxy)
 	}
-	if registers {
+	if administered {
 		roles = append(roles, roleHTTP)
 	}
 	if len(roles) == 0 {

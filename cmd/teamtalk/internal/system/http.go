@@ -47,12 +47,18 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	routes := httpapi.NewRoutes(mono.Now, s.reg)
-	db, route, err := s.apiPeers(routes)
+	db, err := s.group(peering.Peers{
+		Role: RoleDBProxy, Here: s.localDB(), Addrs: s.cfg.HTTP.DBProxy, Handler: httpapi.Link{},
+	})
 	if err != nil {
 		return err
 	}
-	opt.DB, opt.Route, opt.Routes = db, route, routes
+	routes, err := routesOf(s)
+	if err != nil {
+		return err
+	}
+	route := routes.group
+	opt.DB, opt.Route, opt.Routes = db, route, routes.Routes
 	if opt.Pushes, err = s.apiPushes(text, db, route); err != nil {
 		return err
 	}
@@ -135,35 +141,50 @@ func (a accounts) CreateUsers(ctx context.Context, list []im.Account) ([]uint32,
 	return ids, err
 }
 
-// accountStore returns the store for new users: the store of this process, or one opened
-// for them.
+// accountStore returns the store of the HTTP APIs: the store of this process, or one opened for
+// them.
 func (s *system) accountStore(ctx context.Context) (im.Store, error) {
 	if s.store != nil {
 		return s.store, nil
+	}
+	if s.opened != nil {
+		return s.opened, nil
 	}
 	if err := s.cfg.CheckStore(); err != nil {
 		return nil, err
 	}
 	store, err := open.Store(ctx, s.cfg, open.Options{Log: s.log})
 	if err != nil {
-		return nil, fmt.Errorf("self-registration adds users to the store: %w", err)
+		return nil, fmt.Errorf("self-registration and the admin API use the store: %w", err)
 	}
-	s.stops.Push(stops.FinishCalls, "store of the HTTP API", stops.Closing(store.Close))
+	s.opened = store
+	s.stops.Push(stops.CloseStore, "store of the HTTP APIs", stops.Closing(store.Close))
 	return store, nil
 }
 
-// apiPeers opens the links to the servers that do the work of calls.
-func (s *system) apiPeers(routes *httpapi.Routes) (db, route *link.Group, err error) {
-	db, err = s.group(peering.Peers{
-		Role: RoleDBProxy, Here: s.localDB(), Addrs: s.cfg.HTTP.DBProxy, Handler: httpapi.Link{},
-	})
-	if err != nil {
-		return nil, nil, err
+// routeServers are the links of the HTTP APIs to route servers.
+type routeServers struct {
+	*httpapi.Routes
+	group *link.Group
+}
+
+// routesOf opens the links to route servers, once.
+func routesOf(s *system) (*routeServers, error) {
+	if s.routes != nil {
+		return s.routes, nil
 	}
-	route, err = s.group(peering.Peers{
-		Role: roleRoute, Here: s.localRoute(), Addrs: s.cfg.HTTP.Route, Handler: routes,
+	var addrs []string
+	if s.cfg.Runs(roleHTTP) { // otherwise the setting was not checked
+		addrs = s.cfg.HTTP.Route
+	}
+	routes := httpapi.NewRoutes(mono.Now, s.reg)
+	group, err := s.group(peering.Peers{
+		Role: roleRoute, Here: s.localRoute(), Addrs: addrs, Handler: routes,
 	})
-	return db, route, err
+	if err == nil {
+		s.routes = &routeServers{routes, group}
+	}
+	return s.routes, err
 }
 
 // serveAPI opens the port.

@@ -34,6 +34,7 @@ func startMesh(s *system) error {
 	if err != nil {
 		return err
 	}
+	s.where = where
 	opt := mesh.Options{Store: where, Nodes: s.registry.View(), Role: roleMsg, Name: s.node,
 		Self: func() mesh.Self {
 			return mesh.Self{Epoch: s.registry.Epoch(), Lapses: s.registry.Lapses()}

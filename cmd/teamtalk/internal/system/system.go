@@ -34,7 +34,7 @@ import (
 	"teamtalk/core/origin"
 	"teamtalk/core/proxyproto"
 	"teamtalk/core/spool"
-	"teamtalk/core/web"
+	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
 	"teamtalk/handlers/mesh"
@@ -101,12 +101,16 @@ type system struct {
 	file  *file.Server
 	api   *httpAPI
 	web   *chatPage
+	where whereabouts.Store // of message servers without route servers; nil: with
 	login *loginServer
 	msg   *msg.Server
 	mesh  *mesh.Server // in the place of route servers
 
-	admin *obs.Admin // nil: no admin port
-	store im.Store   // dbproxy's; nil without that role
+	admin  *obs.Admin    // nil: no admin port
+	routes *routeServers // nil: none are used by the HTTP APIs yet
+	store  im.Store      // dbproxy's; nil without that role
+	// opened is the store of the HTTP APIs in a process without dbproxy; nil: not opened.
+	opened im.Store
 	// openUsers are the users whose password everybody knows.
 	openUsers []string
 	ports     []*port      // in the order of opening
@@ -123,13 +127,6 @@ type port struct {
 	name    string // for the banner and errors, such as "clients"
 	clients bool   // the peers are users' clients, not servers
 	*engine.Server
-}
-
-// webPort is an HTTP port.
-type webPort struct {
-	server *web.Server
-	addr   net.Addr
-	limit  func(*config.Config) int // of its connections
 }
 
 // Options select and describe the servers of this process.
@@ -296,6 +293,9 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if err := startEach(ctx, s); err != nil {
 		return nil, err
 	}
+	if err := startAdminAPI(ctx, s, opt); err != nil {
+		return nil, err
+	}
 	if err := startACME(s); err != nil {
 		return nil, err
 	}
@@ -453,31 +453,6 @@ func serve(s *system, p *port, where, addr string, opt engine.Options) error {
 // way: the message server adds its attach_data, and the user. link.max_frame, which may be
 // equal to msg.max_frame, does not count these bytes.
 func linkFrame(c *config.Config) int { return int(c.Link.MaxFrame) + 1<<10 }
-
-// webLimit returns how many connections an HTTP port takes. It takes at most a quarter of those
-// that this process may have, so that a crowd on all three of the HTTP ports leaves some to the
-// other ports.
-func webLimit(s *system, setting int) int { return min(setting, max(1, s.budget.Limit()/4)) }
-
-// serveWeb starts an HTTP server, which the caller closes. limit returns the setting with the
-// number of its connections.
-func (s *system) serveWeb(l *net.TCPListener, limit func(*config.Config) int,
-	opt web.Options) *web.Server {
-	opt.MaxConns = webLimit(s, limit(s.cfg))
-	opt.Budget, opt.Log, opt.Registerer = s.budget, s.log, s.reg
-	opt.PerAddress, opt.Trusted = s.cfg.Strangers.PerAddress, s.trusted
-	opt.Proxies, opt.Forwarders = s.proxies, s.forwarders
-	opt.ClientHeader = s.cfg.HTTP.ClientHeader
-	s.tls.Web(&opt)
-	srv := web.Serve(l, opt)
-	s.webs = append(s.webs, webPort{srv, l.Addr(), limit})
-	go func() {
-		if err := srv.Err(); err != nil {
-			s.fail(err)
-		}
-	}()
-	return srv
-}
 
 // Wait returns nil when ctx ends, or the error of a part that ended by itself.
 func (s *system) Wait(ctx context.Context) error {
