@@ -103,22 +103,32 @@ func (c *conn) open() bool {
 }
 
 // SendMessage sends a message of the handler on its session.
-func (c *conn) SendMessage(seq uint16, m pb.Message) error { return c.enqueue(seq, m, true) }
+func (c *conn) SendMessage(seq uint16, m pb.Message) error { return c.enqueue(seq, m, byHandler) }
 
 // Close ends the connection after the accepted frames are written. A new connection
 // follows.
 func (c *conn) Close(err error) { c.close(err) }
 
-// enqueue encodes m into the buffer of the next write. With own, m comes from the
-// session's handler, which may send while Open runs.
-func (c *conn) enqueue(seq uint16, m pb.Message, own bool) error {
+// origin says where a message comes from.
+type origin int
+
+const (
+	byHandler origin = iota // of the session, which may send while Open runs
+	bySend
+	byCall
+)
+
+// enqueue encodes m into the buffer of the next write. Only a call is written at once: messages
+// that are sent one after the other stay in one write, so that a peer does not act on the first
+// long before it reads the second.
+func (c *conn) enqueue(seq uint16, m pb.Message, from origin) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return c.r.down()
 	}
 	to := &c.out.Waiting
-	if c.opening && !own {
+	if c.opening && from != byHandler {
 		to = &c.held
 	}
 	before := len(*to)
@@ -142,7 +152,7 @@ func (c *conn) enqueue(seq uint16, m pb.Message, own bool) error {
 	*to = frame
 	c.items++
 	c.r.metrics.out.Inc()
-	if !c.writeNow() {
+	if from != byCall || !c.writeNow() {
 		c.wakeWriter()
 	}
 	return nil

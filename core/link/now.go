@@ -10,7 +10,7 @@ import (
 	"teamtalk/core/mono"
 )
 
-// A frame of a quiet link is written by the goroutine that sends it. To wake the writer for it
+// A call on a quiet link is written by the goroutine that makes it. To wake the writer for it
 // costs two switches between threads, more than the write. On a busy link the writer writes many
 // frames at once.
 

@@ -38,7 +38,7 @@ func TestQuietLinkWritesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.enqueue(7, m, false); err != nil {
+	if err := c.enqueue(7, m, byCall); err != nil {
 		t.Fatal(err)
 	}
 	got := make([]byte, len(want))
@@ -49,12 +49,36 @@ func TestQuietLinkWritesAtOnce(t *testing.T) {
 		t.Errorf("%d frames wait, and the writer is woken %d times", c.items, len(c.wake))
 	}
 	c.lastOut.Store(mono.Of(time.Now().Add(time.Hour))) // as if something was just written
-	if err := c.enqueue(8, m, false); err != nil {
+	if err := c.enqueue(8, m, byCall); err != nil {
 		t.Fatal(err)
 	}
 	if c.items != 1 || len(c.out.Waiting) != len(want) || len(c.wake) != 1 {
 		t.Errorf("on a busy link %d frames wait, and the writer is woken %d times", c.items,
 			len(c.wake))
+	}
+}
+
+// TestSentMessagesStayTogether: messages that expect no answer wait for the writer, so that one
+// write carries all that are sent at a time. A call that follows takes them along.
+func TestSentMessagesStayTogether(t *testing.T) {
+	c, peer := unserved(t)
+	var want []byte
+	for i, from := range []origin{bySend, byHandler, byCall} {
+		m := text(uint32(i+1), "a text")
+		var err error
+		if want, err = pdu.Append(want, 7, m); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.enqueue(7, m, from); err != nil {
+			t.Fatal(err)
+		}
+		if from != byCall && c.items != i+1 {
+			t.Errorf("%d messages wait, want %d", c.items, i+1)
+		}
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the peer got %x, %v, want %x", got, err, want)
 	}
 }
 
@@ -72,7 +96,7 @@ func TestQuietLinkDoesNotWait(t *testing.T) {
 		if want, err = pdu.Append(want, uint16(i), m); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.enqueue(uint16(i), m, false); err != nil {
+		if err := c.enqueue(uint16(i), m, byCall); err != nil {
 			t.Fatalf("frame %d: %v", i, err)
 		}
 	}

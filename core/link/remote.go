@@ -152,7 +152,7 @@ func (r *Remote) Send(_ uint64, seq uint16, m pb.Message) error {
 	if c == nil {
 		return r.down()
 	}
-	return c.enqueue(seq, m, false)
+	return c.enqueue(seq, m, bySend)
 }
 
 // Call sends a request to the peer, see Peer.
@@ -197,7 +197,7 @@ func (r *Remote) send(encoded bool, l *session.Loop, seq uint16, req pb.Attachme
 		return err
 	}
 	req.SetAttachData(attach)
-	if err := c.enqueue(seq, req, false); err != nil && c.calls.take(id) != nil {
+	if err := c.enqueue(seq, req, byCall); err != nil && c.calls.take(id) != nil {
 		return err
 	}
 	return nil // or the call has ended with the connection meanwhile
