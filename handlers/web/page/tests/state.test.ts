@@ -29,6 +29,7 @@ describe("segments", () => {
     for (const text of ["javascript:alert(1)", "<b>hi</b>", "data:text/html,x", "https://"])
       expect(segments(text)).toEqual([{ kind: "text", text }]);
     expect(safe("https://bank.com@evil.com/")).toBe("");
+    expect(safe("https://:bank.com@evil.com/")).toBe("");
   });
 
   test("finds pictures", () => {

@@ -64,7 +64,9 @@ function links(text: string, out: Segment[]) {
 export function safe(url: string): string {
   try {
     const parsed = new URL(url);
-    return /^https?:$/.test(parsed.protocol) && !parsed.username ? parsed.href : "";
+    // What stands before an @ looks like the host and is not.
+    const named = parsed.username || parsed.password;
+    return /^https?:$/.test(parsed.protocol) && !named ? parsed.href : "";
   } catch {
     return "";
   }
