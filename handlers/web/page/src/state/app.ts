@@ -77,6 +77,10 @@ export class App {
     this.tabs = new Tabs(() => {
       this.store.set("elsewhere", true);
       void this.link.stop(false);
+    }, () => {
+      saved.clear();
+      void this.link.stop(false);
+      this.#leave();
     });
     this.history = new History(this.store, {
       connection: () => this.link.connection,
@@ -172,6 +176,7 @@ export class App {
   async signOut() {
     const user = this.#cacheOf;
     saved.clear();
+    this.tabs.signOut();
     await this.link.stop(true);
     this.#leave();
     if (!user) return;
