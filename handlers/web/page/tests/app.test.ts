@@ -1,5 +1,6 @@
 import "fake-indexeddb/auto";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { IMMsgDataSchema, type IMMsgData } from "../src/gen/message_pb";
 import { IMLoginReqSchema, IMLoginResSchema } from "../src/gen/login_pb";
 import { App } from "../src/state/app";
 import { FakeSocket } from "./fake";
@@ -60,6 +61,10 @@ async function twoTabs() {
   return [first, second] as const;
 }
 
+/** sent returns the texts that a page has sent. */
+const sent = (socket: FakeSocket) => socket.take(IMMsgDataSchema)
+  .map(({ message }) => new TextDecoder().decode((message as IMMsgData).msgData));
+
 test("the user signs out in all tabs", async () => {
   const [first, second] = await twoTabs();
   const out = first.signOut();
@@ -68,4 +73,16 @@ test("the user signs out in all tabs", async () => {
   await expect.poll(() => second.login()).toBeUndefined();
   await second.takeOver();
   expect(sockets.length).toBe(1);
+});
+
+test("a tab that takes over sends what the other one could not send, in its order", async () => {
+  const [first, second] = await twoTabs();
+  vi.spyOn(Date, "now").mockReturnValue(Date.now()); // all parts in the same millisecond
+  await first.send("u2", [..."abcdefgh"].map((c) => c.repeat(3000)).join(""));
+  vi.mocked(Date.now).mockRestore();
+  await second.takeOver();
+  const socket = await login(2);
+  await expect.poll(() => sent(socket).map((text) => text[0]).join("")).toBe("abcdefgh");
+  expect(first.store.state.elsewhere).toBe(true);
+  void first.signOut();
 });

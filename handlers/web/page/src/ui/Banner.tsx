@@ -70,7 +70,7 @@ export function Ended() {
     <Switch>
       <Match when={state.elsewhere}>
         <Cover title={t("elsewhere")} text={t("elsewhereText")} action={t("useHere")}
-          test="take-over" act={() => app.takeOver()} />
+          test="take-over" act={() => void app.takeOver()} />
       </Match>
       <Match when={ended()}>
         {(reason) => (
