@@ -5,6 +5,7 @@ import { TextCipher } from "../src/proto/cipher";
 import { Cache } from "../src/state/cache";
 import { joins, merge, readContent } from "../src/state/messages";
 import { picturePath, pictureText, safe, segments } from "../src/state/segments";
+import { plainName, Store } from "../src/state/store";
 import type { Message, Pending } from "../src/state/types";
 
 const message = (id: number): Message =>
@@ -105,5 +106,17 @@ describe("Cache", () => {
     const other = await Cache.open(3);
     expect(await other.pending()).toEqual([]);
     other.close();
+  });
+});
+
+describe("names", () => {
+  test("are shown without characters that hide or reverse them", () => {
+    expect(plainName("\u202egnp.ecila\u202c\u200b\n")).toBe("gnp.ecila");
+    expect(plainName("مريم 张伟 👩\u200d💻")).toBe("مريم 张伟 👩\u200d💻");
+    const store = new Store();
+    store.putGroups([{ id: 4, version: 1, name: " \u2066\u200b", creator: 1, normal: false,
+      members: [] }]);
+    expect(store.title("g4")).toBe("#4");
+    expect(store.nick(9)).toBe("#9");
   });
 });
