@@ -4,7 +4,7 @@ import { MsgType } from "../src/gen/base_pb";
 import { TextCipher } from "../src/proto/cipher";
 import { Cache } from "../src/state/cache";
 import { joins, merge, readContent } from "../src/state/messages";
-import { picturePath, pictureText, safe, segments } from "../src/state/segments";
+import { hostOf, picturePath, pictureText, safe, segments } from "../src/state/segments";
 import { plainName, Store } from "../src/state/store";
 import type { Message, Pending } from "../src/state/types";
 
@@ -46,6 +46,8 @@ describe("segments", () => {
   test("loads pictures from the page's own server only", () => {
     expect(picturePath("http://evil.com/track.gif")).toBe("");
     expect(picturePath("http://h/g0/000/001/../../x")).toBe("");
+    expect(hostOf(safe("https://good.com\\@evil.com:8/a_1x1.png"))).toBe("good.com");
+    expect(hostOf(safe("https://good.com.evil.com:8/good.com"))).toBe("good.com.evil.com:8");
     expect(picturePath("g0/000/001/a.png")).toBe("");
     expect(picturePath("/g0/000/001/a.png")).toBe("/msfs/g0/000/001/a.png");
   });
