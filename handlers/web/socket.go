@@ -89,10 +89,26 @@ func line(p []byte) string {
 // carried are the headers that the message server reads.
 var carried = []string{"Sec-WebSocket-Key", "Sec-WebSocket-Version", "Sec-WebSocket-Protocol"}
 
+// upgrades reports whether a request opens a WebSocket. A proxy before this server passes other
+// requests on as plain ones: it would take what follows for further requests and answers.
+func upgrades(r *http.Request) bool {
+	if r.Method != http.MethodGet || r.ProtoMajor != 1 || r.ProtoMinor < 1 ||
+		r.ContentLength != 0 || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return false
+	}
+	for _, line := range r.Header.Values("Connection") {
+		for option := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "Upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // opening returns the request that the message server gets. The origin of the page is checked here.
 func opening(r *http.Request) ([]byte, error) {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.ProtoMajor != 1 ||
-		len(r.Header.Values("Origin")) > 1 {
+	if !upgrades(r) || len(r.Header.Values("Origin")) > 1 {
 		return nil, websocket.ErrUpgrade
 	}
 	var b bytes.Buffer

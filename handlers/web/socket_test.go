@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"io"
@@ -155,6 +156,39 @@ func TestRefusals(t *testing.T) {
 	got, _ := w.ask(t, "GET", "/ws", "")
 	if got.StatusCode != http.StatusUpgradeRequired || got.Header.Get("Upgrade") != "websocket" {
 		t.Errorf("no upgrade: %s, %v", got.Status, got.Header)
+	}
+}
+
+// TestPlainRequest opens no WebSocket for requests that a proxy passes on as plain ones.
+func TestPlainRequest(t *testing.T) {
+	const (
+		get     = "GET /ws HTTP/1.1\r\n"
+		upgrade = "Upgrade: websocket\r\n"
+		asks    = "Connection: keep-alive, upgrade\r\n"
+	)
+	for name, test := range map[string]struct {
+		head, body string
+		status     int
+	}{
+		"upgrade":       {get + asks + upgrade, "", http.StatusSwitchingProtocols},
+		"no connection": {get + upgrade, "", http.StatusUpgradeRequired},
+		"close": {get + "Connection: close\r\n" + upgrade, "",
+			http.StatusUpgradeRequired},
+		"HTTP/1.0": {"GET /ws HTTP/1.0\r\n" + asks + upgrade, "", http.StatusUpgradeRequired},
+		"HEAD":     {"HEAD /ws HTTP/1.1\r\n" + asks + upgrade, "", http.StatusUpgradeRequired},
+		"body": {get + asks + upgrade + "Content-Length: 1\r\n", "x",
+			http.StatusUpgradeRequired},
+		"chunks": {get + asks + upgrade + "Transfer-Encoding: chunked\r\n", "0\r\n\r\n",
+			http.StatusUpgradeRequired},
+	} {
+		w := serve(t, Options{}, port.Options{}, echo)
+		c := webtest.Dial(t, w.port)
+		p := &tab{c, t, bufio.NewReader(c)}
+		p.send(test.head + "Host: chat.example.com\r\nSec-WebSocket-Version: 13\r\n" +
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + test.body)
+		if got := p.answer(); got.StatusCode != test.status {
+			t.Errorf("%s: %s, want %d", name, got.Status, test.status)
+		}
 	}
 }
 

@@ -159,3 +159,13 @@ test("splits a long text at words, and loses nothing", () => {
   expect(splitText("字".repeat(2500)).join("")).toBe("字".repeat(2500));
   expect(splitText("  ")).toEqual([]);
 });
+
+test("shows the last offers of direct files only", () => {
+  const offer = (taskId: string, transMode: number) => socket.deliver(IMFileNotifySchema,
+    { fromUserId: 2, toUserId: me, fileName: taskId, fileSize: 1, ipAddrList: [], taskId, transMode,
+      offlineReady: 1 });
+  offer("stored", 2);
+  for (let n = 0; n < 100; n++) offer("direct" + n, 1);
+  expect(store.state.files.u2!.map((f) => f.task)).toEqual(
+    ["stored", "direct95", "direct96", "direct97", "direct98", "direct99"]);
+});

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { Outbox } from "../src/state/outbox";
+import { Outbox, repeatWindow } from "../src/state/outbox";
 import type { ConvKey, Pending } from "../src/state/types";
 
 let sent: { text: string; seq: number }[];
@@ -30,7 +30,7 @@ afterEach(() => {
 });
 
 const text = (text: string, conv: ConvKey = "u2"): Pending =>
-  ({ cmid: text, conv, content: { kind: "text", text }, created: 0, state: "sending" });
+  ({ cmid: text, conv, content: { kind: "text", text }, created: Date.now(), state: "sending" });
 const texts = () => sent.splice(0).map((s) => s.text).join("");
 
 test("sends after the login, in order, and reports what is stored", () => {
@@ -111,4 +111,14 @@ test("sends no faster than servers take texts", () => {
     vi.advanceTimersByTime(100);
   }
   expect(stored.length).toBe(100);
+});
+
+test("fails what waited for so long that the server may store it twice", () => {
+  outbox.add(text("a"));
+  vi.advanceTimersByTime(repeatWindow);
+  outbox.add(text("b"));
+  vi.advanceTimersByTime(1);
+  outbox.online();
+  expect(texts()).toBe("b");
+  expect(failed).toEqual(["a: old"]);
 });

@@ -4,7 +4,8 @@ import { MsgType } from "../src/gen/base_pb";
 import { TextCipher } from "../src/proto/cipher";
 import { Cache } from "../src/state/cache";
 import { joins, merge, readContent } from "../src/state/messages";
-import { picturePath, pictureText, safe, segments } from "../src/state/segments";
+import { hostOf, picturePath, pictureText, safe, segments } from "../src/state/segments";
+import { plainName, Store } from "../src/state/store";
 import type { Message, Pending } from "../src/state/types";
 
 const message = (id: number): Message =>
@@ -29,6 +30,7 @@ describe("segments", () => {
     for (const text of ["javascript:alert(1)", "<b>hi</b>", "data:text/html,x", "https://"])
       expect(segments(text)).toEqual([{ kind: "text", text }]);
     expect(safe("https://bank.com@evil.com/")).toBe("");
+    expect(safe("https://:bank.com@evil.com/")).toBe("");
   });
 
   test("finds pictures", () => {
@@ -44,6 +46,8 @@ describe("segments", () => {
   test("loads pictures from the page's own server only", () => {
     expect(picturePath("http://evil.com/track.gif")).toBe("");
     expect(picturePath("http://h/g0/000/001/../../x")).toBe("");
+    expect(hostOf(safe("https://good.com\\@evil.com:8/a_1x1.png"))).toBe("good.com");
+    expect(hostOf(safe("https://good.com.evil.com:8/good.com"))).toBe("good.com.evil.com:8");
     expect(picturePath("g0/000/001/a.png")).toBe("");
     expect(picturePath("/g0/000/001/a.png")).toBe("/msfs/g0/000/001/a.png");
   });
@@ -104,5 +108,17 @@ describe("Cache", () => {
     const other = await Cache.open(3);
     expect(await other.pending()).toEqual([]);
     other.close();
+  });
+});
+
+describe("names", () => {
+  test("are shown without characters that hide or reverse them", () => {
+    expect(plainName("\u202egnp.ecila\u202c\u200b\n")).toBe("gnp.ecila");
+    expect(plainName("مريم 张伟 👩\u200d💻")).toBe("مريم 张伟 👩\u200d💻");
+    const store = new Store();
+    store.putGroups([{ id: 4, version: 1, name: " \u2066\u200b", creator: 1, normal: false,
+      members: [] }]);
+    expect(store.title("g4")).toBe("#4");
+    expect(store.nick(9)).toBe("#9");
   });
 });

@@ -8,6 +8,7 @@ import {
   IMRecentContactSessionReqSchema,
   IMRecentContactSessionRspSchema,
   IMUsersInfoReqSchema,
+  IMUsersInfoRspSchema,
   IMUsersStatReqSchema,
   IMUsersStatRspSchema,
   type IMRecentContactSessionReq,
@@ -146,4 +147,16 @@ test("asks for the groups that have changed, and for their unknown members", asy
   await vi.advanceTimersByTimeAsync(100);
   const users = socket.take(IMUsersInfoReqSchema)[0]!.message as IMUsersInfoReq;
   expect(users.userIdList).toEqual([1, 2, 5]);
+});
+
+test("asks for all users of a large group, in several requests", async () => {
+  for (let id = 2; id <= 1202; id++) sync.wantUser(id);
+  await vi.advanceTimersByTimeAsync(100);
+  const asked: number[] = [];
+  for (let n = 0; n < 3; n++) {
+    const [request] = await answer(IMUsersInfoReqSchema, IMUsersInfoRspSchema,
+      { userId: 1, userInfoList: [] });
+    asked.push(...(request as IMUsersInfoReq).userIdList);
+  }
+  expect(new Set(asked).size).toBe(1201);
 });

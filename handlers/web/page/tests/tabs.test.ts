@@ -3,8 +3,8 @@ import { Tabs } from "../src/net/tabs";
 
 test("the first tab of a user has the connection, until another one takes it", async () => {
   let taken = 0;
-  const first = new Tabs(() => taken++);
-  const second = new Tabs(() => {});
+  const first = new Tabs(() => taken++, () => {});
+  const second = new Tabs(() => {}, () => {});
   expect(await first.claim("Alice")).toBe(true);
   expect(await second.claim("alice")).toBe(false);
   second.take();
@@ -15,13 +15,25 @@ test("the first tab of a user has the connection, until another one takes it", a
 });
 
 test("tabs of different users do not disturb each other", async () => {
-  const [bob, carol] = [new Tabs(() => {}), new Tabs(() => {})];
+  const [bob, carol] = [new Tabs(() => {}, () => {}), new Tabs(() => {}, () => {})];
   expect(await bob.claim("bob")).toBe(true);
   expect(await carol.claim("carol")).toBe(true);
 });
 
 test("of two tabs that ask at once, one has the connection", async () => {
-  const tabs = [new Tabs(() => {}), new Tabs(() => {})];
+  const tabs = [new Tabs(() => {}, () => {}), new Tabs(() => {}, () => {})];
   const got = await Promise.all(tabs.map((tab) => tab.claim("dora")));
   expect(got.filter(Boolean).length).toBe(1);
+});
+
+test("a user signs out in all tabs", async () => {
+  const out: string[] = [];
+  const tab = (name: string) => new Tabs(() => {}, () => out.push(name));
+  const [first, second, other] = [tab("first"), tab("second"), tab("other")];
+  await first.claim("Emma");
+  await second.claim("emma");
+  await other.claim("frank");
+  second.signOut();
+  await expect.poll(() => out).toEqual(["first"]);
+  expect(await second.claim("emma")).toBe(true);
 });

@@ -7,7 +7,8 @@
 type Word =
   | { kind: "ask"; user: string; from: number }
   | { kind: "mine"; user: string; from: number }
-  | { kind: "take"; user: string; from: number };
+  | { kind: "take"; user: string; from: number }
+  | { kind: "out"; user: string; from: number };
 
 /** The time in which another tab answers, in ms. */
 const answerWithin = 250;
@@ -16,13 +17,18 @@ export class Tabs {
   readonly #me = Math.floor(Math.random() * 2 ** 48);
   readonly #channel: BroadcastChannel | undefined;
   readonly #taken: () => void;
+  readonly #signedOut: () => void;
   #user = "";
   #has = false;
   #asking: ((free: boolean) => void) | undefined;
 
-  /** taken is called when another tab takes the connection of this one. */
-  constructor(taken: () => void) {
+  /**
+   * taken is called when another tab takes the connection of this one, signedOut when the user
+   * has signed out in another tab.
+   */
+  constructor(taken: () => void, signedOut: () => void) {
     this.#taken = taken;
+    this.#signedOut = signedOut;
     if (typeof BroadcastChannel === "undefined") return;
     this.#channel = new BroadcastChannel("teamtalk-tabs");
     this.#channel.onmessage = (ev) => this.#hear(ev.data as Word);
@@ -47,6 +53,12 @@ export class Tabs {
   take() {
     this.#has = true;
     this.#say("take");
+  }
+
+  /** signOut tells the other tabs of the user. It gives the connection up. */
+  signOut() {
+    this.#say("out");
+    this.release();
   }
 
   /** release gives the connection up. */
@@ -74,6 +86,11 @@ export class Tabs {
         if (!this.#has) return;
         this.#has = false;
         this.#taken();
+        break;
+      case "out":
+        this.#asking?.(false);
+        this.release();
+        this.#signedOut();
         break;
     }
   }

@@ -63,6 +63,7 @@ export class App {
   #saving: ReturnType<typeof setTimeout> | undefined;
   #tickets = false;
   #toldTyping = 0;
+  #created = 0;
 
   constructor(config: Config) {
     this.config = config;
@@ -77,6 +78,10 @@ export class App {
     this.tabs = new Tabs(() => {
       this.store.set("elsewhere", true);
       void this.link.stop(false);
+    }, () => {
+      saved.clear();
+      void this.link.stop(false);
+      this.#leave();
     });
     this.history = new History(this.store, {
       connection: () => this.link.connection,
@@ -153,12 +158,16 @@ export class App {
   }
 
   /** takeOver takes the connection from the other tab. */
-  takeOver() {
+  async takeOver() {
     const login = this.login();
     if (!login) return;
     this.tabs.take();
     this.store.set("elsewhere", false);
-    this.link.start(login);
+    // The other tab may have texts that it could not send.
+    const known = new Set(Object.values(this.store.state.pending).flat().map((p) => p.cmid));
+    for (const p of (await this.#cache?.pending()) ?? [])
+      if (!known.has(p.cmid)) this.#restore(p);
+    if (this.login() === login && !this.store.state.elsewhere) this.link.start(login);
   }
 
   /** unsent counts the texts and pictures that signOut would lose. */
@@ -172,6 +181,7 @@ export class App {
   async signOut() {
     const user = this.#cacheOf;
     saved.clear();
+    this.tabs.signOut();
     await this.link.stop(true);
     this.#leave();
     if (!user) return;
@@ -328,7 +338,9 @@ export class App {
   }
 
   async #queue(key: ConvKey, content: Content) {
-    const p: Pending = { cmid: newMessageID(), conv: key, content, created: Date.now(),
+    // The parts of a long text keep their order after a reload.
+    this.#created = Math.max(Date.now(), this.#created + 1);
+    const p: Pending = { cmid: newMessageID(), conv: key, content, created: this.#created,
       state: "sending" };
     this.store.putPending(p);
     // The database comes first: a text that is sent and then forgotten would be sent twice.

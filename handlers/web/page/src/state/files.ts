@@ -39,6 +39,9 @@ export interface FileEntry {
 /** The largest file that the protocol can announce, in bytes. */
 export const maxFile = 0xffffffff;
 
+/** The offers of direct files that are shown of a user: each costs its sender nothing. */
+const mostDirect = 5;
+
 /** offline_ready of a notice about a file that is whole. */
 const ready = 1;
 
@@ -79,8 +82,16 @@ export class Files {
     const key = userKey(from);
     const known = this.#list(key).find((f) => f.task === task);
     if (known && known.state !== "direct") return;
+    if (state === "direct") this.#forget(key);
     this.#put(key, { id: known?.id ?? newMessageID(), task, name, size, own: false, state,
       progress: 0, error: "", server: address(servers) });
+  }
+
+  /** #forget drops old offers that the page cannot take, so that they bury no messages. */
+  #forget(key: ConvKey) {
+    const offers = this.#list(key).filter((f) => f.state === "direct");
+    const old = new Set(offers.slice(0, Math.max(0, offers.length - mostDirect + 1)));
+    if (old.size) this.#store.set("files", key, this.#list(key).filter((f) => !old.has(f)));
   }
 
   /** send sends a file, or continues with one that failed. */

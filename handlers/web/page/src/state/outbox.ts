@@ -55,6 +55,7 @@ export class Outbox {
   online() {
     this.#online = true;
     this.#holds.clear();
+    this.#expire();
     for (const queue of this.#queues.values())
       for (const e of queue) {
         e.sentAt = 0;
@@ -62,6 +63,15 @@ export class Outbox {
       }
     this.#tokens = burst;
     this.#pump();
+  }
+
+  /** #expire fails the texts of which the server may not recognise a repetition any more. */
+  #expire() {
+    const since = Date.now() - repeatWindow;
+    for (const [conv, queue] of [...this.#queues]) {
+      this.#queues.set(conv, queue.filter((e) => e.created >= since));
+      for (const e of queue) if (e.created < since) this.#events.failed(e, "old");
+    }
   }
 
   /** offline keeps the texts until the next login. */

@@ -60,11 +60,18 @@ function links(text: string, out: Segment[]) {
   if (at < text.length) out.push({ kind: "text", text: text.slice(at) });
 }
 
+/** hostOf returns the host of a safe URL: a link whose text is not the URL names it. */
+export function hostOf(href: string): string {
+  return new URL(href).host;
+}
+
 /** safe returns a URL for a link of the page; "" when it is not one of the web. */
 export function safe(url: string): string {
   try {
     const parsed = new URL(url);
-    return /^https?:$/.test(parsed.protocol) && !parsed.username ? parsed.href : "";
+    // What stands before an @ looks like the host and is not.
+    const named = parsed.username || parsed.password;
+    return /^https?:$/.test(parsed.protocol) && !named ? parsed.href : "";
   } catch {
     return "";
   }

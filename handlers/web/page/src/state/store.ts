@@ -189,14 +189,23 @@ export class Store {
   /** nick returns the name of a user as the page shows it. */
   nick(id: number): string {
     const u = this.state.users[id];
-    return u ? u.nick || u.name : `#${id}`;
+    return (u && (plainName(u.nick) || plainName(u.name))) || `#${id}`;
   }
 
   /** title returns the name of a conversation. */
   title(key: ConvKey): string {
     if (!isGroup(key)) return this.nick(idOf(key));
-    return this.state.groups[idOf(key)]?.name || `#${idOf(key)}`;
+    return plainName(this.state.groups[idOf(key)]?.name ?? "") || `#${idOf(key)}`;
   }
+}
+
+/** Control characters, and those without a glyph that hide or reverse what stands around them. */
+const unseen =
+  /[\p{Cc}\p{Zl}\p{Zp}\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]/gu;
+
+/** plainName returns a name that others chose, without what would make it look like another. */
+export function plainName(name: string): string {
+  return name.replace(unseen, "").trim();
 }
 
 /** preview returns a content without its large parts, for the list of conversations. */

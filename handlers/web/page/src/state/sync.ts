@@ -118,6 +118,8 @@ export class Sync {
     if (groups.length)
       await this.#again(() => this.#groupInfo(groups.map((groupId) => ({ groupId, version: 0 }))));
     if (stats.length) await this.#again(() => this.#statsOf(stats));
+    const more = this.#wantedUsers.size + this.#wantedGroups.size + this.#wantedStats.size;
+    if (more && !this.#timer && !this.#over) await this.#fetchWanted();
   }
 
   /** #again asks until an answer comes: silence is not an empty list. */

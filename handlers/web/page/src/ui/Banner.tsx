@@ -1,13 +1,13 @@
 import { createSignal, Match, onCleanup, Show, Switch } from "solid-js";
 import type { Reason, Status } from "../net/link";
 import { useApp } from "./context";
-import { t } from "./i18n";
+import { refusal, t } from "./i18n";
 
 /** whyDown says why there is no connection. */
 export function whyDown(reason: Reason): string {
   switch (reason.kind) {
     case "refused":
-      return reason.text || t("refused");
+      return refusal(reason.text);
     case "outdated":
       return reason.text || t("outdated");
     case "busy":
@@ -70,7 +70,7 @@ export function Ended() {
     <Switch>
       <Match when={state.elsewhere}>
         <Cover title={t("elsewhere")} text={t("elsewhereText")} action={t("useHere")}
-          test="take-over" act={() => app.takeOver()} />
+          test="take-over" act={() => void app.takeOver()} />
       </Match>
       <Match when={ended()}>
         {(reason) => (

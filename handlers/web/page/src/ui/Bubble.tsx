@@ -1,5 +1,5 @@
 import { createMemo, createSignal, For, Match, Show, Switch, type JSX } from "solid-js";
-import { safe, segments, type Segment } from "../state/segments";
+import { hostOf, safe, segments, type Segment } from "../state/segments";
 import type { Upload } from "../state/store";
 import type { Content, Message, Pending } from "../state/types";
 import { Avatar } from "./Avatar";
@@ -70,7 +70,9 @@ function Picture(props: { segment: PictureSegment; view: View }) {
   return (
     <Show when={s.src && !broken()} fallback={
       <Show when={safe(s.url)} fallback={`[${t("picture")}]`}>
-        <a href={safe(s.url)} target="_blank" rel="noopener noreferrer nofollow">{t("picture")}</a>
+        <a href={safe(s.url)} target="_blank" rel="noopener noreferrer nofollow">
+          {`${t("picture")} (${hostOf(safe(s.url))})`}
+        </a>
       </Show>
     }>
       <button class="picture" aria-label={t("picture")} onClick={() => props.view(s.src)}>

@@ -126,6 +126,7 @@ const en = {
   whyBusy: "The service is not available at the moment.",
   whyBusyText: "The server says: {text}.",
   refused: "The name or the password is wrong.",
+  locked: "Too many wrong passwords. Try again later.",
   outdated: "This page is too old for the server. Reload it.",
   kicked: "You were signed out",
   kickedText: "Your account was signed in on another computer.",
@@ -266,6 +267,7 @@ const zh: Record<Key, string> = {
   whyBusy: "服务暂时不可用。",
   whyBusyText: "服务器消息：{text}。",
   refused: "用户名或密码错误。",
+  locked: "密码错误次数过多，请稍后再试。",
   outdated: "页面版本过旧，请刷新页面。",
   kicked: "您已下线",
   kickedText: "您的账号在另一台电脑上登录。",
@@ -301,6 +303,16 @@ document.documentElement.lang = language();
 export function t(key: Key, values: Record<string, string | number> = {}): string {
   const text = (language() === "zh" ? zh : en)[key];
   return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
+}
+
+/** Texts of servers that the page has in both languages. */
+const served = new Map<string, Key>([["", "refused"], ["用户名/密码错误", "refused"],
+  ["用户名/密码错误次数太多", "locked"]]);
+
+/** refusal returns why a login was refused, in the language of the page if it knows the text. */
+export function refusal(text: string): string {
+  const key = served.get(text);
+  return key ? t(key) : text;
 }
 
 const locale = () => (language() === "zh" ? "zh-CN" : navigator.language.startsWith("en")

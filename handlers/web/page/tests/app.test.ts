@@ -1,0 +1,88 @@
+import "fake-indexeddb/auto";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { IMMsgDataSchema, type IMMsgData } from "../src/gen/message_pb";
+import { IMLoginReqSchema, IMLoginResSchema } from "../src/gen/login_pb";
+import { App } from "../src/state/app";
+import { FakeSocket } from "./fake";
+
+let sockets: FakeSocket[];
+const config = { websocket: "/ws", register: { enabled: false, invite: false }, text_key: "",
+  files: false, name: "TeamTalk", version: "test" };
+const user = { userId: 1, userGender: 0, userNickName: "Alice", avatarUrl: "", departmentId: 0,
+  email: "", userRealName: "alice", userTel: "", userDomain: "", status: 0 };
+
+/** storage is a sessionStorage or localStorage. */
+function storage() {
+  const all = new Map<string, string>();
+  return { all, getItem: (name: string) => all.get(name) ?? null,
+    setItem: (name: string, value: string) => all.set(name, value),
+    removeItem: (name: string) => all.delete(name) };
+}
+
+beforeEach(() => {
+  sockets = [];
+  vi.spyOn(console, "warn").mockImplementation(() => {}); // queries without an answer
+  vi.stubGlobal("window", { addEventListener() {} });
+  vi.stubGlobal("document", { addEventListener() {}, hidden: false, hasFocus: () => false });
+  vi.stubGlobal("location", { href: "http://localhost/" });
+  vi.stubGlobal("sessionStorage", storage());
+  vi.stubGlobal("localStorage", storage());
+  vi.stubGlobal("WebSocket", function () {
+    sockets.push(new FakeSocket());
+    return sockets.at(-1);
+  });
+});
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+});
+
+/** login opens the newest connection, and answers its login. */
+async function login(n: number) {
+  await expect.poll(() => sockets.length).toBe(n);
+  const socket = sockets.at(-1)!;
+  socket.open();
+  const [asked] = socket.take(IMLoginReqSchema);
+  socket.deliver(IMLoginResSchema, { serverTime: 1, resultCode: 0, resultString: "",
+    userInfo: user }, asked!.seq);
+  return socket;
+}
+
+/** twoTabs returns two tabs of the user, of which the first one has the connection. */
+async function twoTabs() {
+  const first = new App(config);
+  await first.signIn("alice", "demo", "", false);
+  await login(1);
+  const second = new App(config);
+  sessionStorage.setItem("teamtalk.login", JSON.stringify(first.login()));
+  await second.resume();
+  expect(second.store.state.elsewhere).toBe(true);
+  return [first, second] as const;
+}
+
+/** sent returns the texts that a page has sent. */
+const sent = (socket: FakeSocket) => socket.take(IMMsgDataSchema)
+  .map(({ message }) => new TextDecoder().decode((message as IMMsgData).msgData));
+
+test("the user signs out in all tabs", async () => {
+  const [first, second] = await twoTabs();
+  const out = first.signOut();
+  sockets[0]!.drop(); // there is no answer to the logout
+  await out;
+  await expect.poll(() => second.login()).toBeUndefined();
+  await second.takeOver();
+  expect(sockets.length).toBe(1);
+});
+
+test("a tab that takes over sends what the other one could not send, in its order", async () => {
+  const [first, second] = await twoTabs();
+  vi.spyOn(Date, "now").mockReturnValue(Date.now()); // all parts in the same millisecond
+  await first.send("u2", [..."abcdefgh"].map((c) => c.repeat(3000)).join(""));
+  vi.mocked(Date.now).mockRestore();
+  await second.takeOver();
+  const socket = await login(2);
+  await expect.poll(() => sent(socket).map((text) => text[0]).join("")).toBe("abcdefgh");
+  expect(first.store.state.elsewhere).toBe(true);
+  void first.signOut();
+});
