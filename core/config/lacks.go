@@ -31,7 +31,8 @@ func (c *Config) warnLacks() {
 				": "+x.effect)
 		}
 	}
-	if c.Runs("msfs") && c.MSFS.URL == "" && Addr(c.MSFS.Listen) != "" {
+	named := c.MSFS.URL != "" || c.Runs("msg") && c.Msg.AdvertiseIP1 != ""
+	if c.Runs("msfs") && !named && Addr(c.MSFS.Listen) != "" {
 		c.warnings = append(c.warnings, "msfs.url: empty: the addresses of files have the address "+
 			"of this machine's network card, and stay so when the server moves")
 	}
