@@ -33,6 +33,8 @@ func TestBackupCommands(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(small, "a"), []byte("picture"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	run("backup", filepath.Join(parent, "no", "monday"), "--data-dir", dir).want(t, cli.ExitFailure,
+		"", "the folder "+filepath.Join(parent, "no")+" does not exist")
 	run("backup").want(t, cli.ExitUsage, "", "accepts 1 arg")
 	run("backup", made, "--store", "mysql", "--mysql.master", "a:b@tcp(127.0.0.1:1)/c",
 		"--redis.addrs", "127.0.0.1:1").want(t, cli.ExitFailure, "", "BACKUP.md")
@@ -45,6 +47,8 @@ func TestBackupCommands(t *testing.T) {
 	run("restore", made, "--data-dir", dir).want(t, cli.ExitFailure, "", "in use by another server")
 	run("restore", made, "--data-dir", again, "--id-gap", "7", "--same-ids").
 		want(t, cli.ExitFailure, "", "same-ids")
+	run("restore", made, "--data-dir", filepath.Join(parent, "no", "data")).want(t,
+		cli.ExitFailure, "", "the folder "+filepath.Join(parent, "no")+" does not exist")
 	run("restore", made, "--data-dir", again, "--msfs.dir", small).want(t, cli.ExitOK,
 		"next: move "+filepath.Join(again, "msfs")+" to "+small, "")
 	run("restore", made, "--data-dir", again).want(t, cli.ExitFailure, "", "is not empty")

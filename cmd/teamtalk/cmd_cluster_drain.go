@@ -24,7 +24,9 @@ func newDrainCommand() *cobra.Command {
 		Use:   "drain NAME",
 		Short: "Take the load off a server",
 		Long: `Order the servers of a process, or some of its roles, to take no new work and to end
-what they have. The name is that of the process (node.name), as "teamtalk cluster" lists it.
+what they have. The name is that of the process (node.name), as "teamtalk cluster"
+lists it. Processes of one machine share its name, unless they have another: without --role all of
+them are meant.
 
 Login servers send no client to a message server that drains. After registry.poll, when all of them
 know, it accepts no connection, and ends those that it has over the time in msg.release. Clients

@@ -10,6 +10,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/sql/move"
+	"teamtalk/sql/mysqlconn"
 )
 
 // newMoveCommand returns the command "move".
@@ -32,7 +33,9 @@ database of C++ servers needs "teamtalk migrate" and "teamtalk migrate finalize"
 names the rows for which the embedded store has no place.
 
 Small files, sounds and waiting files are not in the store: their folders stay where they are.
-Afterwards set store in the settings of the servers.`,
+Afterwards set store in the settings of the servers. After --to embedded also move the folders
+audio, files and msfs into the new folder, and set data_dir to it: the store in the old data_dir,
+if there is one, is out of date.`,
 		Example: `  mysql -e 'CREATE DATABASE teamtalk CHARACTER SET utf8mb4'
   teamtalk move --to mysql --data-dir /var/lib/teamtalk --redis.addrs 127.0.0.1:6379 \
     --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
@@ -68,6 +71,10 @@ func moveStore(cmd *cobra.Command, cfg *config.Config, to string) error {
 	if err != nil {
 		return err
 	}
+	settings, err := mysqlconn.Parse(cfg.MySQL.Master.Reveal(), encrypted)
+	if err != nil {
+		return cli.Usagef(cmd, "mysql.master (%s): %v", cfg.Origin("mysql.master"), err)
+	}
 	m := move.MySQL{DSN: cfg.MySQL.Master.Reveal(), TLS: encrypted, Redis: instances}
 	out := cmd.OutOrStdout()
 	o := move.Options{Progress: moving(out)}
@@ -80,7 +87,7 @@ func moveStore(cmd *cobra.Command, cfg *config.Config, to string) error {
 		r, err = move.ToEmbedded(cmd.Context(), m, cfg.DataDir, o)
 	}
 	if err != nil {
-		return err
+		return explainMySQL(err, settings.DBName)
 	}
 	rows := [][]string{{"MOVED AND COMPARED", "ROWS"}}
 	for _, c := range r.Counts {
@@ -92,9 +99,29 @@ func moveStore(cmd *cobra.Command, cfg *config.Config, to string) error {
 	for _, note := range r.Notes {
 		fmt.Fprintln(out, note)
 	}
-	_, err = fmt.Fprintf(out, "%s holds everything that %s holds; next: set store = %q in the "+
-		"settings\n", target, from, to)
+	_, err = fmt.Fprintf(out, "%s holds everything that %s holds; %s\n", target, from,
+		afterMove(cfg, to))
 	return err
+}
+
+// afterMove returns what the operator must do after a move. A new embedded store is in another
+// folder than the files of the servers, and an older store may be in that one.
+func afterMove(cfg *config.Config, to string) string {
+	if to == "mysql" {
+		return `next: set store = "mysql" in the settings, and keep data_dir for the files`
+	}
+	folders := "the folder audio"
+	switch small, files := cfg.MSFS.Dir == "" && cfg.MSFS.S3Endpoint == "", cfg.File.Dir == ""; {
+	case small && files:
+		folders = "the folders audio, files and msfs"
+	case small:
+		folders = "the folders audio and msfs"
+	case files:
+		folders = "the folders audio and files"
+	}
+	return fmt.Sprintf("next: move %s, if there, of the data_dir that the servers had into "+
+		"%s, then set store = %q and data_dir = %q in the settings", folders, cfg.DataDir, to,
+		cfg.DataDir)
 }
 
 // moving returns a function that prints the progress of a move: each subject, and every million

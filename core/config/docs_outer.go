@@ -6,9 +6,10 @@ var outerDocs = map[string]string{
 		"over HTTP.",
 	"msfs.listen": "HTTP address for clients.",
 	"msfs.url": "URL of this server for clients and for other dbproxy servers. " +
-		"Empty: this machine's own address. The login servers send the URL to clients unless " +
-		"login.msfs_prior is set. Of several servers they send that of the first by name: let " +
-		"them share an S3 bucket, because a file in a folder is on one of them.",
+		"Empty: the host in listen, else msg.advertise_ip1 when msg runs in this process, or " +
+		"this machine's own address. Pictures in messages hold the URL. The login servers send " +
+		"it to clients unless login.msfs_prior is set. Of several servers they send that of the " +
+		"first by name: let them share an S3 bucket, because a file in a folder is on one of them.",
 	"msfs.dir": "Folder for the files. Empty: the folder msfs in data_dir. Not used " +
 		"with S3.",
 	"msfs.max_size": "Largest file accepted from clients.",
@@ -77,7 +78,8 @@ var outerDocs = map[string]string{
 		"the receiver fetches them.",
 	"file.listen": "TCP address for clients.",
 	"file.advertise_ip": "Address that clients are told to connect to. Empty: the host in " +
-		"listen, or this machine's own address when listen has no host.",
+		"listen, else msg.advertise_ip1 when msg runs in this process, or this machine's own " +
+		"address.",
 	"file.advertise_port": "Port that clients are told to connect to. 0: the port in listen.",
 	"file.server_listen": "Address for message servers, or \"off\". \"auto\": :8601, opened " +
 		"when this process does not run all roles. Keep the port off the internet, because the " +
@@ -155,7 +157,8 @@ var outerDocs = map[string]string{
 	"http.listen": "HTTP address for other systems. Keys travel unencrypted. Put TLS in " +
 		"front, or keep the port in a trusted network.",
 	"http.url": "URL at which users reach this server to register, sent to clients " +
-		"by the login server. Empty: this machine's own address.",
+		"by the login server. Empty: the host in listen, else msg.advertise_ip1 when msg runs in " +
+		"this process, or this machine's own address.",
 	"http.max_connections": "Maximum number of connections at a time. A quarter of the limit of " +
 		"open files lowers it. Above it, the server closes idle connections of the address " +
 		"with the most connections to make room.",

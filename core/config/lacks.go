@@ -2,7 +2,7 @@ package config
 
 // warnLacks adds a warning for each server that a process with some roles would use, and that no
 // setting names: what clients then cannot do. It is no error, since a deployment may do without.
-// Login servers and db_proxies do not look for small file servers in the registry.
+// With the registry each role finds the others there.
 func (c *Config) warnLacks() {
 	if c.AllInOne() {
 		return
@@ -21,9 +21,9 @@ func (c *Config) warnLacks() {
 		{"file", "dbproxy", "file.dbproxy",
 			found || len(c.File.DBProxy) > 0 || c.File.Compare == 0,
 			"a file that is on no list of waiting files is kept until file.keep_waiting"},
-		{"login", "msfs", "login.msfs_prior", c.Login.MSFSPrior != "",
+		{"login", "msfs", "login.msfs_prior", found || c.Login.MSFSPrior != "",
 			"clients are told no address for pictures, and cannot send any"},
-		{"dbproxy", "msfs", "dbproxy.msfs", c.DBProxy.MSFS != "",
+		{"dbproxy", "msfs", "dbproxy.msfs", found || c.DBProxy.MSFS != "",
 			"sounds are kept in a folder of this process, which other db_proxies do not see"},
 	} {
 		if c.Runs(x.role) && !c.Runs(x.with) && !x.set {
@@ -31,7 +31,8 @@ func (c *Config) warnLacks() {
 				": "+x.effect)
 		}
 	}
-	if c.Runs("msfs") && c.MSFS.URL == "" && Addr(c.MSFS.Listen) != "" {
+	named := c.MSFS.URL != "" || c.Runs("msg") && c.Msg.AdvertiseIP1 != ""
+	if c.Runs("msfs") && !named && Addr(c.MSFS.Listen) != "" {
 		c.warnings = append(c.warnings, "msfs.url: empty: the addresses of files have the address "+
 			"of this machine's network card, and stay so when the server moves")
 	}

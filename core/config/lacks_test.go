@@ -22,7 +22,12 @@ func TestLacks(t *testing.T) {
 		{[]string{"TEAMTALK_ROLES=file", "TEAMTALK_REGISTRY_ENABLED=true",
 			"TEAMTALK_REGISTRY_ADVERTISE=f1"}, nil},
 		{[]string{"TEAMTALK_ROLES=login,dbproxy"}, []string{"login.msfs_prior", "dbproxy.msfs"}},
+		{[]string{"TEAMTALK_ROLES=login,dbproxy", "TEAMTALK_REGISTRY_ENABLED=true",
+			"TEAMTALK_REGISTRY_ADVERTISE=lg1"}, nil},
 		{[]string{"TEAMTALK_ROLES=login,msfs"}, []string{"msfs.url"}},
+		{[]string{"TEAMTALK_ROLES=msg,file,route,dbproxy,msfs"}, []string{"msfs.url"}},
+		{[]string{"TEAMTALK_ROLES=msg,file,route,dbproxy,msfs",
+			"TEAMTALK_MSG_ADVERTISE_IP1=chat.example.com"}, nil},
 		{[]string{"TEAMTALK_ROLES=msfs", "TEAMTALK_MSFS_URL=http://files.example.com"}, nil},
 	} {
 		c, err := Load(Sources{Env: append(x.env, link)})

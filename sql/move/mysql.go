@@ -49,7 +49,7 @@ func connect(ctx context.Context, m MySQL) (*big, error) {
 	b.redis, err = redisconn.Open(m.Redis, connections, redisconn.NewEpoch(func() {}),
 		slog.New(slog.DiscardHandler))
 	if err == nil {
-		err = b.db.PingContext(ctx)
+		err = b.reach(ctx)
 	}
 	if err == nil {
 		err = schema.Alone(ctx, b.db)
@@ -58,6 +58,19 @@ func connect(ctx context.Context, m MySQL) (*big, error) {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil
+}
+
+// reach returns an error that names the database that does not answer.
+func (b *big) reach(ctx context.Context) error {
+	if err := b.db.PingContext(ctx); err != nil {
+		return fmt.Errorf("connect to MySQL (setting mysql.master): %w", err)
+	}
+	for _, c := range b.redis.All {
+		if err := c.Ping(ctx).Err(); err != nil {
+			return fmt.Errorf("connect to Redis (section redis of the settings): %w", err)
+		}
+	}
+	return nil
 }
 
 // openStore opens the store on the databases. Its housekeeping changes nothing meanwhile.

@@ -26,11 +26,15 @@ func Hidden(name, end string) string {
 const claimName = ".claim"
 
 // Claim makes an empty folder and keeps other commands from it until the result is closed.
-// The error has kind Busy while another command has it.
+// The error has kind Busy while another command has it, and NotFound without a parent folder.
 func Claim(folder string) (io.Closer, error) {
 	inner := filepath.Join(folder, claimName)
 	for _, dir := range []string{folder, inner} {
-		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := os.Mkdir(dir, 0o700)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, noFolder(filepath.Dir(folder))
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
@@ -47,6 +51,13 @@ func Claim(folder string) (io.Closer, error) {
 	return lock, nil
 }
 
+// noFolder returns the error that there is no folder to make another one in. It may be a disk that
+// is not mounted, so nothing makes it.
+func noFolder(parent string) error {
+	return im.Errorf(im.NotFound, "the folder %s does not exist: make it, or mount its disk, first",
+		parent)
+}
+
 // empty removes everything in a folder but the claim.
 func empty(folder string) error {
 	list, err := os.ReadDir(folder)
@@ -59,9 +70,12 @@ func empty(folder string) error {
 }
 
 // Clean removes the folders in parent whose hidden names have this end and on which no process
-// works: commands that were killed left them.
+// works: commands that were killed left them. The error has kind NotFound when there is no parent.
 func Clean(parent, end string) error {
 	list, err := os.ReadDir(parent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noFolder(parent)
+	}
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func (s *system) serveFiles() error {
 		return err
 	}
 	if clients.Server != nil {
-		s.file.SetAddresses(address.File(cfg, clients.Addr().(*net.TCPAddr)))
+		s.file.SetAddresses(address.File(s.cfg, clients.Addr().(*net.TCPAddr)))
 	}
 	s.stops.Go(stops.FinishFiles, "spool sweep", func(ctx context.Context) {
 		s.file.RunSweep(ctx, time.Minute)

@@ -201,7 +201,7 @@ func (s *system) serveAPI() error {
 		return fmt.Errorf("%w (setting http.listen)", err)
 	}
 	s.api.at = l.Addr().(*net.TCPAddr)
-	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg.HTTP.URL, l)
+	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg, s.cfg.HTTP.URL, l)
 	limit := func(c *config.Config) int { return c.HTTP.MaxConnections }
 	srv := s.serveWeb(l, limit, web.Options{Name: "http", Handler: s.api.server})
 	s.stops.Push(stops.FinishCalls, "HTTP API", srv.Close)

@@ -54,7 +54,7 @@ func (s *system) startMSFS(context.Context) error {
 	if usage != nil {
 		s.ready.Add("msfs quota", quotaLeft(usage))
 	}
-	m := &smallFiles{url: address.Web(cfg.URL, l)}
+	m := &smallFiles{url: address.Web(s.cfg, cfg.URL, l)}
 	m.server = msfs.New(msfs.Options{
 		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
 		Budget: msfs.Budget{Rate: int64(cfg.UploadRate), Burst: int64(cfg.UploadBurst),

@@ -200,7 +200,7 @@ func clientAddresses(s *system, p *port, at *net.TCPAddr) []string {
 		}
 		return []string{join(ip1, number), join(ip2, number)}
 	case "file":
-		a := address.File(&s.cfg.File, at)
+		a := address.File(s.cfg, at)
 		return []string{join(a.IP, int(a.Port))}
 	}
 	return []string{clientHost(s, at)}

@@ -59,29 +59,39 @@ func Reachable(addr string) string {
 	return addr
 }
 
-// Web returns the URL that clients are told: the setting's, else this machine's
-// address and the port of l. l is nil when no port is open; the URL is empty then, unless
-// it is set.
-func Web(set string, l *net.TCPListener) string {
+// public returns the host for clients of ports that listen on all addresses: the one at which
+// clients reach the message server of this process, else an address of this machine. A
+// certificate holds the former.
+func public(cfg *config.Config) string {
+	if cfg.Runs("msg") && cfg.Msg.AdvertiseIP1 != "" {
+		return cfg.Msg.AdvertiseIP1
+	}
+	return Own()
+}
+
+// Web returns the URL that clients are told: the setting's, which is set, else that of the host
+// and the port of l. l is nil when no port is open; the URL is empty then, unless it is set.
+func Web(cfg *config.Config, set string, l *net.TCPListener) string {
 	if set != "" || l == nil {
 		return set
 	}
 	at := l.Addr().(*net.TCPAddr)
 	host := at.IP.String()
 	if ip, ok := netip.AddrFromSlice(at.IP); ok && ip.IsUnspecified() {
-		host = Own()
+		host = public(cfg)
 	}
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(at.Port))
 }
 
 // File returns the address of the file server that clients are told: the
-// settings', else the address listened on, else an address of this machine.
-func File(cfg *config.File, at *net.TCPAddr) file.Address {
-	a := file.Address{IP: cfg.AdvertiseIP, Port: uint32(cfg.AdvertisePort)}
+// settings', else the address listened on, else that of the message server of this process, else
+// an address of this machine.
+func File(cfg *config.Config, at *net.TCPAddr) file.Address {
+	a := file.Address{IP: cfg.File.AdvertiseIP, Port: uint32(cfg.File.AdvertisePort)}
 	if a.IP == "" {
 		a.IP = at.IP.String()
 		if ip, ok := netip.AddrFromSlice(at.IP); !ok || ip.IsUnspecified() {
-			a.IP = Own()
+			a.IP = public(cfg)
 		}
 	}
 	if a.Port == 0 {
