@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -69,7 +72,12 @@ func opens(t *testing.T, browser context.Context, url, name string) *person {
 		}))
 	t.Cleanup(end)
 	p := &person{t, ctx, name}
-	p.does(chromedp.Navigate(url))
+	// Both tabs count as the one in front: a list in a tab behind draws nothing.
+	p.does(chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, emulation.SetFocusEmulationEnabled,
+			emulation.SetFocusEmulationEnabledParams{Enabled: true})
+		return err
+	}), chromedp.Navigate(url))
 	return p
 }
 
@@ -90,14 +98,16 @@ func contact(user string) string { return fmt.Sprintf("[data-test=contact][data-
 func (p *person) does(steps ...chromedp.Action[chromedp.Void]) {
 	p.t.Helper()
 	if err := chromedp.Do(p.ctx, steps...); err != nil {
-		shot, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
-		p.t.Fatalf("%s: %v; the page says:\n%s", p.name, err, shot)
+		p.t.Fatalf("%s: %v; the page says:\n%s", p.name, err, p.text())
 	}
 }
 
+// clicks waits for an element and clicks on it, by the page's own event: on a busy machine a click
+// on a place of the screen misses an element that moves, when a picture above it appears.
 func (p *person) clicks(selector string) {
 	p.t.Helper()
-	p.does(chromedp.Click(chromedp.CSS(selector)))
+	p.sees(selector, "(e => e && !e.disabled && (e.click(), true))(document.querySelector(%q))",
+		selector)
 }
 
 func (p *person) types(name, text string) {
@@ -112,10 +122,21 @@ func (p *person) sees(what, expression string, args ...any) {
 	until(p.t, p.name+" to see "+what, func() bool {
 		ok, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](js))
 		if err != nil {
-			p.t.Fatalf("%s: %v", what, err)
+			p.t.Fatalf("%s does not see %s: %v; the page says:\n%s", p.name, what, err, p.text())
 		}
 		return ok
 	})
+}
+
+// text is what the page says, also when the time of the test is over.
+func (p *person) text() string {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), 5*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("document.body.innerText"))
+	if err != nil {
+		return err.Error()
+	}
+	return text
 }
 
 // messages is an expression: the messages of the open conversation with a text, and the state.
