@@ -54,7 +54,14 @@ func TestRenewedCertificateOfMySQL(t *testing.T) {
 		e.execute(t, "FLUSH SSL")
 	})
 	e.execute(t, "FLUSH SSL")
-	send(t, s, text(u[0], u[1], "on a connection from before"))
+	// Periodic work may use the connection from before at this moment, and a new one is refused.
+	stored := uint32(3)
+	early := text(u[0], u[1], "on a connection from before")
+	if s.AppendMessages(t.Context(), []*im.Message{early}); early.Err == nil {
+		stored++
+	} else if !cert.IsHandshake(early.Err) {
+		t.Errorf("on a connection from before: %v", early.Err)
+	}
 	e.kill(t, name)
 	m := text(u[0], u[1], "refused")
 	s.AppendMessages(t.Context(), []*im.Message{m})
@@ -65,8 +72,8 @@ func TestRenewedCertificateOfMySQL(t *testing.T) {
 	c.Renew(t)
 	e.execute(t, "FLUSH SSL")
 	send(t, s, text(u[0], u[1], "after the mistake"))
-	if got := unreadOf(t, s, u[1], u[0]); got != 4 {
-		t.Errorf("%d unread, want 4", got)
+	if got := unreadOf(t, s, u[1], u[0]); uint32(got) != stored {
+		t.Errorf("%d unread, want %d", got, stored)
 	}
 }
 
