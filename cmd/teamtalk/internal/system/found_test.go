@@ -193,8 +193,9 @@ func TestFoundWhileRedisIsAway(t *testing.T) {
 	db, route := found(t, redis, "db", "dbproxy", tls...), found(t, redis, "rt", "route", tls...)
 	login, m := found(t, redis, "lg", "login", tls...), found(t, redis, "msg", "msg", tls...)
 	port := portOf(m, "clients")
-	eventually(t, "the message server", func() bool {
-		return sentTo(t, login) == port && m.ready.Check(t.Context()).Ready
+	eventually(t, "the message server with all its links", func() bool {
+		return sentTo(t, login) == port && m.ready.Check(t.Context()).Ready &&
+			counted(t, m, "teamtalk_link_up", "dbproxy") == float64(m.cfg.Msg.DBProxyConnections)
 	})
 	dials := counted(t, m, "teamtalk_link_dials_total", "dbproxy")
 	working := func(when string) {
