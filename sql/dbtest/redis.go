@@ -73,7 +73,7 @@ func (r *RedisServer) begin() {
 	r.tb.Helper()
 	var release func()
 	var err error
-	if r.port, release, err = r.reserve(); err != nil {
+	if r.port, release, err = reserve(r.cluster); err != nil {
 		r.tb.Fatal(err)
 	}
 	r.tb.Cleanup(func() {
@@ -89,11 +89,11 @@ func (r *RedisServer) begin() {
 // busOffset is the distance from a cluster node's port to the port of its bus.
 const busOffset = 10000
 
-// reserve reserves a port for the server, and for a cluster's node that of its bus.
-func (r *RedisServer) reserve() (int, func(), error) {
+// reserve reserves a port for a server, and for a cluster's node that of its bus.
+func reserve(cluster bool) (int, func(), error) {
 	for {
 		port, release, err := porttest.Hold(0)
-		if err != nil || !r.cluster {
+		if err != nil || !cluster {
 			return port, release, err
 		}
 		if port+busOffset > 1<<16-1 {

@@ -74,7 +74,7 @@ func makeCertificates(dir string) (Certificates, error) {
 func RedisTLS(tb testing.TB, c Certificates, cluster bool,
 	options ...string) (r *RedisServer, addr string) {
 	tb.Helper()
-	port, release, err := porttest.Hold(0)
+	port, release, err := reserve(cluster) // the bus of a node with TLS goes by this port
 	if err != nil {
 		tb.Fatal(err)
 	}
