@@ -130,6 +130,27 @@ func newRecorder() *recorder {
 		closed: make(chan error, 100), inside: map[*session.Link]bool{}}
 }
 
+// discard reads the connections that open and end. Without it the recorder waits after 100. stop
+// ends it and waits.
+func (r *recorder) discard() (stop func()) {
+	over := make(chan struct{})
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for {
+			select {
+			case <-r.opened:
+			case <-r.closed:
+			case <-over:
+				return
+			}
+		}
+	})
+	return func() {
+		close(over)
+		reader.Wait()
+	}
+}
+
 // enter records whether calls for one session overlap.
 func (r *recorder) enter(s *session.Link) func() {
 	r.mu.Lock()

@@ -291,6 +291,7 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 		peers = append(peers, dial(t, Options{Addr: r.addr(), Handler: h}))
 	}
 	p := groupOf(peers...)
+	stopReading := h.discard()
 	stop := r.failOften(t)
 	l := newLoop(t)
 	var n outcomes
@@ -309,6 +310,7 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 	callers.Wait()
 	p.Close()
 	stop()
+	stopReading()
 	if n.ends.Load() != n.calls.Load() {
 		t.Errorf("%d of %d calls ended", n.ends.Load(), n.calls.Load())
 	}
