@@ -255,9 +255,12 @@ func TestCompare(t *testing.T) {
 		if got := h.states(tasks); !maps.Equal(got, files) {
 			t.Errorf("the files differ (-want +got):\n%s", cmp.Diff(files, got))
 		}
-		// One file is listed, one is removed, three rows are forgotten.
-		if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 {
-			t.Errorf("%v repairs", n)
+		// One file is listed, three rows are forgotten. One file is removed: the spool deletes it
+		// in the background, so that the next comparison may still find it.
+		const repairs = "teamtalk_file_list_repairs_total"
+		all, removed := h.metric(repairs), h.metric(repairs, "removed")
+		if all-removed != 4 || removed < 1 {
+			t.Errorf("%v repairs, %v of them removed a file", all, removed)
 		}
 	})
 

@@ -120,8 +120,8 @@ func (h *house) stop() {
 	h.spool = nil
 }
 
-// metric returns a metric's value, summed over its labels.
-func (h *house) metric(name string) float64 {
+// metric returns a metric's value, summed over its labels, or of one value of its first label.
+func (h *house) metric(name string, of ...string) float64 {
 	h.t.Helper()
 	families, err := h.reg.Gather()
 	if err != nil {
@@ -131,6 +131,9 @@ func (h *house) metric(name string) float64 {
 	for _, f := range families {
 		if f.GetName() == name {
 			for _, m := range f.GetMetric() {
+				if len(of) > 0 && m.GetLabel()[0].GetValue() != of[0] {
+					continue
+				}
 				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
 			}
 		}
