@@ -3,12 +3,12 @@ package system
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/address"
+	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
@@ -35,7 +35,7 @@ type httpAPI struct {
 // this machine that register.
 func (s *system) startHTTPAPI(ctx context.Context) error {
 	if s.cfg.HTTP.AppsFile == "" && !s.demo {
-		warnClosedAPI(s.cfg, s.log)
+		check.WarnClosedAPI(s.cfg, s.log)
 		return nil
 	}
 	text, err := im.NewTextCipher(string(s.cfg.Keys.Text))
@@ -48,7 +48,8 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 		return err
 	}
 	db, err := s.group(peering.Peers{
-		Role: RoleDBProxy, Here: s.localDB(), Addrs: s.cfg.HTTP.DBProxy, Handler: httpapi.Link{},
+		Role: config.RoleDBProxy, Here: s.localDB(), Addrs: s.cfg.HTTP.DBProxy,
+		Handler: httpapi.Link{},
 	})
 	if err != nil {
 		return err
@@ -68,16 +69,6 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	}
 	s.api = &httpAPI{server: api, register: opt.Register, store: store}
 	return s.serveAPI()
-}
-
-// warnClosedAPI logs a warning when a setting asks for the port of the HTTP API, which stays closed
-// because nobody may call it.
-func warnClosedAPI(cfg *config.Config, log *slog.Logger) {
-	if cfg.AllInOne() && cfg.Origin("http.listen") != "default" &&
-		config.Addr(cfg.HTTP.Listen) != "" {
-		log.Warn("the port of the HTTP API stays closed, because no system may call it: set "+
-			"http.apps_file", "role", roleHTTP, "http.listen", cfg.HTTP.Listen)
-	}
 }
 
 // loopback holds the networks of this machine alone.
@@ -174,12 +165,12 @@ func routesOf(s *system) (*routeServers, error) {
 		return s.routes, nil
 	}
 	var addrs []string
-	if s.cfg.Runs(roleHTTP) { // otherwise the setting was not checked
+	if s.cfg.Runs(config.RoleHTTP) { // otherwise the setting was not checked
 		addrs = s.cfg.HTTP.Route
 	}
 	routes := httpapi.NewRoutes(mono.Now, s.reg)
 	group, err := s.group(peering.Peers{
-		Role: roleRoute, Here: s.localRoute(), Addrs: addrs, Handler: routes,
+		Role: config.RoleRoute, Here: s.localRoute(), Addrs: addrs, Handler: routes,
 	})
 	if err == nil {
 		s.routes = &routeServers{routes, group}
@@ -203,7 +194,7 @@ func (s *system) serveAPI() error {
 	s.api.at = l.Addr().(*net.TCPAddr)
 	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg, s.cfg.HTTP.URL, l)
 	limit := func(c *config.Config) int { return c.HTTP.MaxConnections }
-	srv := s.serveWeb(l, limit, web.Options{Name: "http", Handler: s.api.server})
+	srv := s.ports.ServeWeb(l, limit, web.Options{Name: "http", Handler: s.api.server})
 	s.stops.Push(stops.FinishCalls, "HTTP API", srv.Close)
 	return nil
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/config"
-	"teamtalk/core/engine"
 	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/handlers/httpapi"
@@ -88,7 +88,7 @@ func (r *reloader) reload() error {
 	if err != nil {
 		return err
 	}
-	if err := Check(next, slog.New(slog.DiscardHandler)); err != nil {
+	if err := check.Start(next, slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
 	running := s.live.Load()
@@ -197,21 +197,17 @@ func describe(r *httpapi.Register) string {
 
 // applyLimits sets the limits of the settings in the parts that run.
 func applyLimits(s *system, cfg *config.Config) {
-	s.strangers.SetBounds(strangerBounds(&cfg.Strangers))
-	for _, p := range s.ports {
-		switch p.name {
+	s.ports.SetBounds(cfg)
+	for _, p := range s.ports.List() {
+		switch p.Name {
 		case "clients", "websocket":
 			p.SetMaxConns(s.clientLimit())
 		case "file":
-			p.SetMaxConns(min(s.budget.Limit(), cfg.File.MaxConnections))
+			p.SetMaxConns(min(s.ports.Budget.Limit(), cfg.File.MaxConnections))
 		}
 	}
 	if s.pages != nil && s.pages.Server != nil { // also without a port of its own
 		s.pages.SetMaxConns(s.clientLimit())
-	}
-	for _, w := range s.webs {
-		w.server.SetPerAddress(cfg.Strangers.PerAddress)
-		w.server.SetMaxConns(webLimit(s, w.limit(cfg)))
 	}
 	if s.msg != nil {
 		s.msg.SetMaxConns(s.clientLimit())
@@ -226,12 +222,6 @@ func applyLimits(s *system, cfg *config.Config) {
 	if s.db != nil {
 		s.db.SetGroupLimits(groupLimits(&cfg.DBProxy))
 	}
-}
-
-// strangerBounds returns the bounds of the section strangers.
-func strangerBounds(c *config.Strangers) engine.StrangerOptions {
-	return engine.StrangerOptions{PerAddress: c.PerAddress, Rate: c.Rate, Burst: float64(c.Burst),
-		Reserved: c.Reserved, Memory: int64(c.Memory)}
 }
 
 // groupLimits returns the bounds of groups in the section dbproxy.
