@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"teamtalk/core/access"
+	"teamtalk/core/config/spelling"
 )
 
 // Origin names the source of a setting's value: "default", "teamtalk.toml:12",
@@ -264,9 +265,9 @@ func (c *Config) readEnv(env []string) []Problem {
 		if !ok {
 			// Container platforms set variables of their own that begin with the name of
 			// a service, so this is no error.
-			if like := nearest(name, names); name != EnvFile && len(like) > 0 {
+			if like := spelling.Nearest(name, names); name != EnvFile && len(like) > 0 {
 				c.warnings = append(c.warnings, fmt.Sprintf(
-					"environment variable %s: no such setting%s", name, didYouMean(like)))
+					"environment variable %s: no such setting%s", name, spelling.DidYouMean(like)))
 			}
 			continue
 		}
@@ -309,7 +310,7 @@ func LikeFlags(name string) []string {
 	for _, s := range Settings() {
 		names = append(names, s.Flag())
 	}
-	like := nearest(name, names)
+	like := spelling.Nearest(name, names)
 	for i, n := range like {
 		like[i] = "--" + n
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"teamtalk/core/audit"
+	"teamtalk/core/config/spelling"
+	"teamtalk/core/origin"
 	"teamtalk/core/registry"
 	"teamtalk/core/ticket"
 	"teamtalk/core/websocket"
@@ -172,7 +174,7 @@ var listForms = map[string]func(string) error{
 	"addrs":   func(s string) error { return checkAddr(s, 1) },
 	"sockets": func(s string) error { return checkAddr(s, 1) },
 	"cidr": func(s string) error {
-		_, err := parseNetwork(s)
+		_, err := origin.ParseNetwork(s)
 		return err
 	},
 	"domains": checkDomain,
@@ -184,8 +186,8 @@ var listForms = map[string]func(string) error{
 		if slices.Contains(roles, s) {
 			return nil
 		}
-		return fmt.Errorf("%q is no role%s; there are %s", s, didYouMean(nearest(s, roles)),
-			strings.Join(roles, ", "))
+		return fmt.Errorf("%q is no role%s; there are %s", s,
+			spelling.DidYouMean(spelling.Nearest(s, roles)), strings.Join(roles, ", "))
 	},
 }
 

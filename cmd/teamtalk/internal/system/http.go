@@ -12,6 +12,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
+	"teamtalk/core/config/apps"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/mono"
@@ -86,7 +87,7 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) (im.Sto
 		}
 		return s.store, err
 	}
-	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
+	file, err := apps.Load(s.cfg.HTTP.AppsFile)
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting http.apps_file)", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/config"
+	"teamtalk/core/config/apps"
 	"teamtalk/core/obs"
 	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/handlers/httpapi"
@@ -155,7 +156,7 @@ var errNoAccounts = errors.New("it lets users register, and this process has ope
 // register.
 func prepareApps(s *system) (use func(), err error) {
 	name := s.cfg.HTTP.AppsFile
-	file, err := config.LoadApps(name)
+	file, err := apps.Load(name)
 	if err != nil {
 		return nil, fmt.Errorf("http.apps_file: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
+	"teamtalk/core/config/apps"
 	"teamtalk/handlers/adminapi/tokens"
 	"teamtalk/handlers/httpapi"
 	"teamtalk/sql/mysqlconn"
@@ -168,7 +169,7 @@ func (c *checker) apps() (registers bool) {
 		WarnClosedAPI(c.cfg, c.log)
 		return false
 	}
-	read, err := config.LoadApps(file)
+	read, err := apps.Load(file)
 	if err != nil {
 		c.need("http.apps_file", err, config.RoleHTTP)
 		return false
