@@ -22,6 +22,9 @@ type Origin string
 
 const fromDefault Origin = "default"
 
+// flagOrigin returns the origin of a value from the flag with this name, without dashes.
+func flagOrigin(name string) Origin { return Origin("flag --" + name) }
+
 // Problem is one mistake in a configuration.
 type Problem struct {
 	Key    string // the setting, or the unknown name
@@ -36,6 +39,8 @@ func (p Problem) String() string {
 		return fmt.Sprintf("%s: %s", p.Origin, p.Msg)
 	case p.Origin == fromDefault || p.Origin == "":
 		return fmt.Sprintf("%s: %s", p.Key, p.Msg)
+	case p.Origin == flagOrigin(Setting{Key: p.Key}.Flag()): // it names the setting
+		return fmt.Sprintf("%s: %s", p.Origin, p.Msg)
 	}
 	return fmt.Sprintf("%s: %s: %s", p.Origin, p.Key, p.Msg)
 }
@@ -382,7 +387,7 @@ func (c *Config) readFlags(flags *pflag.FlagSet) []Problem {
 		if !ok {
 			return
 		}
-		origin := Origin("flag --" + f.Name)
+		origin := flagOrigin(f.Name)
 		if err := v.setting.set(c, v.text); err != nil {
 			problems = append(problems, Problem{v.setting.Key, origin, err.Error()})
 			return
