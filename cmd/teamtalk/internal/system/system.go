@@ -179,10 +179,10 @@ func serveUntil(ctx context.Context, cancel func(), s *system, opt Options,
 			cancel()
 			return
 		}
-		again.again()
+		again.Again()
 	})
 	defer tellManager(s, opt.Manager).Stop()
-	defer again.end()
+	defer again.End()
 	return s.Wait(ctx)
 }
 
