@@ -214,7 +214,7 @@ func TestConfigCommand(t *testing.T) {
 		"msg.dbproxy: needed: this process runs msg without dbproxy")
 	missing := filepath.Join(filepath.Dir(file), "none")
 	command(t, "", "config", "check", "--http.apps-file", missing).want(t, cli.ExitUsage, "",
-		"flag --http.apps-file: read apps: open "+missing)
+		"flag --http.apps-file: http.apps_file: read apps: open "+missing)
 	command(t, "", "config", "check", "--http.apps-file", missing, "--no-files").
 		want(t, cli.ExitOK, "ok: 3 settings given", "")
 }

@@ -39,7 +39,7 @@ func (p Problem) String() string {
 		return fmt.Sprintf("%s: %s", p.Origin, p.Msg)
 	case p.Origin == fromDefault || p.Origin == "":
 		return fmt.Sprintf("%s: %s", p.Key, p.Msg)
-	case p.Origin == flagOrigin(Setting{Key: p.Key}.Flag()): // it names the setting
+	case p.Origin == flagOrigin(p.Key): // it names the setting, in the same spelling
 		return fmt.Sprintf("%s: %s", p.Origin, p.Msg)
 	}
 	return fmt.Sprintf("%s: %s: %s", p.Origin, p.Key, p.Msg)

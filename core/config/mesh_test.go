@@ -27,8 +27,7 @@ func TestMesh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.CheckServe(); err == nil ||
-		!strings.Contains(err.Error(), "flag --msg.server-listen: needed") {
+	if err := c.CheckServe(); err == nil || !strings.Contains(err.Error(), "msg.server_listen") {
 		t.Errorf("without a port: %v", err)
 	}
 	c, err = load(t, base+"registry.enabled = true", nil, "--roles=msg,http,route",
