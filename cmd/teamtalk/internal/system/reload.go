@@ -17,8 +17,9 @@ import (
 func newReloader(s *system, opt *Options) *reload.Reloader {
 	return reload.New(reload.Options{Load: opt.Reload, Live: &s.live, Files: reloadedFiles(s),
 		Apply: func(cfg *config.Config) { applyLimits(s, cfg) }, Level: opt.Level, Audit: s.audit,
-		Manager: opt.Manager, Condition: func() string { return condition(context.Background(), s) },
-		Ready: s.ready, Log: s.log, Registerer: s.reg})
+		Manager:   opt.Manager,
+		Condition: func() string { return condition(context.Background(), s) },
+		Ready:     s.ready, Log: s.log, Registerer: s.reg})
 }
 
 // reloadedFiles returns the functions that read the certificates and the file of systems again.
