@@ -58,7 +58,7 @@ var owners = []struct {
 	{"github.com/minio/minio-go", []string{"core/blob"}, nil},
 	{"github.com/panjf2000/ants", []string{"core/carrier"}, nil},
 	{"github.com/panjf2000/gnet", []string{"core/engine"}, nil},
-	{"github.com/pelletier/go-toml", []string{"core/config", "bench"}, nil},
+	{"github.com/pelletier/go-toml", []string{"core/config", "core/tomlfile", "bench"}, nil},
 	{"github.com/prometheus/client_golang", everywhere, nil},
 	{"github.com/redis", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/spf13/cobra", []string{"cmd"}, nil},

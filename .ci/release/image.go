@@ -23,8 +23,8 @@ const user = 65532
 // home is the volume of the image: the working directory, in which the servers keep their folders.
 const home = "var/lib/teamtalk"
 
-// makeImages writes one archive in the form of OCI with the images of all architectures, and one for
-// docker load for each.
+// makeImages writes one archive in the form of OCI with the images of all architectures, and one
+// for docker load for each.
 func (r *release) makeImages() error {
 	var index v1.ImageIndex = mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arch := range r.architectures {
@@ -136,9 +136,9 @@ func (r *release) layer(arch string) ([]byte, error) {
 	return b.Bytes(), t.w.Close()
 }
 
-// authorities returns the CAs that browsers trust, as Mozilla lists them. A module holds the list, so
-// it does not depend on the machine. CAs that are trusted within limits, which the form cannot say,
-// are left out.
+// authorities returns the CAs that browsers trust, as Mozilla lists them. A module holds the list,
+// so it does not depend on the machine. CAs that are trusted within limits, which the form cannot
+// say, are left out.
 func authorities() []byte {
 	var b bytes.Buffer
 	for root := range bundle.Roots() {

@@ -1,6 +1,6 @@
 // Release makes the files of a release: static binaries for Linux, archives with the pages and the
-// examples, Debian packages, images, lists of what is in them (SBOM), and SHA256SUMS. The same commit
-// and the same version of Go give the same bytes, on any machine and in any folder.
+// examples, Debian packages, images, lists of what is in them (SBOM), and SHA256SUMS. The same
+// commit and the same version of Go give the same bytes, on any machine and in any folder.
 //
 //	go -C .ci/release run . -version v0.1.0 -out dist
 //
@@ -52,7 +52,8 @@ var validVersion = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.]+)?
 func run() error {
 	r := &release{}
 	flag.StringVar(&r.version, "version", "", "`version` of the release, such as v0.1.0")
-	flag.StringVar(&r.out, "out", "dist", "`folder` for the files, seen from the top of the repository")
+	flag.StringVar(&r.out, "out", "dist",
+		"`folder` for the files, seen from the top of the repository")
 	flag.StringVar(&r.maintainer, "maintainer", "TeamTalk maintainers <teamtalk@localhost>",
 		"`name` and address in the Debian package")
 	architectures := flag.String("arch", "amd64,arm64", "`architectures`, separated by commas")
@@ -197,8 +198,8 @@ func (r *release) build(arch string) (string, error) {
 	binary := r.binary(arch)
 	flags := fmt.Sprintf("-s -w -buildid= -X main.version=%s -X main.revision=%s -X main.built=%s",
 		r.version, r.commit, r.date.Format(time.RFC3339))
-	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", binary,
-		"./cmd/teamtalk")
+	c := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags,
+		"-o", binary, "./cmd/teamtalk")
 	c.Dir, c.Stderr = r.source, os.Stderr
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=",
 		"GOAMD64=v1", "GOARM64=v8.0", "GOEXPERIMENT=", "GOWORK=off")

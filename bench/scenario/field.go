@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"teamtalk/core/config"
+	"teamtalk/core/tomlfile"
 )
 
 // Field describes a setting of a scenario.
@@ -183,7 +184,7 @@ func splitList(text string) []string {
 // Parse parses the content of a TOML file. The error names each invalid setting.
 func Parse(data []byte) (Scenario, error) {
 	var tree map[string]any
-	data, err := config.PlainText(data)
+	data, err := tomlfile.PlainText(data)
 	if err != nil {
 		return Scenario{}, err
 	}

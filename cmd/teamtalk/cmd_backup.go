@@ -39,7 +39,7 @@ either. For MySQL and Redis see sql/backup/BACKUP.md.`,
 			return makeBackup(cmd, args[0], previous)
 		},
 	}
-	cli.AddConfigFlags(cmd, "data_dir", "msfs.dir", "file.dir")
+	cli.AddOwnConfigFlags(cmd, "data_dir", "msfs.dir", "file.dir")
 	cmd.Flags().StringVar(&previous, "previous", "",
 		"an earlier backup, whose unchanged files are linked and not copied")
 	cmd.AddCommand(newBackupVerifyCommand())

@@ -43,10 +43,11 @@ func TestBackupCommands(t *testing.T) {
 	run("backup", made, "--data-dir", dir).want(t, cli.ExitFailure, "", "monday exists")
 	run("backup", "verify", made).want(t, cli.ExitOK, "monday is whole: 2 files with ", "")
 	run("backup", "verify", parent).want(t, cli.ExitFailure, "", "is not a backup")
+	run("backup", "verify", made, "--data-dir", dir).want(t, cli.ExitUsage, "", "--data-dir")
 	again := filepath.Join(parent, "again")
 	run("restore", made, "--data-dir", dir).want(t, cli.ExitFailure, "", "in use by another server")
 	run("restore", made, "--data-dir", again, "--id-gap", "7", "--same-ids").
-		want(t, cli.ExitFailure, "", "same-ids")
+		want(t, cli.ExitUsage, "", "same-ids")
 	run("restore", made, "--data-dir", filepath.Join(parent, "no", "data")).want(t,
 		cli.ExitFailure, "", "the folder "+filepath.Join(parent, "no")+" does not exist")
 	run("restore", made, "--data-dir", again, "--msfs.dir", small).want(t, cli.ExitOK,

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
-	"teamtalk/cmd/teamtalk/internal/system"
+	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
 )
@@ -128,5 +128,5 @@ func checkConfig(cfg *config.Config, noFiles bool, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return system.Check(cfg, log)
+	return check.Start(cfg, log)
 }

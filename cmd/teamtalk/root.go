@@ -28,6 +28,7 @@ Settings come from a TOML file (--config FILE), from TEAMTALK_… variables and 
 overrides a variable, and a variable overrides the file. "teamtalk config" prints all settings.`,
 		Args:              cobra.ArbitraryArgs, // CommandsOnly reports unknown commands
 		RunE:              cli.CommandsOnly,
+		PersistentPreRunE: cli.CheckFlagGroups,
 		Annotations:       maps.Clone(cli.HoldsCommands),
 		SilenceUsage:      true,
 		SilenceErrors:     true,

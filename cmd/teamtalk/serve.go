@@ -65,9 +65,9 @@ func serve(cmd *cobra.Command, cfg *config.Config, demo bool) error {
 	if err != nil {
 		return err
 	}
-	if demo && !cfg.Runs(system.RoleDBProxy) {
+	if demo && !cfg.Runs(config.RoleDBProxy) {
 		return &cli.UsageError{Err: fmt.Errorf("--demo adds users to the store: it needs the "+
-			"role %s in this process", system.RoleDBProxy)}
+			"role %s in this process", config.RoleDBProxy)}
 	}
 	if demo {
 		cfg = cfg.OnLoopback() // everybody knows the passwords of a demo

@@ -1,7 +1,6 @@
 // Package config defines the settings of the servers and reads them. The Config struct
 // defines each setting once: its tags give the TOML file, the environment variables, the
-// flags, the defaults and the checks. The help text of a setting stands beside it in the
-// table docs.
+// flags, the defaults and the checks. The help texts are in package texts.
 //
 // A setting has one name in three spellings: msg.listen in the file (section msg, key
 // listen), TEAMTALK_MSG_LISTEN in the environment, --msg.listen on the command line. The
@@ -15,7 +14,7 @@ import "time"
 
 // The tags of a setting:
 //
-//	toml     its key; the table docs has the help text under section and key
+//	toml     its key; package texts has the help text under section and key
 //	default  its default, spelled as in the environment, or a key of wordLists
 //	min max  bounds, both included
 //	oneof    the words allowed, separated by |, or a key of wordLists

@@ -45,6 +45,11 @@ func (c *Config) serverAddrs() []serverAddrs {
 	return used
 }
 
+// LinkFrame returns the longest frame between servers, in bytes. A request of a client grows on
+// its way: the message server adds its attach_data, and the user. link.max_frame, which may be
+// equal to msg.max_frame, does not count these bytes.
+func (c *Config) LinkFrame() int { return int(c.Link.MaxFrame) + 1<<10 }
+
 // Serves reports whether this process opens a port of a role for other servers.
 func (c *Config) Serves(role string) bool {
 	return slices.ContainsFunc(c.serverAddrs(), func(s serverAddrs) bool {

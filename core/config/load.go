@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"teamtalk/core/access"
+	"teamtalk/core/config/spelling"
 )
 
 // Origin names the source of a setting's value: "default", "teamtalk.toml:12",
@@ -20,6 +21,9 @@ import (
 type Origin string
 
 const fromDefault Origin = "default"
+
+// flagOrigin returns the origin of a value from the flag with this name, without dashes.
+func flagOrigin(name string) Origin { return Origin("flag --" + name) }
 
 // Problem is one mistake in a configuration.
 type Problem struct {
@@ -35,6 +39,8 @@ func (p Problem) String() string {
 		return fmt.Sprintf("%s: %s", p.Origin, p.Msg)
 	case p.Origin == fromDefault || p.Origin == "":
 		return fmt.Sprintf("%s: %s", p.Key, p.Msg)
+	case p.Origin == flagOrigin(p.Key): // it names the setting, in the same spelling
+		return fmt.Sprintf("%s: %s", p.Origin, p.Msg)
 	}
 	return fmt.Sprintf("%s: %s: %s", p.Origin, p.Key, p.Msg)
 }
@@ -264,9 +270,9 @@ func (c *Config) readEnv(env []string) []Problem {
 		if !ok {
 			// Container platforms set variables of their own that begin with the name of
 			// a service, so this is no error.
-			if like := nearest(name, names); name != EnvFile && len(like) > 0 {
+			if like := spelling.Nearest(name, names); name != EnvFile && len(like) > 0 {
 				c.warnings = append(c.warnings, fmt.Sprintf(
-					"environment variable %s: no such setting%s", name, didYouMean(like)))
+					"environment variable %s: no such setting%s", name, spelling.DidYouMean(like)))
 			}
 			continue
 		}
@@ -309,7 +315,7 @@ func LikeFlags(name string) []string {
 	for _, s := range Settings() {
 		names = append(names, s.Flag())
 	}
-	like := nearest(name, names)
+	like := spelling.Nearest(name, names)
 	for i, n := range like {
 		like[i] = "--" + n
 	}
@@ -381,7 +387,7 @@ func (c *Config) readFlags(flags *pflag.FlagSet) []Problem {
 		if !ok {
 			return
 		}
-		origin := Origin("flag --" + f.Name)
+		origin := flagOrigin(f.Name)
 		if err := v.setting.set(c, v.text); err != nil {
 			problems = append(problems, Problem{v.setting.Key, origin, err.Error()})
 			return

@@ -162,3 +162,17 @@ func TestMistakes(t *testing.T) {
 		})
 	}
 }
+
+// TestFlagNamedOnce: the error of a setting that a flag gives names the setting in the spelling of
+// the flag and in that of the file, once if they are the same.
+func TestFlagNamedOnce(t *testing.T) {
+	for _, x := range []struct{ arg, want string }{
+		{"--link.timeout=1s", "flag --link.timeout: must be longer than"},
+		{"--msfs.expire-after=1h", "flag --msfs.expire-after: msfs.expire_after: must be 0s"},
+	} {
+		_, err := load(t, "", nil, x.arg)
+		if err == nil || !strings.HasPrefix(err.Error(), x.want) {
+			t.Errorf("%s: %v, want %q", x.arg, err, x.want)
+		}
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"teamtalk/core/config/texts"
 )
 
 // Setting describes one setting.
@@ -41,6 +43,9 @@ const EnvPrefix = "TEAMTALK_"
 // EnvFile is the variable that names the configuration file when the command line does
 // not.
 const EnvFile = EnvPrefix + "CONFIG"
+
+// docs has the text of each setting and section, by key. A test checks that it is complete.
+var docs = texts.All()
 
 // section describes a table of the file.
 type section struct{ name, doc string }

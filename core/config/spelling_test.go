@@ -14,10 +14,6 @@ func TestFilesOfWindows(t *testing.T) {
 			t.Errorf("%q: %v", file, err)
 		}
 	}
-	apps := "\ufeff[[app]]\r\nname = \"x\"\r\n"
-	if _, err := parseApps("apps.toml", []byte(apps)); err != nil {
-		t.Error(err)
-	}
 }
 
 // TestUnits reads sizes and durations with each unit, and numbers without one, which mean the

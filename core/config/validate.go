@@ -12,19 +12,12 @@ import (
 	"time"
 
 	"teamtalk/core/audit"
+	"teamtalk/core/config/spelling"
+	"teamtalk/core/origin"
 	"teamtalk/core/registry"
 	"teamtalk/core/ticket"
 	"teamtalk/core/websocket"
 )
-
-// roles are the servers that a process may run, in the order of the documentation.
-var roles = []string{"login", "msg", "route", "dbproxy", "msfs", "file", "push", "http", "web"}
-
-// joined are the roles that are connected by links.
-var joined = []string{"login", "msg", "route", "dbproxy"}
-
-// Roles returns the names of all roles.
-func Roles() []string { return slices.Clone(roles) }
 
 // Words that stand for an address.
 const (
@@ -181,7 +174,7 @@ var listForms = map[string]func(string) error{
 	"addrs":   func(s string) error { return checkAddr(s, 1) },
 	"sockets": func(s string) error { return checkAddr(s, 1) },
 	"cidr": func(s string) error {
-		_, err := parseNetwork(s)
+		_, err := origin.ParseNetwork(s)
 		return err
 	},
 	"domains": checkDomain,
@@ -193,8 +186,8 @@ var listForms = map[string]func(string) error{
 		if slices.Contains(roles, s) {
 			return nil
 		}
-		return fmt.Errorf("%q is no role%s; there are %s", s, didYouMean(nearest(s, roles)),
-			strings.Join(roles, ", "))
+		return fmt.Errorf("%q is no role%s; there are %s", s,
+			spelling.DidYouMean(spelling.Nearest(s, roles)), strings.Join(roles, ", "))
 	},
 }
 
@@ -301,15 +294,6 @@ func (c *Config) checkRedis(wrong func(key, format string, args ...any)) {
 		wrong("redis.addrs", "not used, because redis.sentinels say where the master is: leave "+
 			"out one of them")
 	}
-}
-
-// Runs reports whether this process runs the role.
-func (c *Config) Runs(role string) bool { return slices.Contains(c.Roles, role) }
-
-// AllInOne reports whether this process runs all roles that are connected by links, so
-// that it needs no connections to other servers.
-func (c *Config) AllInOne() bool {
-	return !slices.ContainsFunc(joined, func(r string) bool { return !c.Runs(r) })
 }
 
 // CheckServe returns an *Error with the settings that c.Roles need and that are missing:

@@ -8,19 +8,17 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link/frames"
 	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
 
-// The attach_data of a call, see the package comment.
-const (
-	attachLen    = 12
-	attachHandle = 1
-)
+// attachHandle is the type of the attach_data of a call, see the package comment.
+const attachHandle = 1
 
 func makeAttach(id, tag uint32) []byte {
-	b := make([]byte, 0, attachLen)
+	b := make([]byte, 0, frames.AttachLen)
 	b = binary.BigEndian.AppendUint32(b, attachHandle)
 	b = binary.BigEndian.AppendUint32(b, id)
 	return binary.BigEndian.AppendUint32(b, tag)
@@ -29,7 +27,7 @@ func makeAttach(id, tag uint32) []byte {
 // parseAttach returns the id of a call with that tag. It returns false for attach_data
 // that another program wrote.
 func parseAttach(b []byte, tag uint32) (id uint32, ok bool) {
-	if len(b) != attachLen || binary.BigEndian.Uint32(b) != attachHandle ||
+	if len(b) != frames.AttachLen || binary.BigEndian.Uint32(b) != attachHandle ||
 		binary.BigEndian.Uint32(b[8:]) != tag {
 		return 0, false
 	}

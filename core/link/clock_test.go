@@ -78,7 +78,7 @@ func TestHeartbeatsOnlyOnAQuietConnection(t *testing.T) {
 		w := newWire(t, <-peer)
 		start := time.Now()
 		for i := range 3 {
-			h, body, err := w.fr.next()
+			h, body, err := w.fr.Next()
 			if err != nil || h.Command != pb.CmdHeartBeat || len(body) != 0 {
 				t.Fatalf("got %v %v", h, err)
 			}
@@ -118,7 +118,7 @@ func TestHeartbeatsOfLinksShareMoments(t *testing.T) {
 			reading.Go(func() {
 				w := newWire(t, nc)
 				for {
-					if _, _, err := w.fr.next(); err != nil {
+					if _, _, err := w.fr.Next(); err != nil {
 						return
 					}
 					mu.Lock()

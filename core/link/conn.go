@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/batch"
 	"teamtalk/core/im"
+	"teamtalk/core/link/frames"
 	"teamtalk/core/mono"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
@@ -288,13 +289,13 @@ func (c *conn) Read(p []byte) (int, error) {
 // peer closed the connection.
 func (c *conn) readLoop() error {
 	defer c.dropAllParts()
-	f := newFrameReader(c, c.r.o.MaxFrame)
+	f := frames.New(c, c.r.o.MaxFrame)
 	for {
-		h, body, err := f.next()
+		h, body, err := f.Next()
 		switch {
 		case err == nil:
 			err = c.receive(h, body)
-		case errors.Is(err, pdu.ErrLength) && h.Length > uint32(f.limit) &&
+		case errors.Is(err, pdu.ErrLength) && h.Length > uint32(c.r.o.MaxFrame) &&
 			h.Length <= pdu.MaxFrame:
 			err = c.skip(f)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link/frames"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -38,9 +39,9 @@ func serveTCP(nc net.Conn, h session.LinkHandler) {
 	if h.Open(s) != nil {
 		return
 	}
-	fr := newFrameReader(nc, pdu.MaxServerFrame)
+	fr := frames.New(nc, pdu.MaxServerFrame)
 	for {
-		hd, body, err := fr.next()
+		hd, body, err := fr.Next()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				err = nil
@@ -181,7 +182,7 @@ func TestBothSidesSend(t *testing.T) {
 		}
 		back := <-caller.msgs
 		m := back.m.(*pb.MsgData)
-		if back.seq != 3 || m.FromUserID != 9 || len(m.AttachData) != attachLen ||
+		if back.seq != 3 || m.FromUserID != 9 || len(m.AttachData) != frames.AttachLen ||
 			back.s.Remote() != "peer" {
 			t.Errorf("caller got %v from %s", back.m, back.s.Remote())
 		}

@@ -10,6 +10,7 @@ import (
 	"teamtalk/core/backoff"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
+	"teamtalk/core/link/frames"
 	"teamtalk/core/opt/opttest"
 	"teamtalk/core/pdu"
 	"teamtalk/core/porttest"
@@ -63,16 +64,16 @@ func (r *rig) accept() *wire {
 type wire struct {
 	t  testing.TB
 	nc net.Conn
-	fr *frameReader
+	fr *frames.Reader
 }
 
 func newWire(t testing.TB, nc net.Conn) *wire {
-	return &wire{t: t, nc: nc, fr: newFrameReader(nc, pdu.MaxServerFrame)}
+	return &wire{t: t, nc: nc, fr: frames.New(nc, pdu.MaxServerFrame)}
 }
 
 func (w *wire) read() (uint16, pb.Message) {
 	w.t.Helper()
-	h, body, err := w.fr.next()
+	h, body, err := w.fr.Next()
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link/frames"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
@@ -101,31 +102,6 @@ func TestFramesInAnyPieces(t *testing.T) {
 	}
 }
 
-func TestReadBufferShrinksAfterLargeFrame(t *testing.T) {
-	big, err := pdu.Append(nil, 0, text(1, strings.Repeat("x", 1<<20)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	small := pdu.AppendHeader(nil, pb.CmdHeartBeat, 0)
-	fr := newFrameReader(&pieces{b: slices.Concat(big, small, small[:7]), n: len(big)}, 2<<20)
-	for _, want := range []int{len(big), len(small)} {
-		if h, _, err := fr.next(); err != nil || int(h.Length) != want {
-			t.Fatalf("got %v %v", h, err)
-		}
-	}
-	if _, _, err := fr.next(); err != io.ErrUnexpectedEOF {
-		t.Fatal(err)
-	}
-	if len(fr.buf) != readBuffer {
-		t.Errorf("the buffer still has %d bytes", len(fr.buf))
-	}
-	// A length field alone does not grow the buffer.
-	fr = newFrameReader(&pieces{b: []byte{3, 0, 0, 0}, n: 4}, pdu.MaxServerFrame)
-	if _, _, err := fr.next(); err != io.ErrUnexpectedEOF || len(fr.buf) != readBuffer {
-		t.Errorf("%v; the buffer has %d bytes", err, len(fr.buf))
-	}
-}
-
 // FuzzReader splits any bytes, in any pieces, and compares with pdu.Next in one piece.
 // The frames also pass through the rest of a connection.
 func FuzzReader(f *testing.F) {
@@ -140,11 +116,11 @@ func FuzzReader(f *testing.F) {
 			o: filled(Options{Handler: &nothing{}, Rand: func() uint64 { return 0 }})}
 		r.o.setDefaults()
 		c := newConn(r, nil)
-		fr := newFrameReader(&pieces{b: b, n: int(piece) + 1}, limit)
+		fr := frames.New(&pieces{b: b, n: int(piece) + 1}, limit)
 		rest := b
 		for {
 			wh, wbody, n, werr := pdu.Next(rest, limit)
-			h, body, err := fr.next()
+			h, body, err := fr.Next()
 			switch {
 			case werr != nil:
 				if !errors.Is(err, pdu.ErrLength) {

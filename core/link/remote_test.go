@@ -265,7 +265,7 @@ func TestEndedConnectionAcceptsNoCalls(t *testing.T) {
 func answerSome(t *testing.T, w *wire, n int) {
 	defer w.nc.Close()
 	for range n {
-		h, body, err := w.fr.next()
+		h, body, err := w.fr.Next()
 		if err != nil {
 			return
 		}

@@ -87,7 +87,7 @@ func (r *ring) setAddresses(list ...Address) {
 // read passes on what arrives on a connection.
 func (r *ring) read(name string, w *wire) {
 	for {
-		h, body, err := w.fr.next()
+		h, body, err := w.fr.Next()
 		if err != nil {
 			r.arrived <- ringFrame{at: name}
 			return

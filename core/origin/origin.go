@@ -23,6 +23,22 @@ func ParseNetworks(setting string, list []string) (Networks, error) {
 	return n, nil
 }
 
+// ParseNetwork parses a network. One of IPv4 in the form of IPv6 would contain no address, since
+// the addresses of clients are compared in the form of IPv4.
+func ParseNetwork(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%q is no network such as 10.0.0.0/8", s)
+	case p.Addr().Is4In6() && p.Bits() >= 96:
+		v4 := netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked()
+		return p, fmt.Errorf("%q is IPv4 in the form of IPv6: write %s", s, v4)
+	case p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is no network of IPv6, nor one of IPv4", s)
+	}
+	return p, nil
+}
+
 // Contains reports whether a network of the set contains a. An IPv4 address in the form of
 // IPv6 counts as IPv4.
 func (n Networks) Contains(a netip.Addr) bool {

@@ -30,6 +30,9 @@ func TestOpenRefuses(t *testing.T) {
 		"slave's DSN": {func(o *Options) { o.Slave = "nonsense" }, im.Invalid},
 		"no Redis": {func(o *Options) { o.Redis.Unread.Addrs = []string{"127.0.0.1:1"} },
 			im.Unavailable},
+		"wrong user of Redis": {func(o *Options) {
+			o.Redis.Unread.Username, o.Redis.Unread.Password = "nobody", "x"
+		}, im.Unavailable},
 		"no address": {func(o *Options) { o.Redis.Unread.Addrs = nil }, im.Invalid},
 	} {
 		o := e.o
@@ -40,6 +43,11 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		if err == nil || im.KindOf(err) != change.kind {
 			t.Errorf("%s: %v, want kind %v", name, err, change.kind)
+			continue
+		}
+		at := "Redis at " + strings.Join(o.Redis.Unread.Addrs, ",") + ": "
+		if named := strings.Contains(err.Error(), at); named != strings.Contains(name, "Redis") {
+			t.Errorf("%s: %v, and %q is in it: %t", name, err, at, named)
 		}
 	}
 }

@@ -64,6 +64,7 @@ type Clients struct {
 	Unread, GroupSet, Token, Sync, GroupMember redis.UniversalClient
 
 	All []redis.UniversalClient // each client once
+	at  []string                // the addresses of each, for errors
 	// Unread is a cluster: the keys of a script must hash to one slot
 	Cluster bool
 }
@@ -99,6 +100,7 @@ func Open(r Config, workers int, e *Epoch, log *slog.Logger) (Clients, error) {
 		if at < 0 {
 			at = len(made)
 			made = append(made, want.i)
+			in.at = append(in.at, strings.Join(want.i.Addrs, ","))
 			in.All = append(in.All, explained(want.i, newClient(want.i, workers, e.connected, log)))
 		}
 		*want.client = in.All[at]

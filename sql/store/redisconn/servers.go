@@ -58,9 +58,9 @@ func serverOf(c redis.UniversalClient) *redis.Client {
 // conversations of the other masters, and no other process could serve those of that one.
 func (in *Clients) serves(ctx context.Context, doing string,
 	do func(context.Context, *redis.Client) error) error {
-	for _, c := range in.All {
+	for i, c := range in.All {
 		if servers, errs := EachServer(ctx, c, do); len(errs) == servers {
-			return im.WithKind(im.Unavailable, doing, errors.Join(errs...))
+			return im.WithKind(im.Unavailable, doing+" at "+in.at[i], errors.Join(errs...))
 		}
 	}
 	return nil

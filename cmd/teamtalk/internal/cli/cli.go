@@ -83,6 +83,14 @@ func CheckArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// CheckFlagGroups returns the error of flags that exclude each other as a UsageError.
+func CheckFlagGroups(cmd *cobra.Command, _ []string) error {
+	if err := cmd.ValidateFlagGroups(); err != nil {
+		return &UsageError{Cmd: cmd, Err: err}
+	}
+	return nil
+}
+
 // OneName requires one argument, the name of a user.
 func OneName(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {

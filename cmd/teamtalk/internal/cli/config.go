@@ -15,10 +15,17 @@ import (
 // AddConfigFlags adds --config and a flag for every setting to a command and its
 // subcommands. The help lists the settings in show; without any it lists the common ones.
 func AddConfigFlags(cmd *cobra.Command, show ...string) {
-	flags := cmd.PersistentFlags()
+	addConfigFlags(cmd.PersistentFlags(), show)
+}
+
+// AddOwnConfigFlags is AddConfigFlags without the subcommands, for one whose subcommands use no
+// settings.
+func AddOwnConfigFlags(cmd *cobra.Command, show ...string) { addConfigFlags(cmd.Flags(), show) }
+
+func addConfigFlags(flags *pflag.FlagSet, show []string) {
 	flags.String("config", "", "TOML file with settings (environment: "+config.EnvFile+")")
 	config.AddFlags(flags, show)
-	cmd.MarkPersistentFlagFilename("config", "toml") // fails for an unknown flag only
+	cobra.MarkFlagFilename(flags, "config", "toml") // fails for an unknown flag only
 }
 
 // LoadConfig returns the settings of a command with the flags of AddConfigFlags. It

@@ -26,15 +26,9 @@ func startACME(s *system) error {
 			return fmt.Errorf("%w (setting tls.acme.http_listen)", err)
 		}
 		// No TLS: a CA asks without.
-		srv := web.Serve(l, web.Options{Name: "acme", Handler: m.Handler(),
-			MaxConns: maxChallenges, Budget: s.budget, Log: s.log, Registerer: s.reg,
-			PerAddress: s.cfg.Strangers.PerAddress, Trusted: s.trusted, Proxies: s.proxies})
+		srv := s.ports.ServePlain(l, web.Options{Name: "acme", Handler: m.Handler(),
+			MaxConns: maxChallenges})
 		s.stops.Push(stops.CloseAdmin, "port for the CA", srv.Close)
-		go func() {
-			if err := srv.Err(); err != nil {
-				s.fail(err)
-			}
-		}()
 	}
 	s.stops.Go(stops.RefuseConnections, "orders of certificates", m.Run)
 	return nil

@@ -62,7 +62,7 @@ func startAdminAPI(ctx context.Context, s *system, o Options) error {
 	}
 	s.log.Info("the admin API is open", "addr", l.Addr().String())
 	limit := func(*config.Config) int { return maxAdminAPI }
-	srv := s.serveWeb(l, limit, web.Options{Name: "admin_api", Handler: api,
+	srv := s.ports.ServeWeb(l, limit, web.Options{Name: "admin_api", Handler: api,
 		Plain: onThisMachine})
 	s.stops.Push(stops.FinishCalls, "admin API", srv.Close)
 	return nil

@@ -3,13 +3,12 @@ package system
 import (
 	"fmt"
 	"io"
-	"net"
-	"slices"
 	"strings"
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/banner"
+	"teamtalk/core/config"
 	"teamtalk/core/obs"
 )
 
@@ -29,15 +28,15 @@ func (s *system) banner(w io.Writer, v obs.Version) {
 
 // addresses calls line with the name and the address of each server.
 func (s *system) addresses(line func(what, where string)) {
-	for _, p := range s.ports {
-		switch p.name {
+	for _, p := range s.ports.List() {
+		switch p.Name {
 		case "clients":
 			ip, _, number := address.Msg(&s.cfg.Msg, p.Addr())
 			line("clients", fmt.Sprintf("tcp %s (announced as %s:%d)", p.Addr(), ip, number))
 		case portWebSocket:
-			line(p.name, "ws "+p.Addr().String())
+			line(p.Name, "ws "+p.Addr().String())
 		default:
-			line(p.name, "tcp "+p.Addr().String())
+			line(p.Name, "tcp "+p.Addr().String())
 		}
 	}
 	if addr := s.loginHTTP(); addr != "" {
@@ -49,7 +48,7 @@ func (s *system) addresses(line func(what, where string)) {
 	switch {
 	case s.api != nil && s.api.addr != "":
 		line("http", "http://"+address.Reachable(s.api.addr)+"/openapi.json")
-	case s.api == nil && s.cfg.Runs(roleHTTP):
+	case s.api == nil && s.cfg.Runs(config.RoleHTTP):
 		line("http", "closed, until http.apps_file names the systems that may call it")
 	}
 	if s.web != nil {
@@ -68,7 +67,7 @@ func (s *system) addresses(line func(what, where string)) {
 	case s.tls != nil:
 		line("tls", "on all ports for clients; the certificate ends "+
 			s.tls.End().Format(time.DateOnly))
-	case reachedByOthers(s, true):
+	case s.ports.Beyond(true):
 		line("tls", "off: passwords and texts cross the network in clear text")
 		line("", banner.Self()+" serve --tls.certificate FILE --tls.key FILE encrypts them")
 	}
@@ -78,7 +77,7 @@ func (s *system) addresses(line func(what, where string)) {
 	case s.servers != nil:
 		line("link tls", "not required (link_tls.cpp_plaintext = \""+s.servers.Plaintext()+
 			"\"); the certificate ends "+s.servers.End())
-	case reachedByOthers(s, false):
+	case s.ports.Beyond(false):
 		line("link tls", "off: whatever reaches the ports for servers may act for every user")
 		line("", "teamtalk cert ca and teamtalk cert server NAME make the certificates")
 	}
@@ -87,18 +86,6 @@ func (s *system) addresses(line func(what, where string)) {
 			": everybody can log in with the password of the demo")
 		line("", banner.Self()+" user passwd NAME changes it")
 	}
-}
-
-// reachedByOthers reports whether other machines reach a port for clients, or one for servers.
-func reachedByOthers(s *system, clients bool) bool {
-	beyond := func(a net.Addr) bool {
-		at, ok := a.(*net.TCPAddr)
-		return ok && !at.IP.IsLoopback()
-	}
-	return clients && slices.ContainsFunc(s.webs, func(w webPort) bool { return beyond(w.addr) }) ||
-		slices.ContainsFunc(s.ports, func(p *port) bool {
-			return p.clients == clients && beyond(p.Addr())
-		})
 }
 
 // loginHTTP returns the address of login's HTTP port in the form in which it can be

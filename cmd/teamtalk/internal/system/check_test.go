@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
@@ -63,7 +64,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// checkTest is a test of Check.
+// checkTest is a test of check.Start.
 type checkTest struct {
 	name string
 	set  map[string]string
@@ -135,7 +136,7 @@ func checkTests(f checkFiles, none, below, apps string) []checkTest {
 func (x checkTest) run(t *testing.T, f checkFiles, before string) {
 	opt := testOptions(t, x.set)
 	var log bytes.Buffer
-	err := Check(opt.Config, slog.New(slog.NewTextHandler(&log, nil)))
+	err := check.Start(opt.Config, slog.New(slog.NewTextHandler(&log, nil)))
 	checkLines(t, err, x.want)
 	if log.Len() > 0 {
 		t.Errorf("logged %s", &log)
@@ -150,7 +151,7 @@ func (x checkTest) run(t *testing.T, f checkFiles, before string) {
 	checkLines(t, Run(t.Context(), opt, io.Discard), x.want)
 }
 
-// checkLines compares the error of Check with the begins of its lines.
+// checkLines compares the error of check.Start with the begins of its lines.
 func checkLines(t *testing.T, err error, want []string) {
 	t.Helper()
 	if want == nil {
@@ -203,7 +204,7 @@ func TestCAAsServer(t *testing.T) {
 		var log bytes.Buffer
 		opt := testOptions(t, set)
 		opt.Log = slog.New(slog.NewTextHandler(&log, nil))
-		if err := Check(opt.Config, opt.Log); err != nil {
+		if err := check.Start(opt.Config, opt.Log); err != nil {
 			t.Error(err)
 		}
 		s, err := start(t.Context(), opt)
@@ -228,7 +229,7 @@ func TestClosedAPI(t *testing.T) {
 		var log bytes.Buffer
 		opt := testOptions(t, map[string]string{"http.listen": listen})
 		opt.Log, opt.Demo = slog.New(slog.NewTextHandler(&log, nil)), false
-		if err := Check(opt.Config, opt.Log); err != nil {
+		if err := check.Start(opt.Config, opt.Log); err != nil {
 			t.Error(err)
 		}
 		s, err := start(t.Context(), opt)

@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/media"
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
@@ -59,7 +60,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	}
 	db := dbproxy.New(dbproxy.Options{
 		Store: store, Tasks: workers, Sounds: sounds, Text: text, HistoryLimit: cfg.HistoryLimit,
-		MaxFrame: linkFrame(s.cfg), MaxAnswer: int(s.cfg.Link.MaxAnswer),
+		MaxFrame: s.cfg.LinkFrame(), MaxAnswer: int(s.cfg.Link.MaxAnswer),
 		Lock: open.LoginLimits(cfg),
 		Passwords: passwords.Settings{Policy: policy, Workers: s.cfg.Password.Workers,
 			Remember: s.cfg.Password.Remember},
@@ -76,7 +77,7 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	if err := startUpkeep(s, db, files); err != nil {
 		return err
 	}
-	return s.listen(&port{name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
+	return s.ports.Open(&ports.Port{Name: "dbproxy"}, "dbproxy.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: db})
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"teamtalk/core/config"
 	"teamtalk/core/pdu"
 	"teamtalk/core/registry"
 	"teamtalk/proto/pb"
@@ -32,8 +33,8 @@ func connect(t *testing.T, s *system) net.Conn {
 // not served.
 func tryConnect(t *testing.T, s *system) (net.Conn, error) {
 	t.Helper()
-	for _, p := range s.ports {
-		if p.name == "clients" {
+	for _, p := range s.ports.List() {
+		if p.Name == "clients" {
 			c, err := net.Dial("tcp", p.Addr().String())
 			if err != nil {
 				t.Fatal(err)
@@ -123,7 +124,7 @@ func TestDrainTellsLoginsFirst(t *testing.T) {
 		"b": "login,msg,route,dbproxy"} {
 		s := registered(t, redis, name, roles(list))
 		eventually(t, "the registration", func() bool {
-			return s.registry.Epoch() > 0 && s.registry.View().Count(roleLogin) > 0
+			return s.registry.Epoch() > 0 && s.registry.View().Count(config.RoleLogin) > 0
 		})
 		before := connect(t, s)
 		order := []registry.Key{{Role: "msg", Name: name}}
@@ -151,7 +152,8 @@ func TestStopDrains(t *testing.T) {
 		"registry.renew": "5s", "msg.login_deadline": "1h"}
 	a, b := registered(t, redis, "a", roles), registered(t, redis, "b", roles)
 	eventually(t, "both to be known", func() bool {
-		return a.registry.View().Count(roleMsg) == 2 && b.registry.View().Count(roleMsg) == 2
+		return a.registry.View().Count(config.RoleMsg) == 2 &&
+			b.registry.View().Count(config.RoleMsg) == 2
 	})
 	conn := connect(t, a)
 	began := time.Now()

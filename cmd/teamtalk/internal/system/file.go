@@ -9,6 +9,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -68,7 +69,7 @@ func (s *system) openSpool() (*spool.Spool, error) {
 	}
 	s.spool = store
 	s.stops.Push(stops.FinishFiles, "spool", stops.Closing(store.Close))
-	needsDisk(s, roleFile, "file.min_free", store.Ping)
+	needsDisk(s, config.RoleFile, "file.min_free", store.Ping)
 	return store, nil
 }
 
@@ -80,7 +81,7 @@ func (s *system) fileOnline(opt *file.Options) error {
 		return nil
 	}
 	opt.Routes = &file.Routes{}
-	routes, err := s.group(peering.Peers{Role: roleRoute, Here: here, Addrs: cfg.Route,
+	routes, err := s.group(peering.Peers{Role: config.RoleRoute, Here: here, Addrs: cfg.Route,
 		Handler: opt.Routes})
 	if err != nil {
 		return err
@@ -107,10 +108,10 @@ func (s *system) fileList() (file.Peer, error) {
 		return nil, nil
 	case here == nil && len(cfg.DBProxy) == 0 && s.registry == nil:
 		s.log.Info("the files are not compared with the list of waiting files: "+
-			"no dbproxy is named (setting file.dbproxy)", "role", roleFile)
+			"no dbproxy is named (setting file.dbproxy)", "role", config.RoleFile)
 		return nil, nil
 	}
-	return s.group(peering.Peers{Role: RoleDBProxy, Here: here, Addrs: cfg.DBProxy,
+	return s.group(peering.Peers{Role: config.RoleDBProxy, Here: here, Addrs: cfg.DBProxy,
 		Handler: file.ListLink{}})
 }
 
@@ -120,9 +121,9 @@ const listEvery = 2 * time.Second
 // serveFiles opens the ports of the file server and starts its background tasks.
 func (s *system) serveFiles() error {
 	cfg := &s.cfg.File
-	clients := &port{name: "file", clients: true}
-	err := s.listen(clients, "file.listen", config.Addr(cfg.Listen), engine.Options{
-		Clients: s.file.Clients(), MaxConns: min(s.budget.Limit(), cfg.MaxConnections),
+	clients := &ports.Port{Name: "file", Clients: true}
+	err := s.ports.Open(clients, "file.listen", config.Addr(cfg.Listen), engine.Options{
+		Clients: s.file.Clients(), MaxConns: min(s.ports.Budget.Limit(), cfg.MaxConnections),
 		MaxFrame: file.MaxFrame,
 	})
 	if err != nil {
@@ -143,6 +144,6 @@ func (s *system) serveFiles() error {
 			s.file.RunListing(ctx, listEvery, cfg.Compare+cfg.CompareGrace)
 		})
 	}
-	return s.listen(&port{name: "file servers"}, "file.server_listen",
+	return s.ports.Open(&ports.Port{Name: "file servers"}, "file.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()), engine.Options{Links: s.file.Servers()})
 }

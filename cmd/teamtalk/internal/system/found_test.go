@@ -73,8 +73,8 @@ func sentTo(t *testing.T, login *system) string {
 
 // portOf returns the number of a port.
 func portOf(s *system, name string) string {
-	for _, p := range s.ports {
-		if p.name == name {
+	for _, p := range s.ports.List() {
+		if p.Name == name {
 			return fmt.Sprint(p.Addr().(*net.TCPAddr).Port)
 		}
 	}

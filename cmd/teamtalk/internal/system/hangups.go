@@ -2,13 +2,11 @@ package system
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
-	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/obs"
 )
@@ -48,12 +46,5 @@ func watchEnds(s *system) {
 		s.stops.Go(stops.CloseAdmin, "watch of certificates", func(ctx context.Context) {
 			cert.Watch(ctx, all...)
 		})
-	}
-}
-
-// reopenAudit opens the file of an audit log again.
-func reopenAudit(a *audit.Log, log *slog.Logger) {
-	if err := a.Reopen(); err != nil {
-		log.Error("audit log not opened again, lines go to the old file", "err", err)
 	}
 }

@@ -3,15 +3,16 @@ package system
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/address"
+	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
+	"teamtalk/core/config/apps"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/mono"
@@ -35,7 +36,7 @@ type httpAPI struct {
 // this machine that register.
 func (s *system) startHTTPAPI(ctx context.Context) error {
 	if s.cfg.HTTP.AppsFile == "" && !s.demo {
-		warnClosedAPI(s.cfg, s.log)
+		check.WarnClosedAPI(s.cfg, s.log)
 		return nil
 	}
 	text, err := im.NewTextCipher(string(s.cfg.Keys.Text))
@@ -48,7 +49,8 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 		return err
 	}
 	db, err := s.group(peering.Peers{
-		Role: RoleDBProxy, Here: s.localDB(), Addrs: s.cfg.HTTP.DBProxy, Handler: httpapi.Link{},
+		Role: config.RoleDBProxy, Here: s.localDB(), Addrs: s.cfg.HTTP.DBProxy,
+		Handler: httpapi.Link{},
 	})
 	if err != nil {
 		return err
@@ -70,16 +72,6 @@ func (s *system) startHTTPAPI(ctx context.Context) error {
 	return s.serveAPI()
 }
 
-// warnClosedAPI logs a warning when a setting asks for the port of the HTTP API, which stays closed
-// because nobody may call it.
-func warnClosedAPI(cfg *config.Config, log *slog.Logger) {
-	if cfg.AllInOne() && cfg.Origin("http.listen") != "default" &&
-		config.Addr(cfg.HTTP.Listen) != "" {
-		log.Warn("the port of the HTTP API stays closed, because no system may call it: set "+
-			"http.apps_file", "role", roleHTTP, "http.listen", cfg.HTTP.Listen)
-	}
-}
-
 // loopback holds the networks of this machine alone.
 var loopback = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
@@ -95,7 +87,7 @@ func (s *system) admitCallers(ctx context.Context, opt *httpapi.Options) (im.Sto
 		}
 		return s.store, err
 	}
-	file, err := config.LoadApps(s.cfg.HTTP.AppsFile)
+	file, err := apps.Load(s.cfg.HTTP.AppsFile)
 	if err != nil {
 		return nil, fmt.Errorf("%w (setting http.apps_file)", err)
 	}
@@ -174,12 +166,12 @@ func routesOf(s *system) (*routeServers, error) {
 		return s.routes, nil
 	}
 	var addrs []string
-	if s.cfg.Runs(roleHTTP) { // otherwise the setting was not checked
+	if s.cfg.Runs(config.RoleHTTP) { // otherwise the setting was not checked
 		addrs = s.cfg.HTTP.Route
 	}
 	routes := httpapi.NewRoutes(mono.Now, s.reg)
 	group, err := s.group(peering.Peers{
-		Role: roleRoute, Here: s.localRoute(), Addrs: addrs, Handler: routes,
+		Role: config.RoleRoute, Here: s.localRoute(), Addrs: addrs, Handler: routes,
 	})
 	if err == nil {
 		s.routes = &routeServers{routes, group}
@@ -203,7 +195,7 @@ func (s *system) serveAPI() error {
 	s.api.at = l.Addr().(*net.TCPAddr)
 	s.api.addr, s.api.url = l.Addr().String(), address.Web(s.cfg, s.cfg.HTTP.URL, l)
 	limit := func(c *config.Config) int { return c.HTTP.MaxConnections }
-	srv := s.serveWeb(l, limit, web.Options{Name: "http", Handler: s.api.server})
+	srv := s.ports.ServeWeb(l, limit, web.Options{Name: "http", Handler: s.api.server})
 	s.stops.Push(stops.FinishCalls, "HTTP API", srv.Close)
 	return nil
 }

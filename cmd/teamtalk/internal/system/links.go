@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
@@ -49,7 +50,7 @@ func (s *system) localLogin() session.LinkHandler {
 
 // newLinker returns what opens the links to other servers. The registry is open.
 func newLinker(s *system) *peering.Linker {
-	opt := peering.Options{Config: s.cfg, Node: s.node, MaxFrame: linkFrame(s.cfg),
+	opt := peering.Options{Config: s.cfg, Node: s.node, MaxFrame: s.cfg.LinkFrame(),
 		Dial: s.servers.Dial(), Answers: s.answers, Metrics: s.links, Log: s.log}
 	if s.registry != nil {
 		opt.View = s.registry.View()
@@ -64,7 +65,7 @@ func (s *system) group(p peering.Peers) (*link.Group, error) {
 		return nil, err
 	}
 	phase := stops.CloseLinks
-	if p.Role == roleLogin { // these send clients to this process
+	if p.Role == config.RoleLogin { // these send clients to this process
 		phase = stops.LeaveLogins
 	}
 	s.stops.Push(phase, "link to "+p.Role, stops.Closing(end))
@@ -82,7 +83,8 @@ func (s *system) needs(name string, g *link.Group) {
 // minFree names the setting that reserves space.
 func needsDisk(s *system, role, minFree string, ping obs.Check) {
 	others := slices.ContainsFunc(s.starts(), func(other starter) bool {
-		return other.role != roleFile && other.role != roleMSFS && s.cfg.Runs(other.role)
+		return other.role != config.RoleFile && other.role != config.RoleMSFS &&
+			s.cfg.Runs(other.role)
 	})
 	check := func(ctx context.Context) error {
 		err := ping(ctx)
@@ -130,7 +132,7 @@ func awaitLinks(ctx context.Context, groups ...*link.Group) {
 // warnOpenLinks logs a warning when other machines reach a port for servers that accepts peers
 // without a certificate.
 func warnOpenLinks(s *system) {
-	if !s.servers.Proven() && reachedByOthers(s, false) {
+	if !s.servers.Proven() && s.ports.Beyond(false) {
 		s.log.Warn("the ports for servers accept peers without a certificate, as the settings " +
 			"allow (section link_tls): let only servers reach them")
 	}

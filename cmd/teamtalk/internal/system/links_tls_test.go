@@ -94,7 +94,7 @@ func TestLinksThatFail(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			route, there := startLogged(t, "route", x.accepting)
 			_, here := startLogged(t, "file", x.dialed,
-				map[string]string{"file.route": route.ports[0].Addr().String()})
+				map[string]string{"file.route": route.ports.List()[0].Addr().String()})
 			there.await(t, "the route server", x.there)
 			here.await(t, "the file server", x.here)
 		})
@@ -124,7 +124,7 @@ func TestServerCertificateAsClient(t *testing.T) {
 	route, there := startLogged(t, "route", f.links())
 	_, err = link.DialTLS(t.Context(),
 		showing([]tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}),
-		route.ports[0].Addr().String())
+		route.ports.List()[0].Addr().String())
 	if err == nil || !strings.Contains(err.Error(), "for the usages server and client") {
 		t.Errorf("the dialling server reports %v", err)
 	}

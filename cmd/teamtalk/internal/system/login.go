@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -37,12 +38,12 @@ func (s *system) startLogin(context.Context) error {
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log,
 		Registerer: s.reg,
 	}
-	if s.registry != nil && !(s.cfg.Runs(roleMsg) && alone(s)) {
+	if s.registry != nil && !(s.cfg.Runs(config.RoleMsg) && alone(s)) {
 		opt.Registered = s.registry.View()
 	}
 	l := &loginServer{server: login.New(opt)}
 	s.login = l
-	err := s.listen(&port{name: "login servers"}, "login.server_listen",
+	err := s.ports.Open(&ports.Port{Name: "login servers"}, "login.server_listen",
 		cfg.ServerAddr(s.cfg.AllInOne()),
 		engine.Options{Links: l.server.Servers()})
 	if err != nil {
@@ -50,9 +51,9 @@ func (s *system) startLogin(context.Context) error {
 	}
 	// Half of the connections remain for the message server's clients, which stay
 	// connected.
-	err = s.listen(&port{name: "login", clients: true}, "login.client_listen",
+	err = s.ports.Open(&ports.Port{Name: "login", Clients: true}, "login.client_listen",
 		config.Addr(cfg.ClientListen),
-		engine.Options{Clients: l.server.Clients(), MaxConns: max(1, s.budget.Limit()/2)})
+		engine.Options{Clients: l.server.Clients(), MaxConns: max(1, s.ports.Budget.Limit()/2)})
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (s *system) serveLogin(addr string) error {
 		return fmt.Errorf("%w (setting login.http_listen)", err)
 	}
 	limit := func(c *config.Config) int { return c.Login.HTTPMaxConnections }
-	s.login.http = s.serveWeb(l, limit, web.Options{Name: "login",
+	s.login.http = s.ports.ServeWeb(l, limit, web.Options{Name: "login",
 		Handler: s.login.server.HTTP()})
 	s.stops.Push(stops.CloseWeb, "login HTTP", s.login.http.Close)
 	return nil

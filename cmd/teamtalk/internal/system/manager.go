@@ -60,7 +60,7 @@ func condition(ctx context.Context, s *system) string {
 // alive returns a function that returns nil when every event loop answers.
 func alive(s *system) func(context.Context) error {
 	return func(ctx context.Context) error {
-		for _, p := range s.ports {
+		for _, p := range s.ports.List() {
 			if err := p.Alive(ctx); err != nil {
 				return err
 			}

@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/core/link"
 	"teamtalk/core/registry"
@@ -35,7 +37,7 @@ func startMesh(s *system) error {
 		return err
 	}
 	s.where = where
-	opt := mesh.Options{Store: where, Nodes: s.registry.View(), Role: roleMsg, Name: s.node,
+	opt := mesh.Options{Store: where, Nodes: s.registry.View(), Role: config.RoleMsg, Name: s.node,
 		Self: func() mesh.Self {
 			return mesh.Self{Epoch: s.registry.Epoch(), Lapses: s.registry.Lapses()}
 		},
@@ -55,7 +57,7 @@ func startMesh(s *system) error {
 	s.stops.Go(stops.CloseServers, "watch of the whereabouts", func(ctx context.Context) {
 		where.Watch(ctx, s.mesh.Reassert)
 	})
-	return s.listen(&port{name: meshPort}, "msg.server_listen", s.cfg.Msg.ServerAddr(),
+	return s.ports.Open(&ports.Port{Name: meshPort}, "msg.server_listen", s.cfg.Msg.ServerAddr(),
 		engine.Options{Links: s.mesh.Servers()})
 }
 
@@ -81,7 +83,7 @@ func dialNode(s *system, n registry.Node, h session.LinkHandler) mesh.Link {
 	return link.Dial(link.Options{Name: n.Name, Addr: n.Addr, Handler: h, Dial: dial,
 		DialTimeout: s.cfg.Link.DialTimeout, Heartbeat: s.cfg.Link.Heartbeat,
 		IdleLimit: s.cfg.Link.Timeout, MaxBackoff: min(s.cfg.Link.BackoffMax, maxMeshBackoff),
-		CallTimeout: s.cfg.Link.CallTimeout, MaxFrame: linkFrame(s.cfg), Log: s.log,
+		CallTimeout: s.cfg.Link.CallTimeout, MaxFrame: s.cfg.LinkFrame(), Log: s.log,
 		Metrics: s.links})
 }
 

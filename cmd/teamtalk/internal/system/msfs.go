@@ -43,7 +43,7 @@ func (s *system) startMSFS(context.Context) error {
 	if c, ok := store.(io.Closer); ok {
 		s.stops.Push(stops.CloseWeb, "msfs store", stops.Closing(c.Close))
 	}
-	needsDisk(s, roleMSFS, "msfs.min_free", store.Ping)
+	needsDisk(s, config.RoleMSFS, "msfs.min_free", store.Ping)
 	var l *net.TCPListener
 	if addr := config.Addr(cfg.Listen); addr != "" {
 		if l, err = web.Listen(addr); err != nil {
@@ -58,7 +58,7 @@ func (s *system) startMSFS(context.Context) error {
 	m.server = msfs.New(msfs.Options{
 		Store: store, URL: m.url, MaxSize: int64(cfg.MaxSize), MaxUploads: cfg.MaxUploads,
 		Budget: msfs.Budget{Rate: int64(cfg.UploadRate), Burst: int64(cfg.UploadBurst),
-			Trusted: s.trusted},
+			Trusted: s.ports.Trusted},
 		Tickets: msfs.Tickets{Key: s.ticketKey,
 			Required: s.cfg.MSFS.Tickets == config.TicketsRequired},
 		Expiry:      msfs.Expiry{After: cfg.ExpireAfter, Unused: cfg.ExpireUnusedAfter},
@@ -74,7 +74,7 @@ func (s *system) startMSFS(context.Context) error {
 	if l != nil {
 		m.at = l.Addr().(*net.TCPAddr)
 		limit := func(c *config.Config) int { return c.MSFS.MaxConnections }
-		srv := s.serveWeb(l, limit, web.Options{Name: "msfs", Handler: m.server})
+		srv := s.ports.ServeWeb(l, limit, web.Options{Name: "msfs", Handler: m.server})
 		s.stops.Push(stops.CloseWeb, "msfs", srv.Close)
 	}
 	return nil
@@ -87,11 +87,11 @@ func countFiles(s *system, store blob.Store) func() blob.Usage {
 	if !ok || folder.Usage().Quota == 0 {
 		return nil
 	}
-	s.log.Info("counting the small files for the quota", "role", roleMSFS)
+	s.log.Info("counting the small files for the quota", "role", config.RoleMSFS)
 	s.stops.Go(stops.CloseWeb, "count of small files", func(ctx context.Context) {
 		n, err := folder.Count(ctx)
 		u := folder.Usage()
-		args := []any{"role", roleMSFS, "files", n, "used_bytes", u.Bytes,
+		args := []any{"role", config.RoleMSFS, "files", n, "used_bytes", u.Bytes,
 			"quota_bytes", u.Quota}
 		switch {
 		case ctx.Err() != nil: // the process ends

@@ -8,6 +8,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -29,14 +30,14 @@ func (s *system) startMsg(ctx context.Context) error {
 	s.msg = m
 	s.stops.Push(stops.DrainMessages, "message server", m.Drain)
 	db, err := s.group(peering.Peers{
-		Role: RoleDBProxy, Here: s.localDB(), Addrs: cfg.DBProxy, Conns: cfg.DBProxyConnections,
-		Handler: m.DBLink(),
+		Role: config.RoleDBProxy, Here: s.localDB(), Addrs: cfg.DBProxy,
+		Conns: cfg.DBProxyConnections, Handler: m.DBLink(),
 	})
 	if err != nil {
 		return err
 	}
 	routes, err := s.group(peering.Peers{
-		Role: roleRoute, Here: routeOfMsg(s), Addrs: cfg.Route, Handler: m.RouteLink(),
+		Role: config.RoleRoute, Here: routeOfMsg(s), Addrs: cfg.Route, Handler: m.RouteLink(),
 		Listed: s.mesh != nil,
 	})
 	if err != nil {
@@ -56,8 +57,8 @@ func (s *system) startMsg(ctx context.Context) error {
 	if err := s.serveClients(m); err != nil {
 		return err
 	}
-	s.needs(RoleDBProxy, db)
-	s.needs(roleRoute, routes)
+	s.needs(config.RoleDBProxy, db)
+	s.needs(config.RoleRoute, routes)
 	return connectLogins(s, m)
 }
 
@@ -65,9 +66,9 @@ func (s *system) startMsg(ctx context.Context) error {
 // on. With the registry they find it there, and read from there how many clients it has: no link
 // is needed, except to one in this process, which works while Redis is away.
 func connectLogins(s *system, m *msg.Server) error {
-	if readByLogins(s) {
-		s.ready.Add(roleLogin, func(context.Context) error {
-			if s.registry.View().Count(roleLogin) == 0 {
+	if s.member.ReadByLogins() {
+		s.ready.Add(config.RoleLogin, func(context.Context) error {
+			if s.registry.View().Count(config.RoleLogin) == 0 {
 				return obs.Degraded(errors.New("no login server is registered: no client is " +
 					"sent here"))
 			}
@@ -76,18 +77,13 @@ func connectLogins(s *system, m *msg.Server) error {
 		return nil
 	}
 	logins, err := s.group(peering.Peers{
-		Role: roleLogin, Here: s.localLogin(), Addrs: s.cfg.Msg.Login, Handler: m.LoginLink(),
-		Listed: true,
+		Role: config.RoleLogin, Here: s.localLogin(), Addrs: s.cfg.Msg.Login,
+		Handler: m.LoginLink(), Listed: true,
 	})
 	if err == nil {
-		s.needs(roleLogin, logins)
+		s.needs(config.RoleLogin, logins)
 	}
 	return err
-}
-
-// readByLogins reports whether login servers learn of the message server from the registry alone.
-func readByLogins(s *system) bool {
-	return s.registry != nil && s.login == nil && len(s.cfg.Msg.Login) == 0
 }
 
 // alone reports whether no other message server can be connected to that of this process.
@@ -101,8 +97,8 @@ func (s *system) msgOptions() msg.Options {
 	cfg := &s.cfg.Msg
 	host, _ := os.Hostname()
 	return msg.Options{
-		Proxies: s.trusted, MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
-		Listed:    readByLogins(s),
+		Proxies: s.ports.Trusted, MaxConns: s.clientLimit(), HostName: host, Alone: alone(s),
+		Listed:    s.member.ReadByLogins(),
 		Announces: s.mesh != nil, Whereabouts: s.mesh != nil,
 		Policy: msg.DevicePolicy(cfg.DevicePolicy), Ack: msg.AckPolicy(cfg.Ack),
 		Presence: msg.Presence(cfg.Tells()), PresenceWindow: cfg.PresenceWindow,
@@ -120,7 +116,7 @@ func (s *system) msgOptions() msg.Options {
 
 // clientLimit returns how many clients may be connected to the message server.
 func (s *system) clientLimit() int {
-	limit := s.budget.Limit()
+	limit := s.ports.Budget.Limit()
 	if most := s.live.Load().Msg.MaxConnections; most > 0 {
 		return min(limit, most)
 	}
@@ -133,8 +129,8 @@ const portWebSocket = "websocket"
 // serveClients opens the clients' port.
 func (s *system) serveClients(m *msg.Server) error {
 	cfg := &s.cfg.Msg
-	clients := &port{name: "clients", clients: true}
-	err := s.listen(clients, "msg.listen", config.Addr(cfg.Listen), engine.Options{
+	clients := &ports.Port{Name: "clients", Clients: true}
+	err := s.ports.Open(clients, "msg.listen", config.Addr(cfg.Listen), engine.Options{
 		Clients: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
 		MaxBuffered: int(cfg.SlowConsumer),
 	})
@@ -158,16 +154,16 @@ func serveWebSocket(s *system, m *msg.Server) error {
 	if err != nil {
 		return fmt.Errorf("setting msg.websocket_origins: %w", err)
 	}
-	p, where := &port{name: portWebSocket, clients: true}, "msg.websocket_listen"
+	p, where := &ports.Port{Name: portWebSocket, Clients: true}, "msg.websocket_listen"
 	opt := engine.Options{
 		Clients: m, MaxConns: s.clientLimit(), MaxFrame: int(cfg.MaxFrame),
 		MaxBuffered: int(cfg.SlowConsumer), WebSocket: &engine.WebSocket{
 			Origins: origins, LoginDeadline: cfg.WebSocketLogin},
 	}
 	if s.pages = p; config.Addr(cfg.WebSocketListen) == "" && s.cfg.ServesWeb() {
-		return serve(s, p, where, "", opt)
+		return s.ports.Serve(p, where, "", opt)
 	}
-	return s.listen(p, where, config.Addr(cfg.WebSocketListen), opt)
+	return s.ports.Open(p, where, config.Addr(cfg.WebSocketListen), opt)
 }
 
 // connectFiles links the message server to the file servers: to the one in this process,
@@ -185,12 +181,12 @@ func (s *system) connectFiles(m *msg.Server) error {
 			return err
 		}
 	}
-	all := peering.Peers{Role: roleFile, Addrs: s.cfg.Msg.File}
+	all := peering.Peers{Role: config.RoleFile, Addrs: s.cfg.Msg.File}
 	if s.file != nil {
 		all.Here = s.file.Servers()
 	}
 	if s.linker.Follows(all) {
-		end := s.linker.Each(roleFile, s.file != nil, func() peering.Member {
+		end := s.linker.Each(config.RoleFile, s.file != nil, func() peering.Member {
 			l := m.FileLink()
 			return peering.Member{Handler: l,
 				Joined: func(g *link.Group) { m.ConnectFile(l, g) },
@@ -204,7 +200,7 @@ func (s *system) connectFiles(m *msg.Server) error {
 // connectFile links the message server to one file server.
 func (s *system) connectFile(m *msg.Server, here session.LinkHandler, addrs []string) error {
 	l := m.FileLink()
-	g, err := s.group(peering.Peers{Role: roleFile, Here: here, Addrs: addrs, Handler: l,
+	g, err := s.group(peering.Peers{Role: config.RoleFile, Here: here, Addrs: addrs, Handler: l,
 		Listed: true})
 	if err != nil {
 		return err

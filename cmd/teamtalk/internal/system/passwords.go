@@ -40,7 +40,7 @@ func makeDemoUsers(ctx context.Context, cfg *config.Config, store im.Store) erro
 // stay in the store when it becomes that of a real server. A demo on this machine alone is what
 // was asked for.
 func findOpenUsers(ctx context.Context, s *system) {
-	if s.store == nil || s.msg != nil && !reachedByOthers(s, true) {
+	if s.store == nil || s.msg != nil && !s.ports.Beyond(true) {
 		return
 	}
 	open, err := admin.OpenDemoUsers(ctx, s.store)

@@ -6,6 +6,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
@@ -42,7 +43,7 @@ func (s *system) startPush(context.Context) error {
 	}
 	s.push = push.New(opt)
 	s.stops.Push(stops.FinishPushes, "push", s.push.Drain)
-	return s.listen(&port{name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()),
+	return s.ports.Open(&ports.Port{Name: "push"}, "push.listen", cfg.Addr(s.cfg.AllInOne()),
 		engine.Options{Links: s.push})
 }
 
@@ -67,7 +68,7 @@ func (s *system) pushGroup(addrs []string, handler session.LinkHandler) (*link.G
 	if here == nil && len(addrs) == 0 && s.registry == nil {
 		return nil, nil
 	}
-	return s.group(peering.Peers{Role: rolePush, Here: here, Addrs: addrs, Handler: handler})
+	return s.group(peering.Peers{Role: config.RolePush, Here: here, Addrs: addrs, Handler: handler})
 }
 
 // pushes reports whether a push server has a push service.
@@ -77,7 +78,7 @@ func pushes(cfg *config.Push) bool { return cfg.APNsTopic != "" || cfg.FCMCreden
 // servers.
 func (s *system) apiPushes(text *im.TextCipher, db, route *link.Group) (httpapi.Pushes, error) {
 	p := pusher.New(pusher.Options{
-		Role: roleHTTP, Text: s.cfg.Msg.PushText, Cipher: text, Log: s.log,
+		Role: config.RoleHTTP, Text: s.cfg.Msg.PushText, Cipher: text, Log: s.log,
 		Registerer: s.reg,
 	})
 	g, err := s.pushGroup(s.cfg.HTTP.Push, p.Link())

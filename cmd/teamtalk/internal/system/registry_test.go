@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/membership"
 	"teamtalk/sql/dbtest"
 	"teamtalk/sql/redisregistry"
 	"teamtalk/sql/store"
@@ -78,8 +79,8 @@ func TestRegistered(t *testing.T) {
 			a.ready.Check(t.Context()).Checks["registry"] == "ok"
 	})
 	port := func(s *system, name string) int {
-		for _, p := range s.ports {
-			if p.name == name {
+		for _, p := range s.ports.List() {
+			if p.Name == name {
 				return p.Addr().(*net.TCPAddr).Port
 			}
 		}
@@ -101,7 +102,7 @@ func TestRegistered(t *testing.T) {
 	wait, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := a.Wait(wait)
-	known := new(ReplacedError)
+	known := new(membership.ReplacedError)
 	if !errors.As(err, &known) || known.ExitCode() != 3 || !strings.Contains(err.Error(),
 		"environment TEAMTALK_NODE_NAME: node.name: another process") {
 		t.Fatalf("the first process ended with: %v", err)

@@ -4,145 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"strings"
-	"sync"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/cmd/teamtalk/internal/open"
-	"teamtalk/cmd/teamtalk/internal/system/systemd"
+	"teamtalk/cmd/teamtalk/internal/system/reload"
 	"teamtalk/core/config"
-	"teamtalk/core/engine"
-	"teamtalk/core/obs"
+	"teamtalk/core/config/apps"
 	"teamtalk/handlers/dbproxy/grouprules"
 	"teamtalk/handlers/httpapi"
 )
 
-// reloader reads the settings, and the files that they name, again while the servers run: at
-// SIGHUP. It takes over all that a running server can, or nothing when anything is wrong.
-type reloader struct {
-	s       *system
-	load    func() (*config.Config, error)
-	level   *slog.LevelVar
-	manager *systemd.Manager
-	done    *prometheus.CounterVec
-
-	mu    sync.Mutex
-	ended bool
+// newReloader returns what takes over settings while the servers run.
+func newReloader(s *system, opt *Options) *reload.Reloader {
+	return reload.New(reload.Options{Load: opt.Reload, Live: &s.live, Files: reloadedFiles(s),
+		Apply: func(cfg *config.Config) { applyLimits(s, cfg) }, Level: opt.Level, Audit: s.audit,
+		Manager:   opt.Manager,
+		Condition: func() string { return condition(context.Background(), s) },
+		Ready:     s.ready, Log: s.log, Registerer: s.reg})
 }
 
-// newReloader returns the reloader of servers that run.
-func newReloader(s *system, opt *Options) *reloader {
-	r := &reloader{s: s, load: opt.Reload, level: opt.Level, manager: opt.Manager,
-		done: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "teamtalk_settings_reloads_total",
-			Help: "SIGHUPs at which the settings and files were read again, by result: ok, or " +
-				"refused, which changes nothing.",
-		}, []string{"result"})}
-	s.reg.MustRegister(r.done)
-	return r
-}
-
-// again reads everything again, unless end was called. The audit log, which a rotation has moved,
-// is opened again in any case.
-func (r *reloader) again() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ended {
-		return
-	}
-	s := r.s
-	if r.manager != nil {
-		r.manager.Reloading()
-		defer func() { r.manager.Ready(condition(context.Background(), s)) }()
-	}
-	if s.audit != nil {
-		reopenAudit(s.audit, s.log)
-	}
-	if err := r.reload(); err != nil {
-		r.done.WithLabelValues("refused").Inc()
-		s.ready.Set("settings", obs.Degraded(fmt.Errorf("not read again, those before stay: %w",
-			err)))
-		for line := range strings.Lines(err.Error()) {
-			s.log.Error("settings not read again, those before stay, and all certificates",
-				"err", strings.TrimSpace(line))
-		}
-		return
-	}
-	r.done.WithLabelValues("ok").Inc()
-	s.ready.Set("settings", nil)
-}
-
-// end waits for a call of again that runs. Later ones have no effect.
-func (r *reloader) end() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ended = true
-}
-
-// reload takes over what has changed. After an error nothing has.
-func (r *reloader) reload() error {
-	s := r.s
-	next, err := r.load()
-	if err != nil {
-		return err
-	}
-	if err := Check(next, slog.New(slog.DiscardHandler)); err != nil {
-		return err
-	}
-	running := s.live.Load()
-	var kept []string
-	if (running.MSFS.Quota == 0) != (next.MSFS.Quota == 0) {
-		kept = append(kept, "msfs.quota") // files are counted from the start, or not at all
-	}
-	merged, changed, restart := running.Reload(next, kept...)
-	level, err := obs.ParseLevel(merged.Log.Level)
-	if err != nil {
-		return err
-	}
-	files, err := r.files()
-	if err != nil {
-		return err
-	}
-	for _, use := range files {
-		use()
-	}
-	s.live.Store(merged)
-	applyLimits(s, merged)
-	if r.level != nil {
-		r.level.Set(level)
-	}
-	s.log.Info("settings read again", "changed", strings.Join(changed, ", "))
-	if len(restart) > 0 {
-		s.log.Warn("settings were changed that take effect at a restart", "settings",
-			strings.Join(restart, ", "))
-	}
-	return nil
-}
-
-// files reads the certificates and the file of systems again, and returns the functions that use
-// what was read.
-func (r *reloader) files() (use []func(), err error) {
-	s := r.s
-	var list []func() (func(), error)
+// reloadedFiles returns the functions that read the certificates and the file of systems again.
+func reloadedFiles(s *system) (files []func() (use func(), err error)) {
 	if s.tls != nil {
-		list = append(list, func() (func(), error) { return s.tls.Prepare(s.log) })
+		files = append(files, func() (func(), error) { return s.tls.Prepare(s.log) })
 	}
 	if s.servers != nil {
-		list = append(list, func() (func(), error) { return s.servers.Prepare(s.log) })
+		files = append(files, func() (func(), error) { return s.servers.Prepare(s.log) })
 	}
 	if s.api != nil && s.cfg.HTTP.AppsFile != "" {
-		list = append(list, func() (func(), error) { return prepareApps(s) })
+		files = append(files, func() (func(), error) { return prepareApps(s) })
 	}
-	for _, prepare := range list {
-		f, err := prepare()
-		if err != nil {
-			return nil, err
-		}
-		use = append(use, f)
-	}
-	return use, nil
+	return files
 }
 
 // errNoAccounts is the refusal of an apps file that opens the registration in a process that has
@@ -155,7 +46,7 @@ var errNoAccounts = errors.New("it lets users register, and this process has ope
 // register.
 func prepareApps(s *system) (use func(), err error) {
 	name := s.cfg.HTTP.AppsFile
-	file, err := config.LoadApps(name)
+	file, err := apps.Load(name)
 	if err != nil {
 		return nil, fmt.Errorf("http.apps_file: %w", err)
 	}
@@ -197,21 +88,17 @@ func describe(r *httpapi.Register) string {
 
 // applyLimits sets the limits of the settings in the parts that run.
 func applyLimits(s *system, cfg *config.Config) {
-	s.strangers.SetBounds(strangerBounds(&cfg.Strangers))
-	for _, p := range s.ports {
-		switch p.name {
+	s.ports.SetBounds(cfg)
+	for _, p := range s.ports.List() {
+		switch p.Name {
 		case "clients", "websocket":
 			p.SetMaxConns(s.clientLimit())
 		case "file":
-			p.SetMaxConns(min(s.budget.Limit(), cfg.File.MaxConnections))
+			p.SetMaxConns(min(s.ports.Budget.Limit(), cfg.File.MaxConnections))
 		}
 	}
 	if s.pages != nil && s.pages.Server != nil { // also without a port of its own
 		s.pages.SetMaxConns(s.clientLimit())
-	}
-	for _, w := range s.webs {
-		w.server.SetPerAddress(cfg.Strangers.PerAddress)
-		w.server.SetMaxConns(webLimit(s, w.limit(cfg)))
 	}
 	if s.msg != nil {
 		s.msg.SetMaxConns(s.clientLimit())
@@ -226,12 +113,6 @@ func applyLimits(s *system, cfg *config.Config) {
 	if s.db != nil {
 		s.db.SetGroupLimits(groupLimits(&cfg.DBProxy))
 	}
-}
-
-// strangerBounds returns the bounds of the section strangers.
-func strangerBounds(c *config.Strangers) engine.StrangerOptions {
-	return engine.StrangerOptions{PerAddress: c.PerAddress, Rate: c.Rate, Burst: float64(c.Burst),
-		Reserved: c.Reserved, Memory: int64(c.Memory)}
 }
 
 // groupLimits returns the bounds of groups in the section dbproxy.

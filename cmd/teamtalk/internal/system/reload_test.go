@@ -57,7 +57,7 @@ func TestReloadLimits(t *testing.T) {
 	}()
 	r := newReloader(s, &opt)
 	failure = errors.New("a mistake")
-	r.again()
+	r.Again()
 	if opt.Level.Level() != slog.LevelInfo || s.clientLimit() == 7 ||
 		!strings.Contains(log.String(), "a mistake") {
 		t.Errorf("settings that cannot be loaded: level %v, %d clients, log %s",
@@ -68,7 +68,7 @@ func TestReloadLimits(t *testing.T) {
 		t.Errorf("ready after a refusal: %v", report)
 	}
 	failure = nil
-	r.again()
+	r.Again()
 	if opt.Level.Level() != slog.LevelDebug || s.clientLimit() != 7 {
 		t.Errorf("level %v, %d clients", opt.Level.Level(), s.clientLimit())
 	}
@@ -84,9 +84,9 @@ func TestReloadLimits(t *testing.T) {
 	if report := s.ready.Check(t.Context()); report.Checks["settings"] != "ok" {
 		t.Errorf("after a success: %v", report)
 	}
-	r.end()
+	r.End()
 	next.Msg.MaxConnections = 8
-	if r.again(); s.clientLimit() != 7 {
+	if r.Again(); s.clientLimit() != 7 {
 		t.Error("a stopping server took over a setting")
 	}
 }

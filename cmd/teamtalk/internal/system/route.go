@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/core/engine"
 	"teamtalk/handlers/route"
 )
@@ -14,6 +15,6 @@ func (s *system) startRoute(context.Context) error {
 		LinkTimeout: s.cfg.Link.Timeout, LinkHeartbeat: s.cfg.Link.Heartbeat, Log: s.log,
 		Registerer: s.reg,
 	})
-	return s.listen(&port{name: "route"}, "route.listen", s.cfg.Route.Addr(s.cfg.AllInOne()),
-		engine.Options{Links: s.route})
+	return s.ports.Open(&ports.Port{Name: "route"}, "route.listen",
+		s.cfg.Route.Addr(s.cfg.AllInOne()), engine.Options{Links: s.route})
 }

@@ -39,8 +39,8 @@ func startRoles(t *testing.T, roles string, sets ...map[string]string) (*system,
 	}
 	t.Cleanup(func() { _ = s.Stop(context.WithoutCancel(t.Context())) })
 	at := map[string]string{}
-	for _, p := range s.ports {
-		at[p.name] = p.Addr().String()
+	for _, p := range s.ports.List() {
+		at[p.Name] = p.Addr().String()
 	}
 	return s, at
 }

@@ -17,8 +17,8 @@ import (
 	"teamtalk/core/obs"
 )
 
-// ports are the settings of all ports of a process with all roles.
-var ports = []string{
+// portSettings are the settings of all ports of a process with all roles.
+var portSettings = []string{
 	"admin.listen", "login.client_listen", "login.http_listen", "login.server_listen", "msg.listen",
 	"route.listen", "dbproxy.listen", "msfs.listen", "file.listen", "file.server_listen",
 	"push.listen",
@@ -30,7 +30,7 @@ var ports = []string{
 func testOptions(t *testing.T, set map[string]string) Options {
 	t.Helper()
 	all := map[string]string{"data_dir": t.TempDir()}
-	for _, key := range ports {
+	for _, key := range portSettings {
 		all[key] = "127.0.0.1:0"
 	}
 	for key, value := range set {
@@ -125,7 +125,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	}
 	defer taken.Close()
 	dir := t.TempDir()
-	for _, key := range ports {
+	for _, key := range portSettings {
 		t.Run(key, func(t *testing.T) {
 			before := descriptors(t)
 			opt := testOptions(t, map[string]string{"data_dir": dir, key: taken.Addr().String()})

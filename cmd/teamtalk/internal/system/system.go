@@ -8,31 +8,27 @@ package system
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/cmd/teamtalk/internal/system/encryption"
+	"teamtalk/cmd/teamtalk/internal/system/membership"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
+	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/cmd/teamtalk/internal/system/systemd"
 	"teamtalk/core/audit"
-	"teamtalk/core/budget"
 	"teamtalk/core/config"
-	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
-	"teamtalk/core/mono"
 	"teamtalk/core/obs"
-	"teamtalk/core/origin"
-	"teamtalk/core/proxyproto"
 	"teamtalk/core/spool"
 	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/dbproxy"
@@ -44,54 +40,33 @@ import (
 	"teamtalk/sql/redisregistry"
 )
 
-// The roles, as the configuration names them.
-const (
-	roleLogin   = "login"
-	roleMsg     = "msg"
-	roleRoute   = "route"
-	RoleDBProxy = "dbproxy"
-	roleMSFS    = "msfs"
-	roleFile    = "file"
-	rolePush    = "push"
-	roleHTTP    = "http"
-	roleWeb     = "web"
-)
-
 // system is the servers of one process. start makes its parts from the bottom up: the
 // stores, dbproxy, route, login and the message server, then their links, then the
 // clients' ports. Stop takes them down in the order of the phases.
 type system struct {
 	cfg *config.Config
 	// live are the settings with those values that have changed since the start.
-	live   atomic.Pointer[config.Config]
-	log    *slog.Logger
-	demo   bool
-	build  obs.Version
-	reg    *prometheus.Registry
-	ready  *obs.Ready
-	budget *budget.Budget
+	live  atomic.Pointer[config.Config]
+	log   *slog.Logger
+	demo  bool
+	build obs.Version
+	reg   *prometheus.Registry
+	ready *obs.Ready
 	// releaser keeps the loops from waking the process longer than they work.
-	releaser *process.Releaser
-	// strangers bounds the connections without a login on the clients' ports.
-	strangers *engine.Strangers
-	// trusted are the networks that have no bound for an address.
-	trusted origin.Networks
-	// forwarders are the networks of HTTP proxies.
-	forwarders origin.Networks
-	proxies    *proxyproto.Proxies
-	tls        *encryption.Clients // nil: no TLS
-	servers    *encryption.Servers // nil: no TLS between servers
-	audit      *audit.Log          // nil: none
-	ticketKey  []byte              // of tickets for uploads; nil: none
-	links      *link.Metrics
+	releaser  *process.Releaser
+	tls       *encryption.Clients // nil: no TLS
+	servers   *encryption.Servers // nil: no TLS between servers
+	audit     *audit.Log          // nil: none
+	ticketKey []byte              // of tickets for uploads; nil: none
+	links     *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
 	answers *link.Answers
 	// registry has the servers of all processes, and node is the name of this one; nil and
 	// empty: the settings turn it off.
 	registry *redisregistry.Registry
 	node     string
+	member   *membership.Member // nil: there is no registry
 	linker   *peering.Linker
-	draining draining
 
 	// The roles that run here; nil for the others.
 	msfs  *smallFiles
@@ -113,20 +88,12 @@ type system struct {
 	opened im.Store
 	// openUsers are the users whose password everybody knows.
 	openUsers []string
-	ports     []*port      // in the order of opening
-	pages     *port        // of the message server, for WebSockets; nil: none
-	webs      []webPort    // for clients and other systems
+	ports     *ports.Ports
+	pages     *ports.Port  // of the message server, for WebSockets; nil: none
 	spool     *spool.Spool // of the file server
 
 	stops  stops.Stack
 	failed chan error // errors of parts that ended by themselves
-}
-
-// port is a listener of the engine.
-type port struct {
-	name    string // for the banner and errors, such as "clients"
-	clients bool   // the peers are users' clients, not servers
-	*engine.Server
 }
 
 // Options select and describe the servers of this process.
@@ -212,22 +179,22 @@ func serveUntil(ctx context.Context, cancel func(), s *system, opt Options,
 			cancel()
 			return
 		}
-		again.again()
+		again.Again()
 	})
 	defer tellManager(s, opt.Manager).Stop()
-	defer again.end()
+	defer again.End()
 	return s.Wait(ctx)
 }
 
-// explained returns what Check says about the settings whose start failed with err, so that a
+// explained returns what check.Start says about the settings whose start failed with err, so that a
 // start and "config check" refuse the same settings with the same lines and exit code. The log
-// then has err, unless err is of that kind. It returns err if Check finds nothing, as when a port
-// is taken.
+// then has err, unless err is of that kind. It returns err if check.Start finds nothing, as when a
+// port is taken.
 func explained(ctx context.Context, opt Options, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	wrong := Check(opt.Config, slog.New(slog.DiscardHandler))
+	wrong := check.Start(opt.Config, slog.New(slog.DiscardHandler))
 	if wrong == nil {
 		return err
 	}
@@ -266,18 +233,12 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 			_ = s.Stop(stop) // the first error is the cause
 		}
 	}()
-	if s.budget, err = budget.New(); err != nil {
-		return nil, err
-	}
-	reportShed(s)
-	if err := parseNetworks(s); err != nil {
-		return nil, err
-	}
-	s.strangers = newStrangers(&cfg.Strangers, s.trusted, s.reg)
-	if s.proxies, err = newProxies(&cfg.Proxy, s.budget.Limit(), log, s.reg); err != nil {
-		return nil, err
-	}
 	if err := openFiles(s); err != nil {
+		return nil, err
+	}
+	s.ports, err = ports.New(ports.Options{Config: cfg, Clients: s.tls, Servers: s.servers,
+		Ended: s.releaser.Ended, Failed: s.fail, Stops: &s.stops, Log: log, Registerer: s.reg})
+	if err != nil {
 		return nil, err
 	}
 	// The process is not ready until all parts are. The admin port opens first, so that
@@ -305,15 +266,6 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	return s, nil
 }
 
-// parseNetworks reads the networks of machines that are trusted.
-func parseNetworks(s *system) (err error) {
-	s.trusted, err = origin.ParseNetworks("strangers.trusted_networks", s.cfg.Strangers.Trusted)
-	if err == nil {
-		s.forwarders, err = origin.ParseNetworks("http.trusted_proxies", s.cfg.HTTP.TrustedProxies)
-	}
-	return err
-}
-
 // starter starts a role.
 type starter struct {
 	role  string
@@ -335,69 +287,12 @@ func startEach(ctx context.Context, s *system) error {
 // starts lists the roles in the order of starting: each can use those before it.
 func (s *system) starts() []starter {
 	return []starter{
-		{roleMSFS, s.startMSFS}, {rolePush, s.startPush}, {RoleDBProxy, s.startDBProxy},
-		{roleRoute, s.startRoute},
-		{roleMsg, func(context.Context) error { return startMesh(s) }},
-		{roleFile, s.startFile}, {roleHTTP, s.startHTTPAPI},
-		{roleLogin, s.startLogin}, {roleMsg, s.startMsg},
-		{roleWeb, func(context.Context) error { return startWeb(s) }},
-	}
-}
-
-// reportShed counts and logs the connections for which the process has no descriptor.
-func reportShed(s *system) {
-	s.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "teamtalk_accept_shed_total",
-		Help: "Connections closed on arrival because the process was short of file descriptors, " +
-			"or because all connections of the admin port were being answered.",
-	}, func() float64 { return float64(s.budget.Shed()) }))
-	var often obs.Often
-	s.budget.Refused = func(port net.Addr) {
-		often.Warn(s.log, mono.Now(), "connections refused: the process is short of file "+
-			"descriptors, raise its limit of open files", "port", port.String())
-	}
-}
-
-// maxAdmin bounds the connections of the admin port.
-const maxAdmin = 64
-
-// boundAdmin bounds the connections of the admin port.
-func boundAdmin(s *system, tcp *net.TCPListener) net.Listener {
-	l := s.budget.Listener(tcp, maxAdmin)
-	s.reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "teamtalk_admin_displaced_total",
-		Help: "Waiting connections of the admin port closed to make room for others.",
-	}, func() float64 { return float64(l.Displaced()) }))
-	return l
-}
-
-// startAdmin opens the admin port, unless the settings turn it off.
-func (s *system) startAdmin() error {
-	addr := config.Addr(s.cfg.Admin.Listen)
-	if addr == "" {
-		return nil
-	}
-	a, err := obs.StartAdmin(obs.AdminOptions{
-		Addr: addr, Gatherer: s.reg, Ready: s.ready, PProf: s.cfg.Admin.PProf, Log: s.log,
-		Bound: func(l *net.TCPListener) net.Listener { return boundAdmin(s, l) },
-	})
-	if err != nil {
-		return fmt.Errorf("%w (setting admin.listen)", err)
-	}
-	if at := a.Addr().(*net.TCPAddr); s.cfg.Admin.PProf && !at.IP.IsLoopback() {
-		s.log.Warn("the admin port shows the flags and the stacks of this process to everybody "+
-			"that reaches it: turn admin.pprof off, or let admin.listen be on 127.0.0.1",
-			"addr", at.String())
-	}
-	s.admin = a
-	s.stops.Push(stops.CloseAdmin, "admin", a.Close)
-	return nil
-}
-
-// watch reports a port whose engine ends by itself.
-func (s *system) watch(p *port) {
-	if err := p.Err(); err != nil {
-		s.fail(fmt.Errorf("port for %s: %w", p.name, err))
+		{config.RoleMSFS, s.startMSFS}, {config.RolePush, s.startPush},
+		{config.RoleDBProxy, s.startDBProxy}, {config.RoleRoute, s.startRoute},
+		{config.RoleMsg, func(context.Context) error { return startMesh(s) }},
+		{config.RoleFile, s.startFile}, {config.RoleHTTP, s.startHTTPAPI},
+		{config.RoleLogin, s.startLogin}, {config.RoleMsg, s.startMsg},
+		{config.RoleWeb, func(context.Context) error { return startWeb(s) }},
 	}
 }
 
@@ -408,51 +303,6 @@ func (s *system) fail(err error) {
 	default: // one error is enough to end the process
 	}
 }
-
-// listen opens a port for a role. where names the setting, for the error. An empty
-// address opens no port and leaves p.Server nil.
-func (s *system) listen(p *port, where, addr string, opt engine.Options) error {
-	if addr == "" {
-		return nil
-	}
-	if err := serve(s, p, where, addr, opt); err != nil {
-		return err
-	}
-	s.ports = append(s.ports, p)
-	return nil
-}
-
-// serve starts the engine of a port. With an empty address it has no listener.
-func serve(s *system, p *port, where, addr string, opt engine.Options) error {
-	opt.Name, opt.Addr = p.name, addr
-	opt.Loops, opt.Budget, opt.Log, opt.Registerer = s.cfg.Loops, s.budget, s.log, s.reg
-	opt.Ended = s.releaser.Ended
-	if p.clients {
-		opt.Strangers, opt.Proxies = s.strangers, s.proxies
-		s.tls.Port(&opt)
-	} else {
-		opt.MaxFrame, opt.MaxBuffered = linkFrame(s.cfg), 64<<20
-		s.servers.Port(&opt)
-	}
-	srv, err := engine.Start(opt)
-	if err != nil {
-		return fmt.Errorf("%w (setting %s)", err, where)
-	}
-	p.Server = srv
-	last := stops.CloseServers
-	if p.clients {
-		last = stops.CloseClients
-	}
-	s.stops.Push(stops.RefuseConnections, "port for "+p.name, stops.Plainly(srv.Refuse))
-	s.stops.Push(last, "port for "+p.name, srv.Close)
-	go s.watch(p)
-	return nil
-}
-
-// linkFrame returns the longest frame between servers. A request of a client grows on its
-// way: the message server adds its attach_data, and the user. link.max_frame, which may be
-// equal to msg.max_frame, does not count these bytes.
-func linkFrame(c *config.Config) int { return int(c.Link.MaxFrame) + 1<<10 }
 
 // Wait returns nil when ctx ends, or the error of a part that ended by itself.
 func (s *system) Wait(ctx context.Context) error {

@@ -1,4 +1,4 @@
-package config
+package apps
 
 import (
 	"fmt"
@@ -9,7 +9,8 @@ import (
 )
 
 func TestApps(t *testing.T) {
-	a, err := LoadApps(filepath.Join("..", "..", "cmd", "teamtalk", "example", "http", "apps.toml"))
+	a, err := Load(filepath.Join("..", "..", "..", "cmd", "teamtalk", "example", "http",
+		"apps.toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,12 +34,19 @@ func TestApps(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := LoadApps(file); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Load(file); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want an error with %q", text, err, want)
 		}
 	}
-	if _, err := LoadApps("missing"); err == nil {
+	if _, err := Load("missing"); err == nil {
 		t.Error("a missing file was read")
+	}
+}
+
+// TestFilesOfWindows reads a file as editors on Windows write it.
+func TestFilesOfWindows(t *testing.T) {
+	if _, err := parse("apps.toml", []byte("\ufeff[[app]]\r\nname = \"x\"\r\n")); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -48,7 +56,7 @@ func FuzzApps(f *testing.F) {
 	f.Add([]byte("[[app]]\nname=\"x\"\nkey=\"y\"\nnetworks=[\"10.0.0.0/8\"]\n" +
 		"[register]\ninvites=[\"a\"]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		a, err := parseApps("apps.toml", data)
+		a, err := parse("apps.toml", data)
 		if err == nil {
 			for _, app := range a.App {
 				if len(app.Nets) != len(app.Networks) {

@@ -1,4 +1,6 @@
-package system
+// Package check finds what would keep a process from starting, without a start: wrong settings, and
+// files that it could not read or make.
+package check
 
 import (
 	"fmt"
@@ -8,10 +10,13 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/encryption"
+	"teamtalk/cmd/teamtalk/internal/system/membership"
+	"teamtalk/cmd/teamtalk/internal/system/pages"
 	"teamtalk/core/access"
 	"teamtalk/core/audit"
 	"teamtalk/core/cert"
 	"teamtalk/core/config"
+	"teamtalk/core/config/apps"
 	"teamtalk/handlers/adminapi/tokens"
 	"teamtalk/handlers/httpapi"
 	"teamtalk/sql/mysqlconn"
@@ -24,11 +29,11 @@ type checker struct {
 	problems []config.Problem
 }
 
-// Check returns a *config.Error with all that would keep the roles of the settings from
+// Start returns a *config.Error with all that would keep the roles of the settings from
 // starting: settings that are wrong or missing, and files and folders that cannot be read or
 // made. It changes nothing on the disk, opens no port, and connects to no other machine. The log
 // gets the warnings that a start gives about certificates and about a closed HTTP API.
-func Check(cfg *config.Config, log *slog.Logger) error {
+func Start(cfg *config.Config, log *slog.Logger) error {
 	c := &checker{cfg: cfg, log: log}
 	if err := cfg.CheckServe(); err != nil {
 		c.problems = err.(*config.Error).Problems
@@ -68,8 +73,8 @@ func (c *checker) need(key string, err error, roles ...string) {
 func (c *checker) certificates() {
 	if t := &c.cfg.TLS; t.Certificate != "" && t.Key != "" {
 		_, err := cert.Load(cert.Options{Certificate: t.Certificate, Key: t.Key, Log: c.log})
-		c.need("tls.certificate", err, roleLogin, roleMsg, roleMSFS, roleFile, roleHTTP,
-			roleWeb)
+		c.need("tls.certificate", err, config.RoleLogin, config.RoleMsg, config.RoleMSFS,
+			config.RoleFile, config.RoleHTTP, config.RoleWeb)
 	}
 	if a := &c.cfg.TLS.ACME; len(a.Domains) > 0 {
 		_, err := encryption.ACMERoots(a)
@@ -90,10 +95,10 @@ func (c *checker) certificates() {
 // audit checks the audit log.
 func (c *checker) audit() {
 	if a := &c.cfg.Audit; a.File != "" {
-		c.need("audit.file", access.File(a.File), roleMsg, roleHTTP)
+		c.need("audit.file", access.File(a.File), config.RoleMsg, config.RoleHTTP)
 	}
 	if a := &c.cfg.Audit; a.Syslog != "" {
-		c.need("audit.syslog", audit.TrySyslog(a.Syslog), roleMsg, roleHTTP)
+		c.need("audit.syslog", audit.TrySyslog(a.Syslog), config.RoleMsg, config.RoleHTTP)
 	}
 }
 
@@ -107,14 +112,14 @@ func (c *checker) tokens() {
 
 // folders checks the folders of files, and the bucket.
 func (c *checker) folders() {
-	if m := &c.cfg.MSFS; c.cfg.Runs(roleMSFS) && m.S3Endpoint != "" {
+	if m := &c.cfg.MSFS; c.cfg.Runs(config.RoleMSFS) && m.S3Endpoint != "" {
 		_, err := open.S3(m)
-		c.need("msfs.s3_endpoint", err, roleMSFS)
-	} else if c.cfg.Runs(roleMSFS) {
-		c.folder("msfs.dir", m.Dir, "msfs", roleMSFS)
+		c.need("msfs.s3_endpoint", err, config.RoleMSFS)
+	} else if c.cfg.Runs(config.RoleMSFS) {
+		c.folder("msfs.dir", m.Dir, "msfs", config.RoleMSFS)
 	}
-	if c.cfg.Runs(roleFile) {
-		c.folder("file.dir", c.cfg.File.Dir, "files", roleFile)
+	if c.cfg.Runs(config.RoleFile) {
+		c.folder("file.dir", c.cfg.File.Dir, "files", config.RoleFile)
 	}
 }
 
@@ -129,7 +134,7 @@ func (c *checker) folder(key, dir, name, role string) {
 // pushes checks the credentials for the push services.
 func (c *checker) pushes() {
 	p := &c.cfg.Push
-	if !c.cfg.Runs(rolePush) {
+	if !c.cfg.Runs(config.RolePush) {
 		return
 	}
 	if p.APNsTopic != "" {
@@ -138,52 +143,62 @@ func (c *checker) pushes() {
 		if p.APNsKeyFile == "" && p.APNsCertFile != "" {
 			key = "push.apns_cert_file"
 		}
-		c.need(key, err, rolePush)
+		c.need(key, err, config.RolePush)
 	}
 	if p.FCMCredentials != "" {
 		_, err := open.FCM(p)
-		c.need("push.fcm_credentials", err, rolePush)
+		c.need("push.fcm_credentials", err, config.RolePush)
 	}
 }
 
 // web checks the CA of the message servers to which pages are connected.
 func (c *checker) web() {
 	if c.cfg.ServesWeb() {
-		_, err := rootsOf(c.cfg.Web.MsgCA, false)
-		c.need("web.msg_ca", err, roleWeb)
+		_, err := pages.Roots(c.cfg.Web.MsgCA, false)
+		c.need("web.msg_ca", err, config.RoleWeb)
 	}
 }
 
 // apps checks the file of systems, and reports whether users can register through it.
 func (c *checker) apps() (registers bool) {
 	file := c.cfg.HTTP.AppsFile
-	if !c.cfg.Runs(roleHTTP) {
+	if !c.cfg.Runs(config.RoleHTTP) {
 		return false
 	}
 	if file == "" {
-		warnClosedAPI(c.cfg, c.log)
+		WarnClosedAPI(c.cfg, c.log)
 		return false
 	}
-	read, err := config.LoadApps(file)
+	read, err := apps.Load(file)
 	if err != nil {
-		c.need("http.apps_file", err, roleHTTP)
+		c.need("http.apps_file", err, config.RoleHTTP)
 		return false
 	}
 	list, register := open.Apps(read)
 	if err := httpapi.Check(list, register); err != nil {
-		c.need("http.apps_file", fmt.Errorf("%s: %w", file, err), roleHTTP)
+		c.need("http.apps_file", fmt.Errorf("%s: %w", file, err), config.RoleHTTP)
 	}
 	return register != nil
+}
+
+// WarnClosedAPI logs a warning when a setting asks for the port of the HTTP API, which stays closed
+// because nobody may call it.
+func WarnClosedAPI(cfg *config.Config, log *slog.Logger) {
+	if cfg.AllInOne() && cfg.Origin("http.listen") != "default" &&
+		config.Addr(cfg.HTTP.Listen) != "" {
+		log.Warn("the port of the HTTP API stays closed, because no system may call it: set "+
+			"http.apps_file", "role", config.RoleHTTP, "http.listen", cfg.HTTP.Listen)
+	}
 }
 
 // store checks what the store needs. administered says that an HTTP API adds users to it.
 func (c *checker) store(administered bool) {
 	var roles []string
-	if c.cfg.Runs(RoleDBProxy) {
-		roles = append(roles, RoleDBProxy)
+	if c.cfg.Runs(config.RoleDBProxy) {
+		roles = append(roles, config.RoleDBProxy)
 	}
 	if administered {
-		roles = append(roles, roleHTTP)
+		roles = append(roles, config.RoleHTTP)
 	}
 	if len(roles) == 0 {
 		return
@@ -196,7 +211,7 @@ func (c *checker) store(administered bool) {
 	}
 	if c.cfg.Store != "mysql" {
 		can := access.NewFolder
-		if m := c.cfg.MSFS; c.cfg.Runs(roleMSFS) && m.S3Endpoint == "" && m.Dir == "" {
+		if m := c.cfg.MSFS; c.cfg.Runs(config.RoleMSFS) && m.S3Endpoint == "" && m.Dir == "" {
 			can = access.Folder // msfs starts first, and makes data_dir
 		}
 		c.need("data_dir", can(c.cfg.DataDir), roles...)
@@ -221,14 +236,14 @@ func (c *checker) registry() {
 	if !c.cfg.Registry.Enabled {
 		return
 	}
-	if _, err := NodeName(c.cfg); err != nil {
+	if _, err := membership.Name(c.cfg); err != nil {
 		c.problems = append(c.problems, err.(*config.Error).Problems...)
 	}
 	_, err := open.RegistryRedis(c.cfg)
 	c.needNamed("registry.redis", err, c.cfg.Roles)
 	if c.cfg.Mesh() {
 		_, err = open.WhereaboutsRedis(c.cfg)
-		c.needNamed("redis.unread", err, []string{roleMsg})
+		c.needNamed("redis.unread", err, []string{config.RoleMsg})
 	}
 }
 

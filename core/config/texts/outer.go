@@ -1,7 +1,7 @@
-package config
+package texts
 
-// outerDocs are those of the servers that no text passes: files, pushes and HTTP calls.
-var outerDocs = map[string]string{
+// outer are those of the servers that no text passes: files, pushes and HTTP calls.
+var outer = map[string]string{
 	"msfs": "msfs: keeps small files (pictures, avatars, sounds) and serves them " +
 		"over HTTP.",
 	"msfs.listen": "HTTP address for clients.",

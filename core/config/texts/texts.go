@@ -1,22 +1,20 @@
-package config
+// Package texts describes every setting and every section for operators. The texts stand here,
+// apart from the settings, because a struct tag cannot span several lines.
+package texts
 
 import "maps"
 
-// docs describe every setting and section for operators, by key. A test checks that the
-// table is complete. The texts stand here because a struct tag cannot span several lines.
-// The first sentence of a text is the help of the flag.
-var docs = join(commonDocs, outerDocs)
-
-// join returns the texts of both tables.
-func join(a, b map[string]string) map[string]string {
-	all := maps.Clone(a)
-	maps.Copy(all, b)
+// All returns the texts, by the key of the setting or the section. The first sentence of a text is
+// the help of the flag. The caller may change the map.
+func All() map[string]string {
+	all := maps.Clone(common)
+	maps.Copy(all, outer)
 	return all
 }
 
-// commonDocs are those of the whole process, of the servers that a text passes, and of what
+// common are those of the whole process, of the servers that a text passes, and of what
 // they connect to.
-var commonDocs = map[string]string{
+var common = map[string]string{
 	"data_dir": "Directory of the embedded store. The server creates it when it is " +
 		"missing.",
 	"store": "Storage of users and messages. \"embedded\" needs no other software and " +

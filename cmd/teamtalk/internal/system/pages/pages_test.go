@@ -1,29 +1,43 @@
-package system
+package pages
 
 import (
 	"context"
+	"io"
+	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
 
+	"teamtalk/core/budget"
+	"teamtalk/core/config"
 	"teamtalk/core/im"
 	page "teamtalk/handlers/web"
 )
 
-// TestPageApart starts the page in a process without other roles. It reaches the servers that the
-// settings name, and no other.
+// TestPageApart connects the page of a process without other roles. It reaches the servers that
+// the settings name, and no other.
 func TestPageApart(t *testing.T) {
-	s, _ := startLogged(t, "web", map[string]string{"web.listen": "127.0.0.1:0",
-		"web.msg": "127.0.0.1:1,127.0.0.1:2", "web.file": "127.0.0.1:3",
-		"web.msfs": "http://127.0.0.1:4/"})
+	cfg, err := config.Load(config.Sources{Env: []string{"TEAMTALK_ROLES=web",
+		"TEAMTALK_WEB_LISTEN=127.0.0.1:0", "TEAMTALK_WEB_MSG=127.0.0.1:1,127.0.0.1:2",
+		"TEAMTALK_WEB_FILE=127.0.0.1:3", "TEAMTALK_WEB_MSFS=http://127.0.0.1:4/"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := budget.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{Config: cfg, Budget: b,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	client := netip.MustParseAddrPort("203.0.113.7:5")
 	var opt page.Options
-	if err := connectPages(s, &opt); err != nil {
-		t.Fatal(err)
-	}
-	if list := pageTargets(s); len(list) != 2 || list[1].Addr != "127.0.0.1:2" {
+	s.Connect(&opt)
+	if list := s.targets(); len(list) != 2 || list[1].Addr != "127.0.0.1:2" || s.Follows() {
 		t.Errorf("message servers %v", list)
 	}
 	if _, err := opt.Messages(ctx, client, false); err == nil {
@@ -39,13 +53,13 @@ func TestPageApart(t *testing.T) {
 			t.Errorf("file server %s: %v", addr, err)
 		}
 	}
-	if at := locate(s, roleMSFS, []string{"", s.cfg.Web.MSFS})(); at != "http://127.0.0.1:4/" {
+	if at := s.locate(config.RoleMSFS, "", cfg.Web.MSFS)(); at != "http://127.0.0.1:4/" {
 		t.Errorf("small files at %s", at)
 	}
-	if at := locate(s, roleHTTP, []string{"", ""})(); at != "" {
+	if at := s.locate(config.RoleHTTP, "", "")(); at != "" {
 		t.Errorf("registration at %s", at)
 	}
-	if n := s.budget.Used(); n != 0 {
+	if n := b.Used(); n != 0 {
 		t.Errorf("%d connections are counted", n)
 	}
 }
