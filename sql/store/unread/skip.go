@@ -25,7 +25,7 @@ func (s *Rebuild) SkipBetween(ctx context.Context, in conversation.Thread, users
 	for i, user := range users {
 		sides[i] = &unreadSide{user: user, peer: users[1-i], in: in, mark: upto, marked: true}
 	}
-	return s.lowerSides(ctx, sides, s.outbox.Owing(), math.MaxInt32)
+	return s.lowerSides(ctx, sides, s.outbox.Owing(), math.MaxInt32, true)
 }
 
 // SkipInGroup lowers the unread counts of a group's members to the number of messages with ids
@@ -49,18 +49,15 @@ func (s *Rebuild) SkipInGroup(ctx context.Context, group, upto uint32) error {
 		if err := s.db.Master.QueryRowContext(ctx, query).Scan(&left); err != nil {
 			return s.db.SQLError("count a group's messages", err)
 		}
+		settled, err := r.settledGroup(ctx, group, sent)
+		if err != nil {
+			return s.db.SQLError("lower unread counts", err)
+		}
 		behind := slices.DeleteFunc(slices.Clone(users), func(u uint32) bool {
 			at, _ := slices.BinarySearch(users, u)
 			// A count that is missing is made of the messages in the table when it is needed.
 			return read[at] == "" || sent-redisconn.CountOf(read[at]) <= left
 		})
-		if len(behind) == 0 {
-			return nil
-		}
-		settled, err := r.settledGroup(ctx, group, sent)
-		if err != nil {
-			return s.db.SQLError("lower unread counts", err)
-		}
 		if settled {
 			return s.raiseRead(ctx, group, behind, sent-left)
 		}
