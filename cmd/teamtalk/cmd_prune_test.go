@@ -92,21 +92,48 @@ func TestPruneCommand(t *testing.T) {
 	})
 }
 
+// leaveGroup lets alice and bob send a text each to a group, and removes alice.
+func leaveGroup(t *testing.T, s im.Store) {
+	t.Helper()
+	cipher, err := im.NewTextCipher("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := s.CreateGroup(t.Context(), im.Group{Name: "g", Creator: 1, Members: []uint32{1, 2},
+		Type: pb.GroupType_GROUP_TYPE_NORMAL}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(from uint32, text string) *im.Message {
+		return &im.Message{From: from, To: g.ID, Type: pb.MsgType_MSG_TYPE_GROUP_TEXT,
+			Created: uint32(time.Now().Unix()), Data: cipher.Encrypt(text)}
+	}
+	list := []*im.Message{text(1, "mine"), text(2, "not mine")}
+	if s.AppendMessages(t.Context(), list); list[0].Err != nil || list[1].Err != nil {
+		t.Fatal(list[0].Err, list[1].Err)
+	}
+	if _, err := s.ChangeMembers(t.Context(), im.MemberEdit{Group: g.ID, Users: []uint32{1},
+		Type: pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestUserExport writes the data of a user of both stores into a folder and a ZIP file.
 func TestUserExport(t *testing.T) {
 	onBothStores(t, func(t *testing.T) {
 		addNamed(t, "alice", "bob")
-		addOld(t)
+		s, _ := addOld(t)
+		leaveGroup(t, s)
 		dir := t.TempDir()
 		export := func(name string, args ...string) result {
 			return command(t, "", append([]string{"user", "export", "alice", "--out",
 				filepath.Join(dir, name)}, args...)...)
 		}
 		command(t, "", "user", "export", "alice").want(t, cli.ExitUsage, "", "--out alice.zip")
-		export("all").want(t, cli.ExitOK, "3 messages, 1 files, 0 files", "")
+		export("all").want(t, cli.ExitOK, "4 messages, 1 files, 0 files", "")
 		export("all").want(t, cli.ExitFailure, "", "exists already")
-		export("own", "--own-only").want(t, cli.ExitOK, "2 messages, 0 files, 0 files", "")
-		export("all.zip").want(t, cli.ExitOK, "3 messages, 1 files", "")
+		export("own", "--own-only").want(t, cli.ExitOK, "3 messages, 0 files, 0 files", "")
+		export("all.zip").want(t, cli.ExitOK, "4 messages, 1 files", "")
 		read := func(name string) string {
 			data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
 			if err != nil {
@@ -125,7 +152,8 @@ func TestUserExport(t *testing.T) {
 			}
 			texts = append(texts, m.Kind+" "+m.Text)
 		}
-		if got := strings.Join(texts, ", "); got != "text today, sound , text long ago" {
+		if got := strings.Join(texts, ", "); got != "text today, sound , text long ago, "+
+			"text mine" {
 			t.Errorf("messages: %s", got)
 		}
 		if people := read("all/people.jsonl"); !strings.Contains(people, `"name":"bob"`) {

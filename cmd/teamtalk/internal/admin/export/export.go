@@ -137,6 +137,10 @@ func (e *exporter) profile(enc *json.Encoder) error {
 	if d, ok := departs.ByID[u.DepartID]; ok {
 		department = departs.Path(d)
 	}
+	avatar, err := e.copyLater(u.Avatar)
+	if err != nil {
+		return err
+	}
 	return enc.Encode(struct {
 		ID         uint32    `json:"id"`
 		Name       string    `json:"name"`
@@ -155,7 +159,7 @@ func (e *exporter) profile(enc *json.Encoder) error {
 		Exported   time.Time `json:"exported"`
 		OwnOnly    bool      `json:"own_only"`
 	}{u.ID, u.Name, u.Nick, u.Domain, admin.GenderName(u.Gender), u.Phone, u.Email, u.Avatar,
-		e.copyLater(u.Avatar), department, u.SignInfo, admin.StatusName(u.Status), u.PushShield,
+		avatar, department, u.SignInfo, admin.StatusName(u.Status), u.PushShield,
 		at(u.Updated), e.Now.UTC(), e.OwnOnly})
 }
 

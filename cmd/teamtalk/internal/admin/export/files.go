@@ -21,17 +21,19 @@ type copied struct {
 }
 
 // copyLater notes a small file to be copied, and returns its name in the export: empty when it is
-// not here, or url is empty.
-func (e *exporter) copyLater(url string) string {
+// not here, or url is empty. A bucket that does not answer is an error.
+func (e *exporter) copyLater(url string) (string, error) {
 	if url == "" {
-		return ""
+		return "", nil
 	}
 	b, err := e.Open(e.ctx, url)
-	if err != nil {
-		return ""
+	switch {
+	case err == nil:
+		return e.note(copied{Name: "files/" + path.Base(url), URL: url}), b.Close()
+	case im.KindOf(err) == im.NotFound, im.KindOf(err) == im.Invalid: // not its URL
+		return "", nil
 	}
-	_ = b.Close()
-	return e.note(copied{Name: "files/" + path.Base(url), URL: url})
+	return "", err
 }
 
 // note notes a file to be copied once.

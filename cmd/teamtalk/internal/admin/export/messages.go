@@ -206,7 +206,9 @@ func (e *exporter) message(enc *json.Encoder, line message, m *im.Message) error
 			break
 		}
 		line.Seconds = m.Audio.Duration
-		e.attach(&line, m.Audio.Path)
+		if err := e.attach(&line, m.Audio.Path); err != nil {
+			return err
+		}
 	default:
 		text, err := e.Cipher.Decrypt(m.Data)
 		if err != nil || !utf8.ValidString(text) {
@@ -215,7 +217,9 @@ func (e *exporter) message(enc *json.Encoder, line message, m *im.Message) error
 		}
 		line.Text = &text
 		for _, url := range pictures(text) {
-			e.attach(&line, url)
+			if err := e.attach(&line, url); err != nil {
+				return err
+			}
 		}
 	}
 	e.report.Messages++
@@ -223,13 +227,18 @@ func (e *exporter) message(enc *json.Encoder, line message, m *im.Message) error
 }
 
 // attach adds a file to the line of its message.
-func (e *exporter) attach(line *message, url string) {
-	if file := e.copyLater(url); file != "" {
+func (e *exporter) attach(line *message, url string) error {
+	file, err := e.copyLater(url)
+	switch {
+	case err != nil:
+		return err
+	case file != "":
 		line.Files = append(line.Files, file)
-		return
+	default:
+		line.NotFound++
+		e.report.Missing++
 	}
-	line.NotFound++
-	e.report.Missing++
+	return nil
 }
 
 // The address of a picture within a text of the clients is between these.
