@@ -5,7 +5,8 @@ package core_test
 // parts, and redisconn.
 var storeLevels = map[string]int{
 	"sql/store": 8, "sql/store/messages": 7, "sql/store/groups": 6, "sql/store/sessions": 5,
-	"sql/store/unread": 4, "sql/store/history": 3, "sql/store/conversation": 2,
+	"sql/store/retention": 5,
+	"sql/store/unread":    4, "sql/store/history": 3, "sql/store/conversation": 2,
 	"sql/store/members": 2, "sql/store/outbox": 2, "sql/store/directory": 2,
 	"sql/store/files": 2, "sql/store/push": 2, "sql/store/logins": 2,
 	"sql/store/database": 1, "sql/store/redisconn": 0, "sql/store/use": 0,

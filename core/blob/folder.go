@@ -30,6 +30,9 @@ type Folder struct {
 
 var _ Store = (*Folder)(nil)
 
+// ErrFull is the cause of an error of Put for which the disk has no room. Its kind is Busy.
+var ErrFull = errors.New("no room for more files")
+
 // tmpDir holds the files that are being written. Names cannot begin with a dot, so no
 // name leads there.
 const tmpDir = ".tmp"
@@ -267,11 +270,11 @@ func (f *Folder) room() error {
 		return diskError("read the free space", err)
 	}
 	if free < minFree {
-		return im.Errorf(im.Busy, "the disk has %d MiB free, and %d MiB are reserved", free>>20,
-			minFree>>20)
+		return im.WithKind(im.Busy, fmt.Sprintf("the disk has %d MiB free, and %d MiB are reserved",
+			free>>20, minFree>>20), ErrFull)
 	}
 	if fewFiles {
-		return im.Errorf(im.Busy, "the disk has less than 1%% of its inodes free")
+		return im.WithKind(im.Busy, "the disk has less than 1% of its inodes free", ErrFull)
 	}
 	return nil
 }
@@ -296,5 +299,8 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func diskError(what string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return im.WithKind(im.Busy, what, fmt.Errorf("%w: %w", ErrFull, err))
+	}
 	return im.WithKind(im.Unavailable, what, err)
 }

@@ -37,6 +37,15 @@ const (
 	OfflineFilePage = 1000
 )
 
+// Results of a request for a transfer that clients can tell their users, besides those of
+// pb.FileServerError. To stock clients each is a failure.
+const (
+	// FileNoRoom: the disk of the file server is nearly full.
+	FileNoRoom uint32 = 100
+	// FileQuota: the sender's waiting files leave no room for another one.
+	FileQuota uint32 = 101
+)
+
 // OfflineFileState is the state of a file on the receiver's list.
 type OfflineFileState uint8
 

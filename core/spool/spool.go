@@ -29,6 +29,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"teamtalk/core/im"
@@ -59,6 +60,10 @@ type Options struct {
 	// Log logs the repairs of Open. Default: discarded.
 	Log *slog.Logger
 }
+
+// ErrFull is the cause of an error for which the disk or the spool has no room, for files of any
+// sender. Its kind is Busy.
+var ErrFull = errors.New("no room for more files")
 
 // Info describes a file. It does not change.
 type Info struct {
@@ -266,7 +271,8 @@ func (s *Spool) admit(e *entry, free int64) error {
 	case s.files[e.info.ID] != nil || s.senders[e.info.SenderID] != nil:
 		return im.Errorf(im.Exists, "a file with that id exists")
 	case len(s.files) >= s.opt.MaxFiles:
-		return im.Errorf(im.Busy, "the spool has %d files, which is its limit", len(s.files))
+		return im.WithKind(im.Busy, fmt.Sprintf("the spool has %d files, which is its limit",
+			len(s.files)), ErrFull)
 	case u.files >= s.opt.MaxUserFiles:
 		return im.Errorf(im.Busy, "user %d has %d files in the spool", e.info.From, u.files)
 	case u.bytes+size > s.opt.Quota:
@@ -274,9 +280,9 @@ func (s *Spool) admit(e *entry, free int64) error {
 			"user %d has %d MiB in the spool, and %d MiB more exceed the quota",
 			e.info.From, u.bytes>>20, size>>20)
 	case s.opt.MinFree > 0 && free-s.unwritten-size < s.opt.MinFree:
-		return im.Errorf(im.Busy,
+		return im.WithKind(im.Busy, fmt.Sprintf(
 			"the spool's disk has %d MiB free, %d MiB are promised and %d MiB reserved",
-			free>>20, s.unwritten>>20, s.opt.MinFree>>20)
+			free>>20, s.unwritten>>20, s.opt.MinFree>>20), ErrFull)
 	}
 	s.enter(e)
 	return nil
@@ -358,6 +364,9 @@ var errNotFound = im.Errorf(im.NotFound, "no such file in that state")
 func diskError(what string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return im.WithKind(im.NotFound, what, err)
+	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return im.WithKind(im.Busy, what, fmt.Errorf("%w: %w", ErrFull, err))
 	}
 	return im.WithKind(im.Unavailable, what, err)
 }

@@ -2,6 +2,7 @@ package file
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/proto"
 
@@ -87,7 +88,7 @@ func (h *servers) handleTransferReq(ses *session.Link, seq uint16,
 	err = s.opt.Tasks.Do(s.key(id), func(context.Context) {
 		if err := s.spool.Create(info); err != nil {
 			s.failed("task not created", id, err)
-			s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ERROR)
+			s.refuseTask(ses, seq, m, whyNot(err))
 			return
 		}
 		s.metrics.made.WithLabelValues("offline").Inc()
@@ -102,6 +103,28 @@ func (h *servers) handleTransferReq(ses *session.Link, seq uint16,
 		s.refuseTask(ses, seq, m, pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ERROR)
 	}
 	return err
+}
+
+// whyNot returns the result for an error of the spool.
+func whyNot(err error) pb.FileServerError {
+	switch {
+	case errors.Is(err, spool.ErrFull):
+		return pb.FileServerError(im.FileNoRoom)
+	case im.KindOf(err) == im.Busy:
+		return pb.FileServerError(im.FileQuota)
+	}
+	return pb.FileServerError_FILE_SERVER_ERRNO_CREATE_TASK_ERROR
+}
+
+// codeName names a result in metrics.
+func codeName(code pb.FileServerError) string {
+	switch uint32(code) {
+	case im.FileNoRoom:
+		return "NO_ROOM"
+	case im.FileQuota:
+		return "QUOTA"
+	}
+	return code.String()
 }
 
 // transferRsp returns the answer with a created task.
@@ -124,7 +147,7 @@ func transferRsp(m *pb.IMFileTransferReq, info spool.Info) *pb.IMFileTransferRsp
 // refuseTask answers that the task was not created.
 func (s *Server) refuseTask(ses *session.Link, seq uint16, m *pb.IMFileTransferReq,
 	code pb.FileServerError) {
-	s.metrics.refused.WithLabelValues(code.String()).Inc()
+	s.metrics.refused.WithLabelValues(codeName(code)).Inc()
 	rsp := transferRsp(m, spool.Info{})
 	rsp.SetResultCode(uint32(code))
 	rsp.ClearTaskId()

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"teamtalk/core/im"
 	"teamtalk/handlers/file"
 	"teamtalk/proto/pb"
 )
@@ -366,7 +367,7 @@ func TestServers(t *testing.T) {
 	for range 3 {
 		p.task(1, 9, 1<<32-1, offline)
 	}
-	if rsp := p.task(1, 9, 1<<32-1, offline); rsp.GetResultCode() != 2 ||
+	if rsp := p.task(1, 9, 1<<32-1, offline); rsp.GetResultCode() != im.FileQuota ||
 		string(rsp.GetAttachData()) != "back" {
 		t.Errorf("beyond the quota: %v", rsp)
 	}

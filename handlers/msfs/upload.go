@@ -153,6 +153,9 @@ func (s *Server) notStored(r *http.Request, from uploader, err error) *refusal {
 	case errors.Is(err, blob.ErrQuota):
 		s.complain("file not stored (setting msfs.quota)", err)
 		return &refusal{code: codeFailed, reason: "quota", text: "存储空间已满"}
+	case errors.Is(err, blob.ErrFull):
+		s.complain("file not stored (setting msfs.min_free)", err)
+		return &refusal{code: codeFailed, reason: "disk", text: "服务器磁盘空间不足"}
 	case im.KindOf(err) == im.Invalid:
 		return &refusal{code: codeBad, reason: "empty", text: "file is empty"}
 	case im.KindOf(err) == im.Busy, im.KindOf(err) == im.Unavailable:

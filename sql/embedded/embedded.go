@@ -24,6 +24,7 @@ import (
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 	"teamtalk/sql/embedded/budgets"
+	"teamtalk/sql/embedded/records"
 	"teamtalk/sql/embedded/spools"
 )
 
@@ -73,6 +74,7 @@ type Store struct {
 	*push
 	*logins
 	*budgets.Budgets
+	*records.Records
 }
 
 // Open opens the store in o.Dir, creates it when the directory has none, and brings its
@@ -111,5 +113,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		push:      &push{db},
 		logins:    &logins{db},
 		Budgets:   budgets.New(),
+		Records:   records.New(parts{db}),
 	}, nil
 }

@@ -12,7 +12,8 @@
 //
 // Each subject has a package, and this one builds the parts: redisconn and database connect;
 // conversation, members and outbox carry what messages need; messages, history, unread,
-// sessions, groups, directory, files, push and logins have the methods of im.Store.
+// sessions, groups, directory, files, push and logins have the methods of im.Store,
+// retention those of im.Pruner, and history those of im.Exporter too.
 package store
 
 import (
@@ -40,6 +41,7 @@ import (
 	"teamtalk/sql/store/outbox"
 	"teamtalk/sql/store/push"
 	"teamtalk/sql/store/redisconn"
+	"teamtalk/sql/store/retention"
 	"teamtalk/sql/store/sessions"
 	"teamtalk/sql/store/unread"
 	"teamtalk/sql/store/use"
@@ -118,6 +120,7 @@ type Store struct {
 	*pushPart
 	*loginsPart
 	*budgetsPart
+	*retentionPart
 
 	o             Options
 	db            *database.DB
@@ -148,9 +151,14 @@ type (
 	pushPart      = push.Push
 	loginsPart    = logins.Logins
 	budgetsPart   = logins.Budgets
+	retentionPart = retention.Retention
 )
 
-var _ im.Store = (*Store)(nil)
+var (
+	_ im.Store    = (*Store)(nil)
+	_ im.Pruner   = (*Store)(nil)
+	_ im.Exporter = (*Store)(nil)
+)
 
 // Open connects to the databases, checks that they answer (except the slave) and that the
 // schema is migrated, and applies the counts that a crash left unapplied. The error has kind
@@ -214,6 +222,7 @@ func newStore(db *database.DB, o Options) (*Store, error) {
 	s.historyPart = history.New(db, s.conversations, s.members)
 	s.countsPart = unread.New(db, s.conversations, s.ids, s.members, s.historyPart, s.marks)
 	s.rebuild = unread.NewRebuild(db, s.ids, s.outbox, s.marks)
+	s.retentionPart = retention.New(db, s.rebuild)
 	s.sessionsPart = sessions.New(db, s.ids, s.members, s.historyPart, s.countsPart, s.rows)
 	s.mirror = groups.NewMirror(db, s.outbox)
 	s.groupsPart = groups.New(db, s.ids, s.members, s.outbox, s.mirror, s.rows)

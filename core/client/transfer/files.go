@@ -216,6 +216,12 @@ func (fl *Files) Offer(ctx context.Context, to uint32, name string, size int64,
 	f.Task, f.Addrs = res.GetTaskId(), addrsOf(res.GetIpAddrList())
 	f.Online = res.GetTransMode() == pb.TransferFileType_FILE_TYPE_ONLINE
 	switch {
+	case res.GetResultCode() == im.FileNoRoom:
+		return File{}, im.Errorf(im.Unavailable, "the disk of the file server is nearly full: it "+
+			"keeps no more files for now")
+	case res.GetResultCode() == im.FileQuota:
+		return File{}, im.Errorf(im.Unavailable, "your files that wait for their receivers leave "+
+			"no room for another one")
 	case res.GetResultCode() != 0:
 		return File{}, im.Errorf(im.Unavailable, "the server accepts no file now (%d)",
 			res.GetResultCode())

@@ -153,7 +153,7 @@ func (r *run) raiseSides(ctx context.Context, sides []*unreadSide) (raised int, 
 		sides = slices.DeleteFunc(sides, func(d *unreadSide) bool {
 			return redisconn.WrongType(d.there.Answer.Err())
 		})
-		if err := r.countUnread(ctx, sides, r.since); err != nil {
+		if err := r.countUnread(ctx, sides, r.since, startCountMax); err != nil {
 			return raised, err
 		}
 		settled, again, err := r.settledSides(ctx, sides, try)
@@ -215,9 +215,10 @@ func (r *run) settledSides(ctx context.Context, sides []*unreadSide,
 	return settled, again, err
 }
 
-// countUnread counts the messages of the peers after the marks, at most startCountMax for
-// each side. Without a mark the messages since a time count.
-func (s *Rebuild) countUnread(ctx context.Context, sides []*unreadSide, since uint32) error {
+// countUnread counts the messages of the peers after the marks, at most most for each side.
+// Without a mark the messages since a time count.
+func (s *Rebuild) countUnread(ctx context.Context, sides []*unreadSide, since uint32,
+	most int64) error {
 	first := 0
 	return database.InChunks(sides, 100, func(part []*unreadSide) error {
 		queries := make([]string, len(part))
@@ -228,7 +229,7 @@ func (s *Rebuild) countUnread(ctx context.Context, sides []*unreadSide, since ui
 			}
 			queries[i] = fmt.Sprintf("SELECT %d AS i, COUNT(*) FROM (SELECT 1 FROM %s WHERE "+
 				"relateId=%d AND status=0 AND msgId>%d AND fromId=%d%s LIMIT %d) AS m",
-				first+i, d.in.Table(), d.in.ID, d.mark, d.peer, from, startCountMax)
+				first+i, d.in.Table(), d.in.ID, d.mark, d.peer, from, most)
 		}
 		first += len(part)
 		rows, err := s.db.Master.QueryContext(ctx, "("+strings.Join(queries, ") UNION ALL (")+")")

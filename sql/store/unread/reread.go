@@ -107,7 +107,7 @@ func (s *Rebuild) ReadAgain(ctx context.Context, sides []outbox.Pair) error {
 	for part := range slices.Chunk(list, sidesPage) {
 		sides, err := s.readSides(ctx, part, recent)
 		if err == nil {
-			err = s.lowerSides(ctx, sides, owing)
+			err = s.lowerSides(ctx, sides, owing, startCountMax, false)
 		}
 		if err != nil {
 			return err
@@ -159,15 +159,17 @@ if ARGV[3] == '0' then redis.call('HDEL', KEYS[1], ARGV[1])
 else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 return 1`)
 
-// lowerSides lowers the counts of sides to the numbers of messages after their marks.
-func (s *Rebuild) lowerSides(ctx context.Context, sides []*unreadSide,
-	owing *outbox.Owing) error {
+// lowerSides lowers the counts of sides to the numbers of messages after their marks, if these
+// are below most. With settled it waits until no batch owes counts, also for sides whose counts
+// are not higher: a message may be in the table that is not counted yet.
+func (s *Rebuild) lowerSides(ctx context.Context, sides []*unreadSide, owing *outbox.Owing,
+	most int64, settled bool) error {
 	for try := 0; ; try++ {
 		have, sides, err := s.countedSides(ctx, sides)
 		if err != nil || len(sides) == 0 {
 			return err
 		}
-		if err := s.countUnread(ctx, sides, 0); err != nil {
+		if err := s.countUnread(ctx, sides, 0, most); err != nil {
 			return s.db.SQLError("count unread messages", err)
 		}
 		keys := map[string]bool{}
@@ -181,10 +183,11 @@ func (s *Rebuild) lowerSides(ctx context.Context, sides []*unreadSide,
 		var runs []*redisconn.Run
 		again := false
 		for _, d := range sides {
-			switch n := redisconn.CountOf(have[d]); {
-			case d.unread >= n || d.unread >= startCountMax:
-			case owed[outbox.UnreadKey(d.user)]:
+			lower := d.unread < redisconn.CountOf(have[d]) && d.unread < most
+			switch {
+			case owed[outbox.UnreadKey(d.user)] && (lower || settled):
 				again = true
+			case !lower:
 			default:
 				runs = append(runs, &redisconn.Run{Script: replaces,
 					Keys: []string{outbox.UnreadKey(d.user)},

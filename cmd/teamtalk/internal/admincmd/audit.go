@@ -56,7 +56,7 @@ func account() string {
 }
 
 // openFlags are the flags whose value says what a command is about, and is no secret.
-var openFlags = map[string]bool{"network": true}
+var openFlags = map[string]bool{"network": true, "older-than": true, "only": true}
 
 // commandText returns a command with its arguments and the names of its flags. The values of
 // flags may be secret, and are left out except for openFlags.

@@ -41,7 +41,8 @@ on the store: they notice a change within a minute. A user is given by name or i
 user's messages remain. Clients that are logged in are disconnected within seconds.`),
 		newUserStatusCommand("enable", im.StatusOK, "Allow the logins of a disabled user",
 			"Allow the logins of a user that was disabled, or that had a status other than ok."),
-		newUserDeleteCommand(), newUserKickCommand(), newUserOnlineCommand())
+		newUserDeleteCommand(), newUserExportCommand(), newUserKickCommand(),
+		newUserOnlineCommand())
 	return cmd
 }
 
