@@ -17,7 +17,10 @@
 package outgoing
 
 import (
+	"cmp"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -135,7 +138,7 @@ func SizeOf(m pb.Message) int {
 // the list before that have ended. The caller holds Options.Lock.
 func (s *Links) SetNodes(list []registry.Node,
 	ended func(whereabouts.Node) bool) (gone []whereabouts.Node) {
-	before := s.nodes
+	before, order := s.nodes, s.order
 	s.nodes, s.order = make(map[string]registry.Node, len(list)), nil
 	for _, n := range list {
 		s.nodes[n.Name] = n
@@ -147,8 +150,8 @@ func (s *Links) SetNodes(list []registry.Node,
 			go p.close()
 		}
 	}
-	for _, n := range before {
-		if node := nodeOf(n); ended(node) {
+	for _, node := range order {
+		if ended(node) {
 			gone = append(gone, node)
 		}
 	}
@@ -253,9 +256,14 @@ func (s *Links) Check() {
 	s.opt.Lock.Lock()
 	defer s.opt.Lock.Unlock()
 	now := s.opt.Now()
-	for _, p := range s.peers {
-		p.check(now)
+	for _, node := range slices.SortedFunc(maps.Keys(s.peers), byName) {
+		s.peers[node].check(now)
 	}
+}
+
+// byName compares nodes by name.
+func byName(a, b whereabouts.Node) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Epoch, b.Epoch))
 }
 
 // Close closes all links, and waits until what they have accepted is sent. The caller does not
