@@ -130,6 +130,24 @@ func newRecorder() *recorder {
 		closed: make(chan error, 100), inside: map[*session.Link]bool{}}
 }
 
+// discard drops what is recorded of the beginnings and ends of connections, until the end of the
+// test: a recorder that is full keeps the link from its work.
+func (r *recorder) discard(t testing.TB) {
+	quit := make(chan struct{})
+	var dropping sync.WaitGroup
+	dropping.Go(func() {
+		for {
+			select {
+			case <-r.opened:
+			case <-r.closed:
+			case <-quit:
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { close(quit); dropping.Wait() })
+}
+
 // enter records whether calls for one session overlap.
 func (r *recorder) enter(s *session.Link) func() {
 	r.mu.Lock()

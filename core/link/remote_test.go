@@ -286,6 +286,7 @@ func answerSome(t *testing.T, w *wire, n int) {
 func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
+	h.discard(t) // on a busy machine it takes hundreds of connections to lose enough calls
 	var peers []Peer
 	for range 3 {
 		peers = append(peers, dial(t, Options{Addr: r.addr(), Handler: h}))
