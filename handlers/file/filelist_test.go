@@ -255,9 +255,13 @@ func TestCompare(t *testing.T) {
 		if got := h.states(tasks); !maps.Equal(got, files) {
 			t.Errorf("the files differ (-want +got):\n%s", cmp.Diff(files, got))
 		}
-		// One file is listed, one is removed, three rows are forgotten.
-		if n := h.metric("teamtalk_file_list_repairs_total"); n != 5 {
-			t.Errorf("%v repairs", n)
+		// One file is listed, three rows are forgotten, and one file is removed: a worker does
+		// that, so a later comparison may find the file once more.
+		const repairs = "teamtalk_file_list_repairs_total"
+		n, removed := h.metric(repairs, "listed", "forgotten"), h.metric(repairs, "removed")
+		if n != 4 || removed < 1 || h.metric(repairs) != n+removed {
+			t.Errorf("%v repairs, of them %v listed or forgotten and %v removed",
+				h.metric(repairs), n, removed)
 		}
 	})
 
