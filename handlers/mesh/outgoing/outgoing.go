@@ -19,7 +19,6 @@ package outgoing
 import (
 	"cmp"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -82,10 +81,12 @@ type Options struct {
 
 // Links are the other message servers. With Options.Lock held, except Check.
 type Links struct {
-	opt   Options
-	open  prometheus.Gauge
-	sent  *prometheus.CounterVec
-	peers map[whereabouts.Node]*Peer
+	opt  Options
+	open prometheus.Gauge
+	sent *prometheus.CounterVec
+	// peers are all message servers that are known, and sorted are the same, by name.
+	peers  map[whereabouts.Node]*Peer
+	sorted []*Peer
 	// nodes are the message servers that are alive, by name, and order are the same, sorted by
 	// name.
 	nodes map[string]registry.Node
@@ -144,12 +145,14 @@ func (s *Links) SetNodes(list []registry.Node,
 		s.nodes[n.Name] = n
 		s.order = append(s.order, nodeOf(n))
 	}
-	for node, p := range s.peers {
-		if ended(node) {
-			delete(s.peers, node)
-			go p.close()
+	s.sorted = slices.DeleteFunc(s.sorted, func(p *Peer) bool {
+		if !ended(p.node) {
+			return false
 		}
-	}
+		delete(s.peers, p.node)
+		go p.close()
+		return true
+	})
 	for _, node := range order {
 		if ended(node) {
 			gone = append(gone, node)
@@ -222,8 +225,15 @@ func (s *Links) Peer(node whereabouts.Node) *Peer {
 			p.at = &n
 		}
 		s.peers[node] = p
+		at, _ := slices.BinarySearchFunc(s.sorted, node, compareNode)
+		s.sorted = slices.Insert(s.sorted, at, p)
 	}
 	return p
+}
+
+// compareNode compares the node of a peer with another one.
+func compareNode(p *Peer, n whereabouts.Node) int {
+	return cmp.Or(cmp.Compare(p.node.Name, n.Name), cmp.Compare(p.node.Epoch, n.Epoch))
 }
 
 // Every returns all message servers that are alive, sorted by name. The caller holds Options.Lock.
@@ -256,14 +266,9 @@ func (s *Links) Check() {
 	s.opt.Lock.Lock()
 	defer s.opt.Lock.Unlock()
 	now := s.opt.Now()
-	for _, node := range slices.SortedFunc(maps.Keys(s.peers), byName) {
-		s.peers[node].check(now)
+	for _, p := range s.sorted {
+		p.check(now)
 	}
-}
-
-// byName compares nodes by name.
-func byName(a, b whereabouts.Node) int {
-	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Epoch, b.Epoch))
 }
 
 // Close closes all links, and waits until what they have accepted is sent. The caller does not
