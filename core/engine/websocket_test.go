@@ -406,7 +406,7 @@ func TestWebSocketDeadlines(t *testing.T) {
 // TestWebSocketSlowReader closes a client that does not read, and bounds the answers to pings.
 func TestWebSocketSlowReader(t *testing.T) {
 	r := newRole()
-	answer := frameOf(pb.CmdMsgData, 1, make([]byte, 60<<10))
+	answer := frameOf(pb.CmdMsgData, 1, make([]byte, 4<<10)) // thousands in one turn
 	r.frame = func(s *session.Client, _ pdu.Header, _ []byte) { s.SendFrame(answer) }
 	s := webSocket(t, Options{Clients: r, MaxBuffered: 128 << 10})
 	p := openPage(t, s)

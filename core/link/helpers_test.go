@@ -131,25 +131,22 @@ func newRecorder() *recorder {
 		closed: make(chan error, 100), inside: map[*session.Link]bool{}}
 }
 
-// discard reads the connections that open and end. Without it the recorder waits after 100. stop
-// ends it and waits.
-func (r *recorder) discard() (stop func()) {
-	over := make(chan struct{})
-	var reader sync.WaitGroup
-	reader.Go(func() {
+// discard drops what is recorded of the beginnings and ends of connections, until the end of the
+// test: a recorder that is full keeps the link from its work.
+func (r *recorder) discard(t testing.TB) {
+	quit := make(chan struct{})
+	var dropping sync.WaitGroup
+	dropping.Go(func() {
 		for {
 			select {
 			case <-r.opened:
 			case <-r.closed:
-			case <-over:
+			case <-quit:
 				return
 			}
 		}
 	})
-	return func() {
-		close(over)
-		reader.Wait()
-	}
+	t.Cleanup(func() { close(quit); dropping.Wait() })
 }
 
 // enter records whether calls for one session overlap.

@@ -38,6 +38,8 @@ type LocalOptions struct {
 	MaxPending int
 	// Rand returns random numbers. Default: math/rand/v2.
 	Rand func() uint64
+	// Turn is waited for by the goroutines of the Pipe before they work. Default: none.
+	Turn mono.Turn
 	// Log receives failures. Default: discarded.
 	Log *slog.Logger
 	// Metrics may be shared by all links. Default: not registered.
@@ -238,7 +240,9 @@ func (p *Pipe) run() {
 }
 
 // watch fails overdue calls: a peer that cannot carry out a request may stay silent.
-func (p *Pipe) watch() { mono.Watch(p.stop, mono.Unit(p.o.CallTimeout), p.calls.expire) }
+func (p *Pipe) watch() {
+	mono.Watch(p.stop, mono.Unit(p.o.CallTimeout), p.o.Turn.Before("watch", p.calls.expire))
+}
 
 // nearEnd carries the messages that the caller's handler sends on its session.
 type nearEnd struct{ *Pipe }
@@ -354,6 +358,7 @@ func (b *mailbox) run(h session.LinkHandler, s *session.Link) {
 		}
 		if len(waiting) == 0 {
 			<-b.wake
+			b.p.o.Turn.Wait(s.Remote())
 		}
 	}
 }

@@ -63,6 +63,8 @@ type Options struct {
 	Answers *Answers
 	// Rand returns random numbers. Several goroutines call it. Default: math/rand/v2.
 	Rand func() uint64
+	// Turn is waited for before the times of the connection are looked at. Default: none.
+	Turn mono.Turn
 	// Log receives the events of connections. Default: discarded.
 	Log *slog.Logger
 	// Metrics may be shared by all links. Default: not registered.
@@ -289,6 +291,7 @@ func (r *Remote) watch() {
 	shortest := min(r.o.Heartbeat, r.o.IdleLimit, r.o.CallTimeout)
 	mono.Watch(r.ctx.Done(), mono.Unit(shortest), func(now time.Time) time.Time {
 		if c := r.conn.Load(); c != nil {
+			r.o.Turn.Wait("watch") // the times of several links are over at the same instant
 			return c.check(now)
 		}
 		return mono.Next(now, shortest) // no time of a new connection is over before

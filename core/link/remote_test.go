@@ -286,12 +286,12 @@ func answerSome(t *testing.T, w *wire, n int) {
 func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 	r := newRig(t)
 	h := newRecorder()
+	h.discard(t) // on a busy machine it takes hundreds of connections to lose enough calls
 	var peers []Peer
 	for range 3 {
 		peers = append(peers, dial(t, Options{Addr: r.addr(), Handler: h}))
 	}
 	p := groupOf(peers...)
-	stopReading := h.discard()
 	stop := r.failOften(t)
 	l := newLoop(t)
 	var n outcomes
@@ -310,7 +310,6 @@ func TestEveryCallEndsOnceWhileConnectionsFail(t *testing.T) {
 	callers.Wait()
 	p.Close()
 	stop()
-	stopReading()
 	if n.ends.Load() != n.calls.Load() {
 		t.Errorf("%d of %d calls ended", n.ends.Load(), n.calls.Load())
 	}

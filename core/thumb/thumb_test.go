@@ -240,14 +240,14 @@ func (f *failing) Read(p []byte) (int, error) {
 }
 
 func TestReadErrorsAndSlowDecodingDiffer(t *testing.T) {
-	picture := asJPEG(t, quarters(3000, 2000))
+	picture := asJPEG(t, quarters(1500, 1000))
 	broken := errors.New("disk broken")
-	in := &failing{Reader: bytes.NewReader(picture), left: 10_000, err: broken, then: func() {}}
+	in := &failing{Reader: bytes.NewReader(picture), left: 5_000, err: broken, then: func() {}}
 	if _, err := Scale(t.Context(), in, image.Pt(9, 9), 1<<30); !errors.Is(err, broken) {
 		t.Errorf("a store that fails: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	in = &failing{Reader: bytes.NewReader(picture), left: 10_000, then: cancel}
+	in = &failing{Reader: bytes.NewReader(picture), left: 5_000, then: cancel}
 	if _, err := Scale(ctx, in, image.Pt(9, 9), 1<<30); reason(err) != Slow {
 		t.Errorf("out of time: %v", err)
 	}

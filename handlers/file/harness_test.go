@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -120,8 +121,8 @@ func (h *house) stop() {
 	h.spool = nil
 }
 
-// metric returns a metric's value, summed over its labels, or of one value of its first label.
-func (h *house) metric(name string, of ...string) float64 {
+// metric returns a metric's value, summed over its labels, or over those with one of values.
+func (h *house) metric(name string, values ...string) float64 {
 	h.t.Helper()
 	families, err := h.reg.Gather()
 	if err != nil {
@@ -131,10 +132,13 @@ func (h *house) metric(name string, of ...string) float64 {
 	for _, f := range families {
 		if f.GetName() == name {
 			for _, m := range f.GetMetric() {
-				if len(of) > 0 && m.GetLabel()[0].GetValue() != of[0] {
-					continue
+				counts := len(values) == 0
+				for _, l := range m.GetLabel() {
+					counts = counts || slices.Contains(values, l.GetValue())
 				}
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				if counts {
+					sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				}
 			}
 		}
 	}

@@ -107,6 +107,7 @@ func (s *changes) send(ctx context.Context) {
 		if s.opt.Window > 0 {
 			_ = backoff.Sleep(ctx, s.opt.Window) // the rest is sent when Run ends
 		}
+		s.opt.Turn.Wait("changes")
 		s.changes.flush()
 	}
 }

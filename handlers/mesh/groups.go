@@ -29,8 +29,8 @@ func newGroups(s *Server) groups {
 	g := groups{Server: s, index: marks.New(marks.Options{Store: o.Store, Self: s.self,
 		Ended: s.groups.hasEnded, Begun: s.groups.begun,
 		Written: func() { wake(s.writer.wake) }, Timeout: o.StoreTimeout,
-		ListWait: o.GroupWait, Linger: o.GroupLinger, Now: o.Now, Log: s.log,
-		Registerer: o.Registerer}),
+		ListWait: o.GroupWait, Linger: o.GroupLinger, Now: o.Now,
+		Turn: o.Turn, Log: s.log, Registerer: o.Registerer}),
 		forwards: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "teamtalk_mesh_group_forwards_total",
 			Help: "Texts of groups and changes of members forwarded, by where to: marked (the " +
@@ -228,9 +228,11 @@ func (s *groups) send(local bool, c change, users []uint32, a *answers,
 		return
 	}
 	here := slices.ContainsFunc(users, func(user uint32) bool { return s.users[user] != nil })
-	for id, nodes := range map[uint32][]whereabouts.Node{c.group: g.Nodes,
-		marks.Everything: every.Nodes} {
-		for _, n := range s.groups.alive(id, nodes) {
+	for _, part := range []struct {
+		group uint32
+		nodes []whereabouts.Node
+	}{{c.group, g.Nodes}, {marks.Everything, every.Nodes}} {
+		for _, n := range s.groups.alive(part.group, part.nodes) {
 			if n.Name == s.opt.Name {
 				here = true
 			} else {

@@ -109,7 +109,8 @@ type cluster struct {
 	keeps bool          // the policy is keep_first
 	// noStatuses says that no client is told whether other users are online.
 	noStatuses bool
-	late       bool // nodes that start are known to themselves alone
+	linkIdle   time.Duration // Options.LinkIdle; 0: the default
+	late       bool          // nodes that start are known to themselves alone
 	db         groupDB
 	hides      string // a node that the lists do not have yet
 }
@@ -164,7 +165,7 @@ func (c *cluster) start(name string) *node {
 		done:   make(chan struct{}), seen: map[uint32]bool{}}
 	c.mu.Unlock()
 	n.mesh = New(Options{Store: c.storeOf(n), Nodes: n.view, Name: name, Window: window,
-		NoStatuses: c.noStatuses, Registerer: n.counts,
+		NoStatuses: c.noStatuses, LinkIdle: c.linkIdle, Registerer: n.counts,
 		Self: func() Self { return Self{Epoch: n.epoch} },
 		Dial: func(to registry.Node, h session.LinkHandler) Link {
 			return c.dial(n, to, h)

@@ -1,6 +1,9 @@
 package mesh
 
 import (
+	"maps"
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	"teamtalk/core/im"
@@ -54,8 +57,8 @@ func (l *local) Close(link *session.Link, _ error) {
 		return
 	}
 	l.s.here, l.s.parts = nil, nil
-	for _, u := range l.s.users {
-		if len(u.devices) > 0 {
+	for _, id := range slices.Sorted(maps.Keys(l.s.users)) {
+		if u := l.s.users[id]; len(u.devices) > 0 {
 			u.devices = nil
 			l.s.writer.changed(u)
 		}
@@ -103,13 +106,13 @@ func (s *Server) handleOnlineUserInfo(_ *session.Link, _ uint16, m *pb.IMOnlineU
 			now[u.GetUserId()] = add(now[u.GetUserId()], u)
 		}
 	}
-	for id, u := range s.users {
-		if now[id] == nil && len(u.devices) > 0 {
+	for _, id := range slices.Sorted(maps.Keys(s.users)) {
+		if u := s.users[id]; now[id] == nil && len(u.devices) > 0 {
 			s.replace(u, nil)
 		}
 	}
-	for id, devices := range now {
-		s.replace(s.user(id), devices)
+	for _, id := range slices.Sorted(maps.Keys(now)) {
+		s.replace(s.user(id), now[id])
 	}
 	return nil
 }

@@ -75,6 +75,7 @@ func (s *lookups) look(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		s.opt.Turn.Wait("look")
 	}
 }
 
@@ -256,6 +257,7 @@ func (s *Server) bury(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case b := <-s.burials: // a reader that meets what was not removed tries again
+			s.opt.Turn.Wait("bury")
 			if !s.listIsNew() {
 				continue // the process may run, and have registered again
 			}

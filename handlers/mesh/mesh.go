@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/latekick"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/registry"
@@ -82,6 +83,8 @@ type Options struct {
 	NoStatuses bool
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
+	// Turn is waited for by the goroutines of the mesh before they work. Default: none.
+	Turn mono.Turn
 	// Log receives the events of nodes and of the store. Default: discarded.
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
@@ -204,6 +207,7 @@ func (s *Server) tick(ctx context.Context) {
 			return
 		case <-t.C:
 		}
+		s.opt.Turn.Wait("tick")
 		s.expireComing()
 		s.links.Check()
 		s.lookups.checkStore()
@@ -221,6 +225,7 @@ func (s *Server) follow(ctx context.Context) {
 			return
 		case <-changed:
 		}
+		s.opt.Turn.Wait("follow")
 	}
 }
 

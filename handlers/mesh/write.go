@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -143,10 +144,12 @@ func (s *Server) listIsNew() bool {
 	return now.Sub(s.writer.read) <= listLate
 }
 
-// writeAll makes all users be written. quiet says that this is no news.
+// writeAll makes all users be written, sorted: the order of a map would make a simulation that is
+// run again another one. quiet says that this is no news.
 func (s *writer) writeAll(quiet bool) {
 	s.groups.index.Rewrite()
-	for _, u := range s.users {
+	for _, id := range slices.Sorted(maps.Keys(s.users)) {
+		u := s.users[id]
 		u.quiet, u.renewed = quiet, !quiet
 		s.changed(u)
 	}
@@ -181,6 +184,7 @@ func (s *writer) write(ctx context.Context) {
 			case <-s.writer.wake:
 			case <-ctx.Done():
 			}
+			s.opt.Turn.Wait("write")
 			continue
 		}
 		ok := false
@@ -195,6 +199,7 @@ func (s *writer) write(ctx context.Context) {
 			return // the entries of this process count as absent, as it has ended
 		}
 		_ = backoff.Sleep(ctx, min(writePause<<min(failures-1, 10), maxWritePause))
+		s.opt.Turn.Wait("write")
 	}
 }
 

@@ -69,6 +69,7 @@ func (i *Index) check(ctx context.Context) {
 			return
 		case <-i.wakes.check:
 		}
+		i.opt.Turn.Wait("marks check")
 		i.mu.Lock()
 		list := i.checks
 		i.checks = nil

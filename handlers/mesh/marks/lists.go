@@ -50,7 +50,9 @@ func (i *Index) ask(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-i.wakes.ask:
+			i.opt.Turn.Wait("marks ask")
 		case <-t.C:
+			i.opt.Turn.Wait("marks ask")
 			i.tick()
 		}
 	}

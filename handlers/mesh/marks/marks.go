@@ -13,11 +13,14 @@ package marks
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/session"
@@ -56,6 +59,8 @@ type Options struct {
 	Linger time.Duration
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
+	// Turn is waited for by the goroutines of the Index before they work. Default: none.
+	Turn mono.Turn
 	// Log receives failures. Default: discarded.
 	Log *slog.Logger
 	// Registerer registers the metrics. Default: none.
@@ -266,7 +271,8 @@ func (i *Index) Rewrite() {
 		m.written, m.waits = false, nil
 	}
 	i.urgent, i.asks, i.retry = nil, nil, nil
-	for _, u := range i.users {
+	for _, id := range slices.Sorted(maps.Keys(i.users)) {
+		u := i.users[id]
 		u.state = unknown
 		u.number++
 		if u.login != nil {
@@ -275,8 +281,8 @@ func (i *Index) Rewrite() {
 		i.inAll(u)
 	}
 	i.rewrite(i.all)
-	for _, m := range i.marks {
-		i.rewrite(m)
+	for _, group := range slices.Sorted(maps.Keys(i.marks)) {
+		i.rewrite(i.marks[group])
 	}
 }
 

@@ -62,6 +62,7 @@ func (i *Index) mend(ctx context.Context) {
 				return
 			case <-i.wakes.mend:
 			}
+			i.opt.Turn.Wait("marks mend")
 			continue
 		}
 		select {

@@ -33,6 +33,7 @@ func (i *Index) write(ctx context.Context) {
 			case <-i.wakes.write:
 			case <-ctx.Done():
 			}
+			i.opt.Turn.Wait("marks write")
 			continue
 		}
 		if i.apply(context.WithoutCancel(ctx), b) {
@@ -41,6 +42,7 @@ func (i *Index) write(ctx context.Context) {
 		}
 		failures++
 		_ = backoff.Sleep(ctx, min(writePause<<min(failures-1, 10), maxWritePause))
+		i.opt.Turn.Wait("marks write")
 	}
 }
 

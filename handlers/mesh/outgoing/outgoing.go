@@ -17,7 +17,9 @@
 package outgoing
 
 import (
+	"cmp"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,10 +81,12 @@ type Options struct {
 
 // Links are the other message servers. With Options.Lock held, except Check.
 type Links struct {
-	opt   Options
-	open  prometheus.Gauge
-	sent  *prometheus.CounterVec
-	peers map[whereabouts.Node]*Peer
+	opt  Options
+	open prometheus.Gauge
+	sent *prometheus.CounterVec
+	// peers are all message servers that are known, and sorted are the same, by name.
+	peers  map[whereabouts.Node]*Peer
+	sorted []*Peer
 	// nodes are the message servers that are alive, by name, and order are the same, sorted by
 	// name.
 	nodes map[string]registry.Node
@@ -135,20 +139,22 @@ func SizeOf(m pb.Message) int {
 // the list before that have ended. The caller holds Options.Lock.
 func (s *Links) SetNodes(list []registry.Node,
 	ended func(whereabouts.Node) bool) (gone []whereabouts.Node) {
-	before := s.nodes
+	before, order := s.nodes, s.order
 	s.nodes, s.order = make(map[string]registry.Node, len(list)), nil
 	for _, n := range list {
 		s.nodes[n.Name] = n
 		s.order = append(s.order, nodeOf(n))
 	}
-	for node, p := range s.peers {
-		if ended(node) {
-			delete(s.peers, node)
-			go p.close()
+	s.sorted = slices.DeleteFunc(s.sorted, func(p *Peer) bool {
+		if !ended(p.node) {
+			return false
 		}
-	}
-	for _, n := range before {
-		if node := nodeOf(n); ended(node) {
+		delete(s.peers, p.node)
+		go p.close()
+		return true
+	})
+	for _, node := range order {
+		if ended(node) {
 			gone = append(gone, node)
 		}
 	}
@@ -219,8 +225,15 @@ func (s *Links) Peer(node whereabouts.Node) *Peer {
 			p.at = &n
 		}
 		s.peers[node] = p
+		at, _ := slices.BinarySearchFunc(s.sorted, node, compareNode)
+		s.sorted = slices.Insert(s.sorted, at, p)
 	}
 	return p
+}
+
+// compareNode compares the node of a peer with another one.
+func compareNode(p *Peer, n whereabouts.Node) int {
+	return cmp.Or(cmp.Compare(p.node.Name, n.Name), cmp.Compare(p.node.Epoch, n.Epoch))
 }
 
 // Every returns all message servers that are alive, sorted by name. The caller holds Options.Lock.
@@ -253,7 +266,7 @@ func (s *Links) Check() {
 	s.opt.Lock.Lock()
 	defer s.opt.Lock.Unlock()
 	now := s.opt.Now()
-	for _, p := range s.peers {
+	for _, p := range s.sorted {
 		p.check(now)
 	}
 }

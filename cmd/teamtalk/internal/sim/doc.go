@@ -78,8 +78,15 @@
 // goroutines of links and workers run between two events until all of them wait
 // (testing/synctest), and what they want from the world is carried out after that, sorted
 // by its source. The timers of message servers end as events, too: of two timers of
-// package time that end at the same instant, either may be the first. So two runs of a
-// seed have the same events at the same times; TestReplay checks it. What differs between
+// package time that end at the same instant, either may be the first.
+//
+// The goroutines of a mesh, and those of its link to the message server, share what they
+// change. Those that look at the times of links do so at the same instant. All of these
+// wait for their turn when they wake (mono.Turn), and run one after the other, sorted by
+// name.
+//
+// So two runs of a seed have the same events at the same times. TestReplay checks it, with
+// goroutines that give up the processor at random, see sched.shake. What differs between
 // two processes is the seed of maphash, which spreads logins over the queues of a
 // db_proxy. The model answers these at once, so that their order does not matter. A plan
 // for another version of the servers is another run: a test of TestFound may no longer

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/core/mono"
 	"teamtalk/core/registry"
 	"teamtalk/core/session"
 	"teamtalk/core/whereabouts"
@@ -54,19 +56,20 @@ func (p *proc) startMesh(m *msg.Server) *link.Group {
 	b := &member{view: registry.NewView()}
 	p.member = b
 	src := p.w.source(fmt.Sprintf("%s.%d where", p.name, p.lives))
-	store := &whereStore{w: p.w, life: life, src: src}
+	store := &whereStore{w: p.w, life: life, name: src.name, turn: p.turns("where"),
+		runs: map[string]int{}}
 	b.mesh = mesh.New(mesh.Options{
 		Store: &whereaboutstest.Faulty{Store: c.where, Before: store.before, After: store.after},
 		Nodes: b.view, Name: p.name, Now: p.now, Dial: p.dialMesh(),
 		Self: func() mesh.Self {
 			return mesh.Self{Epoch: b.epoch.Load(), Lapses: b.lapses.Load()}
 		},
-		Window:      settings.Msg.PresenceWindow / 2,
+		Window: settings.Msg.PresenceWindow / 2, Turn: p.turns("mesh"),
 		LinkTimeout: settings.Link.Timeout, LinkHeartbeat: settings.Link.Heartbeat})
 	p.links = p.addLoop(session.LoopOptions{Links: b.mesh.Servers()})
 	pipe, err := link.Local(link.LocalOptions{Name: "route", CallerName: p.name,
 		Caller: m.RouteLink(), Callee: b.mesh.Local(), CallTimeout: settings.Link.CallTimeout,
-		Rand: lockedRand(p.w.sched, src)})
+		Rand: lockedRand(p.w.sched, src), Turn: p.turns("pipe")})
 	if err != nil {
 		panic(err)
 	}
@@ -98,7 +101,7 @@ func (p *proc) dialMesh() func(registry.Node, session.LinkHandler) mesh.Link {
 			Heartbeat: settings.Link.Heartbeat, IdleLimit: settings.Link.Timeout,
 			MaxBackoff:  min(settings.Link.BackoffMax, maxMeshBackoff),
 			CallTimeout: settings.Link.CallTimeout, MaxFrame: int(settings.Link.MaxFrame),
-			Rand: lockedRand(p.w.sched, src),
+			Rand: lockedRand(p.w.sched, src), Turn: p.turns(src.name),
 			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 				return p.w.net.dial(ctx, src, p, life, addr)
 			},
@@ -164,41 +167,58 @@ func (w *world) knows(p *proc) bool {
 type whereStore struct {
 	w    *world
 	life *life
-	src  *source
+	name string
+	turn mono.Turn
+
+	mu   sync.Mutex
+	runs map[string]int // calls so far, by name
+}
+
+// source returns the source of a call. Several goroutines of a mesh call the store at the same
+// instant, in any order, so each call has a source of its own: its name says what it is for.
+func (s *whereStore) source(when string, c whereaboutstest.Call) *source {
+	name := fmt.Sprintf("%s %s %s %v %v", s.name, when, c.Operation, c.Users, c.Groups)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs[name]++
+	return s.w.source(fmt.Sprintf("%s/%d", name, s.runs[name]))
 }
 
 // before lets a call take effect some time later.
-func (s *whereStore) before(ctx context.Context, _ whereaboutstest.Call) error {
-	return s.wait(ctx, func(m mood) (time.Duration, error) {
-		d := s.src.between(50*time.Microsecond, 2*time.Millisecond)
+func (s *whereStore) before(ctx context.Context, c whereaboutstest.Call) error {
+	src := s.source("takes", c)
+	return s.wait(ctx, src, func(m mood) (time.Duration, error) {
+		d := src.between(50*time.Microsecond, 2*time.Millisecond)
 		switch {
-		case m == moodFail && s.src.chance(0.7):
+		case m == moodFail && src.chance(0.7):
 			return d, errAway
 		case m == moodStall:
-			d += s.src.between(0, 2500*time.Millisecond)
+			d += src.between(0, 2500*time.Millisecond)
 		}
 		return d, nil
 	})
 }
 
 // after returns the answer of a call some time later, or loses it.
-func (s *whereStore) after(ctx context.Context, _ whereaboutstest.Call) error {
-	return s.wait(ctx, func(m mood) (time.Duration, error) {
-		d := s.src.between(20*time.Microsecond, time.Millisecond)
+func (s *whereStore) after(ctx context.Context, c whereaboutstest.Call) error {
+	src := s.source("answers", c)
+	return s.wait(ctx, src, func(m mood) (time.Duration, error) {
+		d := src.between(20*time.Microsecond, time.Millisecond)
 		switch {
-		case m == moodDoubt && s.src.chance(0.6):
+		case m == moodDoubt && src.chance(0.6):
 			return d, errDoubt
 		case m == moodStall:
-			d += s.src.between(0, 2500*time.Millisecond)
+			d += src.between(0, 2500*time.Millisecond)
 		}
 		return d, nil
 	})
 }
 
 // wait waits for what the mood of Redis says.
-func (s *whereStore) wait(ctx context.Context, f func(m mood) (time.Duration, error)) error {
+func (s *whereStore) wait(ctx context.Context, src *source,
+	f func(m mood) (time.Duration, error)) error {
 	done := make(chan error, 1)
-	s.w.post(s.src, func() {
+	s.w.post(src, func() {
 		if s.life.dead.Load() {
 			done <- errAway
 			return
@@ -207,7 +227,7 @@ func (s *whereStore) wait(ctx context.Context, f func(m mood) (time.Duration, er
 		if s.w.now() < s.life.member.cut {
 			err = errAway
 		}
-		s.w.after(d, s.src.name, func() {
+		s.w.after(d, src.name, func() {
 			if s.life.dead.Load() {
 				err = errAway
 			}
@@ -217,7 +237,8 @@ func (s *whereStore) wait(ctx context.Context, f func(m mood) (time.Duration, er
 	select {
 	case err := <-done:
 		return err
-	case <-ctx.Done():
+	case <-ctx.Done(): // those of two calls may end at the same instant
+		s.turn.Wait(src.name)
 		return ctx.Err()
 	}
 }

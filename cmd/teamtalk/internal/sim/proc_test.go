@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"testing/synctest"
 	"time"
 
 	"teamtalk/core/config"
@@ -44,6 +45,7 @@ type proc struct {
 // life is a process from a start to its crash.
 type life struct {
 	dead    atomic.Bool
+	gone    chan struct{} // closed when it is dead
 	loops   []*loop
 	links   *loop // accepts links
 	clients []*loop
@@ -77,13 +79,14 @@ var wall = func() time.Time {
 
 // now returns the time by the clock of the process. Any goroutine.
 func (p *proc) now() time.Time {
+	p.w.shake()
 	return mono.Step(wall.Add(p.w.now()), time.Duration(p.clock.Load()))
 }
 
 // start starts the process.
 func (p *proc) start() {
 	p.lives++
-	p.life = &life{abort: func() {}, short: map[string]int{}}
+	p.life = &life{abort: func() {}, gone: make(chan struct{}), short: map[string]int{}}
 	p.up, p.stopping = true, false
 	switch p.name {
 	case "db1", "db2":
@@ -110,6 +113,7 @@ func (p *proc) crash(silent bool) {
 func (p *proc) over() {
 	p.up = false
 	p.dead.Store(true)
+	close(p.gone)
 	p.abort()
 	p.w.db.gone(p)
 	for _, g := range p.dialed {
@@ -167,6 +171,23 @@ func (p *proc) timers() func(time.Duration, func()) func() bool {
 	}
 }
 
+// turns returns what the goroutines of a part of the process wait for before they work. They run
+// one after the other when all goroutines wait, sorted by name.
+func (p *proc) turns(part string) mono.Turn {
+	life, s, name := p.life, p.w.sched, fmt.Sprintf("%s.%d %s ", p.name, p.lives, part)
+	return func(worker string) {
+		begin := make(chan struct{})
+		s.post(&source{name: name + worker}, func() {
+			close(begin)
+			synctest.Wait()
+		})
+		select {
+		case <-begin:
+		case <-life.gone:
+		}
+	}
+}
+
 // group dials servers.
 func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Group {
 	var features uint32
@@ -185,7 +206,7 @@ func (p *proc) group(name string, h session.LinkHandler, to ...string) *link.Gro
 			Heartbeat: settings.Link.Heartbeat, IdleLimit: settings.Link.Timeout,
 			MaxBackoff: settings.Link.BackoffMax, CallTimeout: settings.Link.CallTimeout,
 			MaxFrame: int(settings.Link.MaxFrame), Features: features,
-			Rand: lockedRand(p.w.sched, src),
+			Rand: lockedRand(p.w.sched, src), Turn: p.turns(from),
 			Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 				return p.w.net.dial(ctx, src, p, life, addr)
 			},
@@ -288,7 +309,7 @@ func (p *proc) startDB() {
 		stored: map[uint64]uint32{}}
 	c := &settings.DBProxy
 	db := dbproxy.New(dbproxy.Options{
-		Store: st, Tasks: &tasks{workers, p.w.sched, st.src},
+		Store: st, Tasks: &tasks{workers, p.w.sched, st.src.name},
 		HistoryLimit: c.HistoryLimit, MaxFrame: int(settings.Link.MaxFrame),
 		MaxAnswer: int(settings.Link.MaxAnswer),
 		Lock: lockout.Limits{Attempts: c.LoginLockAttempts, Window: c.LoginLockWindow,

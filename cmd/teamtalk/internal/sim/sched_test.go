@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,9 @@ type sched struct {
 	log    *strings.Builder
 	timer  *time.Timer
 	poke   chan struct{} // holds one token when posts wait
+
+	// shaken says that goroutines give up the processor at random, see shake.
+	shaken bool
 
 	mu    sync.Mutex
 	posts []post
@@ -80,6 +84,7 @@ func (s *sched) now() time.Duration { return time.Since(s.began) }
 // post has run called on the scheduler's goroutine when all other goroutines wait. Any
 // goroutine.
 func (s *sched) post(from *source, run func()) {
+	s.shake()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	from.posts++
@@ -87,6 +92,16 @@ func (s *sched) post(from *source, run func()) {
 	select {
 	case s.poke <- struct{}{}:
 	default: // it holds a token already
+	}
+}
+
+// shake lets other goroutines run before the caller continues, at random. The runtime does the
+// same to goroutines when the machine is busy. Any goroutine.
+func (s *sched) shake() {
+	if s.shaken {
+		for range rand.IntN(3) {
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -380,20 +380,21 @@ func (st *store) SyncSessions(context.Context) (int, error) {
 	return 0, nil
 }
 
-// tasks is a pool whose tasks begin when all goroutines wait. Without that, a worker
-// could answer within the turn of the loop that gave it the request, or after it: two
-// runs would differ.
+// tasks is a pool whose tasks begin when all goroutines wait, one after the other, sorted by key.
+// Without that, a worker could answer within the turn of the loop that gave it the request, or
+// after it: two runs would differ.
 type tasks struct {
 	*pool.Pool
 	sched *sched
-	src   *source
+	name  string
 }
 
 // Do runs task on a worker.
 func (t *tasks) Do(key uint64, task func(ctx context.Context)) error {
 	return t.Pool.Do(key, func(ctx context.Context) {
 		begin := make(chan struct{})
-		t.sched.post(t.src, func() {
+		from := &source{name: fmt.Sprintf("%s task %020d", t.name, key)}
+		t.sched.post(from, func() {
 			close(begin)
 			synctest.Wait()
 		})
