@@ -34,7 +34,8 @@ func TestView(t *testing.T) {
 		t.Errorf("%d files are seen, want %d: %+v", len(files), len(want), files)
 	}
 	for id, state := range want {
-		if f, ok := files[id]; !ok || f.State != state || f.From != file(3).From || f.Since.IsZero() {
+		f, ok := files[id]
+		if !ok || f.State != state || f.From != file(3).From || f.Since.IsZero() {
 			t.Errorf("%s: %+v, want state %v", id, f, state)
 		}
 	}
