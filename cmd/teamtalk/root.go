@@ -54,7 +54,8 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	add("run", newServeCommand(), newChatCommand())
 	add("care", admincmd.NewUser(), admincmd.NewGroup(), admincmd.NewDepart(),
 		admincmd.NewToken(), newConfigCommand(), newBackupCommand(), newRestoreCommand(),
-		newMoveCommand(), newMigrateCommand(), admincmd.NewUnread(), newMSFSCommand(),
-		newClusterCommand(), newCertCommand(), benchcmd.New(), newVersionCommand())
+		newMoveCommand(), newMigrateCommand(), admincmd.NewDoctor(), admincmd.NewUnread(),
+		newMSFSCommand(), newClusterCommand(), newCertCommand(), benchcmd.New(),
+		newVersionCommand())
 	return root
 }
