@@ -217,6 +217,7 @@ func (r *run) settle(ctx context.Context) error {
 		found = slices.DeleteFunc(found, func(f Finding) bool {
 			return !slices.ContainsFunc(about(first, f.Subject), f.same)
 		})
+		slices.SortStableFunc(found, bySubject)
 		r.count(found)
 		left, err := r.mend(ctx, found)
 		r.result.Left += int64(left)
@@ -280,8 +281,9 @@ func (r *run) mend(ctx context.Context, found []Finding) (left int, err error) {
 	if err != nil {
 		return len(found), err
 	}
+	slices.SortStableFunc(again, bySubject)
 	for _, f := range found {
-		if slices.ContainsFunc(again, f.same) {
+		if slices.ContainsFunc(about(again, f.Subject), f.same) {
 			left++
 		}
 	}

@@ -302,7 +302,7 @@ func (c *soundMessages) About() About {
 
 // Subjects returns conversations or groups; see Check.
 func (c *soundMessages) Subjects(ctx context.Context, after uint64, most int) ([]uint64, error) {
-	return (&ids{c.big, c.group}).Subjects(ctx, after, most)
+	return (&ids{c.big, c.group}).Subjects(ctx, after, min(most, 100))
 }
 
 // Look looks for rows of sounds; see Check.

@@ -45,7 +45,7 @@ type side struct {
 	pair
 	value  string // in Redis; "" without one
 	have   int64
-	listed bool
+	listed bool // with a message since read marks began
 	mark   uint64
 	marked bool
 
@@ -155,8 +155,10 @@ func (c *unread) sides(ctx context.Context, users []uint64) ([]*side, error) {
 			}
 		}
 	}
-	rows, err := querySQL(ctx, c.db, "SELECT userId, peerId FROM IMRecentSession WHERE userId IN ("+
-		join(users)+") AND type=1 AND status=0")
+	// A rebuild looks at the same entries: those with a message since marks began.
+	rows, err := querySQL(ctx, c.db, fmt.Sprintf("SELECT userId, peerId FROM IMRecentSession "+
+		"WHERE userId IN (%s) AND type=1 AND status=0 AND updated>=%d", join(users),
+		max(c.since, syncMargin)-syncMargin))
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +216,7 @@ func (c *unread) conversations(ctx context.Context, sides []*side) (open []*side
 		highest[number(r[0])] = number(r[1])
 	}
 	for _, s := range sides {
-		if s.have > 0 || highest[s.relation] > s.mark {
+		if s.have > 0 || c.finalized && s.listed && highest[s.relation] > s.mark {
 			open = append(open, s)
 		}
 	}
@@ -223,36 +225,47 @@ func (c *unread) conversations(ctx context.Context, sides []*side) (open []*side
 
 // bounds counts messages of the peers: those that must be unread, and those that can be.
 func (c *unread) bounds(ctx context.Context, sides []*side) error {
-	sides = slices.DeleteFunc(slices.Clone(sides), func(s *side) bool { return s.relation == 0 })
-	for part := range slices.Chunk(sides, 100) {
-		queries := make([]string, len(part))
-		for i, s := range part {
-			least, floor := fmt.Sprintf(" AND created<=%d", c.until), uint64(0)
-			switch {
-			case s.marked:
-				floor = max(s.mark, atMark) - atMark
-			case c.since == 0:
-				least = " AND FALSE"
-			default:
-				least += fmt.Sprintf(" AND created>=%d", c.since)
-			}
-			t := fmt.Sprintf("FROM IMMessage_%d WHERE relateId=%d AND fromId=%d AND msgId>",
-				s.relation%schema.Tables, s.relation, s.peer)
-			queries[i] = fmt.Sprintf("(SELECT %d, (SELECT COUNT(*) FROM (SELECT 1 %s%d AND "+
-				"status=0%s LIMIT %d) AS l), (SELECT COUNT(*) FROM (SELECT 1 %[2]s%[6]d "+
-				"LIMIT %[7]d) AS m))", i, t, s.mark, least, mostCounted, floor, s.have+1)
+	var queries []string
+	var counted []*int64
+	add := func(to *int64, query string) {
+		queries = append(queries, fmt.Sprintf("(SELECT %d, COUNT(*) FROM (%s) AS m)", len(counted)%
+			atOnce, query))
+		counted = append(counted, to)
+	}
+	for _, s := range sides {
+		if s.relation == 0 {
+			continue
 		}
-		rows, err := querySQL(ctx, c.db, strings.Join(queries, " UNION ALL "))
+		from := fmt.Sprintf("SELECT 1 FROM IMMessage_%d WHERE relateId=%d AND fromId=%d",
+			s.relation%schema.Tables, s.relation, s.peer)
+		if s.have > 0 {
+			add(&s.most, fmt.Sprintf("%s AND msgId>%d LIMIT %d", from, max(s.mark, atMark)-atMark,
+				s.have+1))
+		}
+		if c.finalized && s.listed && c.since > 0 && s.have < mostCounted {
+			since := ""
+			if !s.marked {
+				since = fmt.Sprintf(" AND created>=%d", c.since)
+			}
+			add(&s.least, fmt.Sprintf("%s AND msgId>%d AND status=0 AND created<=%d%s LIMIT %d",
+				from, s.mark, c.until, since, mostCounted))
+		}
+	}
+	for begin := 0; begin < len(queries); begin += atOnce {
+		end := min(begin+atOnce, len(queries))
+		rows, err := querySQL(ctx, c.db, strings.Join(queries[begin:end], " UNION ALL "))
 		if err != nil {
 			return err
 		}
 		for _, r := range rows {
-			s := part[number(r[0])]
-			s.least, s.most = int64(number(r[1])), int64(number(r[2]))
+			*counted[begin+int(number(r[0]))] = int64(number(r[1]))
 		}
 	}
 	return nil
 }
+
+// atOnce is the number of counts in one query.
+const atOnce = 100
 
 // replaces sets field ARGV[1] from ARGV[2] to ARGV[3], and removes a 0 of unread counts.
 var replaces = redis.NewScript(`if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
