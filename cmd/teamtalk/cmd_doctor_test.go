@@ -48,8 +48,8 @@ func TestDoctor(t *testing.T) {
 		}
 		doctor().want(t, cli.ExitOK, "ok        message-ids             1 looked at\n", "")
 		setBack(t, cfg, s)
-		doctor().want(t, cli.ExitFailure, "FOUND     message-ids             1 disagreements\n"+
-			"          conversation 1: the ", "1 disagreements; nothing was changed")
+		doctor().want(t, cli.ExitFailure, "FOUND     message-ids             1 disagreement\n"+
+			"          conversation 1: the ", "1 disagreement; nothing was changed")
 		var one struct {
 			Check       string
 			Found, Left int
@@ -64,7 +64,7 @@ func TestDoctor(t *testing.T) {
 		}
 		doctor("--repair", "--only", "departments").want(t, cli.ExitOK, "ok        departments", "")
 		doctor("--repair", "--only", "message-ids,unread").want(t, cli.ExitOK,
-			"repaired  message-ids             1 disagreements, all repaired\n", "")
+			"repaired  message-ids             1 disagreement, all repaired\n", "")
 		doctor().want(t, cli.ExitOK, "ok        message-ids", "")
 		doctor("--list").want(t, cli.ExitOK, "message-ids\n  compares: the ", "")
 		doctor("--only", "nothing").want(t, cli.ExitUsage, "", `no check "nothing"`)
@@ -74,7 +74,7 @@ func TestDoctor(t *testing.T) {
 		text, err := os.ReadFile(log)
 		if err != nil || !strings.Contains(string(text), "doctor --only [message-ids,unread] "+
 			"--repair --settle") ||
-			!strings.Contains(string(text), "2 checks, 1 disagreements, 0 left") {
+			!strings.Contains(string(text), "2 checks, 1 disagreement, 0 left") {
 			t.Errorf("the audit log has\n%s%v", text, err)
 		}
 	})

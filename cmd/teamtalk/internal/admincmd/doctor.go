@@ -138,7 +138,15 @@ func (s *doctorSum) add(r doctor.Result) {
 
 // String describes a run for the audit log.
 func (s *doctorSum) String() string {
-	return fmt.Sprintf("%d checks, %d disagreements, %d left", s.checks, s.found, s.left)
+	return fmt.Sprintf("%d checks, %s, %d left", s.checks, disagreements(s.found), s.left)
+}
+
+// disagreements returns a number of disagreements as text.
+func disagreements(n int64) string {
+	if n == 1 {
+		return "1 disagreement"
+	}
+	return fmt.Sprintf("%d disagreements", n)
 }
 
 // err returns the error of a run, which decides its exit code.
@@ -149,9 +157,9 @@ func (s *doctorSum) err(repair bool) error {
 	case s.left == 0:
 		return nil
 	case repair:
-		return fmt.Errorf("%d of %d disagreements are left", s.left, s.found)
+		return fmt.Errorf("%s, %d left", disagreements(s.found), s.left)
 	}
-	return fmt.Errorf("%d disagreements; nothing was changed (see --repair)", s.found)
+	return fmt.Errorf("%s; nothing was changed (see --repair)", disagreements(s.found))
 }
 
 // listChecks prints checks.
@@ -174,18 +182,18 @@ func listChecks(out io.Writer, list []doctor.About) error {
 
 // printResult prints the result of a check for people.
 func printResult(out io.Writer, r doctor.Result, repair bool) error {
-	state, text := "ok", fmt.Sprintf("%d looked at", r.Looked)
+	state, text, found := "ok", fmt.Sprintf("%d looked at", r.Looked), disagreements(r.Found)
 	switch {
 	case r.Err != nil:
 		state, text = "FAILED", cli.Printable(r.Err.Error())
 	case r.Found > 0 && r.Left == 0:
-		state, text = "repaired", fmt.Sprintf("%d disagreements, all repaired", r.Found)
+		state, text = "repaired", found+", all repaired"
 	case r.Found > 0 && r.Repair == "":
-		state, text = "FOUND", fmt.Sprintf("%d disagreements; there is no repair", r.Found)
+		state, text = "FOUND", found+"; there is no repair"
 	case r.Found > 0 && repair:
-		state, text = "LEFT", fmt.Sprintf("%d disagreements, %d left", r.Found, r.Left)
+		state, text = "LEFT", fmt.Sprintf("%s, %d left", found, r.Left)
 	case r.Found > 0:
-		state, text = "FOUND", fmt.Sprintf("%d disagreements", r.Found)
+		state, text = "FOUND", found
 	case r.Looked == 0 && r.Note != "":
 		state, text = "skipped", r.Note
 	}
