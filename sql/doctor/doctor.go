@@ -96,8 +96,9 @@ const (
 
 // Doctor has the checks of one store.
 type Doctor struct {
-	checks []Check
-	close  func() error
+	checks  []Check
+	repairs bool // the store is open for repairs
+	close   func() error
 }
 
 // Close closes the store.
@@ -114,12 +115,16 @@ func (d *Doctor) Checks() []About {
 
 // Run runs checks, and calls done with the result of each. A check that fails does not
 // keep the others from running. Run returns the end of ctx, the error of done, and an
-// error of kind Invalid for an unknown name.
+// error of kind Invalid for an unknown name, and for a repair by a Doctor that was not
+// opened for repairs.
 func (d *Doctor) Run(ctx context.Context, o Options, done func(Result) error) error {
 	opt.Default(&o.Settle, 2*time.Second)
 	opt.Default(&o.Examples, 5)
 	if err := d.known(o.Only); err != nil {
 		return err
+	}
+	if o.Repair && !d.repairs {
+		return im.Errorf(im.Invalid, "the store is not open for repairs")
 	}
 	for _, c := range d.checks {
 		about := c.About()

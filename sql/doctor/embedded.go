@@ -53,7 +53,7 @@ func OpenEmbedded(ctx context.Context, o Embedded) (*Doctor, error) {
 	checks := append(l.damage(), e.checks()...)
 	checks = append(checks, l.checks()...)
 	checks = append(checks, o.Files.checks(l.soundless())...)
-	return &Doctor{checks: checks, close: closeAll(s.Close, db.Close)}, nil
+	return &Doctor{checks: checks, repairs: true, close: closeAll(s.Close, db.Close)}, nil
 }
 
 // exec runs a statement as a transaction of the store's writer.

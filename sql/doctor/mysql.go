@@ -83,7 +83,7 @@ func OpenMySQL(ctx context.Context, o MySQL) (_ *Doctor, err error) {
 		o.Files.store = b.store
 	}
 	o.Files.db = b.db
-	return &Doctor{checks: b.checks(o.Files), close: closeAll(closing...)}, nil
+	return &Doctor{checks: b.checks(o.Files), repairs: o.Repair, close: closeAll(closing...)}, nil
 }
 
 // openStore opens the store for repairs.

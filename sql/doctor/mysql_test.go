@@ -177,6 +177,13 @@ func now() uint32 { return uint32(time.Now().Unix()) }
 
 func TestMySQL(t *testing.T) {
 	w := newWard(t)
+	looks, err := doctor.OpenMySQL(ctx, doctor.MySQL{Store: w.o, Files: w.files})
+	check(t, err)
+	want(t, "without repairs", run(t, looks, quick))
+	if err := looks.Run(ctx, doctor.Options{Repair: true}, nil); im.KindOf(err) != im.Invalid {
+		t.Errorf("a repair by a doctor without repairs: %v", err)
+	}
+	check(t, looks.Close())
 	want(t, "healthy", run(t, w.d, quick))
 	w.suffer(damages)
 	w.suffer(mysqlDamages)
