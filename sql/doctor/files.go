@@ -165,7 +165,8 @@ func (c *fileRows) Mend(ctx context.Context, found []Finding) error {
 // spoolFiles compares the folder of waiting files with the list.
 type spoolFiles struct {
 	Files
-	ids []string // a subject is an index into it, from 1
+	ids    []string // a subject is an index into it, from 1
+	others int
 }
 
 // About describes the check.
@@ -206,6 +207,10 @@ func (c *spoolFiles) Look(ctx context.Context, subjects []uint64) (found []Findi
 		if !ok || f.State != spool.Waiting || time.Since(f.Since) < c.Grace {
 			continue
 		}
+		if !c.Whole && !c.sealed(task) {
+			c.others++
+			continue
+		}
 		rows, err := querySQL(ctx, c.db, "SELECT id FROM IMTransmitFile WHERE taskId=? "+
 			"AND fromId=? AND toId=? LIMIT 1", task, f.From, f.To)
 		if err != nil {
@@ -223,7 +228,13 @@ func (c *spoolFiles) Look(ctx context.Context, subjects []uint64) (found []Findi
 }
 
 // Note says what was not compared.
-func (c *spoolFiles) Note() string { return (&fileRows{Files: c.Files}).Note() }
+func (c *spoolFiles) Note() string {
+	if c.others > 0 {
+		return fmt.Sprintf("%d files were not compared: their ids are not those of the file "+
+			"server at %s", c.others, c.FileServer)
+	}
+	return (&fileRows{Files: c.Files}).Note()
+}
 
 // Mend lists files; see Check. A file that its users may not have any more stays
 // unlisted.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
 	"teamtalk/core/im"
@@ -213,6 +214,29 @@ func TestMySQLLost(t *testing.T) {
 	if len(list) != 1 || list[0].ID != 8 {
 		t.Errorf("the next message is %+v", list)
 	}
+}
+
+// TestMySQLOtherFileServers: of several file servers only the files of this one are compared.
+func TestMySQLOtherFileServers(t *testing.T) {
+	w := newWard(t)
+	w.do([]string{"rm file", "add file"})
+	f := w.files
+	f.Whole = false
+	d, err := doctor.OpenMySQL(ctx, doctor.MySQL{Store: w.o, Files: f})
+	check(t, err)
+	defer func() { check(t, d.Close()) }()
+	all := run(t, d, quick)
+	want(t, "files of others", all)
+	for _, name := range []string{"file-rows", "spool-files"} {
+		if all[name].Note == "" {
+			t.Errorf("%s says nothing about files of others", name)
+		}
+	}
+	mine := im.SealTask(uuid.NewString(), "127.0.0.1", 8600)
+	addToSpool(t, f, mine)
+	w.run("INSERT INTO IMTransmitFile (fromId, toId, taskId, status, created, updated) VALUES " +
+		"(1, 2, '" + im.SealTask(uuid.NewString(), "127.0.0.1", 8600) + "', 0, 1, 1)")
+	want(t, "files of this one", run(t, d, quick), "file-rows", "spool-files")
 }
 
 // unread returns the unread counts of all users in conversations with users.
