@@ -52,7 +52,10 @@ func doctorOfMySQL(ctx context.Context, cfg *config.Config, repair bool, opt Opt
 
 // doctorFiles opens the places of files that this machine has, to look at them.
 func doctorFiles(cfg *config.Config) (f doctor.Files, done func() error) {
-	f = doctor.Files{Whole: cfg.AllInOne(), Grace: cfg.File.CompareGrace, SmallURL: cfg.MSFS.URL,
+	// A command with the settings of a MySQL store may run on a machine without the files of the
+	// servers: there only files that carry the address of this one are compared.
+	f = doctor.Files{Whole: cfg.AllInOne() && cfg.Store != "mysql",
+		Grace: cfg.File.CompareGrace, SmallURL: cfg.MSFS.URL,
 		Expire: cfg.MSFS.ExpireAfter > 0 || cfg.MSFS.ExpireUnusedAfter > 0}
 	folder := Folder(cfg, cfg.File.Dir, "files")
 	if info, err := os.Stat(folder); err == nil && info.IsDir() {
