@@ -55,8 +55,8 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	add("run", newServeCommand(), newChatCommand())
 	add("care", admincmd.NewUser(), admincmd.NewGroup(), admincmd.NewDepart(),
 		admincmd.NewToken(), newConfigCommand(), newBackupCommand(), newRestoreCommand(),
-		newMoveCommand(), newMigrateCommand(), admincmd.NewUnread(), admincmd.NewPrune(),
-		newMSFSCommand(), newClusterCommand(), newCertCommand(), benchcmd.New(),
-		newVersionCommand())
+		newMoveCommand(), newMigrateCommand(), admincmd.NewDoctor(), admincmd.NewUnread(),
+		admincmd.NewPrune(), newMSFSCommand(), newClusterCommand(), newCertCommand(),
+		benchcmd.New(), newVersionCommand())
 	return root
 }

@@ -190,3 +190,34 @@ func TestRebuildBeginsWithMarks(t *testing.T) {
 		t.Errorf("beside another rebuild: %v", err)
 	}
 }
+
+// TestRebuildAfterJoining: the messages of the second in which a member joined, but from before the
+// joining, do not become unread.
+func TestRebuildAfterJoining(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	e.freeze()
+	s := e.store(t)
+	if _, err := s.RebuildUnread(t.Context()); err != nil { // marks begin
+		t.Fatal(err)
+	}
+	u := users(t, s, 2)
+	g := newGroup(t, s, u[0])
+	second := uint32(s.Now().Unix())
+	say := func() {
+		t.Helper()
+		m := groupText(u[0], g, "x")
+		m.Created = second + 1 // the clock of a message server is ahead
+		send(t, s, m)
+	}
+	say()
+	change(t, s, g, add, u[1])
+	say()
+	e.redis.FlushAll()
+	if _, err := s.RebuildUnread(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := unreadOf(t, s, u[1], g); n != 1 {
+		t.Errorf("%d messages are unread, want the one from after the joining", n)
+	}
+}

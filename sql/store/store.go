@@ -18,6 +18,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"log/slog"
 	"sync"
 	"time"
@@ -331,6 +332,26 @@ func (s *Store) AppendMessages(ctx context.Context, batch []*im.Message) {
 // After an error it may be called again.
 func (s *Store) RebuildUnread(ctx context.Context) (unread.Rebuilt, error) {
 	return s.rebuild.RebuildUnread(ctx)
+}
+
+// MirrorMembers writes to Redis, for C++ servers, which of users are members of a group. If the
+// number of members in Redis then differs from that of the rows, all of them are written anew. It
+// runs beside servers.
+func (s *Store) MirrorMembers(ctx context.Context, group uint32, users []uint32) error {
+	return s.mirror.ApplyChange(ctx, outbox.MemberChange{Group: group, Users: users})
+}
+
+// WhileCreating runs do in a transaction, while no db_proxy of ours creates a conversation or a
+// session row without a unique key. It runs beside servers. do may run again after an error.
+func (s *Store) WhileCreating(ctx context.Context, do func(tx *sql.Tx) error) error {
+	return s.db.SQLError("change conversations", s.db.Retry(ctx, func() error {
+		conn, err := s.db.Master.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		return s.db.Exclusively(ctx, conn, "create", do)
+	}))
 }
 
 // CounterRaiser connects to Redis and returns the function for Options.RaiseCounter of

@@ -357,6 +357,7 @@ func CounterRaiser(ctx context.Context, r redisconn.Config) (
 	return raise, in.Close, nil
 }
 
-var raises = redis.NewScript(`local v = redis.call('GET', KEYS[1])
-if not v or tonumber(v) < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
+// raises raises a counter to ARGV[1]. A text that is no number counts as missing.
+var raises = redis.NewScript(`local v = tonumber(redis.call('GET', KEYS[1]) or '')
+if not v or v < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
 return 1`)

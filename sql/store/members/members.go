@@ -371,6 +371,28 @@ func (s *Reader) joinedRows(ctx context.Context, query string, most int) (list [
 	return list, n < most, rows.Err()
 }
 
+// Joinings reads the members of a group with where each begins to see it.
+func Joinings(ctx context.Context, db database.Querier, group uint32) (map[uint32]Joining, error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+JoiningColumns+" "+
+		"FROM IMGroupMember WHERE groupId=%d AND status=0", group))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	joined := map[uint32]Joining{}
+	for rows.Next() {
+		var user uint32
+		var j Joining
+		if err := rows.Scan(append([]any{&user}, j.fields()...)...); err != nil {
+			return nil, err
+		}
+		if old, ok := joined[user]; !ok || j.later(old) {
+			joined[user] = j
+		}
+	}
+	return joined, rows.Err()
+}
+
 // JoinTimes reads the members of a group with their times of joining.
 func JoinTimes(ctx context.Context, db database.Querier, group uint32) (map[uint32]uint32, error) {
 	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT userId, "+joinTime+" "+

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"teamtalk/core/im"
 	"teamtalk/proto/pb"
 	"teamtalk/sql/store/conversation"
 	"teamtalk/sql/store/database"
@@ -49,7 +50,7 @@ func (r *run) groups(ctx context.Context) error {
 // group rebuilds the counts of the members of a group: first the group's count, then for
 // each member the number of messages that it has read.
 func (r *run) group(ctx context.Context, group uint32) (raised int, err error) {
-	joined, err := members.JoinTimes(ctx, r.db.Master, group)
+	joined, err := members.Joinings(ctx, r.db.Master, group)
 	if err != nil || len(joined) == 0 {
 		return 0, err
 	}
@@ -94,7 +95,7 @@ type groupCounts struct {
 // countGroup counts the messages of a group at a moment at which no batch owes it counts.
 // If every try meets one, the last is taken, as in settledSides.
 func (r *run) countGroup(ctx context.Context, group uint32, users []uint32,
-	joined map[uint32]uint32) (c groupCounts, err error) {
+	joined map[uint32]members.Joining) (c groupCounts, err error) {
 	for try := 0; ; try++ {
 		if c.sent, c.read, err = r.groupNow(ctx, group, users); err != nil {
 			return c, err
@@ -156,7 +157,7 @@ func (s *Rebuild) groupNow(ctx context.Context, group uint32, users []uint32) (s
 // message and its joining, among the last startCountMax messages of the group. Without a
 // mark the messages since a time count. highest is the group's last message.
 func (r *run) unreadIn(ctx context.Context, group uint32,
-	joined map[uint32]uint32) (unread map[uint32]int64, highest uint32, err error) {
+	joined map[uint32]members.Joining) (unread map[uint32]int64, highest uint32, err error) {
 	marks := map[uint32]uint32{}
 	err = database.InChunks(slices.Collect(maps.Keys(joined)), 1000, func(part []uint32) error {
 		keys := make([]readMark, len(part))
@@ -189,9 +190,10 @@ func (r *run) unreadIn(ctx context.Context, group uint32,
 		}
 		highest = max(highest, id)
 		read[from] = true
-		for user, at := range joined {
+		m := &im.Message{ID: id, Created: created}
+		for user, j := range joined {
 			mark, marked := marks[user]
-			if !read[user] && id > mark && created >= at && (marked || created >= r.since) {
+			if !read[user] && id > mark && j.Sees(m) && (marked || created >= r.since) {
 				unread[user]++
 			}
 		}

@@ -32,9 +32,15 @@ func openAudit(cmd *cobra.Command, cfg *config.Config) (commandAudit, error) {
 
 // end records the command with its outcome. It returns err, or the error of writing.
 func (a commandAudit) end(cmd *cobra.Command, err error) error {
+	return a.endWith(cmd, err, false, "")
+}
+
+// endWith is end with details of the outcome. done says that the command has done its work,
+// although it returns an error for its exit code.
+func (a commandAudit) endWith(cmd *cobra.Command, err error, done bool, detail string) error {
 	e := audit.Event{Kind: audit.Command, By: "shell " + account(), What: commandText(cmd),
-		Result: audit.OK}
-	if err != nil {
+		Result: audit.OK, Detail: detail}
+	if err != nil && !done {
 		e.Result, e.Detail = audit.Failed, err.Error()
 	}
 	a.log.Record(e)
