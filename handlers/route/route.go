@@ -131,7 +131,7 @@ func (r *Server) Open(s *session.Link) error {
 	defer r.mu.Unlock()
 	all := append(slices.Clone(*r.servers.Load()), sv)
 	r.servers.Store(&all)
-	r.log.Info("server connected", "role", "route", "conn", s.ID(), "peer", s.Remote())
+	s.Log(r.log, "server connected", "role", "route")
 	return nil
 }
 
@@ -146,8 +146,7 @@ func (r *Server) Close(s *session.Link, err error) {
 		func(o *server) bool { return o == sv })
 	r.servers.Store(&all)
 	r.mu.Unlock()
-	r.log.Info("server gone", "role", "route", "conn", s.ID(), "peer", s.Remote(), "users",
-		len(sv.users), "err", err)
+	s.Log(r.log, "server gone", "role", "route", "users", len(sv.users), "err", err)
 	r.lose(sv)
 }
 
