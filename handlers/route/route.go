@@ -39,6 +39,7 @@ import (
 	"teamtalk/core/latekick"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
+	"teamtalk/core/trace"
 	"teamtalk/proto/pb"
 )
 
@@ -55,6 +56,8 @@ type Options struct {
 	// is closed and its users count as offline; 0: for ever. LinkHeartbeat is the interval
 	// of this side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
+	// Trace records the ways of messages. nil: none.
+	Trace *trace.Tracer
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
 	// Log records the message servers that connect and disconnect. Default: discarded.

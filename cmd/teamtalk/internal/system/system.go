@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/cmd/teamtalk/internal/system/systemd"
+	"teamtalk/cmd/teamtalk/internal/system/tracing"
 	"teamtalk/core/audit"
 	"teamtalk/core/budget"
 	"teamtalk/core/config"
@@ -34,6 +36,7 @@ import (
 	"teamtalk/core/origin"
 	"teamtalk/core/proxyproto"
 	"teamtalk/core/spool"
+	"teamtalk/core/trace"
 	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
@@ -82,6 +85,7 @@ type system struct {
 	tls        *encryption.Clients // nil: no TLS
 	servers    *encryption.Servers // nil: no TLS between servers
 	audit      *audit.Log          // nil: none
+	trace      *trace.Tracer       // nil: none
 	ticketKey  []byte              // of tickets for uploads; nil: none
 	links      *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
@@ -277,7 +281,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	if s.proxies, err = newProxies(&cfg.Proxy, s.budget.Limit(), log, s.reg); err != nil {
 		return nil, err
 	}
-	if err := openFiles(s); err != nil {
+	if err := errors.Join(openFiles(s), openTrace(s)); err != nil {
 		return nil, err
 	}
 	// The process is not ready until all parts are. The admin port opens first, so that
@@ -303,6 +307,19 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	warnOpenLinks(s)
 	s.ready.Set("start", nil)
 	return s, nil
+}
+
+// openTrace opens the traces of messages, if the settings name a collector.
+func openTrace(s *system) (err error) {
+	name, err := NodeName(s.cfg)
+	if err != nil { // the registry would refuse the name, collectors take it
+		name, _ = os.Hostname()
+	}
+	s.trace, err = tracing.Open(&s.cfg.Trace, name, s.build, s.log, s.reg)
+	if s.trace.On() {
+		s.stops.Push(stops.CloseStore, "traces", s.trace.Close)
+	}
+	return err
 }
 
 // parseNetworks reads the networks of machines that are trusted.

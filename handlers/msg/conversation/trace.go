@@ -1,0 +1,82 @@
+package conversation
+
+import (
+	"time"
+
+	"teamtalk/core/session"
+	"teamtalk/core/trace"
+	"teamtalk/handlers/msg/turns"
+	"teamtalk/proto/pb"
+)
+
+// tracedMessage names m for its trace. Its spans cost no time while nothing is traced.
+func tracedMessage(m *pb.MsgData) trace.Message {
+	return trace.Of(m.FromUserID, m.ToSessionID, m.Type.IsGroup(), m.MsgID)
+}
+
+// tracedAck names the message of an ack to its sender.
+func tracedAck(m *pb.IMMsgDataAck) trace.Message {
+	return trace.Of(m.GetUserId(), m.GetSessionId(),
+		m.GetSessionType() == pb.SessionType_SESSION_TYPE_GROUP, m.GetMsgId())
+}
+
+// traceBegin returns the time if spans are recorded. Any goroutine.
+func (h *Handler) traceBegin() (begin time.Time) {
+	if h.opt.Trace.On() {
+		begin = h.opt.Now()
+	}
+	return begin
+}
+
+// traced returns done with the span of the call of db_proxy that it ends. A message that was
+// stored before has the spans of its first call.
+func (h *Handler) traced(done func(pb.Message, error)) func(pb.Message, error) {
+	if !h.opt.Trace.On() {
+		return done
+	}
+	begin := h.opt.Now()
+	return func(rsp pb.Message, err error) {
+		if m, ok := rsp.(*pb.MsgData); ok && !m.Duplicate {
+			h.opt.Trace.Record(trace.Span{Stage: trace.Store, Message: tracedMessage(m),
+				Begin: begin, End: h.opt.Now()})
+		}
+		done(rsp, err)
+	}
+}
+
+// giveOthers forwards m to the other message servers.
+func (h *Handler) giveOthers(m *pb.MsgData) {
+	if !h.opt.Trace.On() {
+		h.others.Forward(m)
+		return
+	}
+	s := trace.Span{Stage: trace.Forward, Message: tracedMessage(m), Begin: h.opt.Now()}
+	h.others.Forward(m)
+	s.End = h.opt.Now()
+	h.opt.Trace.Record(s)
+}
+
+// traceDelivery records that a message was given to connections, from begin on.
+func (h *Handler) traceDelivery(t turns.Turn, begin time.Time, connections int) {
+	if !h.opt.Trace.On() {
+		return
+	}
+	stage := trace.DeliverRouted
+	if t.From != nil {
+		stage = trace.Deliver
+	}
+	h.opt.Trace.Record(trace.Span{Stage: stage, Message: tracedMessage(t.M), Begin: begin,
+		End: h.opt.Now(), Count: connections})
+}
+
+// traceDevice records a delivery to the device of s, which has acknowledged it. Loop only.
+func (r *Receipts) traceDevice(s *session.Client, d *delivery) {
+	l, stage := s.Loop(), trace.Device
+	if d.tag.Flags&TagRemote != 0 {
+		stage = trace.DeviceRouted
+	}
+	waited := time.Duration(l.Millis()-d.at) * time.Millisecond
+	r.opt.Trace.Record(trace.Span{Stage: stage, Instance: s.ID(),
+		Message: trace.Of(s.User, d.tag.Peer, d.tag.Flags&TagGroup != 0, d.tag.ID),
+		Begin:   l.Now().Add(-waited), End: l.Now()})
+}
