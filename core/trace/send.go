@@ -135,7 +135,7 @@ func (t *Tracer) post(body []byte) (again bool, err error) {
 		http.StatusGatewayTimeout:
 		again = true
 	}
-	return again, fmt.Errorf("%s answers %s", t.url, rsp.Status)
+	return again, fmt.Errorf("%s answers %s", rq.URL.Redacted(), rsp.Status)
 }
 
 // Close sends the spans that wait, and ends t. It returns an error when ctx ends before. Spans that

@@ -154,7 +154,10 @@ func newWaits(r *Receipts) *waits.Waits {
 func (r *Receipts) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came time.Time) {
 	now := s.Loop().Now()
 	r.metrics.ackSeconds.Observe(now.Sub(came).Seconds())
-	r.opt.Trace.Record(trace.Span{Stage: trace.Whole, Message: tracedAck(m), Begin: came, End: now})
+	if r.opt.Trace.On() {
+		r.opt.Trace.Record(trace.Span{Stage: trace.Whole, Message: tracedAck(m), Begin: came,
+			End: now})
+	}
 	_ = s.Send(seq, m)
 }
 
