@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/cmd/teamtalk/internal/system/peering"
 	"teamtalk/cmd/teamtalk/internal/system/process"
@@ -287,6 +288,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	// The process is not ready until all parts are. The admin port opens first, so that
 	// probes get an answer during the start.
 	s.ready.Set("start", errors.New("starting"))
+	s.reg.MustRegister(s.ready.StateMetrics(), obs.DiskMetrics(open.Folders(cfg)))
 	if err := s.startAdmin(); err != nil {
 		return nil, err
 	}
