@@ -211,5 +211,15 @@ func (t *Tracer) Record(s Span) {
 	}
 }
 
-// On reports whether t records spans, so that callers need not prepare them otherwise.
+// On reports whether t records spans of some messages.
 func (t *Tracer) On() bool { return t != nil }
+
+// Samples reports whether t records the spans of m. Callers ask before they read the clock for a
+// span: that takes longer than to ask.
+func (t *Tracer) Samples(m Message) bool {
+	if t == nil {
+		return false
+	}
+	_, ok := t.sampled(m)
+	return ok
+}

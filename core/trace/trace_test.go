@@ -212,23 +212,3 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
-
-// BenchmarkRecord measures what a span costs its caller.
-func BenchmarkRecord(b *testing.B) {
-	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	defer s.Close()
-	for name, ratio := range map[string]float64{"off": -1, "ratio0.01": 0.01, "ratio1": 1} {
-		b.Run(name, func(b *testing.B) {
-			var tr *Tracer
-			if ratio >= 0 {
-				tr, _ = New(Options{Endpoint: s.URL, Ratio: ratio, Queue: 1 << 20})
-				defer tr.Close(context.Background())
-			}
-			now := time.Now()
-			for i := range b.N {
-				tr.Record(Span{Stage: Commit, Message: Message{Conversation: 1, ID: uint32(i) + 1},
-					Begin: now, End: now})
-			}
-		})
-	}
-}

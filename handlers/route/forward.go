@@ -76,12 +76,13 @@ func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error
 			return m.Resent && !sv.resent.Load() || m.Duplicate && !sv.repeats.Load()
 		})
 	}
-	if !r.opt.Trace.On() || m.Resent || m.Duplicate {
+	span := trace.Span{Stage: trace.Route, Count: len(to),
+		Message: trace.Of(m.FromUserID, m.ToSessionID, m.Type.IsGroup(), m.MsgID)}
+	if !r.opt.Trace.Samples(span.Message) || m.Resent || m.Duplicate {
 		r.forwardTo(to, seq, m)
 		return nil
 	}
-	span := trace.Span{Stage: trace.Route, Begin: r.opt.Now(), Count: len(to),
-		Message: trace.Of(m.FromUserID, m.ToSessionID, m.Type.IsGroup(), m.MsgID)}
+	span.Begin = r.opt.Now()
 	r.forwardTo(to, seq, m)
 	span.End = r.opt.Now()
 	r.opt.Trace.Record(span)

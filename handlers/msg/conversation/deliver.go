@@ -130,7 +130,7 @@ func (h *Handler) groupStored(f Message, late bool) {
 // deliver sends a message to all devices of both users here, except the one that it is
 // from. Each conversation is delivered by one goroutine at a time.
 func (h *Handler) deliver(t turns.Turn) {
-	m, begin := t.M, h.traceBegin()
+	m, begin := t.M, h.traceBegin(t.M)
 	to, mine := connectedBefore(t.Since, h.online.Of(m.ToSessionID)),
 		connectedBefore(t.Since, h.online.Of(m.FromUserID))
 	if t.Found {

@@ -20,25 +20,28 @@ func tracedAck(m *pb.IMMsgDataAck) trace.Message {
 		m.GetSessionType() == pb.SessionType_SESSION_TYPE_GROUP, m.GetMsgId())
 }
 
-// traceBegin returns the time if spans are recorded. Any goroutine.
-func (h *Handler) traceBegin() (begin time.Time) {
-	if h.opt.Trace.On() {
+// traceBegin returns the time if m is traced, and otherwise none. Any goroutine.
+func (h *Handler) traceBegin(m *pb.MsgData) (begin time.Time) {
+	if h.opt.Trace.On() && h.opt.Trace.Samples(tracedMessage(m)) {
 		begin = h.opt.Now()
 	}
 	return begin
 }
 
 // traced returns done with the span of the call of db_proxy that it ends. A message that was
-// stored before has the spans of its first call.
-func (h *Handler) traced(done func(pb.Message, error)) func(pb.Message, error) {
+// stored before has the spans of its first call. Loop only.
+func (h *Handler) traced(l *session.Loop,
+	done func(pb.Message, error)) func(pb.Message, error) {
 	if !h.opt.Trace.On() {
 		return done
 	}
-	begin := h.opt.Now()
+	begin := l.Now()
 	return func(rsp pb.Message, err error) {
 		if m, ok := rsp.(*pb.MsgData); ok && !m.Duplicate {
-			h.opt.Trace.Record(trace.Span{Stage: trace.Store, Message: tracedMessage(m),
-				Begin: begin, End: h.opt.Now()})
+			if t := tracedMessage(m); h.opt.Trace.Samples(t) {
+				h.opt.Trace.Record(trace.Span{Stage: trace.Store, Message: t, Begin: begin,
+					End: h.opt.Now()})
+			}
 		}
 		done(rsp, err)
 	}
@@ -46,19 +49,20 @@ func (h *Handler) traced(done func(pb.Message, error)) func(pb.Message, error) {
 
 // giveOthers forwards m to the other message servers.
 func (h *Handler) giveOthers(m *pb.MsgData) {
-	if !h.opt.Trace.On() {
+	s := trace.Span{Stage: trace.Forward, Begin: h.traceBegin(m)}
+	if s.Begin.IsZero() {
 		h.others.Forward(m)
 		return
 	}
-	s := trace.Span{Stage: trace.Forward, Message: tracedMessage(m), Begin: h.opt.Now()}
+	s.Message = tracedMessage(m)
 	h.others.Forward(m)
 	s.End = h.opt.Now()
 	h.opt.Trace.Record(s)
 }
 
-// traceDelivery records that a message was given to connections, from begin on.
+// traceDelivery records that a message was given to connections. begin is that of traceBegin.
 func (h *Handler) traceDelivery(t turns.Turn, begin time.Time, connections int) {
-	if !h.opt.Trace.On() {
+	if begin.IsZero() {
 		return
 	}
 	stage := trace.DeliverRouted
@@ -71,12 +75,15 @@ func (h *Handler) traceDelivery(t turns.Turn, begin time.Time, connections int) 
 
 // traceDevice records a delivery to the device of s, which has acknowledged it. Loop only.
 func (r *Receipts) traceDevice(s *session.Client, d *delivery) {
+	m := trace.Of(s.User, d.tag.Peer, d.tag.Flags&TagGroup != 0, d.tag.ID)
+	if !r.opt.Trace.Samples(m) {
+		return
+	}
 	l, stage := s.Loop(), trace.Device
 	if d.tag.Flags&TagRemote != 0 {
 		stage = trace.DeviceRouted
 	}
 	waited := time.Duration(l.Millis()-d.at) * time.Millisecond
-	r.opt.Trace.Record(trace.Span{Stage: stage, Instance: s.ID(),
-		Message: trace.Of(s.User, d.tag.Peer, d.tag.Flags&TagGroup != 0, d.tag.ID),
-		Begin:   l.Now().Add(-waited), End: l.Now()})
+	r.opt.Trace.Record(trace.Span{Stage: stage, Instance: s.ID(), Message: m,
+		Begin: l.Now().Add(-waited), End: l.Now()})
 }
