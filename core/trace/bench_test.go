@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkText measures what the six spans of a text in one process cost. Its metric cpu-ns/op is the processor time of the process, with what
-// sends the spans and with the collector. Where other work runs, take the smallest of many runs:
+// BenchmarkText measures what the six spans of a text in one process cost. Its metric cpu-ns/op is
+// the processor time of the process, with what sends the spans and with the collector. Where other
+// work runs, take the smallest of many runs:
 //
 //	go test ./core/trace -run '^$' -bench Text -benchtime 100000x -count 10
 func BenchmarkText(b *testing.B) {

@@ -21,6 +21,8 @@ const (
 	// not reach it. The pause between attempts is that of firstPause, doubled each time.
 	attempts   = 3
 	firstPause = time.Second
+	// closeWait is how long Close waits for the collector.
+	closeWait = 2 * time.Second
 	// maxAnswer bounds what is read of an answer.
 	maxAnswer = 64 << 10
 )
@@ -115,7 +117,7 @@ func (t *Tracer) deliver(body []byte) error {
 
 // post makes one request. again says that the error may be gone at the next one.
 func (t *Tracer) post(body []byte) (again bool, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), t.opt.Timeout)
+	ctx, cancel := context.WithTimeout(t.ctx, t.opt.Timeout)
 	defer cancel()
 	rq, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
 	if err != nil {
@@ -138,18 +140,23 @@ func (t *Tracer) post(body []byte) (again bool, err error) {
 	return again, fmt.Errorf("%s answers %s", rq.URL.Redacted(), rsp.Status)
 }
 
-// Close sends the spans that wait, and ends t. It returns an error when ctx ends before. Spans that
-// are recorded later are lost. A nil t is closed.
+// Close sends the spans that wait, for two seconds at most and not after the end of ctx, and ends t.
+// Those that are not sent by then, and those that are recorded later, are lost: a collector that
+// does not answer must not keep a process from its end. The error is nil. A nil t is closed.
 func (t *Tracer) Close(ctx context.Context) error {
 	if t == nil {
 		return nil
 	}
 	t.once.Do(func() { close(t.stop) })
+	timer := time.NewTimer(closeWait)
+	defer timer.Stop()
 	select {
 	case <-t.done:
-		t.client.CloseIdleConnections()
-		return nil
+	case <-timer.C:
 	case <-ctx.Done():
-		return fmt.Errorf("spans of traced messages not sent: %w", ctx.Err())
 	}
+	t.cancel() // the requests
+	<-t.done
+	t.client.CloseIdleConnections()
+	return nil
 }

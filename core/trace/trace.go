@@ -23,6 +23,7 @@ package trace
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
@@ -109,6 +110,8 @@ type Tracer struct {
 	below   uint64 // a trace is sampled when half of its last eight bytes is below
 	salt    uint64 // of this process
 	client  *http.Client
+	ctx     context.Context // of the requests
+	cancel  context.CancelFunc
 	metrics metrics
 	often   obs.Often
 
@@ -155,6 +158,7 @@ func New(o Options) (*Tracer, error) {
 	t := &Tracer{opt: o, url: u.String(), below: threshold(o.Ratio), salt: rand.Uint64(),
 		client: &http.Client{Timeout: o.Timeout}, metrics: newMetrics(o.Registerer),
 		full: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
 	go t.run()
 	return t, nil
 }

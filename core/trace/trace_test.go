@@ -170,6 +170,30 @@ func TestFullQueue(t *testing.T) {
 	}
 }
 
+// TestCloseEndsRequests closes while the collector does not answer, after the time for the end of
+// the process is over. The spans are counted as lost.
+func TestCloseEndsRequests(t *testing.T) {
+	asked, block := make(chan struct{}, 1), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-block
+	}))
+	defer s.Close()
+	defer close(block)
+	tr := open(t, Options{Endpoint: s.URL, Ratio: 1, Interval: time.Millisecond, Timeout: time.Hour})
+	tr.Record(Span{Stage: Whole, Message: Of(1, 2, false, 1)})
+	<-asked
+	tr.Record(Span{Stage: Whole, Message: Of(1, 2, false, 2)})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := tr.Close(over); err != nil {
+		t.Error(err)
+	}
+	if n := testutil.ToFloat64(tr.metrics.failed); n != 2 {
+		t.Errorf("%v spans lost, want 2", n)
+	}
+}
+
 // TestCollectorRefuses: a request is repeated when the collector asks for it, and otherwise its
 // spans are counted and the log has the reason.
 func TestCollectorRefuses(t *testing.T) {
