@@ -140,8 +140,8 @@ func (t *Tracer) post(body []byte) (again bool, err error) {
 	return again, fmt.Errorf("%s answers %s", rq.URL.Redacted(), rsp.Status)
 }
 
-// Close sends the spans that wait, for two seconds at most and not after the end of ctx, and ends t.
-// Those that are not sent by then, and those that are recorded later, are lost: a collector that
+// Close sends the spans that wait, for two seconds at most and not after the end of ctx, and ends
+// t. Those that are not sent by then, and those that are recorded later, are lost: a collector that
 // does not answer must not keep a process from its end. The error is nil. A nil t is closed.
 func (t *Tracer) Close(ctx context.Context) error {
 	if t == nil {

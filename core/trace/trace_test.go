@@ -180,7 +180,8 @@ func TestCloseEndsRequests(t *testing.T) {
 	}))
 	defer s.Close()
 	defer close(block)
-	tr := open(t, Options{Endpoint: s.URL, Ratio: 1, Interval: time.Millisecond, Timeout: time.Hour})
+	tr := open(t, Options{Endpoint: s.URL, Ratio: 1, Interval: time.Millisecond,
+		Timeout: time.Hour})
 	tr.Record(Span{Stage: Whole, Message: Of(1, 2, false, 1)})
 	<-asked
 	tr.Record(Span{Stage: Whole, Message: Of(1, 2, false, 2)})
