@@ -63,6 +63,7 @@ var owners = []struct {
 	{"github.com/redis", []string{"sql", "cmd"}, []string{"pool"}},
 	{"github.com/spf13/cobra", []string{"cmd"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd", "core/config"}, nil},
+	{"go.opentelemetry.io/proto/otlp", []string{"core/trace"}, []string{"cmd"}},
 	{"golang.org/x/crypto", []string{"core/acme", "core/kdf", "core/notify"}, nil},
 	{"golang.org/x/image", []string{"core/thumb"}, nil},
 	{"golang.org/x/oauth2", []string{"core/notify"}, nil},

@@ -17,6 +17,7 @@ var wallClock = map[string]string{
 	"bench/":                          "compares the clocks of several machines",
 	"core/mono/mono.go":               "its start",
 	"core/mono/steady.go":             "the reading of another clock",
+	"core/trace/encode.go":            "times for a collector",
 	"core/blob/folder.go":             "a tag of a file's time on disk",
 	"core/session/loop.go":            "milliseconds from the loop's begin on, with Sub",
 	"handlers/msg/turns/repeat":       "times in the database, with a margin",

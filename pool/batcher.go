@@ -89,8 +89,8 @@ func NewBatcher[T any](p *Pool, o BatchOptions[T], size func(T) int,
 	for i := range b.shards {
 		b.shards[i].b = b
 	}
-	b.metrics = newBatchMetrics(p.name, o.Name, func() float64 { return float64(b.depth.Load()) },
-		p.reg)
+	b.metrics = newBatchMetrics(p.name, o.Name, o.Shards*o.QueueItems,
+		func() float64 { return float64(b.depth.Load()) }, p.reg)
 	p.mu.Lock()
 	p.abandoned = append(p.abandoned, b.abandon)
 	p.mu.Unlock()

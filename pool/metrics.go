@@ -42,6 +42,9 @@ func newMetrics(p *Pool, reg prometheus.Registerer) *metrics {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("queue_depth",
 			"Tasks posted to strands and not finished.")),
 			func() float64 { return float64(p.queued.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("queue_limit",
+			"Tasks in all strands at which further ones are refused.")),
+			func() float64 { return float64(p.queueLimit) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("workers", "Workers of the pool.")),
 			func() float64 { return float64(p.workers) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts(opts("workers_busy",
@@ -59,7 +62,7 @@ type batchMetrics struct {
 	seconds prometheus.Histogram
 }
 
-func newBatchMetrics(pool, batcher string, depth func() float64,
+func newBatchMetrics(pool, batcher string, limit int, depth func() float64,
 	reg prometheus.Registerer) *batchMetrics {
 	labels := prometheus.Labels{"pool": pool, "batcher": batcher}
 	histogram := func(name, help string, buckets []float64) prometheus.Histogram {
@@ -85,6 +88,10 @@ func newBatchMetrics(pool, batcher string, depth func() float64,
 	reg.MustRegister(m.busy, m.items, m.bytes, m.wait, m.seconds,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "teamtalk", Subsystem: "pool",
 			Name: "batch_queue_depth",
-			Help: "Items added and not finished.", ConstLabels: labels}, depth))
+			Help: "Items added and not finished.", ConstLabels: labels}, depth),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "teamtalk", Subsystem: "pool",
+			Name:        "batch_queue_limit",
+			Help:        "Items that fit the queues of all shards. Each has an equal part.",
+			ConstLabels: labels}, func() float64 { return float64(limit) }))
 	return m
 }

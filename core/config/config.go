@@ -52,6 +52,7 @@ type Config struct {
 	LinkTLS   LinkTLS   `toml:"link_tls"`
 	Password  Password  `toml:"password"`
 	Audit     Audit     `toml:"audit"`
+	Trace     Trace     `toml:"trace"`
 	AdminAPI  AdminAPI  `toml:"admin_api"`
 	MySQL     MySQL     `toml:"mysql"`
 	Redis     Redis     `toml:"redis"`
@@ -312,6 +313,12 @@ type Password struct {
 type Audit struct {
 	File   string `toml:"file" default:""`
 	Syslog string `toml:"syslog" default:"" form:"syslog"`
+}
+
+// Trace is the section trace.
+type Trace struct {
+	Endpoint string  `toml:"endpoint" default:"" form:"url"`
+	Ratio    float64 `toml:"ratio" default:"0.01" min:"0" max:"1"`
 }
 
 // AdminAPI is the section admin_api.

@@ -155,7 +155,7 @@ var defaults = Default()
 // default, and checks that the configuration holds it.
 func TestEverySource(t *testing.T) {
 	values := map[string]string{
-		"msg.websocket_origins": "https://a.example.com", "text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "3MiB",
+		"msg.websocket_origins": "https://a.example.com", "trace.ratio": "0.5", "text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "3MiB",
 		"secret": "s3cr3t", "list": "10.0.0.5:1,10.0.0.6:2", "msfs.expire_unused_after": "24h",
 		"form listen": "10.0.0.1:1", "form internal": "10.0.0.1:2", "form host": "10.0.0.9", "form url": "http://x/", "form websocket": "wss://x/", "form sockets": "127.0.0.1:1", "form dsn": "u:p@tcp(h:1)/d",
 		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form key": strings.Repeat("k", 33), "form syslog": "udp://10.0.0.9:514", "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login", "form domains": "a.example.org,b.example.org",

@@ -112,7 +112,7 @@ type Remote struct {
 	ctx     context.Context      // ends with Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
-	often   obs.Often // bounds the log of failed attempts to connect
+	often   obs.Often // bounds the log of links that were refused
 }
 
 var _ Peer = (*Remote)(nil)
@@ -249,12 +249,13 @@ func (r *Remote) down() error {
 // not count as working: a peer that accepts connections and closes them is still away,
 // and its outage continues.
 func (r *Remote) keepUp() {
-	lost := time.Now()
+	lost, away := time.Now(), obs.Repeated{}
 	for failures := 0; r.ctx.Err() == nil; failures++ {
 		nc, err := r.dial()
 		if err == nil {
 			r.metrics.dialed.Inc()
 			began := time.Now()
+			away = obs.Repeated{}
 			r.serve(nc)
 			if r.retired.Load() {
 				r.cancel()
@@ -264,7 +265,7 @@ func (r *Remote) keepUp() {
 			}
 		} else if r.ctx.Err() == nil {
 			r.metrics.dialFailed.Inc()
-			r.often.Warn(r.o.Log, time.Now(), "cannot connect", "err", err)
+			away.Warn(r.o.Log, time.Now(), "cannot connect", err)
 		}
 		random := float64(r.o.Rand()>>11) / (1 << 53)
 		_ = backoff.Sleep(r.ctx, r.o.Backoff.Delay(failures, time.Since(lost), random))

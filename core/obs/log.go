@@ -37,7 +37,8 @@ func ParseLevel(name string) (slog.Level, error) {
 
 // NewLogger makes a logger that writes one line per record to w. Keys with the same
 // meaning everywhere are role, conn, user, cmd, seq and err. It returns an error for an
-// unknown level or format.
+// unknown level or format. In json a duration is a number of seconds, under its key with _seconds
+// behind: "took" becomes "took_seconds".
 func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
 	level, err := ParseLevel(opt.Level)
 	if err != nil {
@@ -52,7 +53,17 @@ func NewLogger(w io.Writer, opt LogOptions) (*slog.Logger, error) {
 	case "", "text":
 		return slog.New(slog.NewTextHandler(w, h)), nil
 	case "json":
+		h.ReplaceAttr = withUnit
 		return slog.New(slog.NewJSONHandler(escaped{w}, h)), nil
 	}
 	return nil, fmt.Errorf("log format %q is neither text nor json", opt.Format)
+}
+
+// withUnit names the unit of a duration in its key. slog writes durations as nanoseconds, which no
+// reader can tell from the number.
+func withUnit(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key+"_seconds", a.Value.Duration().Seconds())
+	}
+	return a
 }

@@ -32,3 +32,30 @@ func (o *Often) Warn(log *slog.Logger, now time.Time, text string, args ...any) 
 		log.Warn(text, append(args, "held", held)...)
 	}
 }
+
+// repeatAfter is how long Repeated keeps a line from being logged again.
+const repeatAfter = time.Minute
+
+// Repeated limits a line about a state that lasts, such as a server that cannot be reached: it is
+// logged when its reason changes, at most once a second, and otherwise once a minute. The zero
+// value is ready. One goroutine.
+type Repeated struct {
+	reason string
+	at     time.Time // of the last line; zero: none
+	held   int64     // lines suppressed since then
+}
+
+// Warn logs text with err at level warn, unless the line is suppressed. It adds the number of
+// lines suppressed since the last one, as "held".
+func (r *Repeated) Warn(log *slog.Logger, now time.Time, text string, err error) {
+	wait := repeatAfter
+	if err.Error() != r.reason {
+		wait = time.Second
+	}
+	if !r.at.IsZero() && now.Sub(r.at) < wait {
+		r.held++
+		return
+	}
+	log.Warn(text, "err", err, "held", r.held)
+	*r = Repeated{reason: err.Error(), at: now}
+}

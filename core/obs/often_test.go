@@ -1,6 +1,10 @@
 package obs
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,5 +59,33 @@ func TestOftenFromManyGoroutines(t *testing.T) {
 		t.Errorf(
 			"held back: %d reported with the first line, %d with the next (%v), want 7999 together",
 			told.Load(), held, ok)
+	}
+}
+
+// TestRepeated tries to log the state of each step, some time after the step before.
+func TestRepeated(t *testing.T) {
+	var r Repeated
+	var out bytes.Buffer
+	log, at := slog.New(slog.NewTextHandler(&out, nil)), time.Unix(1_700_000_000, 0)
+	for i, step := range []struct {
+		after  time.Duration
+		reason string
+		want   string // in the line; empty: none
+	}{
+		{0, "refused", "err=refused held=0"},
+		{2 * time.Second, "refused", ""},
+		{57 * time.Second, "refused", ""},
+		{time.Second, "refused", "err=refused held=2"},
+		{900 * time.Millisecond, "timeout", ""}, // reasons that alternate fill no log
+		{100 * time.Millisecond, "timeout", "err=timeout held=1"},
+		{time.Second, "refused", "err=refused held=0"},
+	} {
+		at = at.Add(step.after)
+		out.Reset()
+		r.Warn(log, at, "cannot connect", errors.New(step.reason))
+		if got := out.String(); (got == "") != (step.want == "") ||
+			!strings.Contains(got, step.want) {
+			t.Errorf("step %d: %q, want %q", i, got, step.want)
+		}
 	}
 }

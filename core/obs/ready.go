@@ -37,10 +37,11 @@ type Ready struct {
 	timeout time.Duration
 
 	mu     sync.Mutex
-	checks map[string]*check
+	checks map[string]*entry
 }
 
-type check struct {
+// entry is a check with its run.
+type entry struct {
 	run     Check
 	current *run // the run that has not ended yet; nil without one; guarded by Ready.mu
 }
@@ -57,7 +58,7 @@ func NewReady(timeout time.Duration) *Ready {
 	if timeout <= 0 {
 		timeout = DefaultCheckTimeout
 	}
-	return &Ready{timeout: timeout, checks: map[string]*check{}}
+	return &Ready{timeout: timeout, checks: map[string]*entry{}}
 }
 
 // Add adds a check that runs on each request. The answer shows it under name ("store",
@@ -65,7 +66,7 @@ func NewReady(timeout time.Duration) *Ready {
 func (r *Ready) Add(name string, run Check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.checks[name] = &check{run: run}
+	r.checks[name] = &entry{run: run}
 }
 
 // Set adds a state that needs no check: nil when the part is ready, and otherwise the
@@ -90,19 +91,28 @@ type Report struct {
 // Check runs all checks concurrently. It returns when the last one has ended, after the
 // timeout of a check, or when ctx ends, whichever is first.
 func (r *Ready) Check(ctx context.Context) Report {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
-	runs := r.start()
-	report := Report{Ready: len(runs) > 0, Checks: make(map[string]string, len(runs))}
-	for name, run := range runs {
-		report.Checks[name] = "ok"
-		if err := run.wait(ctx); err != nil {
+	ready, errs := r.check(ctx)
+	report := Report{Ready: ready, Checks: make(map[string]string, len(errs))}
+	for name, err := range errs {
+		report.Checks[name] = stateOK
+		if err != nil {
 			report.Checks[name] = err.Error()
-			var d degraded
-			report.Ready = report.Ready && errors.As(err, &d)
 		}
 	}
 	return report
+}
+
+// check is Check, with the error of each check.
+func (r *Ready) check(ctx context.Context) (ready bool, errs map[string]error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	runs := r.start()
+	ready, errs = len(runs) > 0, make(map[string]error, len(runs))
+	for name, run := range runs {
+		err := run.wait(ctx)
+		ready, errs[name] = ready && stateOf(err) != stateFailed, err
+	}
+	return ready, errs
 }
 
 var errNoAnswer = errors.New("no answer in time")
@@ -139,7 +149,7 @@ func (r *Ready) start() map[string]*run {
 	return runs
 }
 
-func (r *Ready) runCheck(c *check, current *run) {
+func (r *Ready) runCheck(c *entry, current *run) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
 	defer cancel()
 	current.err = protect(ctx, c.run)

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"context"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -47,6 +49,18 @@ func (l *Link) Remote() string {
 		return *name + "@" + l.remote
 	}
 	return l.remote
+}
+
+// Log logs that the link opened or ended, or what its server said of itself, with the link's id and
+// the other side. A link inside this process lives as long as the process, so its lines have the
+// level debug.
+func (l *Link) Log(log *slog.Logger, text string, args ...any) {
+	level := slog.LevelDebug
+	if l.TakesFrames() {
+		level = slog.LevelInfo
+	}
+	log.Log(context.Background(), level, text,
+		append([]any{"conn", l.id, "peer", l.Remote()}, args...)...)
 }
 
 // maxLinkName is the longest name of the other side that is kept, in bytes.

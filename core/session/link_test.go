@@ -1,7 +1,10 @@
 package session
 
 import (
+	"bytes"
+	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,6 +109,25 @@ func dialed(t *testing.T) (*bench, *linkRole, *linkWire) {
 		t.Fatalf("%d links opened, want 1", len(r.links))
 	}
 	return b, r, w
+}
+
+// TestLinkLog: lines of a link inside the process have the level debug, those of a link over TCP
+// the level info.
+func TestLinkLog(t *testing.T) {
+	var b bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	NewLink(7, "msg", &linkEnd{}).Log(log, "server connected", "role", "route")
+	if got := b.String(); !strings.Contains(got,
+		"level=DEBUG msg=\"server connected\" conn=7 peer=msg role=route") {
+		t.Errorf("inside the process: %s", got)
+	}
+	b.Reset()
+	_, r, _ := dialed(t)
+	r.links[0].Log(log, "server gone", "err", ErrIdle)
+	if got := b.String(); !strings.Contains(got, "level=INFO msg=\"server gone\" conn=") ||
+		!strings.Contains(got, "peer=192.0.2.9:8200 err=") {
+		t.Errorf("over TCP: %s", got)
+	}
 }
 
 func TestDialedLinkSendsThroughItsLoop(t *testing.T) {

@@ -195,7 +195,7 @@ func (s *Server) Open(ses *session.Link) error {
 	s.mu.Lock()
 	s.sessions[ses] = struct{}{}
 	s.mu.Unlock()
-	s.log.Info("server connected", "role", "dbproxy", "conn", ses.ID(), "peer", ses.Remote())
+	ses.Log(s.log, "server connected", "role", "dbproxy")
 	return nil
 }
 
@@ -209,7 +209,7 @@ func (s *Server) Close(ses *session.Link, err error) {
 	default: // it holds a token
 	}
 	s.messages.order.gone(ses)
-	s.log.Info("server gone", "role", "dbproxy", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
+	ses.Log(s.log, "server gone", "role", "dbproxy", "err", err)
 }
 
 // Drain asks all message servers to send nothing more, rejects requests that arrive

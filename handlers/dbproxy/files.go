@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/handlers/dbproxy/expiry"
+	"teamtalk/handlers/dbproxy/refusal"
 	"teamtalk/proto/pb"
 )
 
@@ -142,6 +143,6 @@ func (fs *files) expireFiles(ctx context.Context, keep time.Duration) bool {
 }
 
 func (fs *files) logExpiry(err error) {
-	fs.log.Log(context.Background(), failureLevel(im.KindOf(err)),
+	fs.log.Log(context.Background(), refusal.Level(im.KindOf(err)),
 		"expired offline files not deleted", "role", "dbproxy", "err", err)
 }

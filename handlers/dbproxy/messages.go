@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -33,6 +34,9 @@ type Pending struct {
 	// behind: it was held back behind a message that no other db_proxy may store.
 	behind bool
 }
+
+// Outcome returns the row of p, which has the result once the batch has run, and when p arrived.
+func (p *Pending) Outcome() (row *im.Message, came time.Time) { return &p.row, p.came }
 
 // pendingOverhead is the approximate memory of a message besides its bytes, for the
 // bounds of a batch.
@@ -189,7 +193,7 @@ func (ms *messages) finish(batch []*Pending) {
 		if !ok {
 			continue
 		}
-		ms.log.Log(context.Background(), failureLevel(k), "messages not stored", "role", "dbproxy",
+		ms.log.Log(context.Background(), refusal.Level(k), "messages not stored", "role", "dbproxy",
 			"count", f.count, "held", held,
 			"conn", f.first.session.ID(), "user", f.first.row.From, "cmd", f.first.cmd.String(),
 			"seq", f.first.seq, "err", f.first.row.Err)

@@ -36,7 +36,7 @@ func (s *Server) handleFeatures(l *session.Link, _ uint16, m *pb.IMRoleSet) erro
 	}
 	if m.GetPeer() != "" {
 		l.SetName(m.GetPeer())
-		s.log.Info("server named itself", "role", "dbproxy", "conn", l.ID(), "peer", l.Remote())
+		l.Log(s.log, "server named itself", "role", "dbproxy")
 	}
 	st.parts.Store(m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_PARTS) != 0)
 	if m.GetFeatures()&uint32(pb.ServerFeature_SERVER_FEATURE_REFUSALS) == 0 {

@@ -205,17 +205,6 @@ func (r *runner) logFailure(rq *request, err error) {
 		// all of them.
 		return
 	}
-	r.log.Log(context.Background(), failureLevel(kind), "request failed", "role", "dbproxy", "conn",
-		rq.session.ID(),
-		"cmd", rq.cmd.String(), "seq", rq.seq, "err", err, "held", held)
-}
-
-func failureLevel(k im.Kind) slog.Level {
-	switch k {
-	case im.Internal:
-		return slog.LevelError
-	case im.Busy, im.Unavailable, im.Closed:
-		return slog.LevelWarn
-	}
-	return slog.LevelInfo
+	r.log.Log(context.Background(), refusal.Level(kind), "request failed", "role", "dbproxy",
+		"conn", rq.session.ID(), "cmd", rq.cmd.String(), "seq", rq.seq, "err", err, "held", held)
 }

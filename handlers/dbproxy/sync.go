@@ -7,6 +7,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/obs"
+	"teamtalk/handlers/dbproxy/refusal"
 )
 
 // syncKey is the task key of the runs. No user has this id.
@@ -84,7 +85,7 @@ func (ss *sessionSync) syncSessions(ctx context.Context) {
 
 func (ss *sessionSync) logSync(err error) {
 	if held, ok := ss.often.Allow(ss.now()); ok {
-		ss.log.Log(context.Background(), failureLevel(im.KindOf(err)),
+		ss.log.Log(context.Background(), refusal.Level(im.KindOf(err)),
 			"conversation lists of groups' members not updated", "role", "dbproxy",
 			"err", err, "held", held)
 	}

@@ -34,13 +34,13 @@ func newServers(s *Server) *servers {
 // Open sets the idle limit and the heartbeats of a link.
 func (h *servers) Open(ses *session.Link) error {
 	ses.SetTimeouts(h.s.opt.LinkTimeout, h.s.opt.LinkHeartbeat)
-	h.s.log.Info("server connected", "conn", ses.ID(), "peer", ses.Remote())
+	ses.Log(h.s.log, "server connected")
 	return nil
 }
 
 // Close logs the end of a link. The tasks created over it remain.
 func (h *servers) Close(ses *session.Link, err error) {
-	h.s.log.Info("server gone", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
+	ses.Log(h.s.log, "server gone", "err", err)
 }
 
 // handleServerIPReq returns the addresses at which clients reach this server.

@@ -38,8 +38,8 @@ func (h *servers) Open(s *session.Link) error {
 // Close removes the message server from the table.
 func (h *servers) Close(s *session.Link, err error) {
 	if e := h.s.table.remove(s.ID()); e != nil {
-		h.s.log.Info("message server gone", "role", "login", "conn", s.ID(), "host", e.hostName,
-			"ip", e.ip1, "port", e.port, "err", err)
+		s.Log(h.s.log, "message server gone", "role", "login", "host", e.hostName, "ip", e.ip1,
+			"port", e.port, "err", err)
 	}
 }
 
@@ -58,9 +58,8 @@ func (h *servers) handleMsgServInfo(s *session.Link, _ uint16, m *pb.IMMsgServIn
 			e.hostName)
 	}
 	replaced := h.s.table.put(e)
-	h.s.log.Info("message server announced", "role", "login", "conn", s.ID(), "host", e.hostName,
-		"ip", e.ip1, "port", e.port,
-		"clients", e.current, "limit", e.limit, "replaced", replaced)
+	s.Log(h.s.log, "message server announced", "role", "login", "host", e.hostName, "ip", e.ip1,
+		"port", e.port, "clients", e.current, "limit", e.limit, "replaced", replaced)
 	return nil
 }
 

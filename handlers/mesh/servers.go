@@ -70,8 +70,7 @@ func (h *servers) Close(l *session.Link, err error) {
 	defer h.s.mu.Unlock()
 	h.s.others = slices.DeleteFunc(h.s.others, func(o *end) bool { return o == e })
 	h.s.metrics.accepted.Dec()
-	h.s.log.Info("server gone", "conn", l.ID(), "peer", l.Remote(), "node", e.node.Name, "err",
-		err)
+	l.Log(h.s.log, "server gone", "node", e.node.Name, "err", err)
 }
 
 // handleRoleSet takes the introduction of another server: a mesh names its message server. One that
@@ -112,8 +111,7 @@ func (h *servers) handleRoleSet(l *session.Link, _ uint16, m *pb.IMRoleSet) erro
 	}
 	e.node = node
 	s.others = slices.DeleteFunc(s.others, func(o *end) bool { return o == e })
-	s.log.Info("message server connected", "conn", l.ID(), "peer", l.Remote(), "node", node.Name,
-		"epoch", node.Epoch)
+	l.Log(s.log, "message server connected", "node", node.Name, "epoch", node.Epoch)
 	return l.Send(0, introduction(self, node))
 }
 

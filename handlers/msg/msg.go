@@ -159,7 +159,8 @@ func (h *Server) build(soundTooLong []byte, m metrics) (err error) {
 		Loop: conversationLoop, Loops: h.allLoops, Online: h.online, Fanout: out,
 		Others: h.peers, Groups: h.groups, Pushes: h.pushes,
 		Contacts: h.presence, Missing: h.missing, NoEffect: h.noEffect, Since: h.since,
-		Now: opt.Now, AfterFunc: opt.AfterFunc, Log: h.log,
+		Trace: opt.Trace,
+		Now:   opt.Now, AfterFunc: opt.AfterFunc, Log: h.log,
 		Registerer: opt.Registerer}); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
 	"teamtalk/core/origin"
+	"teamtalk/core/trace"
 	"teamtalk/handlers/msg/admission"
 	"teamtalk/handlers/msg/conversation"
 	"teamtalk/handlers/msg/presence"
@@ -116,6 +117,8 @@ type Options struct {
 	PCTimeout, MobileTimeout time.Duration
 
 	Audit *audit.Log // nil: none
+	// Trace records the ways of messages. nil: none.
+	Trace *trace.Tracer
 
 	// LoginKey returns the key of the logins with a name, which selects their db_proxy. Default
 	// a hash that differs between processes.

@@ -28,7 +28,10 @@ func newMetrics(reg prometheus.Registerer, s *Server) *metrics {
 		reg.MustRegister(m.outcomes, m.retries, m.unsent, m.seconds,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_push_queue",
 				Help: "Notifications without an outcome yet, queued or in flight."},
-				func() float64 { return float64(s.open.Load()) }))
+				func() float64 { return float64(s.open.Load()) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "teamtalk_push_queue_limit",
+				Help: "Notifications without an outcome at which further ones are dropped."},
+				func() float64 { return float64(s.opt.Queue) }))
 	}
 	return m
 }

@@ -147,13 +147,13 @@ func New(opt Options) *Server {
 // Open sets the idle limit and the heartbeats of a link.
 func (s *Server) Open(ses *session.Link) error {
 	ses.SetTimeouts(s.opt.LinkTimeout, s.opt.LinkHeartbeat)
-	s.log.Info("server connected", "conn", ses.ID(), "peer", ses.Remote())
+	ses.Log(s.log, "server connected")
 	return nil
 }
 
 // Close logs the end of a link. The notifications that it requested are still sent.
 func (s *Server) Close(ses *session.Link, err error) {
-	s.log.Info("server gone", "conn", ses.ID(), "peer", ses.Remote(), "err", err)
+	ses.Log(s.log, "server gone", "err", err)
 }
 
 // handlePush queues a notification for each token. The answer is sent when all of them

@@ -7,6 +7,7 @@ import (
 	"teamtalk/core/pdu"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
+	"teamtalk/core/trace"
 	"teamtalk/proto/pb"
 )
 
@@ -75,7 +76,16 @@ func (r *Server) handleMsgData(s *session.Link, seq uint16, m *pb.MsgData) error
 			return m.Resent && !sv.resent.Load() || m.Duplicate && !sv.repeats.Load()
 		})
 	}
+	span := trace.Span{Stage: trace.Route, Count: len(to),
+		Message: trace.Of(m.FromUserID, m.ToSessionID, m.Type.IsGroup(), m.MsgID)}
+	if !r.opt.Trace.Samples(span.Message) || m.Resent || m.Duplicate {
+		r.forwardTo(to, seq, m)
+		return nil
+	}
+	span.Begin = r.opt.Now()
 	r.forwardTo(to, seq, m)
+	span.End = r.opt.Now()
+	r.opt.Trace.Record(span)
 	return nil
 }
 

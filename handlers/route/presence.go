@@ -83,8 +83,7 @@ func (r *Server) handleOnlineUserInfo(s *session.Link, _ uint16, m *pb.IMOnlineU
 		r.replace(st, n, sv, user, now[user], first)
 	})
 	r.tellMissed(sv)
-	r.log.Info("server reported its users", "role", "route", "conn", s.ID(), "peer", s.Remote(),
-		"users", len(now))
+	s.Log(r.log, "server reported its users", "role", "route", "users", len(now))
 	return nil
 }
 

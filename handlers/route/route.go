@@ -39,6 +39,7 @@ import (
 	"teamtalk/core/latekick"
 	"teamtalk/core/router"
 	"teamtalk/core/session"
+	"teamtalk/core/trace"
 	"teamtalk/proto/pb"
 )
 
@@ -55,6 +56,8 @@ type Options struct {
 	// is closed and its users count as offline; 0: for ever. LinkHeartbeat is the interval
 	// of this side's heartbeats; 0: none.
 	LinkTimeout, LinkHeartbeat time.Duration
+	// Trace records the ways of messages. nil: none.
+	Trace *trace.Tracer
 	// Now returns the time. Default time.Now.
 	Now func() time.Time
 	// Log records the message servers that connect and disconnect. Default: discarded.
@@ -131,7 +134,7 @@ func (r *Server) Open(s *session.Link) error {
 	defer r.mu.Unlock()
 	all := append(slices.Clone(*r.servers.Load()), sv)
 	r.servers.Store(&all)
-	r.log.Info("server connected", "role", "route", "conn", s.ID(), "peer", s.Remote())
+	s.Log(r.log, "server connected", "role", "route")
 	return nil
 }
 
@@ -146,8 +149,7 @@ func (r *Server) Close(s *session.Link, err error) {
 		func(o *server) bool { return o == sv })
 	r.servers.Store(&all)
 	r.mu.Unlock()
-	r.log.Info("server gone", "role", "route", "conn", s.ID(), "peer", s.Remote(), "users",
-		len(sv.users), "err", err)
+	s.Log(r.log, "server gone", "role", "route", "users", len(sv.users), "err", err)
 	r.lose(sv)
 }
 

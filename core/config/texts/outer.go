@@ -227,4 +227,10 @@ var outer = map[string]string{
 		"the same file. SIGHUP makes a server open it again, after its rotation. Empty: none.",
 	"audit.syslog": "Syslog that gets the lines, with facility authpriv: local, or a URL such as " +
 		"udp://10.0.0.9:514 or tcp://10.0.0.9:514. Empty: none.",
+	"trace": "Traces of single messages through the servers, for a collector of OpenTelemetry. " +
+		"They hold message ids and times, and no contents.",
+	"trace.endpoint": "URL of the collector, which takes OTLP over HTTP, such as " +
+		"http://127.0.0.1:4318. Without a path, /v1/traces is added. Empty: nothing is traced.",
+	"trace.ratio": "Share of the messages that are traced, from 0 to 1. Set it alike in all " +
+		"processes: each decides by the message id, so that a trace has the spans of all.",
 }

@@ -4,6 +4,7 @@ package refusal
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -70,4 +71,16 @@ func Rejected(err error) bool {
 		return true
 	}
 	return false
+}
+
+// Level returns the level at which a failure of kind k is logged: an error for a fault of this
+// program, a warning for what is away or full, and info for a fault of the request.
+func Level(k im.Kind) slog.Level {
+	switch k {
+	case im.Internal:
+		return slog.LevelError
+	case im.Busy, im.Unavailable, im.Closed:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
 }

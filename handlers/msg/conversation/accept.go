@@ -173,7 +173,7 @@ func (h *Handler) send(f attempt) {
 		f.data.SenderConn, f.data.Epoch = c.sends.order.conn, f.epoch
 	}
 	f.data.WantWhereabouts = h.opt.Whereabouts && !f.group
-	err := h.store.TryCall(OrderKey(f.data), f.seq, f.data, h.sent(f))
+	err := h.store.TryCall(OrderKey(f.data), f.seq, f.data, h.traced(f.from.Loop(), h.sent(f)))
 	if err != nil {
 		h.notStoredHere(f, false, err)
 	}

@@ -25,6 +25,7 @@ import (
 	"teamtalk/core/obs"
 	"teamtalk/core/rate"
 	"teamtalk/core/session"
+	"teamtalk/core/trace"
 	"teamtalk/handlers/msg/fanout"
 	"teamtalk/handlers/msg/outbox"
 	"teamtalk/handlers/msg/turns"
@@ -119,8 +120,8 @@ type Contacts interface {
 	AddContact(s *session.Client, user uint32)
 }
 
-// Options sets up a Handler. All fields but Rate, RequireCipher, Whereabouts and Registerer
-// must be set.
+// Options sets up a Handler. All fields but Rate, RequireCipher, Whereabouts, Trace and
+// Registerer must be set.
 type Options struct {
 	Ack AckPolicy
 	// AckWait is the longest an ack waits for the recipient's devices.
@@ -160,6 +161,9 @@ type Options struct {
 	// Since returns a session id. Sessions with that id or a higher one connected less
 	// than age ago, others before that.
 	Since func(age time.Duration) uint64
+
+	// Trace records the ways of messages. nil: none.
+	Trace *trace.Tracer
 
 	Now func() time.Time
 	// AfterFunc calls f in d, see mono.AfterFunc.

@@ -103,7 +103,7 @@ func (h *Handler) forward(m *pb.MsgData, wait waits.Kind, whereabouts []byte) {
 	if wait != waits.None { // the ack of any device counts, also if the recipient has one here
 		forward.AttachData = wantAck
 	}
-	h.others.Forward(&forward)
+	h.giveOthers(&forward)
 }
 
 // groupStored is stored for a message to a group: the sender gets its ack at once. late
@@ -123,14 +123,14 @@ func (h *Handler) groupStored(f Message, late bool) {
 	f.from.Loop().Post(func() { h.acknowledge(f, waits.None) })
 	if !h.others.Alone() {
 		forward := *m
-		h.others.Forward(&forward)
+		h.giveOthers(&forward)
 	}
 }
 
 // deliver sends a message to all devices of both users here, except the one that it is
 // from. Each conversation is delivered by one goroutine at a time.
 func (h *Handler) deliver(t turns.Turn) {
-	m := t.M
+	m, begin := t.M, h.traceBegin(t.M)
 	to, mine := connectedBefore(t.Since, h.online.Of(m.ToSessionID)),
 		connectedBefore(t.Since, h.online.Of(m.FromUserID))
 	if t.Found {
@@ -147,6 +147,7 @@ func (h *Handler) deliver(t turns.Turn) {
 	}
 	h.out.Post(to, t.From, frame, t.Tag)
 	h.out.Post(mine, t.From, frame, session.Tag{Peer: m.ToSessionID, ID: m.MsgID, Flags: TagOwn})
+	h.traceDelivery(t, begin, len(to)+len(mine))
 }
 
 // connectedBefore returns the sessions with an id below since; all if since is 0.

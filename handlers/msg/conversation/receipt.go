@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/obs"
 	"teamtalk/core/session"
+	"teamtalk/core/trace"
 	"teamtalk/handlers/msg/waits"
 	"teamtalk/proto/pb"
 )
@@ -46,6 +47,9 @@ func (r *Receipts) HandleAck(s *session.Client, _ uint16, m *pb.IMMsgDataAck) er
 	}
 	tag, st := u.at(i).tag, r.opt.Loop(s.Loop())
 	kind := kindOf(tag)
+	if r.opt.Trace.On() {
+		r.traceDevice(s, u.at(i))
+	}
 	u.remove(i)
 	if u.n == 0 {
 		r.unwatch(st, c)
@@ -148,7 +152,12 @@ func newWaits(r *Receipts) *waits.Waits {
 
 // ack sends the ack of a message that arrived at came. Loop only.
 func (r *Receipts) ack(s *session.Client, seq uint16, m *pb.IMMsgDataAck, came time.Time) {
-	r.metrics.ackSeconds.Observe(s.Loop().Now().Sub(came).Seconds())
+	now := s.Loop().Now()
+	r.metrics.ackSeconds.Observe(now.Sub(came).Seconds())
+	if r.opt.Trace.On() {
+		r.opt.Trace.Record(trace.Span{Stage: trace.Whole, Message: tracedAck(m), Begin: came,
+			End: now})
+	}
 	_ = s.Send(seq, m)
 }
 

@@ -52,3 +52,19 @@ func Folder(cfg *config.Config, dir, name string) string {
 	}
 	return filepath.Join(cfg.DataDir, name)
 }
+
+// Folders returns the folders into which the roles of this process write, by the setting that names
+// them.
+func Folders(cfg *config.Config) map[string]string {
+	folders := map[string]string{}
+	if cfg.Runs("dbproxy") { // also its sounds, with MySQL
+		folders["data_dir"] = cfg.DataDir
+	}
+	if cfg.Runs("msfs") && cfg.MSFS.S3Endpoint == "" {
+		folders["msfs.dir"] = Folder(cfg, cfg.MSFS.Dir, "msfs")
+	}
+	if cfg.Runs("file") {
+		folders["file.dir"] = Folder(cfg, cfg.File.Dir, "files")
+	}
+	return folders
+}

@@ -9,6 +9,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/media"
 	"teamtalk/cmd/teamtalk/internal/system/ports"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/cmd/teamtalk/internal/system/tracing"
 	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
@@ -71,7 +72,8 @@ func (s *system) startDBProxy(ctx context.Context) error {
 	})
 	batches := s.batches(workers)
 	batches.Failed = db.FailBatch
-	db.SetMessages(pool.NewBatcher(workers, batches, (*dbproxy.Pending).Size, db.AppendBatch))
+	db.SetMessages(pool.NewBatcher(workers, batches, (*dbproxy.Pending).Size,
+		tracing.Batches(s.trace, db.AppendBatch)))
 	s.db = db
 	s.stops.Push(stops.DrainRequests, "dbproxy", db.Drain)
 	if err := startUpkeep(s, db, files); err != nil {

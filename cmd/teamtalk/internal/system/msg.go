@@ -110,7 +110,7 @@ func (s *system) msgOptions() msg.Options {
 		TicketKey:     s.ticketKey,
 		LoginDeadline: cfg.LoginDeadline, PCTimeout: cfg.PCTimeout,
 		MobileTimeout: cfg.MobileTimeout,
-		Audit:         s.audit, Log: s.log, Registerer: s.reg,
+		Audit:         s.audit, Log: s.log, Registerer: s.reg, Trace: s.trace,
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/check"
 	"teamtalk/cmd/teamtalk/internal/system/encryption"
 	"teamtalk/cmd/teamtalk/internal/system/membership"
@@ -24,12 +26,14 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/process"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/cmd/teamtalk/internal/system/systemd"
+	"teamtalk/cmd/teamtalk/internal/system/tracing"
 	"teamtalk/core/audit"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/link"
 	"teamtalk/core/obs"
 	"teamtalk/core/spool"
+	"teamtalk/core/trace"
 	"teamtalk/core/whereabouts"
 	"teamtalk/handlers/dbproxy"
 	"teamtalk/handlers/file"
@@ -57,6 +61,7 @@ type system struct {
 	tls       *encryption.Clients // nil: no TLS
 	servers   *encryption.Servers // nil: no TLS between servers
 	audit     *audit.Log          // nil: none
+	trace     *trace.Tracer       // nil: none
 	ticketKey []byte              // of tickets for uploads; nil: none
 	links     *link.Metrics
 	// answers bounds the answers in parts that arrive on all links.
@@ -233,7 +238,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 			_ = s.Stop(stop) // the first error is the cause
 		}
 	}()
-	if err := openFiles(s); err != nil {
+	if err := errors.Join(openFiles(s), openTrace(s)); err != nil {
 		return nil, err
 	}
 	s.ports, err = ports.New(ports.Options{Config: cfg, Clients: s.tls, Servers: s.servers,
@@ -244,6 +249,7 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	// The process is not ready until all parts are. The admin port opens first, so that
 	// probes get an answer during the start.
 	s.ready.Set("start", errors.New("starting"))
+	s.reg.MustRegister(s.ready.StateMetrics(), obs.DiskMetrics(open.Folders(cfg)))
 	if err := s.startAdmin(); err != nil {
 		return nil, err
 	}
@@ -264,6 +270,19 @@ func start(ctx context.Context, opt Options) (_ *system, err error) {
 	warnOpenLinks(s)
 	s.ready.Set("start", nil)
 	return s, nil
+}
+
+// openTrace opens the traces of messages, if the settings name a collector.
+func openTrace(s *system) (err error) {
+	name, err := membership.Name(s.cfg)
+	if err != nil { // the registry would refuse the name, collectors take it
+		name, _ = os.Hostname()
+	}
+	s.trace, err = tracing.Open(&s.cfg.Trace, name, s.build, s.log, s.reg)
+	if s.trace.On() {
+		s.stops.Push(stops.CloseStore, "traces", s.trace.Close)
+	}
+	return err
 }
 
 // starter starts a role.
