@@ -48,7 +48,7 @@ func startAdminAPI(ctx context.Context, s *system, o Options) error {
 	api := adminapi.New(adminapi.Options{
 		Directory: directory, Cluster: clusterOf(s, directory.Store, routes),
 		Process: &remote.Process{Config: s.cfg, Level: o.Level, Gatherer: s.reg, Files: s.file,
-			Ring: ring, Now: time.Now},
+			Ring: ring, Events: s.audit, Now: time.Now},
 		Tokens: callers, Messages: s.cfg.AdminAPI.Messages, Audit: s.audit, Log: s.log,
 		Registerer: s.reg,
 	})
