@@ -12,7 +12,6 @@ import (
 	"os"
 	"slices"
 
-	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
@@ -46,11 +45,7 @@ func startWeb(s *system) error {
 	limit := func(c *config.Config) int { return c.Web.MaxConnections }
 	srv := s.serveWeb(l, limit, web.Options{Name: roleWeb, Handler: p})
 	s.stops.Push(stops.CloseWeb, "page", srv.Close)
-	scheme := "http://"
-	if s.tls != nil {
-		scheme = "https://"
-	}
-	s.web = &chatPage{srv, scheme + address.Reachable(l.Addr().String()) + "/"}
+	s.web = &chatPage{srv, pageURL(s, l.Addr())}
 	return nil
 }
 
