@@ -46,7 +46,9 @@ export function Departments() {
                 <span class="indent" style={{ width: `${20 * depth(list.data()!, d.id)}px` }} />
                 <span class="title">{d.name}</span>
               </span>
-              <a class="plain" href={`#/users?department=${d.id}`}>{t("usersOf", { n: d.users })}</a>
+              <a class="plain" href={`#/users?department=${d.id}`}>
+                {t("usersOf", { n: d.users })}
+              </a>
               <span class="row-actions">
                 <Show when={mayChange()}>
                   <button class="plain" data-test="add-inside" title={t("addDepartment")}

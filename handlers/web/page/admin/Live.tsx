@@ -111,7 +111,9 @@ function Chart(props: {
     <figure class="panel-box" data-test="chart">
       <figcaption>
         <h2>{props.title}</h2>
-        <span class="text">{at() === undefined ? t("now") : clock(props.history.times[at()!]!)}</span>
+        <span class="text">
+          {at() === undefined ? t("now") : clock(props.history.times[at()!]!)}
+        </span>
       </figcaption>
       <div class="plot">
         <span class="axis">{props.text(top())}</span>
@@ -131,7 +133,9 @@ function Chart(props: {
             <path class="cursor" d={`M${x(props.history.times[at()!]!)} 0V${height}`} />
           </Show>
         </svg>
-        <div class="times text"><span>−60 min</span><span>−30 min</span><span>{t("now")}</span></div>
+        <div class="times text">
+          <span>−60 min</span><span>−30 min</span><span>{t("now")}</span>
+        </div>
       </div>
       <ul class="legend">
         <For each={props.series}>

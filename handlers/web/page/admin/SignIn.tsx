@@ -1,6 +1,6 @@
 import { createSignal, onMount, Show } from "solid-js";
 import { language, setLanguage } from "../src/ui/language";
-import { signIn } from "./api";
+import { ended, signIn } from "./api";
 import { failure, t } from "./i18n";
 
 /** local reports whether nobody on a network can read what the page sends. */
@@ -10,7 +10,7 @@ const local = location.protocol === "https:" ||
 /** SignIn takes a token and exchanges it for a session. */
 export function SignIn() {
   const [token, setToken] = createSignal("");
-  const [problem, setProblem] = createSignal("");
+  const [problem, setProblem] = createSignal(ended() ? t("sessionEnded") : "");
   const [busy, setBusy] = createSignal(false);
   let field!: HTMLInputElement;
   onMount(() => field.focus());

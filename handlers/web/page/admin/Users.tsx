@@ -5,7 +5,8 @@ import { get, mayChange, send, type Department, type User } from "./api";
 import { AddUser, ImportUsers } from "./UserForms";
 import { UserPanel } from "./UserPanel";
 import { maybe, t } from "./i18n";
-import { Choice, createDelayed, createLoad, createPages, Field, Form, Page, SearchField } from "./parts";
+import { Choice, createDelayed, createLoad, createPages, Field, Form, Page,
+  SearchField } from "./parts";
 
 /** pageSize is how many rows one call returns. */
 const pageSize = 200;
@@ -22,7 +23,8 @@ export function Users() {
 
   const departs = createLoad(async () =>
     (await get<{ departments: Department[] }>("/v1/departments")).departments);
-  const pathOf = (id: number) => departs.data()?.find((d) => d.id === id)?.path ?? (id ? `#${id}` : "");
+  const pathOf = (id: number) =>
+    departs.data()?.find((d) => d.id === id)?.path ?? (id ? `#${id}` : "");
   const pages = createPages(async (after) => {
     const got = await get<{ users: User[]; next: number }>("/v1/users", { search: search(),
       status: status(), department: Number(depart()), after, limit: pageSize });

@@ -26,7 +26,9 @@ export class Failure extends Error {
 // The token itself is in no variable after the sign-in: the browser has the session in a cookie
 // that scripts cannot read.
 const [session, setSession] = createSignal<Session | null>();
-export { session };
+/** ended reports whether the last session ended without a sign-out. */
+const [ended, setEnded] = createSignal(false);
+export { ended, session };
 
 /** mayChange reports whether the token may change anything. The server refuses it otherwise. */
 export const mayChange = () => session()?.role === "admin";
@@ -35,7 +37,8 @@ type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 /** request makes a call of the server and returns its answer. A session that has ended leads back
  * to the sign-in. */
-async function request<T>(method: Method, path: string, body?: BodyInit, type?: string): Promise<T> {
+async function request<T>(method: Method, path: string, body?: BodyInit,
+  type?: string): Promise<T> {
   const headers: Record<string, string> = { Accept: "application/json" };
   if (session()) headers["X-Csrf-Token"] = session()!.csrf;
   if (type) headers["Content-Type"] = type;
@@ -50,7 +53,10 @@ async function request<T>(method: Method, path: string, body?: BodyInit, type?: 
   }
   if (rsp.ok) return answer as T;
   const e = answer?.error ?? {};
-  if (e.code === "no_session" || e.code === "no_token") setSession(null);
+  if (e.code === "no_session" || e.code === "no_token") {
+    setEnded(!!session());
+    setSession(null);
+  }
   throw new Failure(rsp.status, String(e.code ?? ""), String(e.message ?? rsp.status),
     Array.isArray(e.problems) ? e.problems.map(String) : []);
 }
@@ -88,6 +94,7 @@ export async function resume() {
 /** signIn exchanges a token for a session. */
 export async function signIn(token: string) {
   setSession(await send<Session>("POST", "/session", { token }));
+  setEnded(false);
 }
 
 export async function signOut() {

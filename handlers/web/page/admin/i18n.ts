@@ -18,7 +18,6 @@ const en = {
   themeLight: "light",
   themeDark: "dark",
   language: "中文",
-  menu: "Menu",
   unreachable: "The server does not answer.",
   retry: "Try again",
   loading: "Loading…",
@@ -38,8 +37,6 @@ const en = {
   done: "Done.",
   name: "Name",
   id: "Id",
-  yes: "yes",
-  no: "no",
   none: "none",
 
   live: "Live",
@@ -113,12 +110,14 @@ const en = {
   added: "The user {name} has the id {id}.",
   reserved: "Allow a name that others take for official",
   disable: "Disable",
-  disableSure: "{name} is signed out at once, on all devices, and cannot sign in until enabled again.",
+  disableSure: "{name} is signed out at once, on all devices, and cannot sign in until it is " +
+    "enabled again.",
   enable: "Enable",
   enableSure: "{name} may sign in again.",
   deleteUser: "Delete for good",
-  deleteSure: "{name} is signed out, leaves all groups, and loses password, phone and e-mail. The " +
-    "messages remain for those that have them. This cannot be undone. Another user may get the name.",
+  deleteSure: "{name} is signed out, leaves all groups, and loses password, phone and e-mail. " +
+    "The messages remain for those that have them. This cannot be undone. Another user may get " +
+    "the name.",
   deletedOwned: "No client can change these groups now, because {name} made them: {list}",
   unlock: "Unlock",
   unlockSure: "The wrong passwords for {name} are forgotten, so the user may try again at once.",
@@ -182,7 +181,8 @@ const en = {
 
   onlineHint: "Users that are connected now. The list is not updated by itself.",
 
-  noRegistry: "The settings turn the registry off, so the servers of other processes are not known.",
+  noRegistry: "The settings turn the registry off, so the servers of other processes are not " +
+    "known.",
   role: "Role",
   load: "Connections",
   usersShort: "Users",
@@ -194,8 +194,8 @@ const en = {
   draining: "drains",
   serving: "serves",
   drain: "Drain",
-  drainSure: "{name} takes no new clients, and closes those that it has, slowly. Clients connect to " +
-    "other servers.",
+  drainSure: "{name} takes no new clients, and closes those that it has, slowly. Clients connect " +
+    "to other servers.",
   serve: "Serve again",
   serveSure: "{name} takes clients again.",
 
@@ -221,8 +221,8 @@ const en = {
   logLevelHint: "Holds until the process ends, or reads its settings again.",
   logLevelSet: "The log level is {level}.",
 
-  auditHint: "The last events of this process: 500 of users, and 500 others. The audit log itself " +
-    "has all.",
+  auditHint: "The last events of this process: 500 of users, and 500 others. The audit log " +
+    "itself has all.",
   time: "Time",
   event: "Event",
   by: "By",
@@ -232,8 +232,6 @@ const en = {
   allEvents: "All events",
 
   messagesHint: "For support: messages of a user by their ids. Each look-up is in the audit log.",
-  messagesOff: "The settings do not allow to read messages (admin_api.messages).",
-  messagesAdmin: "Reading messages needs a token with the role admin.",
   userId: "Id of a user of the conversation",
   peerId: "Id of the other user",
   groupId: "or id of the group",
@@ -270,7 +268,6 @@ const zh: Record<Key, string> = {
   themeLight: "浅色",
   themeDark: "深色",
   language: "English",
-  menu: "菜单",
   unreachable: "服务器没有响应。",
   retry: "重试",
   loading: "正在加载…",
@@ -290,8 +287,6 @@ const zh: Record<Key, string> = {
   done: "完成。",
   name: "名称",
   id: "编号",
-  yes: "是",
-  no: "否",
   none: "无",
 
   live: "实时",
@@ -480,8 +475,6 @@ const zh: Record<Key, string> = {
   allEvents: "所有事件",
 
   messagesHint: "用于支持：按编号查询用户的消息，每次查询都会记入审计日志。",
-  messagesOff: "设置不允许读取消息（admin_api.messages）。",
-  messagesAdmin: "读取消息需要 admin 角色的令牌。",
   userId: "会话中一个用户的编号",
   peerId: "另一个用户的编号",
   groupId: "或群组编号",

@@ -19,7 +19,7 @@ function notice(dir) {
   return `${about.name} ${about.version} (${about.license ?? "see below"})\n\n${text.trim()}\n`;
 }
 
-/** licenses lists the packages, and other works with their names and the files of their licences. */
+/** licenses lists the packages, and other works by their names with the files of their licences. */
 export function licenses(others) {
   return {
     name: "licenses",
