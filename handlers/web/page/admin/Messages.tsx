@@ -1,6 +1,7 @@
 import { createSignal, Show } from "solid-js";
 import { get, type Message } from "./api";
 import { moment, t } from "./i18n";
+import { names } from "./lists";
 import { Field, Form, Page, Table } from "./parts";
 
 /** Messages looks messages up by their ids, for support. */
@@ -16,7 +17,7 @@ export function Messages() {
         <Form submit={t("lookUp")} run={async () => {
           setFound(undefined);
           const got = await get<{ messages: Message[] }>("/v1/messages", { user: user().trim(),
-            peer: peer().trim(), group: group().trim(), ids: ids().replace(/[\s，]+/g, ",") });
+            peer: peer().trim(), group: group().trim(), ids: names(ids()).join(",") });
           setFound(got.messages);
         }}>
           <Field label={t("userId")} name="user" value={user()} change={setUser} required />

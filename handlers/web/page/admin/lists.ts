@@ -1,6 +1,6 @@
 import type { Department } from "./api";
 
-/** names returns the names in a text, which spaces or commas separate. */
+/** names returns the names or ids in a text, which spaces or commas separate. */
 export const names = (text: string) => text.split(/[\s,，、]+/).filter(Boolean);
 
 /** inside reports whether a department is another one, or lies inside of it. */
