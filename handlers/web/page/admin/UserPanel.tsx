@@ -59,6 +59,8 @@ export function UserPanel(props: {
                 <dd data-test="user-status" data-status={u().status}>{maybe("st_", u().status)}</dd>
                 <dt>{t("where")}</dt>
                 <dd data-test="user-where">{where.problem() || place(where.data())}</dd>
+                <dt>{t("department")}</dt>
+                <dd>{departmentOf(props.departments, u().department)}</dd>
                 <dt>{t("changed")}</dt><dd>{moment(u().updated)}</dd>
                 <Show when={u().locked_until}>
                   <dt>{t("lockedUntil")}</dt><dd class="bad">{moment(u().locked_until)}</dd>
@@ -112,6 +114,11 @@ export function UserPanel(props: {
       <Confirm question={question()} close={() => setQuestion(undefined)} />
     </Modal>
   );
+}
+
+/** departmentOf returns the path of a department, or the id of one that is not known. */
+function departmentOf(list: Department[], id: number): string {
+  return list.find((d) => d.id === id)?.path ?? (id ? `#${id}` : t("none"));
 }
 
 function Contact(props: { user: UserDetail }) {
