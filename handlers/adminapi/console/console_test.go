@@ -66,7 +66,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("%s is not served", name)
 		}
 		z := gzip.NewWriter(&size)
-		if _, err := z.Write(body); err == nil {
+		if _, err = z.Write(body); err == nil {
 			err = z.Close()
 		}
 		if err != nil {
