@@ -78,6 +78,9 @@ type Options struct {
 	// Syslog is "local" for the syslog of this machine, or the URL of another one, such as
 	// udp://10.0.0.9:514. Empty: none.
 	Syslog string
+	// Keep is how many of the last events Recent returns, of each class. With it a Log needs
+	// no place. Default: none.
+	Keep int
 	// Queue is how many lines may wait to be written. Default 8192.
 	Queue int
 	// Now returns the current time. Default mono.Now.
@@ -94,14 +97,15 @@ type Log struct {
 	file   *file // nil: none
 	places []*place
 	events *prometheus.CounterVec // by kind
+	recent recent
 
 	mu     sync.RWMutex // closed, against sends to places
 	closed bool
 }
 
-// Open opens the places that lines go to. It returns nil when there are none.
+// Open opens the places that lines go to. It returns nil when there are none, and none to keep.
 func Open(o Options) (*Log, error) {
-	if o.File == "" && o.Syslog == "" {
+	if o.File == "" && o.Syslog == "" && o.Keep <= 0 {
 		return nil, nil
 	}
 	if o.Queue <= 0 {
@@ -113,6 +117,7 @@ func Open(o Options) (*Log, error) {
 	l := &Log{opt: o, events: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_audit_events_total", Help: "Events for the audit log, by kind.",
 	}, []string{"event"})}
+	l.recent.keep = o.Keep
 	lost := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_audit_lost_total",
 		Help: "Lines that are missing in the audit log, by place (file, syslog) and reason: " +
@@ -156,9 +161,9 @@ func (l *Log) open(lost *prometheus.CounterVec) error {
 	return nil
 }
 
-// line is what is written for an event.
-type line struct {
-	Time string `json:"time"`
+// Line is what is written for an event.
+type Line struct {
+	Time string `json:"time"` // RFC 3339, UTC
 	Event
 }
 
@@ -169,7 +174,9 @@ func (l *Log) Record(e Event) {
 		return
 	}
 	l.events.WithLabelValues(e.Kind).Inc()
-	text := l.encode(e)
+	made := l.line(e)
+	l.recent.add(made)
+	text := encode(made)
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for _, p := range l.places {
@@ -177,17 +184,22 @@ func (l *Log) Record(e Event) {
 	}
 }
 
-// encode returns the line of an event.
-func (l *Log) encode(e Event) []byte {
+// line returns the line of an event.
+func (l *Log) line(e Event) Line {
 	for _, s := range []*string{&e.By, &e.Name, &e.From, &e.Client, &e.Version, &e.What,
 		&e.Result, &e.Detail} {
 		*s = cut(*s)
 	}
+	return Line{l.opt.Now().UTC().Format(time.RFC3339Nano), e}
+}
+
+// encode returns a line as text.
+func encode(made Line) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	// Strings and numbers always encode; what is no UTF-8 is replaced.
-	_ = enc.Encode(line{l.opt.Now().UTC().Format(time.RFC3339Nano), e})
+	_ = enc.Encode(made)
 	return obs.EscapeJSON(b.Bytes())
 }
 

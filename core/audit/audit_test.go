@@ -327,3 +327,31 @@ func TestEventsPage(t *testing.T) {
 		}
 	}
 }
+
+// TestRecent keeps the last events in memory without a place: the logins of users do not displace
+// others, and the newest comes first.
+func TestRecent(t *testing.T) {
+	l := open(t, Options{Keep: 3})
+	l.Record(Event{Kind: AdminCall, What: "first", Result: OK})
+	for i := range 5 {
+		l.Record(Event{Kind: Login, User: uint32(i), Result: OK})
+	}
+	l.Record(Event{Kind: Command, What: strings.Repeat("x", 2*maxText), Result: OK})
+	got := l.Recent()
+	if len(got) != 5 || got[0].Kind != Command || len(got[0].What) > maxText+3 ||
+		got[1].User != 4 || got[3].User != 2 || got[4].What != "first" || got[0].Time == "" {
+		t.Errorf("%+v", got)
+	}
+	if err := l.Failing(); err != nil {
+		t.Error(err)
+	}
+	end(t, l)
+	if got := (*Log)(nil).Recent(); got != nil {
+		t.Errorf("of no log: %v", got)
+	}
+	l = open(t, Options{File: filepath.Join(t.TempDir(), "log")})
+	l.Record(Event{Kind: Login, Result: OK})
+	if got := l.Recent(); len(got) != 0 {
+		t.Errorf("kept without Keep: %v", got)
+	}
+}

@@ -42,6 +42,8 @@ type Value struct {
 	Key    string
 	Text   string // as in a file of settings; secrets are masked
 	Origin Origin
+	// Reloads says what SIGHUP does with it, see Setting.Reloads.
+	Reloads string
 }
 
 // Effective returns the values of all settings.
@@ -49,7 +51,7 @@ func (c *Config) Effective() []Value {
 	settings := Settings()
 	list := make([]Value, len(settings))
 	for i, s := range settings {
-		list[i] = Value{s.Key, s.toml(c), c.Origin(s.Key)}
+		list[i] = Value{s.Key, s.toml(c), c.Origin(s.Key), s.Reloads()}
 	}
 	return list
 }

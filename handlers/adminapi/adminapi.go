@@ -4,10 +4,14 @@
 // A call has a bearer token, whose role says whether it may change anything. Requests and
 // answers are JSON. Every error has the same form, with a code for programs. Each change is in
 // the audit log with the name of its token. GET /openapi.json describes the calls.
+//
+// The same port serves a page that makes these calls. A browser gives a token once, for a session
+// whose secret is in a cookie that the page cannot read.
 package adminapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -27,12 +31,20 @@ import (
 	option "teamtalk/core/opt"
 	"teamtalk/core/origin"
 	"teamtalk/core/rate"
+	"teamtalk/handlers/adminapi/sessions"
 	"teamtalk/handlers/adminapi/tokens"
 )
 
-// Tokens finds the token with a secret: a tokens.Store.
+// Tokens finds the token with a secret, or with the hash of one: a tokens.Store.
 type Tokens interface {
 	Find(secret string) (tokens.Token, bool, error)
+	FindHash(hash [sha256.Size]byte) (tokens.Token, bool, error)
+}
+
+// Page serves the files of a page. Has reports whether it has one at a path.
+type Page interface {
+	http.Handler
+	Has(path string) bool
 }
 
 // Options configures a Server. Zero values mean the defaults.
@@ -45,6 +57,10 @@ type Options struct {
 	Tokens    Tokens
 	// Messages allows calls that read messages.
 	Messages bool
+	// Page is the page of the administrators. nil: none, and browsers cannot sign in.
+	Page Page
+	// Name and Version are those of this process, for the page.
+	Name, Version string
 	// MaxCalls is the largest number of calls at a time. Default 16.
 	MaxCalls int
 	// Timeout bounds the duration of a call. Default 25 s, and four times as long for a file of
@@ -71,6 +87,7 @@ type Server struct {
 	document []byte // OpenAPI
 	failed   obs.Often
 	guesses  obs.Often
+	browsers *sessions.Store
 
 	mu      sync.Mutex
 	guessed *lru.Cache[string, *rate.Bucket] // wrong tokens, by address
@@ -100,11 +117,7 @@ func New(opt Options) *Server {
 	}
 	s := &Server{opt: opt, log: opt.Log.With("role", "admin_api"), mux: http.NewServeMux(),
 		pages: http.NewCrossOriginProtection(), calls: make(chan struct{}, opt.MaxCalls),
-		guessed: guessed, answered: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "teamtalk_admin_api_calls_total",
-			Help: "Calls of the admin API answered, by name and code: ok, or the code of the " +
-				"error. Calls without a valid token have no name.",
-		}, []string{"call", "code"})}
+		guessed: guessed, browsers: sessions.New(opt.Now), answered: newAnswered()}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(s.answered)
 	}
@@ -117,17 +130,42 @@ func New(opt Options) *Server {
 	}
 	s.mux.HandleFunc("GET /openapi.json", s.openAPI)
 	s.mux.HandleFunc("/", s.unknown)
+	if opt.Page != nil {
+		s.mux.HandleFunc("/session", s.session)
+	}
 	return s
+}
+
+// newAnswered returns the counter of calls.
+func newAnswered() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "teamtalk_admin_api_calls_total",
+		Help: "Calls of the admin API answered, by name and code: ok, or the code of the error. " +
+			"Calls without a valid token have no name.",
+	}, []string{"call", "code"})
 }
 
 // ServeHTTP handles calls.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", policy)
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if s.opt.Page != nil && s.opt.Page.Has(r.URL.Path) {
+		s.opt.Page.ServeHTTP(w, r)
+		return
+	}
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
 	s.mux.ServeHTTP(w, r)
 }
+
+// policy is the Content-Security-Policy of the page: it runs its own files and calls its own port.
+// No other page may show it, so nobody can be led to click on it.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " +
+	"connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 // openAPI serves the description. It holds nothing secret, so it needs no token.
 func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) {
@@ -189,30 +227,50 @@ func (s *Server) admit(rt *route, r *http.Request) (tokens.Token, error) {
 		return tokens.Token{}, &failure{http.StatusForbidden, "denied",
 			"not from the pages of another site"}
 	}
-	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		return tokens.Token{}, &failure{http.StatusUnauthorized, "no_token",
-			"a call needs the header Authorization: Bearer TOKEN; teamtalk token add makes one"}
+	t, err := s.caller(r)
+	if err == nil && rt.role == tokens.Admin && t.Role != tokens.Admin {
+		err = &failure{http.StatusForbidden, "denied",
+			"the token may only read: this call needs the role admin"}
 	}
+	return t, err
+}
+
+// caller returns the token of a call: that in its header, or that of its session.
+func (s *Server) caller(r *http.Request) (tokens.Token, error) {
+	if secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+		return s.find(secret, r)
+	}
+	if secret := cookie(r); secret != "" {
+		t, _, err := s.signedIn(secret, r)
+		return t, err
+	}
+	return tokens.Token{}, &failure{http.StatusUnauthorized, "no_token",
+		"a call needs the header Authorization: Bearer TOKEN; teamtalk token add makes one"}
+}
+
+// find returns the token with a secret, or counts a wrong one.
+func (s *Server) find(secret string, r *http.Request) (tokens.Token, error) {
 	t, ok, err := s.opt.Tokens.Find(secret)
 	switch {
 	case err != nil:
-		if held, ok := s.failed.Allow(s.opt.Now()); ok {
-			s.log.Error("no call is admitted", "err", err, "held", held)
-		}
-		return tokens.Token{}, &failure{http.StatusServiceUnavailable, "unavailable",
-			"the file of tokens cannot be read: the log of the server has the reason"}
+		return tokens.Token{}, s.unreadable(err)
 	case !ok && !s.mayTry(r):
 		return tokens.Token{}, &failure{http.StatusTooManyRequests, "too_many",
 			"too many wrong tokens from this address"}
 	case !ok:
 		return tokens.Token{}, &failure{http.StatusUnauthorized, "wrong_token",
 			"the token is wrong"}
-	case rt.role == tokens.Admin && t.Role != tokens.Admin:
-		return t, &failure{http.StatusForbidden, "denied",
-			"the token may only read: this call needs the role admin"}
 	}
 	return t, nil
+}
+
+// unreadable logs that the file of tokens cannot be read, and returns what callers are told.
+func (s *Server) unreadable(err error) error {
+	if held, ok := s.failed.Allow(s.opt.Now()); ok {
+		s.log.Error("no call is admitted", "err", err, "held", held)
+	}
+	return &failure{http.StatusServiceUnavailable, "unavailable",
+		"the file of tokens cannot be read: the log of the server has the reason"}
 }
 
 // mayTry counts a wrong token of an address. It returns false when the address has had too many.
@@ -272,8 +330,8 @@ func failed(err error) *failure {
 }
 
 // codes are the codes of errors.
-var codes = []string{"invalid", "no_token", "wrong_token", "denied", "not_found", "exists",
-	"too_many", "busy", "unavailable", "internal"}
+var codes = []string{"invalid", "no_token", "wrong_token", "no_session", "denied", "not_found",
+	"exists", "too_many", "busy", "unavailable", "internal"}
 
 // errorAnswer is the form of every error.
 type errorAnswer struct {

@@ -76,6 +76,7 @@ type rig struct {
 	url       string
 	secrets   map[tokens.Role]string
 	now       time.Time
+	tokens    string // the file
 	auditFile string
 	audit     *audit.Log
 }
@@ -85,6 +86,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	r := &rig{T: t, fake: &fake{}, secrets: map[tokens.Role]string{}, now: time.Unix(1e9, 0),
 		auditFile: filepath.Join(t.TempDir(), "audit")}
 	path := filepath.Join(t.TempDir(), "tokens")
+	r.tokens = path
 	var list []tokens.Token
 	for _, role := range []tokens.Role{tokens.Admin, tokens.ReadOnly} {
 		one, secret, err := tokens.Make("t-"+string(role), role)

@@ -35,18 +35,31 @@ var auditResults = map[string]string{"invalid": audit.BadRequest, "no_token": au
 	"too_many": audit.TooMany}
 
 // record writes a call to the audit log: a change, a call that reads messages, and one whose
-// token was refused. in is nil when it was.
+// token was refused. in is nil when it was. A session that has ended is no attempt to get in: the
+// page goes back to its sign-in.
 func (s *Server) record(rt *route, r *http.Request, t tokens.Token, in any, err error) {
-	if s.opt.Audit == nil || rt.role == tokens.ReadOnly && in != nil {
+	if (rt.role == tokens.ReadOnly || rt.quiet) && in != nil {
 		return
 	}
-	e := audit.Event{Kind: audit.AdminCall, From: remote(r).String(),
-		What: rt.name + " " + r.Method + " " + r.URL.Path, Result: audit.OK}
+	if err != nil && failed(err).code == "no_session" {
+		return
+	}
+	what := rt.name + " " + r.Method + " " + r.URL.Path
+	if q, ok := in.(subject); ok {
+		what += q.subjects()
+	}
+	s.write(r, t, what, err)
+}
+
+// write writes an event to the audit log, if there is one.
+func (s *Server) write(r *http.Request, t tokens.Token, what string, err error) {
+	if s.opt.Audit == nil {
+		return
+	}
+	e := audit.Event{Kind: audit.AdminCall, From: remote(r).String(), What: what,
+		Result: audit.OK}
 	if t.Name != "" {
 		e.By = "token " + t.Name
-	}
-	if q, ok := in.(subject); ok {
-		e.What += q.subjects()
 	}
 	if err != nil {
 		f := failed(err)

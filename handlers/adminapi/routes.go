@@ -16,6 +16,7 @@ type route struct {
 	in, out      reflect.Type
 	role         tokens.Role
 	limit        int64 // of the body, in bytes
+	quiet        bool  // not in the audit log, unless it is refused
 	run          func(w http.ResponseWriter, r *http.Request) (in, out any, err error)
 }
 
@@ -45,16 +46,16 @@ func call[Q, R any](method, path, name, what string,
 
 // routes returns all calls, in the order of the description.
 func (s *Server) routes() []*route {
-	const get, post, patch, put, del = http.MethodGet, http.MethodPost, http.MethodPatch,
-		http.MethodPut, http.MethodDelete
-	d, c, p := s.opt.Directory, s.opt.Cluster, s.opt.Process
+	const get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch,
+		http.MethodDelete
+	d, c := s.opt.Directory, s.opt.Cluster
 	file := call(post, "/v1/users/csv", "importUsers",
 		"Add the users of a CSV file, all or none", d.ImportUsers)
 	file.limit = maxFile
 	messages := call(get, "/v1/messages", "getMessages",
 		"Get messages by id (setting admin_api.messages)", s.messages)
 	messages.role = tokens.Admin
-	return []*route{
+	return append([]*route{
 		call(get, "/v1/users", "listUsers", "List and search users", d.ListUsers),
 		call(post, "/v1/users", "addUser", "Add a user", d.AddUser),
 		file,
@@ -74,6 +75,8 @@ func (s *Server) routes() []*route {
 		call(post, "/v1/networks/unlock", "unlockNetwork",
 			"Forget the wrong passwords from a network", d.UnlockNetwork),
 		call(get, "/v1/online", "online", "Tell which users are online, and where", c.Online),
+		call(get, "/v1/online/users", "listOnline", "List and search the users that are online",
+			c.ListOnline),
 		call(get, "/v1/departments", "listDepartments", "List all departments",
 			d.ListDepartments),
 		call(post, "/v1/departments", "addDepartment", "Add a department", d.AddDepartment),
@@ -90,6 +93,17 @@ func (s *Server) routes() []*route {
 		call(del, "/v1/groups/{group}", "dissolveGroup", "Remove all members of a group",
 			d.DissolveGroup),
 		messages,
+	}, s.serverRoutes()...)
+}
+
+// serverRoutes returns the calls about servers and about this process.
+func (s *Server) serverRoutes() []*route {
+	const get, put = http.MethodGet, http.MethodPut
+	c, p := s.opt.Cluster, s.opt.Process
+	// The log has what people typed as their names, a password among them.
+	events := call(get, "/v1/audit", "audit", "Get the last events of the audit log", p.Audit)
+	events.role, events.quiet = tokens.Admin, true
+	return []*route{
 		call(get, "/v1/nodes", "listNodes", "List the registered servers", c.Nodes),
 		call(put, "/v1/nodes/{node}/drain", "drain",
 			"Order the servers of a process to drain or to serve", c.Drain),
@@ -101,5 +115,6 @@ func (s *Server) routes() []*route {
 			p.Transfers),
 		call(get, "/v1/live", "live", "Get rates and latencies of the last hour of this process",
 			p.Live),
+		events,
 	}
 }

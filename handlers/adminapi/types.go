@@ -42,6 +42,7 @@ type Directory interface {
 // Cluster asks and orders the servers of all processes.
 type Cluster interface {
 	Online(context.Context, Online) (OnlineUsers, error)
+	ListOnline(context.Context, ListOnline) (OnlinePage, error)
 	// Kick ends the connections of a user.
 	Kick(context.Context, UserName) (None, error)
 	Nodes(context.Context, None) (Nodes, error)
@@ -56,6 +57,7 @@ type Process interface {
 	Metrics(context.Context, Metrics) (MetricList, error)
 	Transfers(context.Context, None) (Transfers, error)
 	Live(context.Context, Live) (LiveData, error)
+	Audit(context.Context, None) (AuditEvents, error)
 }
 
 // User is a user, without credentials.
@@ -82,6 +84,8 @@ type ListUsers struct {
 	Department uint32 `query:"department" json:"-" doc:"only users of the department with this id"`
 	After      uint32 `query:"after" json:"-" doc:"only users with larger ids: next of a page"`
 	Limit      int    `query:"limit" json:"-" doc:"users of a page, 1 to 1000; default 100"`
+	// IDs asks for some users, whatever the other fields are.
+	IDs []uint32 `query:"ids" json:"-" doc:"only these users, up to 1000, separated by commas"`
 }
 
 // UserPage is a page of users.

@@ -19,6 +19,26 @@ type OnlineUser struct {
 	Devices []Device `json:"devices" doc:"null: this process does not know them"`
 }
 
+// ListOnline asks for a page of the users that are online.
+type ListOnline struct {
+	Search string `query:"search" json:"-" doc:"a part of name, nick, domain, phone or email"`
+	After  uint32 `query:"after" json:"-" doc:"only users with larger ids: next of a page"`
+	Limit  int    `query:"limit" json:"-" doc:"users of a page, 1 to 1000; default 100"`
+}
+
+// OnlinePage is a page of users that are online.
+type OnlinePage struct {
+	Users []OnlineName `json:"users" doc:"in order of id; a page may be short"`
+	Next  uint32       `json:"next" doc:"after of the next page; 0: this is the last page"`
+}
+
+// OnlineName is a user that is online, with its names.
+type OnlineName struct {
+	OnlineUser
+	Name string `json:"name"`
+	Nick string `json:"nick"`
+}
+
 // Device is a client of a user.
 type Device struct {
 	Node   string `json:"node" doc:"name of the process, or address of the message server"`
@@ -71,6 +91,9 @@ type Setting struct {
 	Key    string `json:"key"`
 	Value  string `json:"value" doc:"as in a file of settings"`
 	Origin string `json:"origin" doc:"default, or where the value was given"`
+	// Reloads says when another value takes effect: at SIGHUP, or at a restart when it is empty.
+	// SIGHUP takes over the value, or reads the file again that the value names.
+	Reloads string `json:"reloads" doc:"reloads, the file reloads, or empty: at a restart"`
 }
 
 // LogLevel is the lowest level that this process logs.
@@ -82,7 +105,9 @@ func (q *LogLevel) subjects() string { return " level=" + q.Level }
 
 // Metrics asks for metrics of this process.
 type Metrics struct {
-	Prefix string `query:"prefix" json:"-" doc:"begin of the names; default teamtalk_"`
+	Prefix  string `query:"prefix" json:"-" doc:"begin of the names; default teamtalk_"`
+	Label   string `query:"label" json:"-" doc:"only those with a label of this name"`
+	NonZero bool   `query:"nonzero" json:"-" doc:"only those whose value is not 0"`
 }
 
 // MetricList is metrics with their values.
@@ -127,4 +152,23 @@ type LiveData struct {
 	Times []time.Time `json:"times" doc:"the end of each sample, oldest first"`
 	// Series has a value for each time.
 	Series map[string][]*float64 `json:"series" doc:"by name; null: not known at that time"`
+}
+
+// AuditEvents is the last events of this process for the audit log, the newest first.
+type AuditEvents struct {
+	Events []AuditEvent `json:"events"`
+}
+
+// AuditEvent is an event. Fields without a value are empty.
+type AuditEvent struct {
+	Time   string `json:"time" doc:"UTC"`
+	Event  string `json:"event" doc:"its kind, such as login or admin_call"`
+	By     string `json:"by" doc:"the system or the token that acts; empty: the user"`
+	User   uint32 `json:"user"`
+	Name   string `json:"name"`
+	From   string `json:"from" doc:"address of the client"`
+	Client string `json:"client" doc:"its type"`
+	What   string `json:"what" doc:"the call, with its subjects"`
+	Result string `json:"result" doc:"ok, or a code"`
+	Detail string `json:"detail" doc:"more about the result"`
 }

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"compress/gzip"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	port "teamtalk/core/web"
+	"teamtalk/core/web/assets"
 )
 
 // TestPage fetches files of the page in the forms that a client accepts.
@@ -68,18 +68,6 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestPacked compresses a file that the build did not, and the result is the file.
-func TestPacked(t *testing.T) {
-	a := assets(files())["/licenses.txt"]
-	z, err := gzip.NewReader(strings.NewReader(string(a.bodies["gzip"])))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if plain, err := io.ReadAll(z); err != nil || string(plain) != string(a.bodies[""]) {
-		t.Errorf("%.40q, %v", plain, err)
-	}
-}
-
 // TestUnchanged answers 304 to a client that has the file in the form that it would get.
 func TestUnchanged(t *testing.T) {
 	w := serve(t, Options{}, port.Options{}, nil)
@@ -107,9 +95,8 @@ func TestUnchanged(t *testing.T) {
 
 // TestEmbedded serves the page of the binary.
 func TestEmbedded(t *testing.T) {
-	a := assets(dist)["/index.html"]
-	if a == nil || !strings.Contains(string(a.bodies[""]), "<html") {
-		t.Fatalf("the binary has no page: %+v", a)
+	if !assets.New(dist).Has("/") {
+		t.Fatal("the binary has no page")
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
+	"teamtalk/core/web/assets"
 	"teamtalk/core/websocket"
 )
 
@@ -71,7 +72,6 @@ type Server struct {
 	log     *slog.Logger
 	mux     *http.ServeMux
 	policy  string // Content-Security-Policy
-	files   map[string]*asset
 	pages   *http.CrossOriginProtection
 	metrics metrics
 	often   obs.Often
@@ -96,10 +96,10 @@ func New(o Options) *Server {
 		o.files = dist
 	}
 	s := &Server{opt: o, log: o.Log.With("role", "web"), mux: http.NewServeMux(),
-		policy: policy(o.WebSocket), files: assets(o.files), pages: http.NewCrossOriginProtection(),
+		policy: policy(o.WebSocket), pages: http.NewCrossOriginProtection(),
 		bridges: map[*bridge]struct{}{}, users: map[uint32]int{}}
 	s.metrics = newMetrics(o.Registerer, s)
-	s.mux.HandleFunc("/", s.page)
+	s.mux.Handle("/", assets.New(o.files))
 	s.mux.HandleFunc("GET /config.json", s.config)
 	s.mux.HandleFunc("GET /ws", s.socket)
 	if o.SmallFiles != nil {

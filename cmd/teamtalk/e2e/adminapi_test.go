@@ -23,6 +23,7 @@ type adminAPI struct {
 	t     testing.TB
 	addr  string
 	token string
+	file  string // with the tokens
 }
 
 // call makes a call and returns its answer. It wants a status.
@@ -67,6 +68,7 @@ func startAdminAPI(t testing.TB, sys *deployment, flags ...string) *adminAPI {
 	a := &adminAPI{t: t, addr: reserve(t)}
 	file := filepath.Join(t.TempDir(), "tokens")
 	a.token = strings.TrimSpace(mustRun(t, "token", "add", "ops", "--file", file))
+	a.file = file
 	flags = append([]string{"--admin-api.listen", a.addr, "--admin-api.tokens", file}, flags...)
 	if sys.separate {
 		apps := apps(t)
@@ -110,6 +112,7 @@ func TestAdminAPI(t *testing.T) {
 			strings.Contains(text, "client:ANDROID") == sys.separate {
 			t.Errorf("online: %s", text)
 		}
+		a.listsOnline(oneID, twoID)
 		a.call(200, "POST", "/v1/users/u00001/kick", "")
 		one.expect(&pb.IMKickUser{})
 		one.closed()
@@ -120,6 +123,25 @@ func TestAdminAPI(t *testing.T) {
 		equal(t, "login of a deleted user", r.GetResultCode(),
 			pb.ResultType_REFUSE_REASON_DB_VALIDATE_FAILED)
 	})
+}
+
+// listsOnline finds the users that are online, in pages, and by a part of a name.
+func (a *adminAPI) listsOnline(one, two uint32) {
+	a.t.Helper()
+	var found []any
+	for path := "/v1/online/users?limit=1"; path != ""; {
+		page := a.call(200, "GET", path, "")
+		for _, u := range page["users"].([]any) {
+			found = append(found, u.(map[string]any)["id"], u.(map[string]any)["name"])
+		}
+		path = ""
+		if next := page["next"]; next != 0.0 {
+			path = fmt.Sprintf("/v1/online/users?limit=1&after=%v", next)
+		}
+	}
+	equal(a.t, "online", fmt.Sprint(found), fmt.Sprint([]any{one, "u00001", two, "u00002"}))
+	page := a.call(200, "GET", "/v1/online/users?search=00002", "")
+	equal(a.t, "found", len(page["users"].([]any)), 1)
 }
 
 // users adds, changes, finds and imports users.
@@ -135,6 +157,10 @@ func (a *adminAPI) users() {
 	rest := a.call(200, "GET", fmt.Sprintf("/v1/users?limit=2&after=%v", page["next"]), "")
 	if len(page["users"].([]any)) != 2 || len(rest["users"].([]any)) != 1 || rest["next"] != 0.0 {
 		a.t.Errorf("pages %v and %v", page, rest)
+	}
+	some := a.call(200, "GET", "/v1/users?ids=3,1,999", "")["users"].([]any)
+	if len(some) != 2 || some[0].(map[string]any)["id"] != 1.0 {
+		a.t.Errorf("users 3, 1 and 999: %v", some)
 	}
 	if added := a.call(200, "POST", "/v1/users", `{"name":"carol"}`); added["password"] == nil {
 		a.t.Errorf("no password was generated: %v", added)
@@ -205,6 +231,18 @@ func (a *adminAPI) process() {
 	m := a.call(200, "GET", "/v1/metrics?prefix=teamtalk_admin_api", "")["metrics"].([]any)
 	if len(m) == 0 {
 		a.t.Error("no metrics")
+	}
+	m = a.call(200, "GET", "/v1/metrics?label=code&nonzero=1", "")["metrics"].([]any)
+	for _, one := range m {
+		m := one.(map[string]any)
+		if m["value"] == 0.0 || m["labels"].(map[string]any)["code"] == nil {
+			a.t.Errorf("metric %v", m)
+		}
+	}
+	events := a.call(200, "GET", "/v1/audit", "")["events"].([]any)
+	if first := events[0].(map[string]any); first["what"] != "setLogLevel PUT /v1/log level=loud" ||
+		first["result"] != "bad_request" || first["by"] != "token ops" {
+		a.t.Errorf("the last event is %v", first)
 	}
 	l := a.call(200, "GET", "/v1/live?step=10", "")
 	if l["series"].(map[string]any)["users_online"] == nil {

@@ -392,9 +392,10 @@ var common = map[string]string{
 		"return at once. dbproxy keeps a keyed hash in memory, of 65,536 users at least. 0s: " +
 		"nothing is remembered.",
 
-	"admin_api": "HTTP API for administrators, described at /openapi.json: users, departments, " +
-		"groups, nodes, settings and live data. A process with it needs the store, and route " +
-		"servers: those of section http, of the registry, or its own.",
+	"admin_api": "HTTP API for administrators, described at /openapi.json, and the page that " +
+		"calls it, at /: users, departments, groups, nodes, settings and live data. A process " +
+		"with it needs the store, and route servers: those of section http, of the registry, or " +
+		"its own.",
 	"admin_api.listen": "Address of the port, or \"off\". Without TLS (section tls) tokens " +
 		"travel unencrypted: then let only this machine reach the port. With TLS only this " +
 		"machine may do without, whatever tls.plain_networks says.",

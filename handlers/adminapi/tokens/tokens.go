@@ -185,11 +185,15 @@ func Open(path string) (*Store, error) {
 // Find returns the token with a secret. Its duration says nothing about the tokens. After an
 // error no token counts: a file that cannot be read must not keep a token that was removed.
 func (s *Store) Find(secret string) (found Token, ok bool, err error) {
+	return s.FindHash(sha256.Sum256([]byte(secret)))
+}
+
+// FindHash returns the token whose secret has a hash, as Find.
+func (s *Store) FindHash(hash [sha256.Size]byte) (found Token, ok bool, err error) {
 	list, err := s.current()
 	if err != nil {
 		return found, false, err
 	}
-	hash := sha256.Sum256([]byte(secret))
 	for _, t := range list {
 		if subtle.ConstantTimeCompare(hash[:], t.Hash[:]) == 1 {
 			found, ok = t, true

@@ -45,7 +45,8 @@ const proxy = {
 };
 
 export default defineConfig({
-  plugins: [solid(), configJSON(), licenses()],
+  plugins: [solid(), configJSON(),
+    licenses([["libspeex 1.2.1 (BSD-3-Clause)", "src/sound/speex.LICENSE"]])],
   build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
   worker: { format: "es" },
   server: { proxy },

@@ -5,15 +5,18 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/admin/remote"
 	"teamtalk/cmd/teamtalk/internal/open"
+	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/web"
 	"teamtalk/handlers/adminapi"
+	"teamtalk/handlers/adminapi/console"
 	"teamtalk/handlers/adminapi/live"
 	"teamtalk/handlers/adminapi/tokens"
 	"teamtalk/handlers/httpapi"
@@ -48,9 +51,10 @@ func startAdminAPI(ctx context.Context, s *system, o Options) error {
 	api := adminapi.New(adminapi.Options{
 		Directory: directory, Cluster: clusterOf(s, directory.Store, routes),
 		Process: &remote.Process{Config: s.cfg, Level: o.Level, Gatherer: s.reg, Files: s.file,
-			Ring: ring, Now: time.Now},
+			Ring: ring, Events: s.audit, Now: time.Now},
 		Tokens: callers, Messages: s.cfg.AdminAPI.Messages, Audit: s.audit, Log: s.log,
-		Registerer: s.reg,
+		Registerer: s.reg, Page: console.Page(), Name: processName(s.cfg),
+		Version: o.Version.Version,
 	})
 	l, err := web.Listen(addr)
 	if err != nil {
@@ -61,11 +65,30 @@ func startAdminAPI(ctx context.Context, s *system, o Options) error {
 			"or let admin_api.listen be on 127.0.0.1", "addr", at.String())
 	}
 	s.log.Info("the admin API is open", "addr", l.Addr().String())
+	s.console = pageURL(s, l.Addr())
 	limit := func(*config.Config) int { return maxAdminAPI }
 	srv := s.ports.ServeWeb(l, limit, web.Options{Name: "admin_api", Handler: api,
 		Plain: onThisMachine})
 	s.stops.Push(stops.FinishCalls, "admin API", srv.Close)
 	return nil
+}
+
+// pageURL returns the URL of the page of a port, as this machine opens it.
+func pageURL(s *system, at net.Addr) string {
+	scheme := "http://"
+	if s.tls != nil {
+		scheme = "https://"
+	}
+	return scheme + address.Reachable(at.String()) + "/"
+}
+
+// processName returns the name of this process for people; empty when nothing names it.
+func processName(cfg *config.Config) string {
+	if cfg.Node.Name != "" {
+		return cfg.Node.Name
+	}
+	host, _ := os.Hostname()
+	return host
 }
 
 // onThisMachine reports whether an address is of this machine. Where the ports have TLS, other

@@ -54,10 +54,7 @@ func (s *system) addresses(line func(what, where string)) {
 	if s.web != nil {
 		line("web", s.web.url)
 	}
-	if s.admin != nil {
-		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz",
-			address.Reachable(s.admin.Addr().String())))
-	}
+	s.adminAddresses(line)
 	if s.store != nil {
 		line("store", banner.Store(s.cfg))
 	}
@@ -85,6 +82,17 @@ func (s *system) addresses(line func(what, where string)) {
 		line("demo users", strings.Join(s.openUsers, " and ")+
 			": everybody can log in with the password of the demo")
 		line("", banner.Self()+" user passwd NAME changes it")
+	}
+}
+
+// adminAddresses calls line for the ports of administrators and operators.
+func (s *system) adminAddresses(line func(what, where string)) {
+	if s.console != "" {
+		line("admin page", s.console)
+	}
+	if s.admin != nil {
+		line("admin", fmt.Sprintf("http://%s  /metrics /healthz /readyz",
+			address.Reachable(s.admin.Addr().String())))
 	}
 }
 

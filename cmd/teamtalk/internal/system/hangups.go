@@ -26,6 +26,8 @@ func openFiles(s *system) (err error) {
 	}
 	if s.audit != nil {
 		s.stops.Push(stops.CloseAdmin, "audit log", s.audit.Close)
+	}
+	if s.cfg.Audit.File != "" || s.cfg.Audit.Syslog != "" {
 		s.ready.Add("audit log", func(context.Context) error {
 			return obs.Degraded(s.audit.Failing())
 		})

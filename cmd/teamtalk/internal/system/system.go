@@ -86,9 +86,11 @@ type system struct {
 	msg   *msg.Server
 	mesh  *mesh.Server // in the place of route servers
 
-	admin  *obs.Admin    // nil: no admin port
-	routes *routeServers // nil: none are used by the HTTP APIs yet
-	store  im.Store      // dbproxy's; nil without that role
+	admin *obs.Admin // nil: no admin port
+	// console is the URL of the page of the administrators; empty: none.
+	console string
+	routes  *routeServers // nil: none are used by the HTTP APIs yet
+	store   im.Store      // dbproxy's; nil without that role
 	// opened is the store of the HTTP APIs in a process without dbproxy; nil: not opened.
 	opened im.Store
 	// openUsers are the users whose password everybody knows.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 
-	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/pages"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
@@ -39,11 +38,7 @@ func startWeb(s *system) error {
 	limit := func(c *config.Config) int { return c.Web.MaxConnections }
 	srv := s.ports.ServeWeb(l, limit, web.Options{Name: config.RoleWeb, Handler: p})
 	s.stops.Push(stops.CloseWeb, "page", srv.Close)
-	scheme := "http://"
-	if s.tls != nil {
-		scheme = "https://"
-	}
-	s.web = &chatPage{srv, scheme + address.Reachable(l.Addr().String()) + "/"}
+	s.web = &chatPage{srv, pageURL(s, l.Addr())}
 	return nil
 }
 

@@ -19,7 +19,8 @@ function notice(dir) {
   return `${about.name} ${about.version} (${about.license ?? "see below"})\n\n${text.trim()}\n`;
 }
 
-export function licenses() {
+/** licenses lists the packages, and other works by their names with the files of their licences. */
+export function licenses(others) {
   return {
     name: "licenses",
     apply: "build",
@@ -29,8 +30,10 @@ export function licenses() {
         for (const id of Object.keys(chunk.modules ?? {})) dirs.add(folder(id.replace(/^\0/, "")));
       dirs.delete("");
       const notices = [...dirs].map(notice).sort();
-      const speex = join(import.meta.dirname, "../src/sound/speex.LICENSE");
-      notices.push(`libspeex 1.2.1 (BSD-3-Clause)\n\n${readFileSync(speex, "utf8").trim()}\n`);
+      for (const [name, file] of others) {
+        const path = join(import.meta.dirname, "..", file);
+        notices.push(`${name}\n\n${readFileSync(path, "utf8").trim()}\n`);
+      }
       const source = "Third-party software in this page.\n\n" +
         notices.join("\n" + "-".repeat(72) + "\n\n");
       this.emitFile({ type: "asset", fileName: "licenses.txt", source });

@@ -1,6 +1,6 @@
-// Writes dist/sources.sha256: the sha256 over all files of the page except dist and
-// node_modules. For each file, in byte order of its path: the path, a line break, its size, a
-// line break, its content. A test of the server compares it with the sources.
+// Writes sources.sha256 into both folders that the build has written: the sha256 over all files of
+// the page except dist and node_modules. For each file, in byte order of its path: the path, a line
+// break, its size, a line break, its content. Tests of the servers compare it with the sources.
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -20,4 +20,6 @@ for (const path of files("").sort((a, b) => Buffer.compare(Buffer.from(a), Buffe
   const content = readFileSync(join(page, path));
   hash.update(`${path}\n${content.length}\n`).update(content);
 }
-writeFileSync(join(page, "dist/sources.sha256"), hash.digest("hex") + "\n");
+const sum = hash.digest("hex") + "\n";
+for (const dist of ["dist", "../../adminapi/console/dist"])
+  writeFileSync(join(page, dist, "sources.sha256"), sum);

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
+	"teamtalk/core/audit"
 	"teamtalk/core/config"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
@@ -109,6 +110,44 @@ func (c *Cluster) devices(entries []whereabouts.Entry) []adminapi.Device {
 	return list
 }
 
+// ListOnline returns a page of the users that are online. It asks for the users of the store, up to
+// maxScan for a page.
+func (c *Cluster) ListOnline(ctx context.Context, q adminapi.ListOnline) (p adminapi.OnlinePage,
+	err error) {
+	limit, err := pageSize(q.Limit)
+	if err != nil {
+		return p, err
+	}
+	where := map[uint32]adminapi.OnlineUser{}
+	read := func(after uint32, n int) ([]im.User, error) {
+		rows, err := c.Users.ListUsers(ctx, after, n)
+		if err != nil || len(rows) == 0 {
+			return rows, err
+		}
+		ids := make([]uint32, len(rows))
+		for i, u := range rows {
+			ids[i] = u.ID
+		}
+		online, err := c.Online(ctx, adminapi.Online{Users: ids})
+		for _, u := range online.Users {
+			if u.Online {
+				where[u.ID] = u
+			}
+		}
+		return rows, err
+	}
+	users, next, err := pages(q.After, limit, read, func(u im.User) uint32 { return u.ID },
+		func(u im.User) bool {
+			_, ok := where[u.ID]
+			return ok && contains(u, q.Search)
+		})
+	p.Users, p.Next = make([]adminapi.OnlineName, len(users)), next
+	for i, u := range users {
+		p.Users[i] = adminapi.OnlineName{OnlineUser: where[u.ID], Name: u.Name, Nick: u.Nick}
+	}
+	return p, err
+}
+
 // Kick ends the connections of a user.
 func (c *Cluster) Kick(ctx context.Context, q adminapi.UserName) (none adminapi.None, err error) {
 	u, err := admin.FindUser(ctx, c.Users, q.User)
@@ -175,6 +214,7 @@ type Process struct {
 	Gatherer prometheus.Gatherer
 	Files    *file.Server // nil: the role file does not run here
 	Ring     *live.Ring
+	Events   *audit.Log
 	Now      func() time.Time
 }
 
@@ -182,7 +222,7 @@ type Process struct {
 func (p *Process) Settings(context.Context, adminapi.None) (a adminapi.Settings, err error) {
 	for _, v := range p.Config.Effective() {
 		a.Settings = append(a.Settings, adminapi.Setting{Key: v.Key, Value: v.Text,
-			Origin: string(v.Origin)})
+			Origin: string(v.Origin), Reloads: v.Reloads})
 	}
 	return a, nil
 }
@@ -225,10 +265,6 @@ func (p *Process) Metrics(_ context.Context, q adminapi.Metrics) (a adminapi.Met
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if len(a.Metrics) == maxMetrics {
-				return a, im.Errorf(im.Invalid, "more than %d values: give a longer prefix",
-					maxMetrics)
-			}
 			x := adminapi.Metric{Name: f.GetName(), Labels: map[string]string{},
 				Type: strings.ToLower(f.GetType().String()),
 				Value: finite(m.GetCounter().GetValue() + m.GetGauge().GetValue() +
@@ -236,6 +272,13 @@ func (p *Process) Metrics(_ context.Context, q adminapi.Metrics) (a adminapi.Met
 				Sum: finite(m.GetHistogram().GetSampleSum())}
 			for _, l := range m.GetLabel() {
 				x.Labels[l.GetName()] = l.GetValue()
+			}
+			if _, ok := x.Labels[q.Label]; q.Label != "" && !ok || q.NonZero && x.Value == 0 {
+				continue
+			}
+			if len(a.Metrics) == maxMetrics {
+				return a, im.Errorf(im.Invalid, "more than %d values: give a longer prefix",
+					maxMetrics)
 			}
 			a.Metrics = append(a.Metrics, x)
 		}
@@ -268,6 +311,18 @@ func (p *Process) Transfers(context.Context, adminapi.None) (a adminapi.Transfer
 	slices.SortFunc(a.Transfers, func(x, y adminapi.Transfer) int {
 		return x.Created.Compare(y.Created)
 	})
+	return a, nil
+}
+
+// Audit returns the last events of the audit log.
+func (p *Process) Audit(context.Context, adminapi.None) (a adminapi.AuditEvents, err error) {
+	lines := p.Events.Recent()
+	a.Events = make([]adminapi.AuditEvent, len(lines))
+	for i, l := range lines {
+		a.Events[i] = adminapi.AuditEvent{Time: l.Time, Event: l.Kind, By: l.By, User: l.User,
+			Name: l.Name, From: l.From, Client: l.Client, What: l.What, Result: l.Result,
+			Detail: l.Detail}
+	}
 	return a, nil
 }
 

@@ -4,8 +4,10 @@ package remote
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,6 +90,29 @@ func invalid(err error) error {
 	return im.WithKind(im.Invalid, "the request is wrong", err)
 }
 
+// contains reports whether a text is part of a name of a user, or of its phone or email, without
+// regard to case.
+func contains(u im.User, text string) bool {
+	text = strings.ToLower(text)
+	for _, part := range []string{u.Name, u.Nick, u.Domain, u.Phone, u.Email} {
+		if strings.Contains(strings.ToLower(part), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// listed returns the users with some ids, in order of id.
+func (d *Directory) listed(ctx context.Context, ids []uint32) (p adminapi.UserPage, err error) {
+	users, err := d.Store.Users(ctx, ids)
+	slices.SortFunc(users, func(x, y im.User) int { return cmp.Compare(x.ID, y.ID) })
+	p.Users = make([]adminapi.User, len(users))
+	for i, u := range users {
+		p.Users[i] = userOf(u)
+	}
+	return p, err
+}
+
 // ListUsers returns a page of users.
 func (d *Directory) ListUsers(ctx context.Context, q adminapi.ListUsers) (p adminapi.UserPage,
 	err error) {
@@ -95,18 +120,15 @@ func (d *Directory) ListUsers(ctx context.Context, q adminapi.ListUsers) (p admi
 	if err != nil {
 		return p, err
 	}
-	search := strings.ToLower(q.Search)
+	if len(q.IDs) > 0 {
+		return d.listed(ctx, q.IDs)
+	}
 	match := func(u im.User) bool {
 		if q.Status != "" && admin.StatusName(u.Status) != q.Status ||
 			q.Department != 0 && u.DepartID != q.Department {
 			return false
 		}
-		for _, text := range []string{u.Name, u.Nick, u.Domain, u.Phone, u.Email} {
-			if strings.Contains(strings.ToLower(text), search) {
-				return true
-			}
-		}
-		return false
+		return contains(u, q.Search)
 	}
 	users, next, err := pages(q.After, limit, func(after uint32, n int) ([]im.User, error) {
 		return d.Store.ListUsers(ctx, after, n)

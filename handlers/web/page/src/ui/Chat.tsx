@@ -4,10 +4,11 @@ import { idOf, isGroup, type ConvKey } from "../state/types";
 import { Avatar } from "./Avatar";
 import { Composer, filesOf } from "./Composer";
 import { useApp } from "./context";
-import { GroupDetails, Modal } from "./GroupDialogs";
+import { GroupDetails } from "./GroupDialogs";
 import { Icon } from "./Icon";
 import { t } from "./i18n";
 import { MessageList } from "./MessageList";
+import { Modal } from "./Modal";
 import { summary } from "./rows";
 
 /** Chat is the open conversation. */

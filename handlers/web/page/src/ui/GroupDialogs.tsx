@@ -1,5 +1,4 @@
-import { Dialog } from "@kobalte/core/dialog";
-import { createMemo, createSignal, For, Show, type JSX } from "solid-js";
+import { createMemo, createSignal, For, Show } from "solid-js";
 import { VList } from "virtua/solid";
 import { GroupRefused } from "../state/groups";
 import type { ConvKey, Group } from "../state/types";
@@ -7,34 +6,7 @@ import { Avatar } from "./Avatar";
 import { useApp } from "./context";
 import { Icon } from "./Icon";
 import { t } from "./i18n";
-
-/** Modal is a dialog with a title and a button that closes it. */
-export function Modal(props: {
-  open: boolean;
-  close: () => void;
-  title: string;
-  test?: string;
-  children: JSX.Element;
-}) {
-  return (
-    <Dialog open={props.open} onOpenChange={(open) => !open && props.close()}>
-      <Dialog.Portal>
-        <Dialog.Overlay class="overlay" />
-        <div class="centre">
-          <Dialog.Content class="card dialog" data-test={props.test}>
-            <header>
-              <Dialog.Title>{props.title}</Dialog.Title>
-              <Dialog.CloseButton class="tool" aria-label={t("close")}>
-                <Icon name="close" />
-              </Dialog.CloseButton>
-            </header>
-            {props.children}
-          </Dialog.Content>
-        </div>
-      </Dialog.Portal>
-    </Dialog>
-  );
-}
+import { Modal } from "./Modal";
 
 /** why returns the text of an error of a change. */
 function why(err: unknown): string {

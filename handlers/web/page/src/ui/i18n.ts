@@ -1,4 +1,4 @@
-import { createSignal } from "solid-js";
+import { locale, translator } from "./language";
 
 const en = {
   signIn: "Sign in",
@@ -138,6 +138,8 @@ const en = {
   said: "{name}: {text}",
   unsent: "Messages that have not been sent will be lost: {n}.",
 };
+
+export { language, setLanguage, size } from "./language";
 
 export type Key = keyof typeof en;
 
@@ -280,30 +282,8 @@ const zh: Record<Key, string> = {
   unsent: "有 {n} 条消息尚未发送，退出后将丢失。",
 };
 
-export type Language = "en" | "zh";
-
-function first(): Language {
-  const chosen = localStorage.getItem("teamtalk.language");
-  if (chosen === "en" || chosen === "zh") return chosen;
-  return navigator.language.startsWith("zh") ? "zh" : "en";
-}
-
-const [language, set] = createSignal<Language>(first());
-export { language };
-
-/** setLanguage switches the language of the page, and keeps it for the next visit. */
-export function setLanguage(next: Language) {
-  set(next);
-  document.documentElement.lang = next;
-  localStorage.setItem("teamtalk.language", next);
-}
-document.documentElement.lang = language();
-
 /** t returns a text of the page, with values in place of {names}. */
-export function t(key: Key, values: Record<string, string | number> = {}): string {
-  const text = (language() === "zh" ? zh : en)[key];
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
-}
+export const t = translator<Key>(en, zh);
 
 /** Texts of servers that the page has in both languages. */
 const served = new Map<string, Key>([["", "refused"], ["用户名/密码错误", "refused"],
@@ -314,9 +294,6 @@ export function refusal(text: string): string {
   const key = served.get(text);
   return key ? t(key) : text;
 }
-
-const locale = () => (language() === "zh" ? "zh-CN" : navigator.language.startsWith("en")
-  ? navigator.language : "en-GB");
 
 /** clock returns the time of day of a time in seconds. */
 export function clock(time: number): string {
@@ -347,16 +324,6 @@ export function shortDate(time: number): string {
   if (days <= 0) return clock(time);
   if (days < 7) return date.toLocaleDateString(locale(), { weekday: "short" });
   return date.toLocaleDateString(locale(), { day: "numeric", month: "numeric" });
-}
-
-/** size returns a number of bytes for readers. */
-export function size(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB"];
-  let unit = 0;
-  let n = bytes;
-  for (; n >= 1024 && unit < 3; unit++) n /= 1024;
-  return `${n.toLocaleString(locale(), { maximumFractionDigits: n < 10 && unit ? 1 : 0 })} ${
-    units[unit]}`;
 }
 
 function midnight(d: Date): number {
