@@ -147,6 +147,7 @@ func groupsInvalid(f *fixture) {
 		"unknown members only":  func(g *im.Group) { g.Members = []uint32{0, u[1] + 1000} },
 		"departed members only": func(g *im.Group) { g.Members = []uint32{gone} },
 		"no name":               func(g *im.Group) { g.Name = "" },
+		"invisible name":        func(g *im.Group) { g.Name = "\u200b \u3164" },
 		"name too long": func(g *im.Group) {
 			g.Name = strings.Repeat("漢", im.MaxGroupName+1)
 		},
@@ -219,7 +220,7 @@ func setGroupName(f *fixture) {
 	}
 	g.Name, g.Version, g.Updated = "新名字", 2, got.Updated
 	f.wantGroup(g)
-	for name, bad := range map[string]string{"empty": "",
+	for name, bad := range map[string]string{"empty": "", "invisible": "\u200b\u3000",
 		"too long": strings.Repeat("x", im.MaxGroupName+1), "not UTF-8": "\xff"} {
 		f.wantKind(name, f.s.SetGroupName(f.ctx, g.ID, bad), im.Invalid)
 	}
