@@ -97,8 +97,13 @@ func (a *asset) pack(files fs.FS, name string) {
 	}
 }
 
-// page answers with a file of the page.
+// page answers with a file of the page. A request for a WebSocket is one at any path, as at the
+// message servers' own port: web clients of others ask for the root.
 func (s *Server) page(w http.ResponseWriter, r *http.Request) {
+	if upgrades(r) {
+		s.socket(w, r)
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)

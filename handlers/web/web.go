@@ -3,7 +3,8 @@
 //
 //   - the files of the page, which are part of the binary (page/dist)
 //   - /config.json, what the page must know of the deployment
-//   - /ws, a WebSocket that a message server answers; this package carries its bytes
+//   - /ws, or any path that is none of the others, a WebSocket that a message server answers: one
+//     of this process takes over the connection, to one elsewhere this package carries the bytes
 //   - /msfs/, the small file server
 //   - /register, the registration of the HTTP API
 //   - /file/TASK, files for other users: this package is a client of the file server in their name
@@ -27,14 +28,19 @@ import (
 
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
+	port "teamtalk/core/web"
 	"teamtalk/core/websocket"
 )
 
 // Options configure a Server. Zero fields mean the defaults.
 type Options struct {
 	// Messages connects a client to a message server's port for WebSocket. secure says that the
-	// client has TLS. Required.
+	// client has TLS. Required without Adopt.
 	Messages func(ctx context.Context, client netip.AddrPort, secure bool) (net.Conn, error)
+	// Adopt makes the connection of a page one of a message server of this process, which answers
+	// the request in Taken.Begin. After an error the connection is still the caller's. Default:
+	// Messages connects all pages.
+	Adopt func(port.Taken) error
 	// WebSocket is the URL to which pages connect instead. Default: this port.
 	WebSocket string
 	// Origins are the pages that may open a WebSocket.

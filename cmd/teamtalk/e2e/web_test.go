@@ -211,7 +211,7 @@ func TestWebInDemo(t *testing.T) {
 		t.Errorf("config.json: %+v", c)
 	}
 	b, last := p.chat("alice", "demo", "")
-	equal(t, "WebSockets", s.metric("teamtalk_webchat_open", ""), 2.0)
+	equal(t, "WebSockets", s.metric("teamtalk_webchat_sockets_total", `result="adopted"`), 2.0)
 	s.stop()
 	for _, err := b.read(); err == nil; _, err = b.read() {
 	}

@@ -15,6 +15,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/address"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
+	"teamtalk/core/engine"
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
 	"teamtalk/core/web"
@@ -128,6 +129,10 @@ func connectPages(s *system, opt *page.Options) error {
 	}
 	d := page.NewDialer(dial)
 	opt.FileServers = pageFiles{s, d}
+	if s.msg != nil && (s.tls == nil || s.pages.Adopts()) {
+		opt.Adopt = func(t web.Taken) error { return s.pages.Adopt(engine.Taken(t)) }
+		return nil
+	}
 	if s.msg != nil {
 		opt.Messages = func(_ context.Context, client netip.AddrPort, secure bool) (
 			net.Conn, error) {
