@@ -26,9 +26,9 @@ func newMetrics(reg prometheus.Registerer, s *Server) metrics {
 			"server), stopping.",
 	}, []string{"result"}), prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_webchat_files_total",
-		Help: "Uploads and downloads of files by pages, by result: ok, bad (the request, or a " +
-			"file of another size than announced), denied (by the file server), unknown_server, " +
-			"busy (too many transfers), failed.",
+		Help: "Files that pages upload, download and decline, by result: ok, bad (the request, " +
+			"or a file of another size than announced), denied (by the file server), " +
+			"unknown_server, busy (too many transfers), failed.",
 	}, []string{"direction", "result"})}
 	if reg != nil {
 		reg.MustRegister(m.sockets, m.files, prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -7,7 +7,8 @@
 //     of this process takes over the connection, to one elsewhere this package carries the bytes
 //   - /msfs/, the small file server
 //   - /register, the registration of the HTTP API
-//   - /file/TASK, files for other users: this package is a client of the file server in their name
+//   - /file/TASK, files from and for other users: this package is a client of the file server in
+//     the name of its user
 //
 // The page speaks the protocol of all clients, see PROTOCOL.md. Of its WebSocket this package
 // knows neither PDUs nor users.
@@ -117,6 +118,7 @@ func New(o Options) *Server {
 	if o.FileServers != nil {
 		s.mux.Handle("POST /file/{task}", s.pages.Handler(http.HandlerFunc(s.upload)))
 		s.mux.HandleFunc("GET /file/{task}", s.download)
+		s.mux.Handle("DELETE /file/{task}", s.pages.Handler(http.HandlerFunc(s.decline)))
 	}
 	return s
 }
