@@ -231,7 +231,7 @@ func (s *Server) enroll(c net.Conn, cn *conn, came arriving) {
 		}
 	}
 	context := any(cn)
-	if came.header.Source.IsValid() {
+	if came.header.Source.IsValid() || came.taken != nil {
 		came.cn = cn
 		context = &came
 	}
