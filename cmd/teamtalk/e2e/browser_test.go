@@ -228,12 +228,12 @@ func TestTwoBrowsersTLS(t *testing.T) {
 	if !long {
 		t.Skip("needs TEAMTALK_TEST_LONG")
 	}
-	t.Parallel()
 	cert := certtest.Write(t, t.TempDir(), certtest.Options{})
 	takeProcessor(t)
 	chromium := browser(t, chromedp.Flag("ignore-certificate-errors", true))
 	s, page := startDemo(t, "--tls.certificate", cert.Certificate, "--tls.key", cert.Key)
 	page.tls = &tls.Config{RootCAs: cert.Roots, ServerName: "localhost"}
+	page.trust()
 	twoBrowsers(t, chromium, s, page)
 	equal(t, "WebSockets that this server carries", s.metric("teamtalk_webchat_open", ""), 0.0)
 }
