@@ -231,7 +231,8 @@ func TestPageLong(t *testing.T) {
 	p.has(fmt.Sprint("message ", messages-1), "stored")
 	until(t, "the beginning of the conversation", func() bool {
 		// It ends at the top, also while older messages are on their way.
-		p.scrolls("messages", ".messages .scroller", named("message"), false, 5000, 80)
+		// A step may meet older messages that arrive, which move the rows: up to 87 were made.
+		p.scrolls("messages", ".messages .scroller", named("message"), false, 5000, 250)
 		begins, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](fmt.Sprintf(
 			"!!document.querySelector(%q)", named("beginning"))))
 		return err == nil && begins
