@@ -77,6 +77,7 @@ func (p *local) prepare(ctx context.Context, j job) (*prepared, error) {
 		return nil, err
 	}
 	sw, err := swarm.New(swarm.Options{Loops: p.scenario.GeneratorLoops(), TLS: encrypted,
+		WebSocket:      p.scenario.WebSocket,
 		ConnectTimeout: time.Duration(p.scenario.Timeout)})
 	if err != nil {
 		return nil, err

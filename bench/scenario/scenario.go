@@ -38,20 +38,21 @@ type Scenario struct {
 	Of   string `toml:"of" json:"of,omitempty"`
 	Name string `toml:"name" json:"name,omitempty"`
 
-	Addrs    []string `toml:"addr" json:"addr"`
-	Format   string   `toml:"format" json:"format"`
-	Password string   `toml:"password" json:"-"`
-	First    int      `toml:"first" json:"first"`
-	Client   string   `toml:"client" json:"client"`
-	Parallel int      `toml:"parallel" json:"parallel"`
-	Timeout  Duration `toml:"timeout" json:"timeout"`
-	Loops    int      `toml:"loops" json:"loops"`
-	Seed     int      `toml:"seed" json:"seed"`
-	Acks     bool     `toml:"acks" json:"acks"`
-	Beat     Duration `toml:"heartbeat" json:"heartbeat"`
-	TLS      bool     `toml:"tls" json:"tls,omitempty"`
-	TLSCA    string   `toml:"tls_ca" json:"tls_ca,omitempty"`
-	TLSName  string   `toml:"tls_name" json:"tls_name,omitempty"`
+	Addrs     []string `toml:"addr" json:"addr"`
+	Format    string   `toml:"format" json:"format"`
+	Password  string   `toml:"password" json:"-"`
+	First     int      `toml:"first" json:"first"`
+	Client    string   `toml:"client" json:"client"`
+	Parallel  int      `toml:"parallel" json:"parallel"`
+	Timeout   Duration `toml:"timeout" json:"timeout"`
+	Loops     int      `toml:"loops" json:"loops"`
+	Seed      int      `toml:"seed" json:"seed"`
+	Acks      bool     `toml:"acks" json:"acks"`
+	Beat      Duration `toml:"heartbeat" json:"heartbeat"`
+	TLS       bool     `toml:"tls" json:"tls,omitempty"`
+	TLSCA     string   `toml:"tls_ca" json:"tls_ca,omitempty"`
+	TLSName   string   `toml:"tls_name" json:"tls_name,omitempty"`
+	WebSocket bool     `toml:"websocket" json:"websocket,omitempty"`
 
 	Warmup   Duration `toml:"warmup" json:"warmup"`
 	Duration Duration `toml:"duration" json:"duration"`
@@ -151,6 +152,9 @@ func (s *Scenario) Validate() error {
 	}
 	if (s.TLSCA != "" || s.TLSName != "") && !s.TLS {
 		add("tls: needed with tls_ca and tls_name")
+	}
+	if s.WebSocket && !s.has("websocket") {
+		add("websocket: %s also speaks to file servers, which have none", s.Kind)
 	}
 	if len(s.IDs) > 0 && len(s.IDs) != s.Groups {
 		add("group_ids: got %d ids for %d groups", len(s.IDs), s.Groups)

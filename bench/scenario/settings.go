@@ -45,6 +45,9 @@ var definitions = []Field{
 		"system; each generator needs the file"},
 	{Key: "tls_name", Doc: "with tls: the name that the server's certificate must hold (default: " +
 		"the IP address of each server)"},
+	{Key: "websocket", Default: "false", Kinds: []string{KindConnect, KindIdle, KindSingle,
+		KindGroup}, Doc: "connect as browsers do: addr is that of the chat page (web.listen), or " +
+		"msg.websocket_listen"},
 
 	{Key: "warmup", Default: "2s", min: "0s", max: "1h", Kinds: timed, Doc: "time before counting"},
 	{Key: "duration", Default: "10s", min: "10ms", max: "1000h", Kinds: timed,

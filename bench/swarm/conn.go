@@ -17,7 +17,8 @@ type Conn struct {
 	out     []byte // bytes to write; borrowed from the loop, nil when empty
 	in      []byte // beginning of a frame or record; borrowed from the loop, nil when empty
 	tls     *secure
-	peer    netip.Addr
+	ws      *webSocket // nil without WebSocket
+	peer    netip.AddrPort
 	skip    int // bytes of a long frame still to discard
 	sys     sysConn
 	state   state
@@ -28,7 +29,7 @@ type state uint8
 
 const (
 	connecting state = iota
-	shaking          // the handshake of TLS is in progress
+	shaking          // the handshake of TLS, or the request for a WebSocket, is in progress
 	opened
 	closed
 )
@@ -38,10 +39,14 @@ func (c *Conn) IsOpen() bool { return c.state == opened }
 
 // Waiting returns the number of bytes that the system has not accepted yet.
 func (c *Conn) Waiting() int {
+	n := len(c.out)
 	if c.tls != nil {
-		return len(c.out) + len(c.tls.plain)
+		n += len(c.tls.plain)
 	}
-	return len(c.out)
+	if c.ws != nil {
+		n += len(c.ws.out)
+	}
+	return n
 }
 
 // live reports whether bytes may move.
@@ -71,10 +76,28 @@ func (c *Conn) Send(seq uint16, m pb.Message) error {
 
 // outgoing returns the place of the frames that wait.
 func (c *Conn) outgoing() *[]byte {
+	if c.ws != nil {
+		return &c.ws.out
+	}
+	return c.sealed()
+}
+
+// sealed returns the place of the bytes that TLS encrypts, and without TLS of those that leave.
+func (c *Conn) sealed() *[]byte {
 	if c.tls != nil {
 		return &c.tls.plain
 	}
 	return &c.out
+}
+
+// seal turns the queued frames into what leaves.
+func (c *Conn) seal() {
+	if c.ws != nil {
+		c.ws.seal()
+	}
+	if c.tls != nil {
+		c.tls.seal()
+	}
 }
 
 // queue returns b, or a new buffer, and marks the connection for the next flush.
@@ -95,8 +118,8 @@ func (c *Conn) Close() {
 	if c.state == closed {
 		return
 	}
-	if c.state == opened && c.tls != nil {
-		c.tls.seal()
+	if c.state == opened {
+		c.seal()
 	}
 	if c.state == opened && len(c.out) > 0 {
 		c.lastWrite()
@@ -125,6 +148,9 @@ func (c *Conn) release() {
 	if c.tls != nil {
 		c.tls.release()
 	}
+	if c.ws != nil {
+		c.ws.release()
+	}
 	c.loop.give(c.out)
 	c.loop.give(c.in)
 	c.out, c.in = nil, nil
@@ -150,7 +176,7 @@ func (c *Conn) sent(n int) {
 
 // ended takes the end of what the peer sends. A handshake of TLS tells its reason first.
 func (c *Conn) ended() {
-	if c.state == shaking {
+	if c.state == shaking && c.ws == nil {
 		c.tls.EndInput()
 		return
 	}
@@ -172,6 +198,10 @@ func (c *Conn) tooSlow() bool {
 func (c *Conn) take(b []byte) {
 	if c.tls != nil {
 		c.tls.take(b)
+		return
+	}
+	if c.ws != nil {
+		c.ws.take(b)
 		return
 	}
 	rest := c.cut(b)

@@ -69,7 +69,7 @@ func (l *Loop) Do(f func()) bool {
 // Dial starts to open a connection. h receives the result, never before Dial has
 // returned.
 func (l *Loop) Dial(addr netip.AddrPort, h Handler) *Conn {
-	c := &Conn{loop: l, handler: h, state: connecting, sys: noSocket, peer: addr.Addr()}
+	c := &Conn{loop: l, handler: h, state: connecting, sys: noSocket, peer: addr}
 	if err := l.dial(c, addr); err != nil {
 		l.failed = append(l.failed, failure{c, err})
 		return c
@@ -111,9 +111,7 @@ func (l *Loop) turn() bool {
 	}
 	for i := 0; i < len(l.dirty); i++ { // the handler of a failed connection may write to others
 		c := l.dirty[i]
-		if c.tls != nil {
-			c.tls.seal()
-		}
+		c.seal()
 		c.dirty = false
 		c.flush()
 		l.dirty[i] = nil

@@ -53,6 +53,9 @@ type Options struct {
 	// TLS encrypts all connections. Without a ServerName the certificates must hold the
 	// address that is dialled. Default: no TLS.
 	TLS *tls.Config
+	// WebSocket makes each connection one of a browser: a request of HTTP, and one message for
+	// each frame.
+	WebSocket bool
 }
 
 func (o Options) withDefaults() Options {

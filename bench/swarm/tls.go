@@ -18,12 +18,21 @@ type secure struct {
 // established is called once the socket is connected. With TLS the handshake begins.
 func (c *Conn) established() {
 	if c.loop.swarm.tls == nil {
-		c.connected()
+		c.secured()
 		return
 	}
 	c.state = shaking
 	c.tls = &secure{c: c}
-	c.tls.Conn = tlsconn.Client(c.loop.swarm.tls, c.loop.tlsConfig(c.peer), c.tls)
+	c.tls.Conn = tlsconn.Client(c.loop.swarm.tls, c.loop.tlsConfig(c.peer.Addr()), c.tls)
+}
+
+// secured is called once the handshake of TLS has ended, if there is one.
+func (c *Conn) secured() {
+	if c.loop.swarm.opt.WebSocket {
+		c.upgrade()
+		return
+	}
+	c.connected()
 }
 
 // tlsConfig returns the configuration for a server, which names it.
@@ -66,6 +75,10 @@ func (x *secure) take(b []byte) {
 
 // frames passes the frames in plain text to the handler, and keeps the rest.
 func (x *secure) frames(plain []byte) {
+	if x.c.ws != nil {
+		x.c.ws.take(plain)
+		return
+	}
 	if x.rest != nil {
 		x.rest = append(x.rest, plain...)
 		plain = x.rest
@@ -118,8 +131,8 @@ func (x *secure) Ready(err error) {
 		x.c.fail(err)
 		return
 	}
-	x.c.connected()
-	if err := x.Flush(x.c.loop.shared(), x.frames); err != nil && x.c.state == opened {
+	x.c.secured()
+	if err := x.Flush(x.c.loop.shared(), x.frames); err != nil && x.c.live() {
 		x.c.fail(err)
 	}
 }

@@ -76,15 +76,20 @@ func (s *Server) arrive(c net.Conn, h proxyproto.Header) (refused string) {
 		_ = c.Close() // the client gets no answer, so the error is of no use
 		return why
 	}
+	s.pass(c, cn, arriving{header: h})
+	return ""
+}
+
+// pass gives a connection that was counted to a loop.
+func (s *Server) pass(c net.Conn, cn *conn, a arriving) {
 	// gnet holds a second descriptor of the connection while a loop takes it. The
 	// Budget bounds how many connections of the process are at this point. When all
 	// loops are busy, this waits, and the next connections wait in the kernel.
 	s.opt.Budget.Enroll()
 	s.enrolling.Go(func() {
 		defer s.opt.Budget.Enrolled()
-		s.enroll(c, cn, h)
+		s.enroll(c, cn, a)
 	})
-	return ""
 }
 
 // enter counts a connection. It returns the reason when the port has no room for it.
@@ -193,30 +198,31 @@ func (cn *conn) heard(st *Strangers) {
 		held += cn.tls.held()
 	}
 	if cn.ws != nil {
-		held += cn.ws.in.Held()
+		held += cn.ws.in.Held() + len(cn.ws.rest)
 	}
 	st.heard(cn.stranger, held)
 }
 
-// proxied is a connection on its way to a loop, with the header of its proxy. A conn does not
-// keep the header, since most have none.
-type proxied struct {
+// arriving is what a loop must know of a connection when it opens it. A conn does not keep it,
+// since most have nothing of it.
+type arriving struct {
 	cn     *conn
-	header proxyproto.Header
+	header proxyproto.Header // of its proxy
+	taken  *Taken            // nil: it arrived at this port
 }
 
-// arrival returns a connection that its loop opens, and the header of its proxy.
-func arrival(c gnet.Conn) (*conn, proxyproto.Header) {
-	if p, ok := c.Context().(*proxied); ok {
-		c.SetContext(p.cn)
-		return p.cn, p.header
+// arrival returns a connection that its loop opens, and what came with it.
+func arrival(c gnet.Conn) (*conn, arriving) {
+	if a, ok := c.Context().(*arriving); ok {
+		c.SetContext(a.cn)
+		return a.cn, *a
 	}
-	return c.Context().(*conn), proxyproto.Header{}
+	return c.Context().(*conn), arriving{}
 }
 
 // enroll gives a connection to one of gnet's loops, which calls OnOpen before it returns.
 // gnet works on a duplicate of the descriptor and closes c.
-func (s *Server) enroll(c net.Conn, cn *conn, h proxyproto.Header) {
+func (s *Server) enroll(c net.Conn, cn *conn, came arriving) {
 	// gnet keeps the bytes of a zone's name for other uses. Those of package net belong to
 	// its own cache of names.
 	for _, a := range []net.Addr{c.LocalAddr(), c.RemoteAddr()} {
@@ -225,8 +231,9 @@ func (s *Server) enroll(c net.Conn, cn *conn, h proxyproto.Header) {
 		}
 	}
 	context := any(cn)
-	if h.Source.IsValid() {
-		context = &proxied{cn, h}
+	if came.header.Source.IsValid() || came.taken != nil {
+		came.cn = cn
+		context = &came
 	}
 	var err error
 	enrollers.With(func() { _, err = s.engine.EnrollContext(c, context) })

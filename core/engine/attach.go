@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"teamtalk/core/proxyproto"
+	"teamtalk/core/tlsconn"
 )
 
 // ErrRefused reports a connection for which a server has no room, or that arrives while the
@@ -44,6 +45,86 @@ func (s *Server) Attach(client netip.AddrPort, secure bool) (net.Conn, error) {
 		return nil, fmt.Errorf("%w: %s", ErrRefused, why)
 	}
 	return end, nil
+}
+
+// Taken is a connection that another port of the process has accepted, whose client asks for what
+// this server does: core/web.Taken.
+type Taken struct {
+	TCP    *net.TCPConn
+	TLS    *tlsconn.Blocking // nil: without
+	Client netip.AddrPort    // the address of the client
+	Secure bool              // the client has TLS, which a proxy may end
+	Begin  []byte            // what the client has sent and the server reads first, in plain text
+}
+
+// Adopts reports whether Adopt takes connections with TLS.
+func (s *Server) Adopts() bool { return s.opt.TLS != nil && s.opt.TLS.Adopts() }
+
+// Adopt makes a connection of another port one of this server, which has Options.WebSocket, as if
+// it had arrived here. The bounds for the address of the client apply. After an error the
+// connection is still the caller's: ErrRefused when there is no room. Any goroutine.
+func (s *Server) Adopt(t Taken) error {
+	if s.opt.WebSocket == nil || t.TLS != nil && !s.Adopts() {
+		return tlsconn.ErrKept
+	}
+	s.attaching.RLock()
+	defer s.attaching.RUnlock()
+	if s.unattachable {
+		return fmt.Errorf("%w: %s", ErrRefused, becauseStop)
+	}
+	cn, h := &conn{}, proxyproto.Header{Source: t.Client, Secure: t.Secure}
+	if why := s.enter(cn, t.TCP, h); why != "" {
+		s.noteRefused(why, nil)
+		return fmt.Errorf("%w: %s", ErrRefused, why)
+	}
+	s.pass(t.TCP, cn, arriving{header: h, taken: &t})
+	return nil
+}
+
+// adopt gives a connection the TLS that another port began. It reports whether the client is still
+// there. Loop only.
+func (cn *conn) adopt(t *Taken) bool {
+	cn.detected, cn.tls = true, nil
+	if t.TLS == nil {
+		return true
+	}
+	x := &secure{cn: cn, proven: true}
+	c, early, err := tlsconn.Adopt(cn.loop.server.opt.TLS, t.TLS, x)
+	if err != nil {
+		return false // the client has ended the connection
+	}
+	t.Begin = append(t.Begin, early...)
+	x.Conn, cn.tls = c, x
+	return true
+}
+
+// begin takes what another port has read of the client. Loop only, within a turn.
+func (cn *conn) begin(p []byte) {
+	asks := false
+	switch {
+	case len(p) == 0:
+	case cn.tls != nil:
+		asks = cn.tls.frames(p)
+	default:
+		cn.ws.rest = p
+		asks = cn.join(nil)
+	}
+	if asks && cn.stranger != nil {
+		cn.loop.server.opt.Strangers.ask(cn.stranger)
+	}
+}
+
+// join passes the whole messages to the handler that begin with what another port has read, and go
+// on with buf.
+func (cn *conn) join(buf []byte) (asks bool) {
+	x := cn.ws
+	x.rest = append(x.rest, buf...)
+	used, asks := cn.frames(x.rest)
+	if x.rest = x.rest[used:]; len(x.rest) == 0 {
+		x.rest = nil
+	}
+	cn.need = 0 // it counts gnet's buffer
+	return asks
 }
 
 // attached is the end of a connection that the caller of Attach has.

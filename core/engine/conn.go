@@ -82,6 +82,13 @@ func (cn *conn) read() (asks bool) {
 	if cn.tls != nil {
 		return cn.tls.read(buf)
 	}
+	if cn.ws != nil && cn.ws.rest != nil {
+		asks = cn.join(buf)
+		if len(buf) > 0 && !cn.closed { // Discard(0) would discard everything
+			_, _ = cn.c.Discard(len(buf))
+		}
+		return asks
+	}
 	used, asks := cn.frames(buf)
 	if used > 0 { // Discard(0) would discard everything
 		_, _ = cn.c.Discard(used)

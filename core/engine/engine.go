@@ -396,7 +396,8 @@ type events struct {
 // OnOpen makes the session, or refuses the connection.
 func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	s := e.server
-	cn, h := arrival(c)
+	cn, came := arrival(c)
+	h := came.header
 	cn.c, cn.opened = c, true
 	l := s.loopOf(c.EventLoop())
 	// Close sets refusing first and then closes the sessions of the loops.
@@ -419,12 +420,19 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	if s.opt.WebSocket != nil {
 		cn.ws = &upgraded{}
 	}
+	if came.taken != nil && !cn.adopt(came.taken) {
+		cn.closed = true
+		return nil, gnet.Close
+	}
 	l.Begin()
 	defer l.End()
 	cn.s = l.Add(from, cn)
 	if err := l.Open(cn.s); err != nil {
 		l.Remove(cn.s, err)
 		return nil, s.refuse(cn, becauseError, err)
+	}
+	if came.taken != nil {
+		cn.begin(came.taken.Begin)
 	}
 	return nil, gnet.None
 }

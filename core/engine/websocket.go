@@ -64,6 +64,7 @@ type upgraded struct {
 	in    websocket.Reader
 	out   websocket.Writer
 	pong  []byte // a pong that waits for the end of a PDU; nil: none
+	rest  []byte // what another port has read, see Adopt; nil: nothing
 	state wsState
 	deaf  bool   // what arrives is dropped
 	code  uint16 // of the close frame that the peer sent

@@ -155,12 +155,29 @@ func CheckGroup(g *Group) error {
 	return CheckText("avatar of a group", g.Avatar, MaxGroupName)
 }
 
-// CheckGroupName returns the reason why a group cannot have this name, with kind Invalid.
+// CheckGroupName returns the reason why a group cannot have this name, with kind Invalid: it is
+// empty, too long, not UTF-8, or has only characters that show nothing.
 func CheckGroupName(name string) error {
 	if name == "" {
 		return Errorf(Invalid, "a group needs a name")
 	}
-	return CheckText("name of a group", name, MaxGroupName)
+	if err := CheckText("name of a group", name, MaxGroupName); err != nil {
+		return err
+	}
+	if !strings.ContainsFunc(name, visible) {
+		return Errorf(Invalid, "the name %+q of a group has no visible character", name)
+	}
+	return nil
+}
+
+// brailleBlank is a symbol for Unicode, and has no dots.
+const brailleBlank = '\u2800'
+
+// visible reports whether a character leaves a mark where it stands alone. Some letters do not,
+// such as the fillers of Hangul, and an accent needs a letter.
+func visible(r rune) bool {
+	return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) && r != brailleBlank &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
 }
 
 // CheckGroupSize returns the reason why a group cannot have n members, with kind Invalid.

@@ -109,6 +109,15 @@ func TestCheckGroup(t *testing.T) {
 			t.Errorf("%+v: %v, want kind invalid", g, err)
 		}
 	}
+	for name, ok := range map[string]bool{"g": true, "1": true, "!": true, "群": true, "é": true,
+		"e\u0301": true, "👪": true, "\u200bx": true, " x ": true,
+		" ": false, "\t\n": false, "\u3000": false, "\u200b": false, "\u2060\ufeff": false,
+		"\u202e\u202c": false, "\u0301": false, "\ufe0f": false, "\u3164": false, "\u115f": false,
+		"\u2800": false, "\x00": false, "\U000e0041": false} {
+		if err := CheckGroupName(name); (err == nil) != ok || !ok && KindOf(err) != Invalid {
+			t.Errorf("name %+q: %v", name, err)
+		}
+	}
 	if err := CheckGroupSize(MaxGroupMembers); err != nil {
 		t.Error(err)
 	}

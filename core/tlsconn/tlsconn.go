@@ -12,6 +12,9 @@
 //
 // Between two turns an idle connection holds no buffers: those of crypto/tls are lent by the
 // loop for the time of a call (lend.go).
+//
+// A connection whose handshake ran on a goroutine that blocks joins a loop in the second phase
+// (adopt.go).
 package tlsconn
 
 import (

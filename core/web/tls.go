@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -16,8 +15,8 @@ import (
 // writes, and calls Read on one goroutine at a time.
 type detecting struct {
 	*conn
-	secure *tls.Conn // after the first byte of a handshake
-	plain  bool      // after another first byte
+	secure *tlsconn.Blocking // after the first byte of a handshake
+	plain  bool              // after another first byte
 }
 
 // Read reads plain text. The first call finds out whether the connection has TLS.
@@ -36,7 +35,8 @@ func (c *detecting) Read(p []byte) (int, error) {
 		c.plain = true
 		return n, err
 	}
-	c.secure = tls.Server(&prefixed{conn: c.conn, first: bytes.Clone(p[:1])}, c.s.opt.TLS)
+	c.secure = tlsconn.NewBlocking(&prefixed{conn: c.conn, first: bytes.Clone(p[:1])},
+		c.s.opt.TLS)
 	return c.secure.Read(p)
 }
 

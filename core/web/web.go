@@ -423,11 +423,16 @@ func (c *conn) RemoteAddr() net.Addr {
 
 // Close closes the connection.
 func (c *conn) Close() error {
-	err := c.TCPConn.Close()
+	defer c.end()
+	return c.TCPConn.Close()
+}
+
+// end ends the count of the connection.
+func (c *conn) end() {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if c.closed {
-		return err
+		return
 	}
 	c.closed = true
 	c.s.leave(c)
@@ -440,5 +445,4 @@ func (c *conn) Close() error {
 	if c.s.opt.Budget != nil {
 		c.s.opt.Budget.Put()
 	}
-	return err
 }

@@ -63,6 +63,7 @@ func TestCreateGroup(t *testing.T) {
 		{"one member exists", createReq(1, temporary, "x", 1, 999), 0, []uint32{1}},
 		{"no member exists", createReq(1, temporary, "x", 998, 999, 998), 1, []uint32{998, 999}},
 		{"no name", createReq(1, temporary, "", 2, 1), 1, []uint32{1, 2}},
+		{"invisible name", createReq(1, temporary, "\u200b\u3164", 1), 1, []uint32{1}},
 		{"no members", createReq(1, temporary, "x"), 1, nil},
 		{"name too long", createReq(1, temporary, strings.Repeat("x", im.MaxGroupName+1), 1), 1,
 			[]uint32{1}},

@@ -52,6 +52,7 @@ type fileRequest struct {
 	task   string
 	user   uint32
 	server string // host:port
+	direct bool   // the sender passes the file on itself
 }
 
 // maxTask is the longest id of a transfer, in bytes.
@@ -61,7 +62,8 @@ const maxTask = 64
 func fileRequestOf(r *http.Request) (f fileRequest, err error) {
 	q := r.URL.Query()
 	user, err := strconv.ParseUint(q.Get("user"), 10, 32)
-	f = fileRequest{task: r.PathValue("task"), user: uint32(user), server: q.Get("server")}
+	f = fileRequest{task: r.PathValue("task"), user: uint32(user), server: q.Get("server"),
+		direct: q.Get("direct") != ""}
 	if err != nil || user == 0 || f.task == "" || len(f.task) > maxTask || f.server == "" {
 		return f, im.Errorf(im.Invalid, "want /file/TASK?user=ID&server=HOST:PORT")
 	}
@@ -165,7 +167,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	begun, out := false, &timelyWriter{w, http.NewResponseController(w), s.opt.WriteTimeout}
 	if err == nil {
 		var l *fileLink
-		if l, err = s.link(r, f, pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD); err == nil {
+		if l, err = s.link(r, f, f.receiver()); err == nil {
 			defer l.close()
 			err = l.take(int64(size), func(p []byte) error {
 				if !begun {
@@ -185,6 +187,35 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 		out.extend() // the file server may have taken long
 		http.Error(out, err.Error(), statusOf(err))
 	}
+}
+
+// receiver returns the role of a page that takes a file.
+func (f *fileRequest) receiver() pb.ClientFileRole {
+	if f.direct {
+		return pb.ClientFileRole_CLIENT_REALTIME_RECVER
+	}
+	return pb.ClientFileRole_CLIENT_OFFLINE_DOWNLOAD
+}
+
+// decline tells the sender of a direct file that the user does not take it.
+func (s *Server) decline(w http.ResponseWriter, r *http.Request) {
+	f, err := fileRequestOf(r)
+	if err == nil && !f.direct {
+		err = im.Errorf(im.Invalid, "only a direct file is declined here")
+	}
+	if err == nil {
+		var l *fileLink
+		if l, err = s.link(r, f, f.receiver()); err == nil {
+			err = l.refuse()
+			l.close()
+		}
+	}
+	s.noteFile("decline", err)
+	if err != nil {
+		http.Error(w, err.Error(), statusOf(err))
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // fileHeader sets the header of a file, which no browser shows as a page.

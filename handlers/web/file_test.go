@@ -104,7 +104,23 @@ func (c *kept) state(s pb.ClientFileState) {
 		UserId: new(uint32(7))}.Build())
 }
 
-const done = pb.ClientFileState_CLIENT_FILE_DONE
+const (
+	done  = pb.ClientFileState_CLIENT_FILE_DONE
+	ready = pb.ClientFileState_CLIENT_FILE_PEER_READY
+)
+
+// awaitState reads the state that the page tells the sender of a direct file.
+func (c *kept) awaitState(t *testing.T, want pb.ClientFileState) {
+	m := c.next()
+	for m != nil && m.Command() == pb.CmdFilePullDataReq {
+		m = c.next()
+	}
+	s, _ := m.(*pb.IMFileState)
+	if s.GetState() != want || s.GetTaskId() != "T1" || s.GetUserId() != 7 ||
+		c.login.GetFileRole() != pb.ClientFileRole_CLIENT_REALTIME_RECVER {
+		t.Errorf("the sender is told %v of the role %v, want %v", m, c.login.GetFileRole(), want)
+	}
+}
 
 // fetchUpload takes an upload of a size from an offset, and returns it.
 func (c *kept) fetchUpload(from, size int) []byte {
@@ -259,16 +275,49 @@ func (c *kept) segment(at uint32, p []byte) {
 		FileData: p}.Build())
 }
 
+// downloadCase is a download by what the file server does.
+type downloadCase struct {
+	path   string
+	serve  func(c *kept) // nil: it refuses the login
+	status int           // -1: the answer breaks off
+	result string
+}
+
+// TestDownloadDirect fetches a file that its sender passes on, and tells the sender the end.
+func TestDownloadDirect(t *testing.T) {
+	path, file := downloadPath+"&direct=1", downloaded
+	testDownloads(t, map[string]downloadCase{
+		"whole": {path, func(c *kept) {
+			c.state(ready)
+			c.sendParts(file)
+			c.awaitState(t, done)
+		}, 200, "ok"},
+		"ended": {path, func(c *kept) {
+			c.state(pb.ClientFileState_CLIENT_FILE_CANCEL)
+		}, 404, "denied"},
+		"ended later": {path, func(c *kept) {
+			c.state(ready)
+			c.segment(0, file[:fileSegment])
+			c.state(pb.ClientFileState_CLIENT_FILE_CANCEL)
+		}, -1, "denied"},
+		"wrong": {path, func(c *kept) {
+			c.state(ready)
+			c.segment(9, file[:fileSegment])
+			c.awaitState(t, pb.ClientFileState_CLIENT_FILE_CANCEL)
+		}, 502, "failed"},
+	})
+}
+
+// downloaded is the file of downloads, and downloadPath the path of its transfer.
+var (
+	downloaded   = bytes.Repeat([]byte("0123456789"), 100_000)
+	downloadPath = fmt.Sprintf("/file/T1?user=7&server=files:1&size=%d&name=", len(downloaded))
+)
+
 // TestDownload fetches a file, and shows in each case that it is not whole.
 func TestDownload(t *testing.T) {
-	file := bytes.Repeat([]byte("0123456789"), 100_000)
-	path := fmt.Sprintf("/file/T1?user=7&server=files:1&size=%d&name=", len(file))
-	for name, test := range map[string]struct {
-		path   string
-		serve  func(c *kept)
-		status int
-		result string
-	}{
+	path, file := downloadPath, downloaded
+	testDownloads(t, map[string]downloadCase{
 		"whole":  {path + "a.txt", func(c *kept) { c.sendAll(file) }, 200, "ok"},
 		"no end": {path, func(c *kept) { c.sendParts(file) }, 200, "ok"},
 		"refused": {path, func(c *kept) {
@@ -285,7 +334,13 @@ func TestDownload(t *testing.T) {
 		"no size":       {"/file/T1?user=7&server=files:1", nil, 400, "bad"},
 		"long size":     {"/file/T1?user=7&server=files:1&size=4294967296", nil, 400, "bad"},
 		"server":        {"/file/T1?user=7&server=evil:1&size=1", nil, 404, "unknown_server"},
-	} {
+	})
+}
+
+// testDownloads compares the answers with the cases.
+func testDownloads(t *testing.T, cases map[string]downloadCase) {
+	t.Helper()
+	for name, test := range cases {
 		w := serve(t, Options{FileServers: keeper{t, func(c *kept) {
 			if test.serve == nil {
 				c.enter(3)
@@ -308,13 +363,33 @@ func TestDownload(t *testing.T) {
 			}
 		case err != nil || rsp.StatusCode != test.status:
 			t.Errorf("%s: %s, %v, want %d", name, rsp.Status, err, test.status)
-		case test.status == 200 && (!bytes.Equal(body, file) || rsp.ContentLength !=
-			int64(len(file))):
+		case test.status == 200 && (!bytes.Equal(body, downloaded) || rsp.ContentLength !=
+			int64(len(downloaded))):
 			t.Errorf("%s: other contents, %d bytes", name, len(body))
 		}
 		eventually(t, name, func() bool { return w.transfers() == 0 })
 		if n := w.fileResult("download", test.result); n != 1 {
 			t.Errorf("%s: %d counted as %s", name, n, test.result)
+		}
+	}
+}
+
+// TestDecline tells the sender of a direct file that the user does not take it.
+func TestDecline(t *testing.T) {
+	w := serve(t, Options{FileServers: keeper{t, func(c *kept) {
+		if c.enter(0) {
+			c.awaitState(t, pb.ClientFileState_CLIENT_FILE_REFUSE)
+		}
+	}}}, port.Options{}, nil)
+	for path, status := range map[string]int{uploadPath + "&direct=1": http.StatusNoContent,
+		uploadPath: http.StatusBadRequest} {
+		if rsp, body := w.ask(t, "DELETE", path, ""); rsp.StatusCode != status {
+			t.Errorf("%s: %s, %s", path, rsp.Status, body)
+		}
+	}
+	for _, result := range []string{"ok", "bad"} {
+		if n := w.fileResult("decline", result); n != 1 {
+			t.Errorf("%d counted as %s", n, result)
 		}
 	}
 }

@@ -7,7 +7,8 @@ type metrics struct{ sockets, files *prometheus.CounterVec }
 
 // The results of a request for a WebSocket, in metrics.
 const (
-	resultOpen     = "open"
+	resultOpen     = "open"       // this server carries its bytes
+	resultAdopted  = "adopted"    // by the message server of this process
 	resultUpgrade  = "no_upgrade" // a request for something else
 	resultOrigin   = "origin"
 	resultNoServer = "no_server" // no message server takes it
@@ -19,19 +20,20 @@ const (
 func newMetrics(reg prometheus.Registerer, s *Server) metrics {
 	m := metrics{prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_webchat_sockets_total",
-		Help: "Requests of pages for a WebSocket, by result: open, no_upgrade, origin, " +
+		Help: "Requests of pages for a WebSocket, by result: open (this server carries its " +
+			"bytes), adopted (the message server of this process has it), no_upgrade, origin, " +
 			"no_server (no message server takes it), no_answer and refused (of the message " +
 			"server), stopping.",
 	}, []string{"result"}), prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_webchat_files_total",
-		Help: "Uploads and downloads of files by pages, by result: ok, bad (the request, or a " +
-			"file of another size than announced), denied (by the file server), unknown_server, " +
-			"busy (too many transfers), failed.",
+		Help: "Files that pages upload, download and decline, by result: ok, bad (the request, " +
+			"or a file of another size than announced), denied (by the file server), " +
+			"unknown_server, busy (too many transfers), failed.",
 	}, []string{"direction", "result"})}
 	if reg != nil {
 		reg.MustRegister(m.sockets, m.files, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "teamtalk_webchat_open",
-			Help: "WebSockets of pages that are carried to message servers.",
+			Help: "WebSockets of pages whose bytes this server carries to message servers.",
 		}, func() float64 { return float64(s.Open()) }))
 	}
 	return m

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"net"
@@ -35,8 +36,8 @@ func (s *Server) refuse(w http.ResponseWriter, result string, status int, text s
 	http.Error(w, text, status)
 }
 
-// socket connects a page to a message server, which answers the request. Afterwards the bytes of
-// both directions are carried as they are.
+// socket connects a page to a message server, which answers the request. One of this process takes
+// over the connection. Otherwise the bytes of both directions are carried as they are.
 func (s *Server) socket(w http.ResponseWriter, r *http.Request) {
 	head, err := opening(r)
 	if err != nil {
@@ -53,6 +54,10 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) {
 	client, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		s.refuse(w, resultUpgrade, http.StatusBadRequest, "the client has no address")
+		return
+	}
+	if s.opt.Adopt != nil {
+		s.adopt(w, r, client, head)
 		return
 	}
 	to, err := s.opt.Messages(r.Context(), client, port.Secure(r))
@@ -75,6 +80,43 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) {
 			"this server", "answer", line(first))
 	}
 	s.connect(w, to, first)
+}
+
+// adopt lets a message server of this process take over the connection of a page, with the request.
+func (s *Server) adopt(w http.ResponseWriter, r *http.Request, client netip.AddrPort, head []byte) {
+	page, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		s.notHijacked(w, err)
+		return
+	}
+	taken, err := port.Take(page, port.Taken{Client: client, Secure: port.Secure(r),
+		Begin: append(head, early(rw)...)}, s.opt.Adopt)
+	if taken {
+		s.metrics.sockets.WithLabelValues(resultAdopted).Inc()
+		return
+	}
+	s.metrics.sockets.WithLabelValues(resultNoServer).Inc()
+	s.warn("the message server takes no page", "err", err)
+	_ = page.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)) // an error shows in the write
+	_, _ = io.WriteString(page, noRoom)
+	_ = page.Close()
+}
+
+// noRoom is the answer to a page that the message server of this process does not take.
+const noRoom = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+	"Connection: close\r\n\r\nno message server is available\n"
+
+// early returns what a page has sent behind its request: it need not wait for the answer.
+func early(rw *bufio.ReadWriter) []byte {
+	p := make([]byte, rw.Reader.Buffered())
+	_, _ = io.ReadFull(rw.Reader, p) // it has as many
+	return p
+}
+
+// notHijacked answers on a port that does not give its connections away.
+func (s *Server) notHijacked(w http.ResponseWriter, err error) {
+	s.refuse(w, resultStopping, http.StatusInternalServerError, "no WebSocket on this port")
+	s.log.Error("the connection of a page cannot be taken over", "err", err)
 }
 
 // warn logs a line about requests of pages, at most once a second.
@@ -156,12 +198,9 @@ func (s *Server) connect(w http.ResponseWriter, to net.Conn, first []byte) {
 	page, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		_ = to.Close() // the first error is the cause
-		s.refuse(w, resultStopping, http.StatusInternalServerError, "no WebSocket on this port")
-		s.log.Error("the connection of a page cannot be taken over", "err", err)
+		s.notHijacked(w, err)
 		return
 	}
-	early := make([]byte, rw.Reader.Buffered()) // the client need not wait for the answer
-	_, _ = io.ReadFull(rw.Reader, early)        // it has as many
 	b := &bridge{s: s, page: page, server: to}
 	s.mu.Lock()
 	if s.closed {
@@ -177,7 +216,7 @@ func (s *Server) connect(w http.ResponseWriter, to net.Conn, first []byte) {
 		s.metrics.sockets.WithLabelValues(resultOpen).Inc()
 	}
 	// The handler returns, which frees the memory of the request.
-	go b.carry(to, page, early)
+	go b.carry(to, page, early(rw))
 	go b.carry(page, to, first)
 }
 

@@ -17,6 +17,7 @@ import (
 	"teamtalk/core/origin"
 	"teamtalk/core/pdu"
 	"teamtalk/core/session"
+	"teamtalk/core/tlsconn"
 	port "teamtalk/core/web"
 	"teamtalk/core/web/webtest"
 	"teamtalk/core/websocket"
@@ -170,7 +171,10 @@ func TestPlainRequest(t *testing.T) {
 		head, body string
 		status     int
 	}{
-		"upgrade":       {get + asks + upgrade, "", http.StatusSwitchingProtocols},
+		"upgrade": {get + asks + upgrade, "", http.StatusSwitchingProtocols},
+		"root":    {"GET / HTTP/1.1\r\n" + asks + upgrade, "", http.StatusSwitchingProtocols},
+		"other path": {"GET /chat/socket HTTP/1.1\r\n" + asks + upgrade, "",
+			http.StatusSwitchingProtocols},
 		"no connection": {get + upgrade, "", http.StatusUpgradeRequired},
 		"close": {get + "Connection: close\r\n" + upgrade, "",
 			http.StatusUpgradeRequired},
@@ -285,6 +289,60 @@ func TestEngine(t *testing.T) {
 	p.wants("\x88\x02\x03\xe8")
 	p.wantsEnd()
 	eventually(t, "the end", func() bool { return w.Open() == 0 && s.Open() == 0 })
+}
+
+// TestAdopt gives the connections of pages to a message server's engine, with TLS and without, also
+// with what a page sends before it has an answer. The HTTP port forgets them.
+func TestAdopt(t *testing.T) {
+	cert := certtest.Shared()
+	config := &tls.Config{Certificates: []tls.Certificate{cert.Pair}}
+	handler := clients{make(chan netip.AddrPort, 1)}
+	s, err := engine.Start(engine.Options{Name: "pages", Clients: handler, MaxConns: 1,
+		TLS:       tlsconn.NewHandshakes(tlsconn.Options{Config: config}),
+		WebSocket: &engine.WebSocket{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(t.Context())
+	if !s.Adopts() {
+		t.Fatal("the fields of tls.Conn have changed: see core/tlsconn/lend.go")
+	}
+	w := serve(t, Options{Adopt: func(c port.Taken) error { return s.Adopt(engine.Taken(c)) }},
+		port.Options{TLS: config, Plain: func(netip.Addr) bool { return true }}, nil)
+	echoed := "\x82\x10" + string(pdu.AppendHeader(nil, pb.CmdHeartBeat, 7))
+	for name, test := range map[string]struct{ early, later string }{
+		"nothing": {"", unmasked()}, "a part": {unmasked()[:9], unmasked()[9:]},
+		"a message": {unmasked(), ""}, "more": {unmasked() + unmasked()[:1], unmasked()[1:]},
+	} {
+		for _, secure := range []bool{false, true} {
+			c := webtest.Dial(t, w.port)
+			from := c.LocalAddr().String()
+			if secure {
+				c = tls.Client(c, &tls.Config{RootCAs: cert.Roots, ServerName: "localhost"})
+			}
+			p := openOn(t, c, "Origin: http://chat.example.com\r\n", test.early)
+			if got := p.answer(); got.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatalf("%s, TLS %v: %s", name, secure, got.Status)
+			}
+			p.send(test.later)
+			p.wants(strings.Repeat(echoed, strings.Count(test.early+test.later, "\x82\x90")))
+			if a := <-handler.from; a.String() != from {
+				t.Errorf("address %v, want %v", a, from)
+			}
+			eventually(t, "the port to forget it", func() bool { return w.port.Open() == 0 })
+			full := w.open(t, "", "")
+			if got := full.answer(); got.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("beyond the bound: %s", got.Status)
+			}
+			p.send("\x88\x82\x00\x00\x00\x00\x03\xe8") // a close frame with code 1000
+			p.wants("\x88\x02\x03\xe8")
+			p.wantsEnd()
+			eventually(t, "the end", func() bool { return s.Open() == 0 && w.port.Open() == 0 })
+		}
+	}
+	if a, n := w.results(t, resultAdopted), w.results(t, resultNoServer); a != 8 || n != 8 {
+		t.Errorf("%d adopted, %d without a server, want 8 of each", a, n)
+	}
 }
 
 // TestIdleCrowd serves the page while 10,000 connections are idle.

@@ -3,10 +3,12 @@
 //
 //   - the files of the page, which are part of the binary (page/dist)
 //   - /config.json, what the page must know of the deployment
-//   - /ws, a WebSocket that a message server answers; this package carries its bytes
+//   - /ws, or any path that is none of the others, a WebSocket that a message server answers: one
+//     of this process takes over the connection, to one elsewhere this package carries the bytes
 //   - /msfs/, the small file server
 //   - /register, the registration of the HTTP API
-//   - /file/TASK, files for other users: this package is a client of the file server in their name
+//   - /file/TASK, files from and for other users: this package is a client of the file server in
+//     the name of its user
 //
 // The page speaks the protocol of all clients, see PROTOCOL.md. Of its WebSocket this package
 // knows neither PDUs nor users.
@@ -27,6 +29,7 @@ import (
 
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
+	port "teamtalk/core/web"
 	"teamtalk/core/web/assets"
 	"teamtalk/core/websocket"
 )
@@ -34,8 +37,12 @@ import (
 // Options configure a Server. Zero fields mean the defaults.
 type Options struct {
 	// Messages connects a client to a message server's port for WebSocket. secure says that the
-	// client has TLS. Required.
+	// client has TLS. Required without Adopt.
 	Messages func(ctx context.Context, client netip.AddrPort, secure bool) (net.Conn, error)
+	// Adopt makes the connection of a page one of a message server of this process, which answers
+	// the request in Taken.Begin. After an error the connection is still the caller's. Default:
+	// Messages connects all pages.
+	Adopt func(port.Taken) error
 	// WebSocket is the URL to which pages connect instead. Default: this port.
 	WebSocket string
 	// Origins are the pages that may open a WebSocket.
@@ -99,7 +106,7 @@ func New(o Options) *Server {
 		policy: policy(o.WebSocket), pages: http.NewCrossOriginProtection(),
 		bridges: map[*bridge]struct{}{}, users: map[uint32]int{}}
 	s.metrics = newMetrics(o.Registerer, s)
-	s.mux.Handle("/", assets.New(o.files))
+	s.mux.Handle("/", s.page(assets.New(o.files)))
 	s.mux.HandleFunc("GET /config.json", s.config)
 	s.mux.HandleFunc("GET /ws", s.socket)
 	if o.SmallFiles != nil {
@@ -111,8 +118,21 @@ func New(o Options) *Server {
 	if o.FileServers != nil {
 		s.mux.Handle("POST /file/{task}", s.pages.Handler(http.HandlerFunc(s.upload)))
 		s.mux.HandleFunc("GET /file/{task}", s.download)
+		s.mux.Handle("DELETE /file/{task}", s.pages.Handler(http.HandlerFunc(s.decline)))
 	}
 	return s
+}
+
+// page answers with a file of the page. A request for a WebSocket is one at any path, as at the
+// message servers' own port: web clients of others ask for the root.
+func (s *Server) page(files http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if upgrades(r) {
+			s.socket(w, r)
+			return
+		}
+		files.ServeHTTP(w, r)
+	})
 }
 
 // policy returns the Content-Security-Policy of the page. socket is the URL to which it connects;

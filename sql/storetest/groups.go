@@ -219,7 +219,7 @@ func setGroupName(f *fixture) {
 	}
 	g.Name, g.Version, g.Updated = "新名字", 2, got.Updated
 	f.wantGroup(g)
-	for name, bad := range map[string]string{"empty": "",
+	for name, bad := range map[string]string{"empty": "", "invisible": "\u200b\u3000",
 		"too long": strings.Repeat("x", im.MaxGroupName+1), "not UTF-8": "\xff"} {
 		f.wantKind(name, f.s.SetGroupName(f.ctx, g.ID, bad), im.Invalid)
 	}

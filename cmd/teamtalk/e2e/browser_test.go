@@ -3,11 +3,12 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,12 +18,14 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"teamtalk/cmd/teamtalk/internal/persona"
+	"teamtalk/core/cert/certtest"
 	"teamtalk/core/dbprog"
 )
 
 // browser starts Chromium, which contacts nobody by itself, and returns the context in which tabs
 // open. Without Chromium it skips the test, and fails it with CI=true.
-func browser(t *testing.T) context.Context {
+func browser(t *testing.T, flags ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := dbprog.Find("chromium")
 	if path == "" && os.Getenv("CI") == "true" {
@@ -36,9 +39,9 @@ func browser(t *testing.T) context.Context {
 	if os.Getuid() == 0 {
 		opt = append(opt, chromedp.Flag("no-sandbox", true))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
-	ctx, end := chromedp.NewExecAllocator(ctx, opt...)
+	ctx, end := chromedp.NewExecAllocator(ctx, append(opt, flags...)...)
 	t.Cleanup(end)
 	ctx, end = chromedp.NewContext(ctx)
 	t.Cleanup(end)
@@ -178,6 +181,63 @@ func attach(from, to *person) {
 	to.sees("the file fetched", "document.querySelector(%q)", fmt.Sprintf(file, "done"))
 }
 
+// pass lets a program pass two files on to a user of the page directly. The user takes one and
+// declines the other one. The page does not know the program's user yet.
+func pass(s *server, page *pages, to *person) {
+	t := to.t
+	t.Helper()
+	to.clicks(named("tab-chats"))
+	const password = "long enough"
+	equal(t, "answer to carol's registration", page.register("carol", password, "").Code, 0)
+	program := persona.Start(persona.Windows(), persona.Options{User: "carol", Password: password,
+		Server: "http://" + s.arg("--login.http-listen"), Idle: personaIdle})
+	t.Cleanup(program.Close)
+	logIn(t, program)
+	user := program.UserNamed(to.name)
+	if user == 0 {
+		t.Fatalf("carol knows no %s", to.name)
+	}
+	for name, want := range map[string]string{"taken.bin": "done", "declined.bin": ""} {
+		ended := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		go func() {
+			defer cancel()
+			ended <- program.PassFile(ctx, user, name, bytes.Repeat([]byte(name), 30_000))
+		}()
+		to.clicks(contact("carol"))
+		file := fmt.Sprintf("[data-test=file][data-name=%q]", name)
+		if want == "done" {
+			to.clicks(file + " " + named("file-download"))
+			to.sees("the file taken", "document.querySelector(%q)", file+"[data-state=done]")
+		} else {
+			to.clicks(file + " " + named("file-delete"))
+			to.sees("no file", "!document.querySelector(%q)", file)
+		}
+		if err := <-ended; (err == nil) != (want == "done") {
+			t.Errorf("%s: carol's program ends with %v", name, err)
+		}
+	}
+	to.clicks(contact("alice"))
+}
+
+// long runs what takes minutes too.
+var long = os.Getenv("TEAMTALK_TEST_LONG") != ""
+
+// TestTwoBrowsersTLS is TestTwoBrowsers over HTTPS, which differs in the server only.
+func TestTwoBrowsersTLS(t *testing.T) {
+	if !long {
+		t.Skip("needs TEAMTALK_TEST_LONG")
+	}
+	cert := certtest.Write(t, t.TempDir(), certtest.Options{})
+	takeProcessor(t)
+	chromium := browser(t, chromedp.Flag("ignore-certificate-errors", true))
+	s, page := startDemo(t, "--tls.certificate", cert.Certificate, "--tls.key", cert.Key)
+	page.tls = &tls.Config{RootCAs: cert.Roots, ServerName: "localhost"}
+	page.trust()
+	twoBrowsers(t, chromium, s, page)
+	equal(t, "WebSockets that this server carries", s.metric("teamtalk_webchat_open", ""), 0.0)
+}
+
 // TestTwoBrowsers lets two users chat on the page of a demo: one is told of a text of the other,
 // reads it and answers. They exchange a picture and a file. A text that is written while no server
 // runs is stored and delivered once, after the server has returned.
@@ -185,21 +245,14 @@ func TestTwoBrowsers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("two browsers: not with -short")
 	}
-	if _, err := os.Stat("../../../handlers/web/page/dist/sources.sha256"); err != nil {
-		t.Skip("the page is not built")
-	}
 	t.Parallel()
-	chromium := browser(t)
 	takeProcessor(t)
-	page := &pages{t: t, addr: reserve(t)}
-	s := newServer(t, "demo", "serve", "--demo", "--data-dir", filepath.Join(t.TempDir(), "data"),
-		"--msg.listen", reserve(t), "--login.http-listen", reserve(t),
-		"--login.client-listen", reserve(t), "--msfs.listen", reserve(t), "--msfs.min-free", "0B",
-		"--file.listen", reserve(t), "--file.min-free", "0B", "--http.listen", reserve(t),
-		"--web.listen", page.addr)
-	s.start()
-	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), page.url("/")) })
+	chromium := browser(t)
+	s, page := startDemo(t)
+	twoBrowsers(t, chromium, s, page)
+}
 
+func twoBrowsers(t *testing.T, chromium context.Context, s *server, page *pages) {
 	alice := opens(t, chromium, page.url("/"), "alice")
 	bob := opens(t, chromium, page.url("/"), "bob")
 	alice.types("login-name", "alice")
@@ -227,6 +280,7 @@ func TestTwoBrowsers(t *testing.T) {
 	alice.has("It is: 你好", "stored")
 
 	attach(alice, bob)
+	pass(s, page, bob)
 
 	s.kill()
 	alice.writes("Still there?")

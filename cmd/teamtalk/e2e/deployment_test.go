@@ -33,6 +33,8 @@ type settings struct {
 	// roles have it when they run in one process, where they share more.
 	races bool
 
+	pages bool // message servers take WebSocket, and web clients use it
+
 	heavy bool // the test needs a processor for seconds: see takeProcessor
 }
 
@@ -47,6 +49,7 @@ type deployment struct {
 	servers   []*server
 	msg       [2]*server // message servers; all in one they are the same process
 	msgAddr   [2]string  // of the message servers, for clients
+	pageAddr  [2]string  // of the message servers, for web clients; empty without settings.pages
 	login     *server
 	loginTCP  string
 	files     string // of the small file server; separate: with settings.small only
@@ -99,7 +102,9 @@ func deployOn(t testing.TB, s settings, store ...string) *deployment {
 	d.msgAddr[1] = d.msgAddr[0]
 	d.files, d.fileAddr = reserve(t), reserve(t)
 	d.loginHTTPs = []string{d.loginHTTP}
-	all := d.server("all", s.flags, append(slices.Clone(d.store), "--msg.listen", d.msgAddr[0],
+	own := append(slices.Clone(d.store), d.takePages(s, 0)...)
+	d.pageAddr[1] = d.pageAddr[0]
+	all := d.server("all", s.flags, append(own, "--msg.listen", d.msgAddr[0],
 		"--msfs.listen", d.files, "--msfs.min-free", "0B",
 		"--file.listen", d.fileAddr, "--file.min-free", "0B",
 		"--login.client-listen", d.loginTCP, "--login.http-listen", d.loginHTTP)...)
@@ -179,12 +184,35 @@ func deploySeparate(t testing.TB, s settings) *deployment {
 func (d *deployment) addMsg(s settings) {
 	for i := range d.msg {
 		name := fmt.Sprint("msg", i+1)
-		own := []string{"--roles", "msg", "--msg.listen", d.msgAddr[i]}
+		own := append(d.takePages(s, i), "--roles", "msg", "--msg.listen", d.msgAddr[i])
 		if s.mesh {
 			own = append(own, "--node.name", name, "--msg.server-listen", d.meshAddr(i))
 		}
 		d.msg[i] = d.server(name, s.flags, append(own, d.peers...)...)
 	}
+}
+
+// takePages reserves the port of a message server for web clients, and returns its flags.
+func (d *deployment) takePages(s settings, i int) []string {
+	if !s.pages {
+		return nil
+	}
+	d.pageAddr[i] = reserve(d.t)
+	return []string{"--msg.websocket-listen", d.pageAddr[i]}
+}
+
+// pageOf returns the address for web clients of the message server with an address for others; that
+// of the first one for "".
+func (d *deployment) pageOf(addr string) string {
+	return d.pageAddr[max(0, slices.Index(d.msgAddr[:], addr))]
+}
+
+// at returns which message server has an address; -1: none.
+func (d *deployment) at(addr string) int {
+	if i := slices.Index(d.pageAddr[:], addr); i >= 0 && addr != "" {
+		return i
+	}
+	return slices.Index(d.msgAddr[:], addr)
 }
 
 // meshAddr returns the address of a message server for others. That of the first one takes the

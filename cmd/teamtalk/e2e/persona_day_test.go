@@ -35,7 +35,7 @@ const (
 // answers, and no client logs in again and again.
 func TestPersonaDay(t *testing.T) {
 	t.Parallel()
-	s := settings{users: 2 * len(persona.All()), files: true, small: true, races: true,
+	s := settings{users: 2 * len(persona.All()), pages: true, files: true, small: true, races: true,
 		flags: []string{"--msg.ack-wait", longWait.String(), "--msg.redeliver-after",
 			redeliverAfter.String(), "--msg.rate", "0"}}
 	forEachShape(t, s, func(t *testing.T, sys *deployment) {
@@ -383,7 +383,7 @@ func (d *day) outage(s *server) {
 func (d *day) connectionsTo(s *server) map[*persona.Client]int {
 	cut := map[*persona.Client]int{}
 	for _, c := range d.all() {
-		if i := slices.Index(d.sys.msgAddr[:], c.Addr()); i >= 0 && d.sys.msg[i] == s {
+		if i := d.sys.at(c.Addr()); i >= 0 && d.sys.msg[i] == s {
 			cut[c] = c.Stats().Connections
 		}
 	}

@@ -14,8 +14,8 @@ import (
 func TestPersonaNight(t *testing.T) {
 	t.Parallel()
 	kdf := []string{"--password.kdf", "argon2id"}
-	s := settings{users: 2 * len(persona.All()), files: true, small: true, adds: kdf,
-		flags: append(kdf, "--msg.ack-wait", longWait.String(), "--msg.redeliver-after",
+	s := settings{users: 2 * len(persona.All()), pages: true, files: true, small: true,
+		adds: kdf, flags: append(kdf, "--msg.ack-wait", longWait.String(), "--msg.redeliver-after",
 			redeliverAfter.String(), "--msg.rate", "0")}
 	d := newDay(t, deploySeparate(t, s))
 	d.live([]part{{"group", (*day).groupTexts}, {"outages", func(d *day) {

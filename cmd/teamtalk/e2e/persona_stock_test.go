@@ -18,7 +18,7 @@ import (
 // describes.
 func TestStockClients(t *testing.T) {
 	t.Parallel()
-	forEachShape(t, settings{users: 8}, func(t *testing.T, sys *deployment) {
+	forEachShape(t, settings{users: 8, pages: true}, func(t *testing.T, sys *deployment) {
 		for _, c := range []struct {
 			name string
 			run  func(t *testing.T, sys *deployment)
@@ -170,7 +170,7 @@ func TestFramesThatAndroidDrops(t *testing.T) {
 	if err := os.WriteFile(file, []byte(csv.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	forEachShape(t, settings{csv: file}, func(t *testing.T, sys *deployment) {
+	forEachShape(t, settings{csv: file, pages: true}, func(t *testing.T, sys *deployment) {
 		var clients []*persona.Client
 		for i, row := range persona.All() {
 			clients = append(clients, startPersona(t, sys, row, persona.Options{

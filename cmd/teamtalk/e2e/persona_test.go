@@ -30,6 +30,7 @@ func startPersona(t testing.TB, sys *deployment, row persona.Persona,
 		o.Password = "pw"
 	}
 	o.Server, o.Idle, o.Resend = sys.url(), personaIdle, personaResend
+	o.WebSocket = sys.pageOf(o.Addr)
 	c := persona.Start(row, o)
 	t.Cleanup(func() {
 		c.Close()

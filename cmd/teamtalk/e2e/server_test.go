@@ -71,6 +71,9 @@ func newServer(t testing.TB, name string, args ...string) *server {
 	return s
 }
 
+// arg returns the value of one of the server's flags.
+func (s *server) arg(flag string) string { return s.args[slices.Index(s.args, flag)+1] }
+
 // tail returns the last lines of a text.
 func tail(text []byte, lines int) string {
 	all := strings.Split(strings.TrimSpace(string(text)), "\n")

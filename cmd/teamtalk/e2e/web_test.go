@@ -19,6 +19,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"teamtalk/cmd/teamtalk/internal/persona"
 	"teamtalk/core/cert/certtest"
 	"teamtalk/proto/pb"
 )
@@ -193,29 +194,63 @@ func (p *pages) exchange(a, b *wire, from, to uint32) {
 	}
 }
 
+// startDemo starts a demo with the page, and flags after its own.
+func startDemo(t *testing.T, flags ...string) (*server, *pages) {
+	t.Helper()
+	p := &pages{t: t, addr: reserve(t)}
+	s := newServer(t, "demo", append([]string{"serve", "--demo", "--data-dir",
+		filepath.Join(t.TempDir(), "data"), "--msg.listen", reserve(t),
+		"--login.http-listen", reserve(t), "--login.client-listen", reserve(t),
+		"--msfs.listen", reserve(t), "--msfs.min-free", "0B", "--file.listen", reserve(t),
+		"--file.min-free", "0B", "--http.listen", reserve(t), "--web.listen", p.addr},
+		flags...)...)
+	s.start()
+	until(t, "the banner", func() bool {
+		return strings.Contains(s.out.String(), "://"+p.addr+"/")
+	})
+	return s, p
+}
+
 // TestWebInDemo follows a newcomer: one command runs the page, on which a user registers and
 // chats. When the server stops, pages learn why.
 func TestWebInDemo(t *testing.T) {
 	t.Parallel()
-	p := &pages{t: t, addr: reserve(t)}
-	s := newServer(t, "demo", "serve", "--demo", "--data-dir", filepath.Join(t.TempDir(), "data"),
-		"--msg.listen", reserve(t), "--login.http-listen", reserve(t),
-		"--login.client-listen", reserve(t), "--msfs.listen", reserve(t), "--msfs.min-free", "0B",
-		"--file.listen", reserve(t), "--file.min-free", "0B", "--http.listen", reserve(t),
-		"--web.listen", p.addr)
-	s.start()
-	until(t, "the banner", func() bool { return strings.Contains(s.out.String(), p.url("/")) })
+	s, p := startDemo(t)
 	c := p.config()
 	if c.WebSocket != "/ws" || !c.Register.Enabled || c.Register.Invite || len(c.TextKey) != 32 ||
 		!c.Files {
 		t.Errorf("config.json: %+v", c)
 	}
 	b, last := p.chat("alice", "demo", "")
-	equal(t, "WebSockets", s.metric("teamtalk_webchat_open", ""), 2.0)
+	equal(t, "WebSockets", s.metric("teamtalk_webchat_sockets_total", `result="adopted"`), 2.0)
+	stockWeb(t, s, p, b)
 	s.stop()
 	for _, err := b.read(); err == nil; _, err = b.read() {
 	}
 	equal(t, "close code", last.code, ws.StatusGoingAway)
+}
+
+// stockWeb lets a web client of others, which asks for the root of the page's port and acks
+// nothing, chat with the user newcomer, whose connection is w.
+func stockWeb(t *testing.T, s *server, p *pages, w *wire) {
+	t.Helper()
+	c := persona.Start(persona.Web(), persona.Options{User: "bob", Password: "demo",
+		Server: "http://" + s.arg("--login.http-listen"), WebSocket: p.addr, Idle: personaIdle})
+	defer c.Close()
+	logIn(t, c)
+	newcomer := persona.Peer{ID: c.UserNamed("newcomer")}
+	w.send(30, text(c.Self(), "hello"))
+	until(t, "the web client to show the text", func() bool {
+		shown := c.Shown(newcomer)
+		return len(shown) == 1 && shown[0].Data == "hello" && shown[0].Pushed
+	})
+	c.Text(newcomer, []byte("hello yourself"))
+	got := &pb.MsgData{}
+	awaited(w, got)
+	equal(t, "text", string(got.Data), "hello yourself")
+	if faults := c.Faults(); len(faults) > 0 {
+		t.Errorf("the web client misreads: %q", faults)
+	}
 }
 
 // TestWebApart runs the page in a process of its own, which finds the other servers in the

@@ -190,13 +190,14 @@ var outer = map[string]string{
 		"notifications only over HTTPS, or on their own machine. A proxy in front must keep the " +
 		"header Host, or msg.websocket_origins must list the page.",
 	"web.max_connections": "Maximum number of connections at a time. A page that is open has " +
-		"one. A quarter of the limit of open files lowers it. Above it, the server closes idle " +
-		"connections of the address with the most connections to make room.",
+		"one. Where a message server runs in this process, it counts in msg.max_connections " +
+		"instead. A quarter of the limit of open files lowers it. Above it, the server closes " +
+		"idle connections of the address with the most connections to make room.",
 	"web.websocket": "URL of the message servers' port for WebSocket (msg.websocket_listen) or " +
 		"of a balancer before it, such as wss://chat.example.com:8001/. Pages then connect there. " +
-		"Empty: pages connect to this port, which passes the connection on to a message server. " +
-		"That takes 23KB of memory for each, with TLS, and a connection straight to a message " +
-		"server 5KB.",
+		"Empty: pages connect to this port. The message server of this process takes the " +
+		"connections over. To one elsewhere this port carries their bytes, which takes 23KB of " +
+		"memory for each, with TLS.",
 	"web.hide_text_key": "Whether the page gets no keys.text_key. Without the key a page shows " +
 		"and sends texts only where clients do not encrypt them. Everybody that can load the " +
 		"page can read the key, as everybody that has a stock client.",

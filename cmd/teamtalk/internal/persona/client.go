@@ -20,6 +20,9 @@ type Options struct {
 	Server         string // URL of login_server
 	// Addr replaces the first address that login_server gives, to place clients on servers.
 	Addr string
+	// WebSocket is the address, as host:port, at which a persona that uses WebSocket connects. The
+	// one that login_server gives is that for TCP. Empty: the persona uses TCP.
+	WebSocket string
 	// Idle scales heartbeats, silences and pauses before reconnecting; 0: 1. Times that bound
 	// the answer to a request are never scaled.
 	Idle float64
@@ -176,8 +179,7 @@ func (c *Client) connect() (why ending, loggedIn bool) {
 	c.mu.Lock()
 	c.stats.Dials++
 	c.mu.Unlock()
-	d := net.Dialer{Timeout: dialTimeout}
-	nc, err := d.DialContext(c.ctx, "tcp", addr)
+	nc, err := c.dial(addr)
 	if err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -204,6 +206,15 @@ func (c *Client) connect() (why ending, loggedIn bool) {
 	c.conn = nil
 	c.changes()
 	return why, k.loggedIn
+}
+
+// dial connects to a message server.
+func (c *Client) dial(addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: dialTimeout}
+	if c.row.WebSocket && c.opt.WebSocket != "" {
+		return openWebSocket(c.ctx, c.opt.WebSocket)
+	}
+	return d.DialContext(c.ctx, "tcp", addr)
 }
 
 func (c *Client) sendLogin() {

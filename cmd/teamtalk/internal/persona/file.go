@@ -3,6 +3,7 @@ package persona
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -29,18 +30,50 @@ func (f *files) Notices() []*pb.IMFileNotify {
 	return slices.Clone(f.notices)
 }
 
-// SendFile uploads a file for a user that may be offline.
-func (f *files) SendFile(ctx context.Context, to uint32, name string, data []byte) error {
-	self, size := f.Self(), uint32(len(data))
-	m, err := f.Ask(ctx, pb.IMFileReq_builder{FromUserId: &self, ToUserId: &to, FileName: &name,
-		FileSize: &size, TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum()}.Build(),
-		pb.CmdFileRsp)
+// announce asks for a transfer, and returns the answer.
+func (f *files) announce(ctx context.Context, to uint32, name string, size int,
+	mode pb.TransferFileType) (*pb.IMFileRsp, error) {
+	m, err := f.Ask(ctx, pb.IMFileReq_builder{FromUserId: new(f.Self()), ToUserId: &to,
+		FileName: &name, FileSize: new(uint32(size)), TransMode: &mode}.Build(), pb.CmdFileRsp)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rsp := m.(*pb.IMFileRsp)
 	if rsp.GetResultCode() != 0 || len(rsp.GetIpAddrList()) == 0 {
-		return fmt.Errorf("persona: file refused: code %d", rsp.GetResultCode())
+		return nil, fmt.Errorf("persona: file refused: code %d", rsp.GetResultCode())
+	}
+	return rsp, nil
+}
+
+// ErrPeerAway is the error of a direct file whose receiver has no pc online: the server would keep
+// the file.
+var ErrPeerAway = errors.New("persona: the receiver takes no direct file")
+
+// PassFile passes a file on to a user that is online, and waits until the user has it. The error
+// names the state of the transfer when the user refuses it.
+func (f *files) PassFile(ctx context.Context, to uint32, name string, data []byte) error {
+	rsp, err := f.announce(ctx, to, name, len(data), pb.TransferFileType_FILE_TYPE_ONLINE)
+	switch {
+	case err != nil:
+		return err
+	case rsp.GetTransMode() != pb.TransferFileType_FILE_TYPE_ONLINE:
+		return ErrPeerAway
+	}
+	t, err := f.transfer(ctx, rsp.GetTaskId(), rsp.GetIpAddrList()[0],
+		pb.ClientFileRole_CLIENT_REALTIME_SENDER)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	return t.upload(data)
+}
+
+// SendFile uploads a file for a user that may be offline.
+func (f *files) SendFile(ctx context.Context, to uint32, name string, data []byte) error {
+	self, size := f.Self(), uint32(len(data))
+	rsp, err := f.announce(ctx, to, name, len(data), pb.TransferFileType_FILE_TYPE_OFFLINE)
+	if err != nil {
+		return err
 	}
 	t, err := f.transfer(ctx, rsp.GetTaskId(), rsp.GetIpAddrList()[0],
 		pb.ClientFileRole_CLIENT_OFFLINE_UPLOAD)
@@ -178,10 +211,13 @@ func (t *transfer) upload(data []byte) error {
 				return err
 			}
 		case *pb.IMFileState:
-			if m.GetState() != pb.ClientFileState_CLIENT_FILE_DONE {
-				return fmt.Errorf("persona: upload ended with %v", m.GetState())
+			switch m.GetState() {
+			case pb.ClientFileState_CLIENT_FILE_PEER_READY: // of a direct file
+				continue
+			case pb.ClientFileState_CLIENT_FILE_DONE:
+				return nil
 			}
-			return nil
+			return fmt.Errorf("persona: upload ended with %v", m.GetState())
 		}
 	}
 }

@@ -20,6 +20,8 @@ type Persona struct {
 	Name string
 	Type pb.ClientType
 
+	WebSocket bool // connects to Options.WebSocket, if that is set
+
 	Heartbeat time.Duration // pause between two heartbeats
 	Silence   time.Duration // a connection without a frame for this long is closed; 0: never
 	Echo      time.Duration // a heartbeat without its echo for this long closes; 0: never
@@ -272,10 +274,10 @@ func Android() Persona {
 	}
 }
 
-// Web is a web client. It speaks TCP here.
+// Web is a web client.
 func Web() Persona {
 	return Persona{
-		Name: "web", Type: pb.ClientType_CLIENT_TYPE_WINDOWS,
+		Name: "web", Type: pb.ClientType_CLIENT_TYPE_WINDOWS, WebSocket: true,
 		Heartbeat: 45 * time.Second, FirstSeq: 2, LastSeq: 0xffff,
 		Kicked: KickIgnored, Lost: Retry{First: AtOnce},
 		Sync: oneByOne, Avatars: []string{""},
@@ -292,7 +294,7 @@ func Node() Persona {
 // Dart is the Dart client: a robot that answers each message, a repeated one twice.
 func Dart() Persona {
 	p := Web()
-	p.Name, p.Heartbeat, p.Avatars = "dart", 30*time.Second, nil
+	p.Name, p.Heartbeat, p.Avatars, p.WebSocket = "dart", 30*time.Second, nil, false
 	return p
 }
 

@@ -173,6 +173,18 @@ func (l *lists) Users() int {
 	return len(l.users)
 }
 
+// UserNamed returns the id of a contact by its login name; 0 when the client has none.
+func (l *lists) UserNamed(name string) uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, u := range l.users {
+		if u.GetUserRealName() == name {
+			return id
+		}
+	}
+	return 0
+}
+
 // Group returns a group as far as the client knows it, nil when it does not.
 func (l *lists) Group(id uint32) *pb.GroupInfo {
 	l.mu.Lock()

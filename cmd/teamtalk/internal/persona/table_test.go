@@ -28,6 +28,7 @@ var lines = []struct {
 	of   func(p *Persona) any
 }{
 	{"client_type", func(p *Persona) any { return fmt.Sprintf("0x%02x", int32(p.Type)) }},
+	{"connects with WebSocket", func(p *Persona) any { return p.WebSocket }},
 	{"heartbeat", func(p *Persona) any { return p.Heartbeat }},
 	{"closes after silence", func(p *Persona) any { return p.Silence }},
 	{"closes without echo", func(p *Persona) any { return p.Echo }},

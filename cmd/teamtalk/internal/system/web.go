@@ -9,6 +9,7 @@ import (
 	"teamtalk/cmd/teamtalk/internal/system/pages"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
 	"teamtalk/core/config"
+	"teamtalk/core/engine"
 	"teamtalk/core/web"
 	"teamtalk/core/websocket"
 	page "teamtalk/handlers/web"
@@ -73,6 +74,9 @@ func pageServers(s *system) pages.Options {
 	}
 	if s.msg != nil {
 		opt.Messages = s.pages
+		if s.tls == nil || s.pages.Adopts() {
+			opt.Adopt = func(t web.Taken) error { return s.pages.Adopt(engine.Taken(t)) }
+		}
 	}
 	if s.file != nil {
 		opt.Files = func(addr string) pages.Port { return filePort(s, addr) }

@@ -75,6 +75,30 @@ test("the user signs out in all tabs", async () => {
   expect(sockets.length).toBe(1);
 });
 
+test("a tab that is closed while it sends a failed text again has stored the text", async () => {
+  const app = new App(config);
+  await app.signIn("alice", "demo", "", false);
+  await login(1);
+  await expect.poll(() => app.cache).toBeDefined();
+  await app.send("u2", "old");
+  const [sent] = await app.cache!.pending();
+  // The tab is closed after one further change of the database.
+  const change = IDBDatabase.prototype.transaction;
+  let left = 1;
+  vi.spyOn(IDBDatabase.prototype, "transaction").mockImplementation(function (
+    this: IDBDatabase, stores, mode) {
+    if (stores === "outbox" && mode === "readwrite" && left-- <= 0) throw new Error("closed");
+    return change.call(this, stores, mode);
+  });
+  await app.retry({ ...sent!, created: Date.now() - 24 * 3600_000 });
+  const kept = await app.cache!.pending();
+  expect(kept.map((p) => p.content)).toEqual([{ kind: "text", text: "old" }]);
+  expect(kept[0]!.cmid).not.toBe(sent!.cmid); // the server may have forgotten the old one
+  const out = app.signOut();
+  sockets[0]!.drop(); // there is no answer to the logout
+  await out;
+});
+
 test("a tab that takes over sends what the other one could not send, in its order", async () => {
   const [first, second] = await twoTabs();
   vi.spyOn(Date, "now").mockReturnValue(Date.now()); // all parts in the same millisecond

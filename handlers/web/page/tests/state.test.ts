@@ -114,6 +114,7 @@ describe("Cache", () => {
 describe("names", () => {
   test("are shown without characters that hide or reverse them", () => {
     expect(plainName("\u202egnp.ecila\u202c\u200b\n")).toBe("gnp.ecila");
+    expect(plainName("\u3164\u2800\u200b")).toBe("");
     expect(plainName("مريم 张伟 👩\u200d💻")).toBe("مريم 张伟 👩\u200d💻");
     const store = new Store();
     store.putGroups([{ id: 4, version: 1, name: " \u2066\u200b", creator: 1, normal: false,

@@ -17,6 +17,7 @@ import (
 	"teamtalk/core/config"
 	"teamtalk/core/obs"
 	"teamtalk/core/registry"
+	"teamtalk/core/web"
 	page "teamtalk/handlers/web"
 )
 
@@ -35,6 +36,8 @@ type Options struct {
 	Budget *budget.Budget
 	// Messages is the port of the message server in this process; nil: there is none.
 	Messages Port
+	// Adopt makes the connection of a page one of that message server; nil: Messages attaches it.
+	Adopt func(web.Taken) error
 	// Files returns the port of the file server in this process if clients are told this address
 	// of it, and nil for other addresses. nil: there is no file server in this process.
 	Files func(addr string) Port
@@ -73,16 +76,16 @@ func New(opt Options) (*Servers, error) {
 // Connect sets how pages reach the servers.
 func (s *Servers) Connect(opt *page.Options) {
 	opt.FileServers = files{s}
-	opt.Messages = s.dial.Dial
+	opt.Messages, opt.Adopt = s.dial.Dial, s.opt.Adopt
 	if here := s.opt.Messages; here != nil {
 		opt.Messages = func(_ context.Context, client netip.AddrPort, secure bool) (
 			net.Conn, error) {
 			return here.Attach(client, secure)
 		}
 	}
-	web, login := &s.opt.Config.Web, &s.opt.Config.Login
-	opt.SmallFiles = s.handler(config.RoleMSFS, s.opt.SmallFiles, web.MSFS, login.MSFSPrior)
-	opt.Register = s.handler(config.RoleHTTP, s.opt.Register, web.Register, login.Register)
+	cfg, login := &s.opt.Config.Web, &s.opt.Config.Login
+	opt.SmallFiles = s.handler(config.RoleMSFS, s.opt.SmallFiles, cfg.MSFS, login.MSFSPrior)
+	opt.Register = s.handler(config.RoleHTTP, s.opt.Register, cfg.Register, login.Register)
 }
 
 // handler returns what answers requests for a server: the one in this process, unless the setting

@@ -1,3 +1,5 @@
+import { Fault, faultOf, faultOfStatus } from "./fault";
+
 /** Config is what the server says about itself at /config.json. */
 export interface Config {
   /** A path or a URL. */
@@ -32,13 +34,18 @@ export interface Registration {
   invite_code: string;
 }
 
-/** The error of a registration that the server refused. field is the rejected field, or "". */
+/**
+ * The error of a registration that the server refused. field is the rejected field, or "", and
+ * code the error_code. The message is what the server said.
+ */
 export class Refused extends Error {
   readonly field: string;
+  readonly code: number;
 
-  constructor(text: string, field: string) {
+  constructor(text: string, field: string, code: number) {
     super(text);
     this.field = field;
+    this.code = code;
   }
 }
 
@@ -53,7 +60,8 @@ export async function register(fields: Registration): Promise<void> {
     | { error_code: number; error_msg: string; field?: string }
     | undefined;
   if (!result) throw new Error(`status ${answer.status}`);
-  if (result.error_code !== 0) throw new Refused(result.error_msg, result.field ?? "");
+  if (result.error_code !== 0) throw new Refused(result.error_msg, result.field ?? "",
+    result.error_code);
 }
 
 /** The largest picture that servers take by default, in bytes. */
@@ -61,7 +69,7 @@ export const maxPicture = 10 << 20;
 
 /**
  * uploadPicture stores a picture on the picture server and returns its URL. The name holds the
- * size, so that clients know it before they load the picture.
+ * size, so that clients know it before they load the picture. The error is a Fault.
  */
 export async function uploadPicture(file: File, ticket: string): Promise<string> {
   const form = new FormData();
@@ -70,19 +78,21 @@ export async function uploadPicture(file: File, ticket: string): Promise<string>
     method: "POST",
     headers: ticket ? { "X-TeamTalk-Ticket": ticket } : {},
     body: form,
+  }).catch((err) => {
+    throw new Fault("lost", String(err));
   });
   const result = (await answer.json().catch(() => undefined)) as
     | { error_code: number; error_msg: string; url: string }
     | undefined;
-  if (!result) throw new Error(`status ${answer.status}`);
-  if (result.error_code !== 0 || !result.url) throw new Error(result.error_msg);
+  if (!result) throw faultOfStatus(answer.status, "");
+  if (result.error_code !== 0 || !result.url) throw faultOf(result.error_code, result.error_msg);
   return result.url;
 }
 
 async function nameOf(file: File): Promise<string> {
   const kind = { "image/png": "png", "image/gif": "gif", "image/webp": "webp" }[file.type] ?? "jpg";
   const picture = await createImageBitmap(file).catch(() => undefined);
-  if (!picture) throw new Error("not a picture");
+  if (!picture) throw new Fault("notPicture");
   const { width, height } = picture;
   picture.close();
   return `picture_${width}x${height}.${kind}`;

@@ -7,6 +7,7 @@ import type { IMLoginRes } from "../gen/login_pb";
 import { IMMsgDataReadAckSchema, IMMsgDataSchema } from "../gen/message_pb";
 import { IMP2PCmdMsgSchema } from "../gen/switch_pb";
 import type { Connection, Socket } from "../net/connection";
+import { Fault } from "../net/fault";
 import { everyFewSeconds } from "../net/heartbeat";
 import { socketURL, uploadPicture, type Config } from "../net/http";
 import { Link, type Status } from "../net/link";
@@ -353,9 +354,10 @@ export class App {
     const old = Date.now() - p.created > repeatWindow;
     const again: Pending = { cmid: old ? newMessageID() : p.cmid, conv: p.conv,
       content: unwrap(p).content, created: old ? Date.now() : p.created, state: "sending" };
-    await this.discard(p);
+    this.store.removePending(p);
     this.store.putPending(again);
-    await this.#cache?.savePending(again);
+    // A tab that is closed meanwhile keeps one of both.
+    await this.#cache?.replacePending(p.cmid, again);
     this.#outbox.add(again);
   }
 
@@ -394,15 +396,15 @@ export class App {
     const others = () => (this.store.state.uploads[key] ?? []).filter((u) => u.id !== id);
     const known = unwrap(this.store.state).uploads[key]?.find((u) => u.id === id);
     const preview = known?.preview ?? URL.createObjectURL(file);
-    const show = (state: "sending" | "failed", error: string) =>
+    const show = (state: "sending" | "failed", error?: unknown) =>
       this.store.set("uploads", key, [...others(), { id, file, preview, state, error }]);
-    show("sending", "");
+    show("sending");
     try {
       const url = await uploadPicture(file, await this.#ticket(file.size));
       this.dropUpload(key, id);
       await this.send(key, pictureText(url));
     } catch (err) {
-      show("failed", err instanceof Error ? err.message : String(err));
+      show("failed", err);
     }
   }
 
@@ -416,7 +418,7 @@ export class App {
   async #ticket(size: number): Promise<string> {
     const conn = this.link.connection;
     if (!this.#tickets) return "";
-    if (!conn) throw new Error("not connected");
+    if (!conn) throw new Fault("offline");
     const answer = await conn.call(IMUploadTicketReqSchema, { maxSize: size },
       IMUploadTicketRspSchema);
     return answer.ticket;

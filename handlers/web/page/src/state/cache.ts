@@ -94,6 +94,14 @@ export class Cache {
     return this.#write("outbox", (s) => s.put({ ...p }));
   }
 
+  /** replacePending stores p, and deletes another text in the same transaction. */
+  replacePending(cmid: string, p: Pending): Promise<void> {
+    return this.#write("outbox", (s) => {
+      if (cmid !== p.cmid) s.delete(cmid);
+      s.put({ ...p });
+    });
+  }
+
   removePending(cmid: string): Promise<void> {
     return this.#write("outbox", (s) => s.delete(cmid));
   }

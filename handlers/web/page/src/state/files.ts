@@ -11,7 +11,8 @@ import {
   type IMFileNotify,
 } from "../gen/file_pb";
 import type { Connection } from "../net/connection";
-import { fileURL, getFile, postFile } from "../net/files";
+import { Fault } from "../net/fault";
+import { declineFile, fileURL, getFile, postFile } from "../net/files";
 import { newMessageID } from "./outbox";
 import type { Store } from "./store";
 import { idOf, userKey, type ConvKey } from "./types";
@@ -26,11 +27,12 @@ export interface FileEntry {
   /** Bytes. */
   size: number;
   own: boolean;
-  /** direct: the sender waits for a program that takes files without the server in between. */
-  state: "waiting" | "moving" | "done" | "failed" | "direct";
+  /** The sender waits, and passes the file on itself. Otherwise the server has it. */
+  direct: boolean;
+  state: "waiting" | "moving" | "done" | "failed";
   /** 0 to 1. */
   progress: number;
-  error: string;
+  error: unknown;
   /** The file server, as host:port. */
   server: string;
   file?: File;
@@ -39,7 +41,7 @@ export interface FileEntry {
 /** The largest file that the protocol can announce, in bytes. */
 export const maxFile = 0xffffffff;
 
-/** The offers of direct files that are shown of a user: each costs its sender nothing. */
+/** The direct files of a user that are shown while they wait: each costs its sender nothing. */
 const mostDirect = 5;
 
 /** offline_ready of a notice about a file that is whole. */
@@ -66,30 +68,29 @@ export class Files {
     const answer = await conn.call(IMFileHasOfflineReqSchema, { userId: this.#me },
       IMFileHasOfflineRspSchema);
     for (const f of answer.offlineFileList)
-      this.#offered(f.fromUserId, f.taskId, f.fileName, f.fileSize, answer.ipAddrList, "waiting");
+      this.#offered(f.fromUserId, f.taskId, f.fileName, f.fileSize, answer.ipAddrList, false);
   }
 
   /** noticed takes the notice of another user's file. */
   noticed(n: IMFileNotify) {
     const direct = n.transMode === TransferFileType.FILE_TYPE_ONLINE;
     if (!direct && n.offlineReady !== ready) return; // another notice follows
-    this.#offered(n.fromUserId, n.taskId, n.fileName, n.fileSize, n.ipAddrList,
-      direct ? "direct" : "waiting");
+    this.#offered(n.fromUserId, n.taskId, n.fileName, n.fileSize, n.ipAddrList, direct);
   }
 
   #offered(from: number, task: string, name: string, size: number, servers: IpAddr[],
-    state: "waiting" | "direct") {
+    direct: boolean) {
     const key = userKey(from);
     const known = this.#list(key).find((f) => f.task === task);
-    if (known && known.state !== "direct") return;
-    if (state === "direct") this.#forget(key);
-    this.#put(key, { id: known?.id ?? newMessageID(), task, name, size, own: false, state,
-      progress: 0, error: "", server: address(servers) });
+    if (known && !offered(known)) return;
+    if (direct) this.#forget(key);
+    this.#put(key, { id: known?.id ?? newMessageID(), task, name, size, own: false, direct,
+      state: "waiting", progress: 0, error: "", server: address(servers) });
   }
 
-  /** #forget drops old offers that the page cannot take, so that they bury no messages. */
+  /** #forget drops old offers that the user has not taken, so that they bury no messages. */
   #forget(key: ConvKey) {
-    const offers = this.#list(key).filter((f) => f.state === "direct");
+    const offers = this.#list(key).filter(offered);
     const old = new Set(offers.slice(0, Math.max(0, offers.length - mostDirect + 1)));
     if (old.size) this.#store.set("files", key, this.#list(key).filter((f) => !old.has(f)));
   }
@@ -97,7 +98,7 @@ export class Files {
   /** send sends a file, or continues with one that failed. */
   async send(key: ConvKey, file: File, entry?: FileEntry): Promise<void> {
     let e: FileEntry = entry ?? { id: newMessageID(), task: "", name: file.name, size: file.size,
-      own: true, state: "moving", progress: 0, error: "", server: "", file };
+      own: true, direct: false, state: "moving", progress: 0, error: "", server: "", file };
     const show = (change: Partial<FileEntry>) => this.#put(key, (e = { ...e, ...change }));
     show({ state: "moving", error: "", progress: 0 });
     try {
@@ -108,18 +109,18 @@ export class Files {
         toUserId: idOf(key), taskId: e.task, fileName: e.name, fileSize: e.size });
       show({ state: "done", progress: 1, file: undefined });
     } catch (err) {
-      show({ state: "failed", error: text(err) });
+      show({ state: "failed", error: err });
     }
   }
 
   async #announce(key: ConvKey, e: FileEntry): Promise<Partial<FileEntry>> {
     const conn = this.#connection();
-    if (!conn) throw new Error("not connected");
+    if (!conn) throw new Fault("offline");
     const answer = await conn.call(IMFileReqSchema, { fromUserId: this.#me, toUserId: idOf(key),
       fileName: e.name, fileSize: e.size, transMode: TransferFileType.FILE_TYPE_OFFLINE },
       IMFileRspSchema);
     if (answer.resultCode !== 0 || !answer.ipAddrList.length)
-      throw new Error(`result ${answer.resultCode}`);
+      throw new Fault("failed", `IMFileRsp ${answer.resultCode}`);
     return { task: answer.taskId, server: address(answer.ipAddrList) };
   }
 
@@ -130,19 +131,24 @@ export class Files {
     show({ state: "moving", error: "", progress: 0 });
     try {
       const url = `${fileURL(e.task, this.#me, e.server)}&size=${e.size}` +
-        `&name=${encodeURIComponent(e.name)}`;
+        `&name=${encodeURIComponent(e.name)}${e.direct ? "&direct=1" : ""}`;
       const blob = await getFile(url, e.size, (progress) => show({ progress }));
       save(blob, e.name);
       show({ state: "done", progress: 1 });
-      this.#taken(key, e);
+      if (!e.direct) this.#taken(key, e);
     } catch (err) {
-      show({ state: "failed", error: text(err) });
+      show({ state: "failed", error: err });
     }
   }
 
-  /** dismiss takes a file off the list. One that waits is removed from the server. */
+  /**
+   * dismiss takes a file off the list. One that waits is removed from the server, and the sender of
+   * a direct one is told.
+   */
   dismiss(key: ConvKey, e: FileEntry) {
-    if (!e.own && e.task && (e.state === "waiting" || e.state === "failed")) this.#taken(key, e);
+    const open = !e.own && e.task && (e.state === "waiting" || e.state === "failed");
+    if (open && e.direct) declineFile(fileURL(e.task, this.#me, e.server));
+    else if (open) this.#taken(key, e);
     this.#store.set("files", key, this.#list(key).filter((f) => f.id !== e.id));
   }
 
@@ -162,14 +168,13 @@ export class Files {
   }
 }
 
+/** offered reports whether a direct file waits for the user's decision. */
+const offered = (f: FileEntry) => f.direct && f.state === "waiting";
+
 function address(servers: IpAddr[]): string {
   const first = servers[0];
   if (!first) return "";
   return first.ip.includes(":") ? `[${first.ip}]:${first.port}` : `${first.ip}:${first.port}`;
-}
-
-function text(err: unknown): string {
-  return err instanceof Error ? err.message : String(err);
 }
 
 /** save gives a file to the browser as a download. */

@@ -65,8 +65,11 @@ export class Incoming {
         return this.#presence(message as IMUserStatNotify);
       case IMP2PCmdMsgSchema:
         return this.#command(message as IMP2PCmdMsg);
-      case IMFileNotifySchema:
-        return this.#app.files.noticed(message as IMFileNotify);
+      case IMFileNotifySchema: {
+        const file = message as IMFileNotify;
+        this.#app.sync?.wantUser(file.fromUserId);
+        return this.#app.files.noticed(file);
+      }
       case IMGroupChangeMemberNotifySchema:
         return this.#members(message as IMGroupChangeMemberNotify);
       case IMRemoveSessionNotifySchema: {

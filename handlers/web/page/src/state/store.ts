@@ -40,7 +40,7 @@ export interface Upload {
   /** A blob URL. */
   preview: string;
   state: "sending" | "failed";
-  error: string;
+  error: unknown;
 }
 
 /** State is everything that the page shows. Only the methods of Store change it. */
@@ -203,9 +203,15 @@ export class Store {
 const unseen =
   /[\p{Cc}\p{Zl}\p{Zp}\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]/gu;
 
-/** plainName returns a name that others chose, without what would make it look like another. */
+/** A character that leaves a mark where it stands alone: servers want one in the name of a group. */
+const seen = /(?![\p{Default_Ignorable_Code_Point}\u2800])[\p{L}\p{N}\p{P}\p{S}]/u;
+
+/**
+ * plainName returns a name that others chose, without what would make it look like another; "" for
+ * one that shows nothing.
+ */
 export function plainName(name: string): string {
-  return name.replace(unseen, "").trim();
+  return seen.test(name) ? name.replace(unseen, "").trim() : "";
 }
 
 /** preview returns a content without its large parts, for the list of conversations. */

@@ -1,7 +1,7 @@
 import { createSignal, Match, onCleanup, Show, Switch } from "solid-js";
 import type { Reason, Status } from "../net/link";
 import { useApp } from "./context";
-import { refusal, t } from "./i18n";
+import { refusal, t, whyBusy } from "./i18n";
 
 /** whyDown says why there is no connection. */
 export function whyDown(reason: Reason): string {
@@ -11,11 +11,11 @@ export function whyDown(reason: Reason): string {
     case "outdated":
       return reason.text || t("outdated");
     case "busy":
-      return reason.text ? t("whyBusyText", { text: reason.text }) : t("whyBusy");
+      return whyBusy(reason.text);
     case "kicked":
-      return reason.text || t("kickedText");
+      return reason.text ? refusal(reason.text) : t("kickedText");
     case "phone":
-      return reason.text || t("phoneKicked");
+      return reason.text ? refusal(reason.text) : t("phoneKicked");
     case "silent":
       return t("whySilent");
     case "unreachable":

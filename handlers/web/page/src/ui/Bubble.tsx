@@ -5,7 +5,7 @@ import type { Content, Message, Pending } from "../state/types";
 import { Avatar } from "./Avatar";
 import { useApp } from "./context";
 import { Icon } from "./Icon";
-import { clock, t, type Key } from "./i18n";
+import { clock, reason, t, type Key } from "./i18n";
 import { SoundView } from "./SoundView";
 
 /** Show a picture in full. */
@@ -169,7 +169,7 @@ export function UploadBubble(props: { upload: Upload; retry: () => void; discard
         </span>
         <time><Icon name={failed() ? "warning" : "clock"} /></time>
         <Show when={failed()}>
-          <Failed text={t("failedUpload", { text: u().error })} retry={props.retry}
+          <Failed text={t("failedUpload", { text: reason(u().error) })} retry={props.retry}
             discard={props.discard} />
         </Show>
       </div>

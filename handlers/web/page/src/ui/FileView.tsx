@@ -3,7 +3,7 @@ import type { FileEntry } from "../state/files";
 import type { ConvKey } from "../state/types";
 import { useApp } from "./context";
 import { Icon } from "./Icon";
-import { size, t } from "./i18n";
+import { reason, size, t } from "./i18n";
 
 /** FileView is a file that is sent, or that waits for this user. */
 export function FileView(props: { conv: ConvKey; entry: FileEntry }) {
@@ -18,6 +18,9 @@ export function FileView(props: { conv: ConvKey; entry: FileEntry }) {
         <span class="main">
           <span class="title" dir="auto">{e().name}</span>
           <span class="text">{size(e().size)}</span>
+          <Show when={e().direct && e().state === "waiting"}>
+            <span class="text">{t("fileDirect")}</span>
+          </Show>
         </span>
         <Switch>
           <Match when={e().state === "moving"}>
@@ -26,7 +29,7 @@ export function FileView(props: { conv: ConvKey; entry: FileEntry }) {
           <Match when={e().state === "waiting"}>
             <span class="actions">
               <button class="plain" data-test="file-delete" onClick={dismiss}>
-                {t("discard")}
+                {t(e().direct ? "decline" : "discard")}
               </button>
               <button class="plain" data-test="file-download"
                 onClick={() => void app.files.fetch(props.conv, e())}>{t("download")}</button>
@@ -35,15 +38,9 @@ export function FileView(props: { conv: ConvKey; entry: FileEntry }) {
           <Match when={e().state === "done"}>
             <span class="text state">{t(e().own ? "fileSent" : "fileFetched")}</span>
           </Match>
-          <Match when={e().state === "direct"}>
-            <span class="failure">
-              {t("fileDirect")}
-              <button class="plain" onClick={dismiss}>{t("close")}</button>
-            </span>
-          </Match>
           <Match when={e().state === "failed"}>
             <span class="failure" role="alert">
-              {t("fileFailed", { text: e().error })}
+              {t("fileFailed", { text: reason(e().error) })}
               <Show when={!e().own || e().file}>
                 <button class="plain" data-test="retry" onClick={() => void (e().own
                   ? app.files.send(props.conv, e().file!, e())

@@ -1,6 +1,7 @@
 import { createMemo, createSignal, For, Show } from "solid-js";
 import { VList } from "virtua/solid";
 import { GroupRefused } from "../state/groups";
+import { plainName } from "../state/store";
 import type { ConvKey, Group } from "../state/types";
 import { Avatar } from "./Avatar";
 import { useApp } from "./context";
@@ -66,7 +67,7 @@ export function CreateGroup(props: {
   const [chosen, setChosen] = createSignal<number[]>([]);
   const [problem, setProblem] = createSignal("");
   const [busy, setBusy] = createSignal(false);
-  const title = () => name().trim() ||
+  const title = () => plainName(name()) ||
     [app.me, ...chosen()].map((id) => app.store.nick(id)).slice(0, 4).join(", ").slice(0, 60);
 
   async function create(ev: SubmitEvent) {

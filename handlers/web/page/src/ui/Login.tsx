@@ -2,7 +2,7 @@ import { createSignal, onMount, Show } from "solid-js";
 import { Refused, register } from "../net/http";
 import { whyDown } from "./Banner";
 import { useApp } from "./context";
-import { language, setLanguage, t } from "./i18n";
+import { language, notRegistered, setLanguage, t } from "./i18n";
 
 /** Login is the form for signing in and, where the server allows it, for creating an account. */
 export function Login() {
@@ -48,7 +48,7 @@ export function Login() {
       setFresh(false);
       return true;
     } catch (err) {
-      setError(err instanceof Refused ? err.message : t("noServer", { text: String(err) }));
+      setError(err instanceof Refused ? notRegistered(err) : t("noServer", { text: String(err) }));
       if (err instanceof Refused && err.field === "password") passwordField.focus();
       return false;
     } finally {

@@ -1,3 +1,6 @@
+import { NoAnswer } from "../net/connection";
+import { Fault, faultOf, type FaultKind } from "../net/fault";
+import type { Refused } from "../net/http";
 import { locale, translator } from "./language";
 
 const en = {
@@ -59,7 +62,8 @@ const en = {
   fileSent: "Sent. It waits for its receiver.",
   fileFetched: "Downloaded",
   fileFailed: "The file was not transferred: {text}",
-  fileDirect: "This file is offered to programs only. Ask for it as an offline file.",
+  fileDirect: "The sender waits for your answer.",
+  decline: "Decline",
   fileGroup: "{name}: only pictures can be sent to a group",
   fileTooLarge: "{name} is empty, or larger than 4 GiB",
   filesWait: "Waiting files: {n}",
@@ -137,6 +141,31 @@ const en = {
   useHere: "Use it here",
   said: "{name}: {text}",
   unsent: "Messages that have not been sent will be lost: {n}.",
+  faultOffline: "not connected",
+  faultLost: "the connection ended",
+  faultBad: "the server does not take it",
+  faultDenied: "the transfer ended, or is another user's",
+  faultUnknown: "its file server is not known",
+  faultBusy: "the server is busy, try again later",
+  faultFailed: "a server failed, try again later",
+  faultNotPicture: "this is no picture",
+  faultTooLarge: "the file is too large",
+  faultEmpty: "the file is empty",
+  faultFull: "the server has no more space",
+  faultOften: "too many uploads, try again later",
+  detail: "{text} ({detail})",
+  inviteWrong: "The invite code is wrong.",
+  nameForm: "A name has 2 to 32 letters, digits, dots, dashes or underscores.",
+  nameTaken: "This name is taken or reserved.",
+  nickForm: "This display name is too long, or has a character that cannot be shown.",
+  nickTaken: "This display name is reserved.",
+  passwordForm: "A password has at least 8 characters, and at most 1,024 bytes.",
+  registerClosed: "You cannot create an account from this network.",
+  registerOften: "Too many accounts were created. Try again later.",
+  registerFailed: "The account was not created: {text}",
+  loginElsewhere: "You are signed in on another device.",
+  disabled: "This account is disabled.",
+  passwordChanged: "The password was changed. Sign in again.",
 };
 
 export { language, setLanguage, size } from "./language";
@@ -202,7 +231,8 @@ const zh: Record<Key, string> = {
   fileSent: "已上传，等待对方接收。",
   fileFetched: "已下载",
   fileFailed: "文件传输失败：{text}",
-  fileDirect: "此文件只能由客户端程序接收，请对方以离线文件发送。",
+  fileDirect: "对方正在等待您的答复。",
+  decline: "拒绝",
   fileGroup: "{name}：群组中只能发送图片",
   fileTooLarge: "{name} 为空或超过 4 GiB",
   filesWait: "有 {n} 个文件待接收",
@@ -280,6 +310,31 @@ const zh: Record<Key, string> = {
   useHere: "在此使用",
   said: "{name}：{text}",
   unsent: "有 {n} 条消息尚未发送，退出后将丢失。",
+  faultOffline: "未连接",
+  faultLost: "连接已断开",
+  faultBad: "服务器不接受",
+  faultDenied: "传输已结束或不属于您",
+  faultUnknown: "找不到文件服务器",
+  faultBusy: "服务器繁忙，请稍后再试",
+  faultFailed: "服务器出错，请稍后再试",
+  faultNotPicture: "不是图片",
+  faultTooLarge: "文件过大",
+  faultEmpty: "文件为空",
+  faultFull: "服务器存储空间已满",
+  faultOften: "上传过于频繁，请稍后再试",
+  detail: "{text}（{detail}）",
+  inviteWrong: "邀请码错误。",
+  nameForm: "用户名为 2 至 32 个字母、数字、点、短横线或下划线。",
+  nameTaken: "该用户名已被使用或保留。",
+  nickForm: "显示名称过长，或含有无法显示的字符。",
+  nickTaken: "该显示名称已保留。",
+  passwordForm: "密码至少 8 个字符，最多 1024 字节。",
+  registerClosed: "您所在的网络不能注册账号。",
+  registerOften: "注册过于频繁，请稍后再试。",
+  registerFailed: "账号未创建：{text}",
+  loginElsewhere: "您已在其他设备上登录。",
+  disabled: "账号已停用。",
+  passwordChanged: "密码已更改，请重新登录。",
 };
 
 /** t returns a text of the page, with values in place of {names}. */
@@ -287,12 +342,55 @@ export const t = translator<Key>(en, zh);
 
 /** Texts of servers that the page has in both languages. */
 const served = new Map<string, Key>([["", "refused"], ["用户名/密码错误", "refused"],
-  ["用户名/密码错误次数太多", "locked"]]);
+  ["用户名/密码错误次数太多", "locked"], ["already logged in on another device", "loginElsewhere"],
+  ["帐号已停用 (the account is disabled)", "disabled"],
+  ["密码已更改，请重新登录 (the password was changed)", "passwordChanged"]]);
 
 /** refusal returns why a login was refused, in the language of the page if it knows the text. */
 export function refusal(text: string): string {
   const key = served.get(text);
   return key ? t(key) : text;
+}
+
+/** Texts of servers that cannot do something now, and of the picture server. */
+const servers = new Map<string, Key>([["服务端异常", "faultFailed"],
+  ["服务端内部错误", "faultFailed"], ["服务器繁忙", "faultBusy"],
+  ["服务器繁忙，请稍后再试", "faultBusy"], ["file is too large", "faultTooLarge"],
+  ["file is empty", "faultEmpty"], ["存储空间已满", "faultFull"],
+  ["上传过于频繁，请稍后再试", "faultOften"], ["同时上传的文件过多，请稍后再试", "faultOften"]]);
+
+/** whyBusy returns why the servers take no login now. */
+export function whyBusy(text: string): string {
+  const key = servers.get(text);
+  if (!text || key === "faultFailed") return t("whyBusy");
+  return t("whyBusyText", { text: key ? t(key) : text });
+}
+
+const faults: Record<FaultKind, Key> = { offline: "faultOffline", lost: "faultLost",
+  bad: "faultBad", denied: "faultDenied", unknown: "faultUnknown", busy: "faultBusy",
+  failed: "faultFailed", notPicture: "faultNotPicture" };
+
+/** reason returns why something failed, with the words of the server or browser as a detail. */
+export function reason(err: unknown): string {
+  const said = err instanceof Error ? err.message : String(err);
+  const known = servers.get(said);
+  if (known) return t(known);
+  if (err instanceof NoAnswer) return t("faultLost");
+  if (!(err instanceof Fault)) return said;
+  const text = t(faults[err.kind]);
+  return said ? t("detail", { text, detail: said }) : text;
+}
+
+/** Why a registration is refused, by field and error_code. */
+const registration: Record<string, Key> = { "invite_code:2": "inviteWrong",
+  "user_name:1": "nameForm", "user_name:3": "nameTaken", "nick_name:1": "nickForm",
+  "nick_name:3": "nickTaken", "password:1": "passwordForm", ":5": "registerClosed",
+  ":8": "registerOften" };
+
+/** notRegistered returns why no account was created. */
+export function notRegistered({ field, code, message }: Refused): string {
+  const key = registration[`${field}:${code}`];
+  return key ? t(key) : t("registerFailed", { text: reason(faultOf(code, message)) });
 }
 
 /** clock returns the time of day of a time in seconds. */
