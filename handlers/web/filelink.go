@@ -18,6 +18,8 @@ const (
 	maxFileFrame = 2 * fileSegment
 	// lastWait bounds the wait for the file server to note that a file was fetched.
 	lastWait = 5 * time.Second
+	// taskGone is the result for a transfer that the file server does not know any more.
+	taskGone = uint32(pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_WITH_INVALID_TASK_ID)
 )
 
 // fileLink is the connection of one transfer to a file server. One goroutine.
@@ -156,14 +158,87 @@ func (l *fileLink) given(body io.Reader, at int64, state pb.ClientFileState) err
 	return nil
 }
 
+// direct reports whether the sender passes the file on itself, through the file server.
+func (l *fileLink) direct() bool { return l.role == pb.ClientFileRole_CLIENT_REALTIME_RECVER }
+
+// tell tells the sender of a direct file its end.
+func (l *fileLink) tell(state pb.ClientFileState) error {
+	l.seq++
+	return l.write(l.seq, pb.IMFileState_builder{State: state.Enum(), TaskId: new(l.task),
+		UserId: new(l.user)}.Build())
+}
+
+// meet waits until the sender of a direct file has connected.
+func (l *fileLink) meet() error {
+	for {
+		m, _, err := l.read(l.wait)
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *pb.IMFileState:
+			if m.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY {
+				return errSenderEnded
+			}
+			return nil
+		}
+	}
+}
+
+// errSenderEnded reports that the sender has ended a transfer.
+var errSenderEnded = im.Errorf(im.Denied, "the transfer was ended")
+
 // take fetches a file of a size, and passes its parts to write, in order.
 func (l *fileLink) take(size int64, write func([]byte) error) error {
+	if !l.direct() {
+		return l.pull(size, write)
+	}
+	if err := l.meet(); err != nil {
+		return err
+	}
+	if err := l.pull(size, write); err != nil {
+		if l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL) == nil { // else the first error is the cause
+			l.drain()
+		}
+		return err
+	}
+	if err := l.tell(pb.ClientFileState_CLIENT_FILE_DONE); err != nil {
+		return err
+	}
+	l.drain()
+	return nil
+}
+
+// refuse tells the sender of a direct file that the user does not take it.
+func (l *fileLink) refuse() error {
+	if err := l.tell(pb.ClientFileState_CLIENT_FILE_REFUSE); err != nil {
+		return err
+	}
+	l.drain()
+	return nil
+}
+
+// drain ends this direction, and waits until the file server has read what was sent.
+func (l *fileLink) drain() {
+	if c, ok := l.conn.(interface{ CloseWrite() error }); ok {
+		_ = c.CloseWrite() // an error shows in the read
+	}
+	_ = l.conn.SetReadDeadline(time.Now().Add(lastWait))
+	_, _ = io.Copy(io.Discard, l.in) // what follows the end says nothing
+}
+
+// pull asks for the segments of a file.
+func (l *fileLink) pull(size int64, write func([]byte) error) error {
+	mode := pb.TransferFileType_FILE_TYPE_OFFLINE
+	if l.direct() {
+		mode = pb.TransferFileType_FILE_TYPE_ONLINE
+	}
 	for have, asked := int64(0), int64(0); have < size; {
 		for asked < size && asked < have+fileWindow*fileSegment {
 			n := min(fileSegment, size-asked)
 			l.seq++
 			err := l.write(l.seq, pb.IMFilePullDataReq_builder{TaskId: new(l.task),
-				UserId: new(l.user), TransMode: pb.TransferFileType_FILE_TYPE_OFFLINE.Enum(),
+				UserId: new(l.user), TransMode: mode.Enum(),
 				Offset: new(uint32(asked)), DataSize: new(uint32(n))}.Build())
 			if err != nil {
 				return err
@@ -178,6 +253,8 @@ func (l *fileLink) take(size int64, write func([]byte) error) error {
 		case *pb.IMFilePullDataRsp:
 			data := m.GetFileData()
 			switch {
+			case m.GetResultCode() == taskGone && l.direct():
+				return errSenderEnded // its notice crossed the request
 			case m.GetResultCode() != 0:
 				return im.Errorf(im.Denied, "the file server does not send it (%d)",
 					m.GetResultCode())
@@ -191,8 +268,14 @@ func (l *fileLink) take(size int64, write func([]byte) error) error {
 			}
 			have += int64(len(data))
 		case *pb.IMFileState:
-			return im.Errorf(im.Denied, "the transfer was ended")
+			if !l.direct() || m.GetState() != pb.ClientFileState_CLIENT_FILE_PEER_READY {
+				return errSenderEnded
+			}
+			asked = have // a sender that connects again has no requests yet
 		}
+	}
+	if l.direct() {
+		return nil
 	}
 	// The file server sends the state DONE once it has noted that the file was fetched.
 	for {
