@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/latekick"
+	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	"teamtalk/core/opt"
 	"teamtalk/core/registry"
@@ -196,19 +197,12 @@ const tickEvery = 250 * time.Millisecond
 
 // tick looks at what has waited too long.
 func (s *Server) tick(ctx context.Context) {
-	t := time.NewTicker(tickEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	mono.Every(ctx.Done(), tickEvery, func() {
 		s.expireComing()
 		s.links.Check()
 		s.lookups.checkStore()
 		s.status.askOwed()
-	}
+	})
 }
 
 // follow keeps the list of message servers up to date.
