@@ -25,7 +25,7 @@ var beat = frameOf(pb.CmdHeartBeat, 3, nil)
 // crowd is a loop with many clients that send heartbeats, under a clock that the test sets.
 type crowd struct {
 	*role
-	t       *testing.T
+	t       testing.TB
 	clock   *clock
 	server  *Server
 	clients []*client
@@ -37,7 +37,7 @@ type crowd struct {
 }
 
 // newCrowd connects n clients, which are quiet when n is large enough, and one that is not.
-func newCrowd(t *testing.T, n int) (c *crowd, other *client) {
+func newCrowd(t testing.TB, n int) (c *crowd, other *client) {
 	c = &crowd{role: newRole(), t: t, clock: newClock()}
 	c.frame = func(s *session.Client, h pdu.Header, body []byte) {
 		if h.Command == pb.CmdHeartBeat {
@@ -275,4 +275,14 @@ func TestAClientThatMeasuresIsNotHeldBack(t *testing.T) {
 	for range 5 {
 		x.echo(beat)
 	}
+}
+
+// BenchmarkLook looks at a thousand quiet clients of which none has sent anything.
+func BenchmarkLook(b *testing.B) {
+	c, _ := newCrowd(b, 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.look()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/client")
 }
