@@ -178,4 +178,7 @@ join <(summary old) <(summary new) | awk '
 		return k == "errors" ? k : k " of acks, ms"
 	}
 	{ printf "| %s | %.4g (%.4g–%.4g) | %.4g (%.4g–%.4g) | %s |\n", label($1), $2, $3, $4, $5, $6, $7, $2 ? sprintf("%.2f", $5 / $2) : "–" }'
-[ -z "$keep" ] || "$new" bench compare "$keep/old" "$keep/new" --markdown
+[ -z "$keep" ] || {
+	echo
+	"$new" bench compare "$keep/old" "$keep/new" --markdown
+}

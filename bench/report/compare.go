@@ -148,10 +148,6 @@ func (c *Comparison) warnings() []note {
 		if !r.Checks.Clean() {
 			out = append(out, note{bad, name + " is " + verdict(&r.Checks)})
 		}
-		if r.GeneratorBound {
-			out = append(out, note{warn, name +
-				" is GENERATOR-BOUND: it measures the generator, not the servers"})
-		}
 		if r == base {
 			return
 		}
@@ -163,7 +159,7 @@ func (c *Comparison) warnings() []note {
 				" (was " + a + ")"})
 		}
 	})
-	return out
+	return append(out, c.generatorBound()...)
 }
 
 // differences lists the settings that differ.
@@ -179,8 +175,8 @@ func differences(was, is *scenario.Scenario) string {
 	}
 	var out []string
 	for _, s := range a {
-		if s.name == "addr" || s.name == "name" {
-			continue // the address of the servers does not matter
+		if s.name == "addr" || s.name == "name" || s.name == "first" {
+			continue // the address of the servers and the choice of users do not matter
 		}
 		if v := find(b, s.name); v != s.value {
 			out = append(out, s.name+" "+v+" (was "+s.value+")")

@@ -142,3 +142,25 @@ func (c *Comparison) legend() string {
 	return fmt.Sprintf("≈: within the noise of ±%.3g %% (p99 ±%.3g %%, p99.9 and max ±%.3g %%). %s",
 		100*c.noise, 200*c.noise, 400*c.noise, rest)
 }
+
+// generatorBound returns a warning for each build with runs that measure the generator.
+func (c *Comparison) generatorBound() []note {
+	bound := make([]int, len(c.runs))
+	c.results(func(i int, _ string, r *bench.Result) {
+		if r.GeneratorBound {
+			bound[i]++
+		}
+	})
+	var out []note
+	for i, n := range bound {
+		of := ""
+		if runs := len(c.runs[i]); runs > 1 {
+			of = fmt.Sprintf(" in %d of %d runs", n, runs)
+		}
+		if n > 0 {
+			out = append(out, note{warn, c.names[i] + " is GENERATOR-BOUND" + of +
+				": it measures the generator, not the servers"})
+		}
+	}
+	return out
+}
