@@ -12,9 +12,9 @@ func lowWater(fd, n int) bool {
 	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, n) == nil
 }
 
-// peek copies the bytes that have arrived to buf, which is not empty, and leaves them in the socket.
-// It returns their number, or less than 1. It is the only call for a client that has sent nothing,
-// so it is made directly: unix.Recvfrom allocates the address of the sender.
+// peek copies the bytes that have arrived to buf, which is not empty, and leaves them in the
+// socket. It returns their number, or less than 1. It is the only call for a client that has sent
+// nothing, so it is made directly: unix.Recvfrom allocates the address of the sender.
 func peek(fd int, buf []byte) int {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)),

@@ -277,7 +277,7 @@ func TestAClientThatMeasuresIsNotHeldBack(t *testing.T) {
 	}
 }
 
-// BenchmarkLook looks at a thousand quiet clients of which none has sent anything.
+// BenchmarkLook looks at a thousand quiet clients that have sent nothing.
 func BenchmarkLook(b *testing.B) {
 	c, _ := newCrowd(b, 1000)
 	b.ReportAllocs()
