@@ -365,7 +365,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	if l := s.loops[el]; l != nil {
 		return l
 	}
-	l := &loop{el: el, server: s}
+	l := &loop{el: el, server: s, quietClients: quietClients{most: gatherTurn}}
 	turn := gnet.RunnableFunc(func(context.Context) error {
 		l.Turn()
 		return nil

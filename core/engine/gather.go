@@ -33,7 +33,7 @@ const (
 	regularBeat = 4 * time.Second
 	// gatherTurn is the number of quiet clients that a loop looks at in one turn. To look at one
 	// costs less than a microsecond (BenchmarkLook).
-	gatherTurn = 1024
+	gatherTurn = 4096
 )
 
 // traits are properties of a connection. Loop only.
@@ -51,6 +51,7 @@ const (
 type quietClients struct {
 	quiet  []*conn // and those that were, until the next look
 	at     int     // the number of them that this look has seen
+	most   int     // gatherTurn
 	timed  bool    // a timer runs for the next look
 	peeked [pdu.HeaderLen + 1]byte
 }
@@ -120,7 +121,7 @@ func (l *loop) look() {
 	l.Begin()
 	defer l.End()
 	few := l.Sessions() < gatherBelow
-	for left := gatherTurn; l.at < len(l.quiet) && left > 0; left-- {
+	for left := l.most; l.at < len(l.quiet) && left > 0; left-- {
 		cn := l.quiet[l.at]
 		if few && !cn.closed {
 			cn.rouse()

@@ -262,6 +262,28 @@ var atOnce = map[string]func(c *crowd, x *client){
 	},
 }
 
+// TestALookTakesSeveralTurns: clients beyond the bound of a turn are looked at soon, in the next.
+func TestALookTakesSeveralTurns(t *testing.T) {
+	c, other := newCrowd(t, gatherFrom)
+	for _, l := range c.server.all() {
+		l.Post(func() { l.most = gatherFrom / 3 })
+	}
+	c.beat(other)
+	before := c.beats.Load()
+	c.look()
+	if n := c.beats.Load() - before; n == 0 || n > gatherFrom/3 {
+		t.Errorf("%d heartbeats in a turn", n)
+	}
+	for range 2 { // the look that has begun, and another one
+		c.pass(againPause)
+		c.pass(againPause)
+		c.look()
+	}
+	for _, x := range c.clients {
+		x.want(beat)
+	}
+}
+
 // TestAClientThatMeasuresIsNotHeldBack: heartbeats in a row get their echoes at once.
 func TestAClientThatMeasuresIsNotHeldBack(t *testing.T) {
 	c, other := newCrowd(t, gatherFrom)
