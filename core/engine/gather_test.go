@@ -3,7 +3,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"net"
 	"runtime"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
 	"teamtalk/core/pdu"
@@ -84,7 +82,7 @@ func (c *crowd) beat(other *client) {
 	}
 	c.carried(c.clients...)
 	other.echo(hello)
-	c.settle()
+	settle(c.server)
 	if n := c.beats.Load() - before; n != 0 {
 		c.t.Fatalf("%d heartbeats woke the loop", n)
 	}
@@ -96,21 +94,7 @@ func (c *crowd) pass(d time.Duration) {
 	for _, fired := c.clock.timersOf(); c.ran.Load() < int64(fired); {
 		runtime.Gosched()
 	}
-	c.settle()
-}
-
-// settle waits until the loop has run what was posted to it.
-func (c *crowd) settle() {
-	done := make(chan struct{})
-	for _, l := range c.server.all() {
-		if err := l.wake(gnet.RunnableFunc(func(context.Context) error {
-			close(done)
-			return nil
-		})); err != nil {
-			c.t.Fatal(err)
-		}
-		<-done
-	}
+	settle(c.server)
 }
 
 // echoes lets the loop look once, and reads the echoes of heartbeats.
