@@ -10,7 +10,9 @@
 # of runs of each build (3), DURATION the time of a run (10s). The processor time is that of each
 # server and database while the scenario counts, divided by the texts acked in that time. Switches are
 # voluntary switches of threads for each text, those of the logins before included. The last column is the time of a sync
-# of a block to the disk of the temporary folder (TMPDIR), right after the run.
+# of a block to the disk of the temporary folder (TMPDIR), right after the run. With KEEP=FOLDER the
+# results of all runs are kept there, in old and new, and "NEW bench compare FOLDER/old FOLDER/new"
+# follows, which tells a difference from chance with four runs and more.
 #
 # The script needs MariaDB and Redis, which it starts itself, jq, and Linux. Ratios hold on a
 # machine that does other work too, times do not.
@@ -18,7 +20,11 @@ set -eu
 old=$(realpath "${1:?want OLD NEW SHAPE}") new=$(realpath "${2:?want NEW}") shape=${3:?want five, mysql or embedded}
 shift 3
 [ $# -gt 0 ] || set -- single --pairs 200 --rate 400
-runs=${RUNS:-3} duration=${DURATION:-10s}
+runs=${RUNS:-3} duration=${DURATION:-10s} keep=${KEEP:-}
+if [ -n "$keep" ]; then
+	mkdir -p "$keep/old" "$keep/new"
+	keep=$(realpath "$keep")
+fi
 # Each run has users of its own. Clients number their messages from 1 again, so those of a run shortly
 # before would have to be told apart from repeats.
 pairs=200 flag=
@@ -127,6 +133,7 @@ measure() { # BUILD SCENARIO FLAG…: appends the values of a run to a file
 	"$new" bench "$1" --first $((2 * pairs * (run - 1) + 1)) --warmup 5s --duration "$duration" --addr "$addr" --json "$dir/result.json" "${watch[@]}" "${@:2}" >/dev/null 2>"$dir/err" ||
 		{ [ -s "$dir/result.json" ] || { cat "$dir/err" >&2; exit 1; }; }
 	take >"$dir/after"
+	[ -z "$keep" ] || cp "$dir/result.json" "$keep/$build/$run.json"
 	sync=$( { dd if=/dev/zero of="$dir/block" bs=4k count=50 oflag=dsync 2>&1 || true; } | awk -F, '/copied/ { print $(NF - 1) * 1000 / 50 }')
 	n=$(jq '.totals.acked' "$dir/result.json")
 	{
@@ -171,3 +178,7 @@ join <(summary old) <(summary new) | awk '
 		return k == "errors" ? k : k " of acks, ms"
 	}
 	{ printf "| %s | %.4g (%.4g–%.4g) | %.4g (%.4g–%.4g) | %s |\n", label($1), $2, $3, $4, $5, $6, $7, $2 ? sprintf("%.2f", $5 / $2) : "–" }'
+[ -z "$keep" ] || {
+	echo
+	"$new" bench compare "$keep/old" "$keep/new" --markdown
+}

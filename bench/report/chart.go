@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"teamtalk/bench/report/axis"
 )
 
 // chart holds the values of a chart with two axes: lines, rules and a legend. Its colours
@@ -17,10 +19,10 @@ type chart struct {
 	XName  string
 	YName  string
 	Lines  []line
-	Rules  []rule // vertical and horizontal lines
-	Note   string // text below the chart
-	log    bool   // the y axis is logarithmic
-	xticks []tick // nil: round values that enclose the lines
+	Rules  []rule      // vertical and horizontal lines
+	Note   string      // text below the chart
+	log    bool        // the y axis is logarithmic
+	xticks []axis.Tick // nil: round values that enclose the lines
 }
 
 // line is a line of a chart. A NaN is a gap.
@@ -105,23 +107,23 @@ func (c *chart) draw() *drawing {
 	if !ok {
 		return nil
 	}
-	yticks := linearTicks(min(0, lo), hi*headroom, 5)
+	yticks := axis.Linear(min(0, lo), hi*headroom, 5)
 	if c.log {
-		yticks = logTicks(lo, hi)
+		yticks = axis.Log(lo, hi)
 	}
 	xticks := c.xticks
 	if xticks == nil {
-		xticks = linearTicks(xlo, xhi, 9)
+		xticks = axis.Linear(xlo, xhi, 9)
 	}
 	widest := 0
 	for _, t := range yticks {
-		widest = max(widest, utf8.RuneCountInString(t.label))
+		widest = max(widest, utf8.RuneCountInString(t.Label))
 	}
 	f := &frame{
 		left: float64(widest*charWidth + 2*marginLabel), right: chartWidth - marginRight,
 		top: marginTop, bottom: chartHeight - marginBottom,
-		x0: xticks[0].value, x1: xticks[len(xticks)-1].value,
-		y0: yticks[0].value, y1: yticks[len(yticks)-1].value,
+		x0: xticks[0].Value, x1: xticks[len(xticks)-1].Value,
+		y0: yticks[0].Value, y1: yticks[len(yticks)-1].Value,
 	}
 	d := &drawing{Width: chartWidth, Height: chartHeight, Title: c.Title}
 	d.addAxes(f, xticks, yticks, c.XName)
@@ -139,24 +141,24 @@ func (c *chart) draw() *drawing {
 }
 
 // addAxes adds the axes, the grid, and the labels that have room beside each other.
-func (d *drawing) addAxes(f *frame, xticks, yticks []tick, xname string) {
+func (d *drawing) addAxes(f *frame, xticks, yticks []axis.Tick, xname string) {
 	d.Axes = path(f.at(f.x0, f.y1), f.at(f.x0, f.y0), f.at(f.x1, f.y0))
 	for _, t := range yticks {
-		p := f.at(f.x0, t.value)
-		d.Grid = append(d.Grid, path(p, f.at(f.x1, t.value)))
-		d.Labels = append(d.Labels, label{units(p.x - marginLabel), units(p.y + 4), "end", t.label})
+		p := f.at(f.x0, t.Value)
+		d.Grid = append(d.Grid, path(p, f.at(f.x1, t.Value)))
+		d.Labels = append(d.Labels, label{units(p.x - marginLabel), units(p.y + 4), "end", t.Label})
 	}
 	free := math.Inf(-1) // the right end of the last label
 	for _, t := range xticks {
-		p := f.at(t.value, f.y0)
-		d.Grid = append(d.Grid, path(p, f.at(t.value, f.y1)))
-		half := float64(utf8.RuneCountInString(t.label)) * charWidth / 2
+		p := f.at(t.Value, f.y0)
+		d.Grid = append(d.Grid, path(p, f.at(t.Value, f.y1)))
+		half := float64(utf8.RuneCountInString(t.Label)) * charWidth / 2
 		middle := min(p.x, chartWidth-half) // a long last label stays within the drawing
 		if middle-half < free {
 			continue
 		}
 		free = middle + half + marginLabel
-		d.Labels = append(d.Labels, label{units(middle), units(p.y + 16), "middle", t.label})
+		d.Labels = append(d.Labels, label{units(middle), units(p.y + 16), "middle", t.Label})
 	}
 	if xname != "" {
 		middle := (f.left + f.right) / 2

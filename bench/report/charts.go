@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"teamtalk/bench"
+	"teamtalk/bench/report/axis"
 )
 
 // maxPoints is the largest number of points of a line over time. In longer runs each
@@ -179,7 +180,7 @@ type timeline struct {
 func (t *timeline) chart(title, unit string) chart {
 	c := chart{Title: title, YName: unit}
 	if len(t.in) > 0 {
-		c.xticks, c.XName = timeTicks(t.in[0].at-t.in[0].seconds/2,
+		c.xticks, c.XName = axis.Time(t.in[0].at-t.in[0].seconds/2,
 			t.in[len(t.in)-1].at+t.in[len(t.in)-1].seconds/2)
 		if t.in[0].at < 0 {
 			c.Rules = []rule{{Name: "counting begins", Class: "begin"}}
@@ -253,7 +254,7 @@ func (c *chart) addCurve(name, class string, l *bench.Latency) {
 		return
 	}
 	c.Lines = append(c.Lines, line{Name: name, Class: class, xs: xs, ys: ys})
-	if last := xs[len(xs)-1]; last > c.xticks[len(c.xticks)-1].value {
+	if last := xs[len(xs)-1]; last > c.xticks[len(c.xticks)-1].Value {
 		c.xticks = nineTicks(last)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"teamtalk/bench"
+	"teamtalk/bench/ranks"
+	"teamtalk/bench/report/axis"
 	"teamtalk/bench/scenario"
 )
 
@@ -18,7 +20,8 @@ const DefaultNoise = 0.05
 
 // Comparison shows results side by side. The others are compared with the first.
 type Comparison struct {
-	files []*File
+	files []*File   // the first run of each build
+	runs  [][]*File // all runs of each
 	names []string
 	noise float64
 }
@@ -42,17 +45,22 @@ func Compare(files []*File, noise float64) (*Comparison, error) {
 			return nil, fmt.Errorf("compare: %s is a sweep, want a result", f.Name)
 		}
 	}
-	return &Comparison{files: files, names: shortNames(files), noise: noise}, nil
+	c := &Comparison{files: files, noise: noise}
+	var paths []string
+	for _, f := range files {
+		c.runs, paths = append(c.runs, []*File{f}), append(paths, f.Name)
+	}
+	c.names = shortNames(paths)
+	return c, nil
 }
 
-// shortNames returns the names of the files without folder and .json, or the whole name
-// where those are equal.
-func shortNames(files []*File) []string {
+// shortNames returns the paths without folder and .json, or whole where those are equal.
+func shortNames(paths []string) []string {
 	var short []string
-	for _, f := range files {
-		name := strings.TrimSuffix(filepath.Base(f.Name), ".json")
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), ".json")
 		if slices.Contains(short, name) {
-			name = f.Name
+			name = path
 		}
 		short = append(short, name)
 	}
@@ -74,21 +82,22 @@ const (
 	higher
 )
 
-// row has one value for each result, NaN where a result has none.
+// row has one value for each build, NaN where its results have none.
 type row struct {
-	// name of the row
-	name   string
-	better better
-	noise  float64 // in shares
-	// share within which values are equal
-	values []float64
-	bad    []bool // the result is not clean
-	other  []bool // its scenario is of another kind: neither better nor worse
-	whole  bool   // the values are counts
+	group, name string
+	better      better
+	noise       float64     // the share within which single runs are equal
+	least       float64     // the share within which medians of runs are equal
+	values      []float64   // medians
+	samples     [][]float64 // of the runs
+	bad         []bool      // a result is not clean
+	other       []bool      // its scenario is of another kind: neither better nor worse
+	whole       bool        // the values are counts
 }
 
 func (c *Comparison) parts() []part {
 	parts := []part{c.headPart()}
+	var all []row
 	for _, p := range []struct {
 		title string
 		rows  []row
@@ -100,11 +109,15 @@ func (c *Comparison) parts() []part {
 		if len(p.rows) > 0 {
 			parts = append(parts, part{Title: p.title, Table: c.table(p.rows)})
 		}
+		for _, r := range p.rows {
+			r.group, _, _ = strings.Cut(strings.ToLower(p.title), ",")
+			all = append(all, r)
+		}
 	}
-	return append(parts, part{Notes: []note{{faint, fmt.Sprintf(
-		"≈: within the noise of ±%.3g %% (p99 ±%.3g %%, p99.9 and max ±%.3g %%). Ratios are to "+
-			"%s. Values marked ! belong to a result that is not clean.",
-		100*c.noise, 200*c.noise, 400*c.noise, c.names[0])}}})
+	if c.several() {
+		parts = slices.Insert(parts, 1, c.verdictPart(all))
+	}
+	return append(parts, part{Notes: []note{{faint, c.legend()}}})
 }
 
 func (c *Comparison) headPart() part {
@@ -112,6 +125,9 @@ func (c *Comparison) headPart() part {
 	for i, f := range c.files {
 		r := f.Result
 		text := c.names[i] + ": " + Title(&r.Scenario)
+		if n := len(c.runs[i]); n > 1 {
+			text += fmt.Sprintf(" · %d runs", n)
+		}
 		if r.Build != "" {
 			text += " · generator " + r.Build
 		}
@@ -128,27 +144,22 @@ func (c *Comparison) headPart() part {
 func (c *Comparison) warnings() []note {
 	var out []note
 	base := c.files[0].Result
-	for i, f := range c.files {
-		r := f.Result
+	c.results(func(_ int, name string, r *bench.Result) {
 		if !r.Checks.Clean() {
-			out = append(out, note{bad, c.names[i] + " is " + verdict(&r.Checks)})
+			out = append(out, note{bad, name + " is " + verdict(&r.Checks)})
 		}
-		if r.GeneratorBound {
-			out = append(out, note{warn, c.names[i] +
-				" is GENERATOR-BOUND: it measures the generator, not the servers"})
-		}
-		if i == 0 {
-			continue
+		if r == base {
+			return
 		}
 		if d := differences(&base.Scenario, &r.Scenario); d != "" {
-			out = append(out, note{warn, "the scenario of " + c.names[i] + " differs: " + d})
+			out = append(out, note{warn, "the scenario of " + name + " differs: " + d})
 		}
 		if a, b := machine(&base.Machine), machine(&r.Machine); a != b {
-			out = append(out, note{warn, "the machine of " + c.names[i] + " differs: " + b +
+			out = append(out, note{warn, "the machine of " + name + " differs: " + b +
 				" (was " + a + ")"})
 		}
-	}
-	return out
+	})
+	return append(out, c.generatorBound()...)
 }
 
 // differences lists the settings that differ.
@@ -164,8 +175,8 @@ func differences(was, is *scenario.Scenario) string {
 	}
 	var out []string
 	for _, s := range a {
-		if s.name == "addr" || s.name == "name" {
-			continue // the address of the servers does not matter
+		if s.name == "addr" || s.name == "name" || s.name == "first" {
+			continue // the address of the servers and the choice of users do not matter
 		}
 		if v := find(b, s.name); v != s.value {
 			out = append(out, s.name+" "+v+" (was "+s.value+")")
@@ -183,26 +194,34 @@ func differences(was, is *scenario.Scenario) string {
 // all returns the names that of has for any result, in order.
 func all[V any](c *Comparison, of func(*bench.Result) map[string]V) []string {
 	union := map[string]V{}
-	for _, f := range c.files {
-		for name, v := range of(f.Result) {
+	c.results(func(_ int, _ string, r *bench.Result) {
+		for name, v := range of(r) {
 			union[name] = v
 		}
-	}
+	})
 	return namesInOrder(union)
 }
 
 // row returns a row with the value that of returns for each result.
 func (c *Comparison) row(name string, b better, noise float64,
 	of func(*bench.Result) (float64, bool)) row {
-	out := row{name: name, better: b, noise: noise}
-	for _, f := range c.files {
-		v, ok := of(f.Result)
-		if !ok {
-			v = math.NaN()
+	out := row{name: name, better: b, noise: noise, least: c.noise}
+	for _, g := range c.runs {
+		var samples []float64
+		var bad, other bool
+		for _, f := range g {
+			if v, ok := of(f.Result); ok {
+				samples = append(samples, v)
+			}
+			bad = bad || !f.Result.Checks.Clean()
+			other = other || f.Result.Scenario.Kind != c.files[0].Result.Scenario.Kind
 		}
-		out.values = append(out.values, v)
-		out.bad = append(out.bad, !f.Result.Checks.Clean())
-		out.other = append(out.other, f.Result.Scenario.Kind != c.files[0].Result.Scenario.Kind)
+		v := math.NaN()
+		if len(samples) > 0 {
+			v = ranks.SpreadOf(samples).Median
+		}
+		out.values, out.samples = append(out.values, v), append(out.samples, samples)
+		out.bad, out.other = append(out.bad, bad), append(out.other, other)
 	}
 	return out
 }
@@ -249,8 +268,8 @@ func (c *Comparison) latencies() []row {
 
 func (c *Comparison) values() []row {
 	var out []row
-	for _, f := range c.files {
-		for _, v := range f.Result.Values {
+	c.results(func(_ int, _ string, r *bench.Result) {
+		for _, v := range r.Values {
 			name := v.Name
 			if v.Unit != "" {
 				name += ", " + v.Unit
@@ -268,15 +287,15 @@ func (c *Comparison) values() []row {
 				return r.Values[i].Value, true
 			}))
 		}
-	}
+	})
 	return out
 }
 
 // processes returns a row for each process of any result.
 func (c *Comparison) processes(of func(*bench.Result, *bench.Process) float64) []row {
 	var out []row
-	for _, f := range c.files {
-		for _, p := range f.Result.Processes {
+	c.results(func(_ int, _ string, r *bench.Result) {
+		for _, p := range r.Processes {
 			if slices.ContainsFunc(out, func(r row) bool { return r.name == p.Name }) {
 				continue
 			}
@@ -289,7 +308,7 @@ func (c *Comparison) processes(of func(*bench.Result, *bench.Process) float64) [
 				return of(r, &r.Processes[i]), true
 			}))
 		}
-	}
+	})
 	return out
 }
 
@@ -339,7 +358,11 @@ func (c *Comparison) table(rows []row) *table {
 func (r *row) figure(i int) string {
 	text := number(r.values[i])
 	if r.whole {
-		text = grouped(int64(r.values[i]))
+		text = axis.Grouped(int64(r.values[i]))
+	}
+	if len(r.samples[i]) > 1 {
+		s := ranks.SpreadOf(r.samples[i])
+		text += " (" + number(s.Low) + "–" + number(s.High) + ")"
 	}
 	if r.bad[i] && text != "–" {
 		text += " !"
@@ -364,8 +387,11 @@ func (r *row) ratio(i int) (string, tone) {
 	if q >= 100 || q < 0.01 {
 		text = number(q) + "×"
 	}
-	if math.Abs(q-1) <= r.noise {
+	switch r.differs(i, q) {
+	case equal:
 		return text + " ≈", faint
+	case unsure:
+		return text + " " + unsureText, warn
 	}
 	return r.mark(i, text, b > a)
 }
@@ -427,7 +453,7 @@ func (c *Comparison) charts() []chart {
 			}
 			ch.Lines = append(ch.Lines, lines[i].line(c.names[i], seriesClass(i), y))
 		}
-		ch.xticks, ch.XName = timeTicks(from, until)
+		ch.xticks, ch.XName = axis.Time(from, until)
 		return ch
 	}
 	var out []chart

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"teamtalk/bench"
+	"teamtalk/bench/report/axis"
 )
 
 // namesInOrder returns the names of totals or latencies, the most important first.
@@ -80,7 +81,7 @@ func number(v float64) string {
 	case abs >= 1e15:
 		return strconv.FormatFloat(v, 'e', 2, 64)
 	case abs >= 99.95:
-		return grouped(int64(math.Round(v)))
+		return axis.Grouped(int64(math.Round(v)))
 	case abs >= 9.995:
 		return strconv.FormatFloat(v, 'f', 1, 64)
 	case abs >= 0.9995:
@@ -91,19 +92,6 @@ func number(v float64) string {
 		return "0"
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
-}
-
-// grouped formats n with a comma between thousands.
-func grouped(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	sign := ""
-	if s[0] == '-' {
-		sign, s = "-", s[1:]
-	}
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return sign + s
 }
 
 // memory formats bytes in MiB or GiB.
@@ -129,7 +117,7 @@ func count(n int64, singular, plural string) string {
 	if n == 1 {
 		return "1 " + singular
 	}
-	return grouped(n) + " " + plural
+	return axis.Grouped(n) + " " + plural
 }
 
 // fault is a check that can fail, with the number of failures.

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"teamtalk/bench"
+	"teamtalk/bench/report/axis"
 	"teamtalk/bench/scenario"
 )
 
@@ -151,7 +152,7 @@ func intervalsTable(r *bench.Result) *table {
 				row = append(row, cells("–", "–", "–")...)
 			}
 		}
-		row = append(row, cells(grouped(s.waiting), grouped(s.open))...)
+		row = append(row, cells(axis.Grouped(s.waiting), axis.Grouped(s.open))...)
 		last := cell{}
 		if s.faults {
 			last = cell{"a check failed", bad}

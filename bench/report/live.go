@@ -12,6 +12,7 @@ import (
 	"github.com/mattn/go-runewidth"
 
 	"teamtalk/bench"
+	"teamtalk/bench/report/axis"
 )
 
 // LiveOptions configure Watch.
@@ -203,7 +204,7 @@ func (v *lineView) line(i *bench.Interval) {
 	if i.At < 0 {
 		text = " warm-up"
 	}
-	tail := fmt.Sprintf("  %s waiting  %s", grouped(i.Waiting), shortVerdict(&i.Checks))
+	tail := fmt.Sprintf("  %s waiting  %s", axis.Grouped(i.Waiting), shortVerdict(&i.Checks))
 	var rates, latencies []string
 	for _, name := range namesInOrder(i.Counts) {
 		if name != bench.TotalGroupTexts && !isBytes(name) {
@@ -219,7 +220,7 @@ func (v *lineView) line(i *bench.Interval) {
 	first, two := min(3, len(rates)), min(2, len(latencies))
 	room := lineWidth - runewidth.StringWidth(text+tail)
 	for _, piece := range slices.Concat(rates[:first], latencies[:two],
-		[]string{fmt.Sprintf("  %s open", grouped(i.Open))}, rates[first:], latencies[two:]) {
+		[]string{fmt.Sprintf("  %s open", axis.Grouped(i.Open))}, rates[first:], latencies[two:]) {
 		if room -= runewidth.StringWidth(piece); room < 0 {
 			break
 		}

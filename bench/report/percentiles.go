@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"teamtalk/bench"
+	"teamtalk/bench/report/axis"
 )
 
 // nines returns the place of a percentile on the axis of a percentile curve. Each further
@@ -73,4 +75,14 @@ func decodeHistogram(text string) (h *hdrhistogram.Histogram, err error) {
 		return nil, fmt.Errorf("histogram: %w", err)
 	}
 	return h, nil
+}
+
+// nineTicks returns the ticks of a percentile curve up to a value of nines.
+func nineTicks(upTo float64) []axis.Tick {
+	at := func(v float64, label string) axis.Tick { return axis.Tick{Value: v, Label: label} }
+	ticks := []axis.Tick{at(0, "0"), at(nines(50), "50"), at(1, "90"), at(2, "99")}
+	for n := 3; n < 12 && float64(n-1) < upTo; n++ {
+		ticks = append(ticks, at(float64(n), "99."+strings.Repeat("9", n-2)))
+	}
+	return ticks
 }

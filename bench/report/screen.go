@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/mattn/go-runewidth"
+
+	"teamtalk/bench/report/axis"
 )
 
 // history is the largest number of intervals in a sparkline.
@@ -69,8 +71,8 @@ func (s *screen) draw() []string {
 		lines = append(lines, "")
 		lines = append(lines, s.latencyLines(last, width)...)
 		lines = append(lines, "", s.verdict(last, width),
-			s.fit(fmt.Sprintf("%s in flight · %s connections open", grouped(last.waiting),
-				grouped(last.open)), width))
+			s.fit(fmt.Sprintf("%s in flight · %s connections open", axis.Grouped(last.waiting),
+				axis.Grouped(last.open)), width))
 		if p := s.processLines(last, width); len(p) > 0 {
 			lines = append(append(lines, ""), p...)
 		}
@@ -143,7 +145,7 @@ func (s *screen) rateLines(last *moment, width int) []string {
 		"counted"), width))}
 	for _, name := range namesInOrder(last.counts) {
 		text := fmt.Sprintf("%-*s%12s%16s", nameWidth, s.fit(name, nameWidth-1),
-			number(rate(last.counts[name], last.seconds)), grouped(s.totals[name]))
+			number(rate(last.counts[name], last.seconds)), axis.Grouped(s.totals[name]))
 		out = append(out, s.withSpark(text, width,
 			func(m *moment) (float64, bool) { return rate(m.counts[name], m.seconds), true }))
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"teamtalk/bench"
+	"teamtalk/bench/report/axis"
 	"teamtalk/bench/scenario"
 )
 
@@ -35,7 +36,8 @@ func Markdown(w io.Writer, r *bench.Result) error { return writeMarkdown(w, resu
 // resultParts returns all parts of a result except charts.
 func resultParts(r *bench.Result) []part {
 	parts := []part{headPart(r), verdictPart(r), totalsPart(r)}
-	for _, p := range []part{latenciesPart(r), valuesPart(r), processesPart(r), ceilingsPart(r)} {
+	for _, p := range []part{latenciesPart(r), valuesPart(r), processesPart(r), costsPart(r),
+		ceilingsPart(r)} {
 		if p.Table != nil {
 			parts = append(parts, p)
 		}
@@ -106,7 +108,8 @@ func totalsPart(r *bench.Result) part {
 	t := &table{Head: []string{"", "per second", "total", "checked"}, Words: true}
 	for _, name := range namesInOrder(r.Totals) {
 		checks, ok := checksOf(name, &r.Checks)
-		row := cells(name, number(rate(r.Totals[name], r.Seconds)), grouped(r.Totals[name]), checks)
+		row := cells(name, number(rate(r.Totals[name], r.Seconds)), axis.Grouped(r.Totals[name]),
+			checks)
 		if isBytes(name) {
 			row[1].Text, row[2].Text = memory(int64(rate(r.Totals[name], r.Seconds))),
 				memory(r.Totals[name])
@@ -128,7 +131,7 @@ func latenciesPart(r *bench.Result) part {
 	for _, name := range namesInOrder(r.Latencies) {
 		l := r.Latencies[name]
 		t.Rows = append(t.Rows, cells(name, number(l.P50), number(l.P90), number(l.P99),
-			number(l.P999), number(l.Max), number(l.Mean), grouped(l.Count)))
+			number(l.P999), number(l.Max), number(l.Mean), axis.Grouped(l.Count)))
 	}
 	p := part{Title: "Latency", Table: t}
 	if !r.Checks.Clean() {
@@ -169,6 +172,36 @@ func processesPart(r *bench.Result) part {
 	}
 	return part{Title: "Processes", Notes: []note{{faint, "µs each: processor time / " +
 		mainTotal(r.Totals)}}, Table: t}
+}
+
+// kinds are the things that a run does, by their totals, in the order in which their cost is shown.
+var kinds = []struct{ total, name string }{{bench.TotalAcked, "message"},
+	{bench.TotalDelivered, "delivery"}, {bench.TotalLogins, "login"}, {"heartbeats", "heartbeat"},
+	{bench.TotalFiles, "file"}}
+
+// costsPart returns the processor time of each process divided by each kind of thing that the run
+// did, if there are several kinds: the Processes have it for the main one.
+func costsPart(r *bench.Result) part {
+	t := &table{Head: []string{"µs"}}
+	var totals []int64
+	for _, u := range kinds {
+		if n := r.Totals[u.total]; n > 0 {
+			t.Head, totals = append(t.Head, "a "+u.name), append(totals, n)
+		}
+	}
+	if len(r.Processes) == 0 || len(totals) < 2 {
+		return part{}
+	}
+	for _, p := range r.Processes {
+		row := cells(p.Name)
+		for _, n := range totals {
+			row = append(row, cell{Text: number(p.CPU * r.Seconds * 1e6 / float64(n))})
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return part{Title: "Processor time for each", Notes: []note{{faint, "all of the time of a " +
+		"process, divided by each of the counts: a run of one kind of thing gives its cost"}},
+		Table: t}
 }
 
 // cpuPerMessage returns the processor time of a process divided by the main total, in

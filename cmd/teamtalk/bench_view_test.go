@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,6 +52,27 @@ func TestBenchReport(t *testing.T) {
 		"| acked | 1,000 | 1,200 ! |", "")
 	command(t, "", "bench", "compare", a, b, "--html", "-").want(t, cli.ExitOK, "Percentiles: ack",
 		"")
+}
+
+// TestBenchCompareFolders compares folders with several runs.
+func TestBenchCompareFolders(t *testing.T) {
+	before, after := t.TempDir(), t.TempDir()
+	for i, dir := range []string{before, after} {
+		for run := range 4 {
+			path := kept(t, "r.json", int64(10000+5000*i+10*run), 0)
+			if err := os.Rename(path, filepath.Join(dir, fmt.Sprintf("%d.json", run))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	command(t, "", "bench", "compare", before, after).want(t, cli.ExitOK,
+		"is better: rates acked 1.50×", "")
+	command(t, "", "bench", "compare", before, before).want(t, cli.ExitOK,
+		"no difference from", "")
+	command(t, "", "bench", "compare", before, t.TempDir()).want(t, cli.ExitFailure, "",
+		"no file *.json in this folder")
+	command(t, "", "bench", "compare", before, filepath.Join(after, "0.json")).want(t, cli.ExitOK,
+		"too few runs (want 4 of each): rates acked", "")
 }
 
 // TestBenchReportUsage checks that errors name the flags and files of the command line.

@@ -84,7 +84,8 @@ func (s *Server) Adopt(t Taken) error {
 // adopt gives a connection the TLS that another port began. It reports whether the client is still
 // there. Loop only.
 func (cn *conn) adopt(t *Taken) bool {
-	cn.detected, cn.tls = true, nil
+	cn.traits |= detected
+	cn.tls = nil
 	if t.TLS == nil {
 		return true
 	}

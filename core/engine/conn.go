@@ -22,9 +22,8 @@ type conn struct {
 	stranger *stranger
 	need     int32 // bytes that must have arrived before the next frame is complete
 	opened   bool
-	detected bool // the first byte has arrived
-	secure   bool // the client has TLS, which the proxy ends
 	closed   bool
+	traits   traits
 }
 
 // refused reports whether the connection has got no session. Loop only.
@@ -76,7 +75,7 @@ func (cn *conn) read() (asks bool) {
 		cn.s.Close(err)
 		return false
 	}
-	if !cn.detected && len(buf) > 0 {
+	if cn.traits&detected == 0 && len(buf) > 0 {
 		cn.detect(buf[0])
 	}
 	if cn.tls != nil {
@@ -114,8 +113,12 @@ func (cn *conn) frames(buf []byte) (used int, asks bool) {
 		}
 		if n == 0 {
 			cn.need = int32(max(h.Length, lengthBytes))
+			if used < len(buf) {
+				cn.rouse() // the rest of the frame may be short
+			}
 			return used, asks
 		}
+		cn.arrived(h)
 		cn.loop.Deliver(cn.s, h, body)
 		used += n
 		asks = asks || h.Command != pb.CmdHeartBeat

@@ -135,6 +135,7 @@ type loop struct {
 	buffers *tlsconn.Buffers // nil without TLS; loop only
 	framed  []byte           // see conn.framed; loop only
 	slices  [][]byte
+	quietClients
 }
 
 var (
@@ -364,7 +365,7 @@ func (s *Server) loopOf(el gnet.EventLoop) *loop {
 	if l := s.loops[el]; l != nil {
 		return l
 	}
-	l := &loop{el: el, server: s}
+	l := &loop{el: el, server: s, quietClients: quietClients{most: gatherTurn}}
 	turn := gnet.RunnableFunc(func(context.Context) error {
 		l.Turn()
 		return nil
@@ -411,9 +412,13 @@ func (e *events) OnOpen(c gnet.Conn) ([]byte, gnet.Action) {
 	}
 	from := remote(c)
 	if h.Source.IsValid() {
-		from, cn.secure = h.Source, h.Secure
+		from = h.Source
+		if h.Secure {
+			cn.traits |= proxiedTLS
+		}
 	}
-	if s.opt.TLS != nil && (s.opt.Links != nil || !cn.secure && !s.plain(from.Addr())) {
+	if s.opt.TLS != nil && (s.opt.Links != nil ||
+		cn.traits&proxiedTLS == 0 && !s.plain(from.Addr())) {
 		cn.tls = newSecure(cn) // a role may send first, and must not send plain text
 		cn.prove()
 	}

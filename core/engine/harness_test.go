@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 
 	"teamtalk/core/pdu"
@@ -232,16 +233,19 @@ func (c *clock) afterFunc(d time.Duration, f func()) (stop func() bool) {
 	}
 }
 
-// settle waits until all loops have ended the turns that they were in.
+// settle waits until all loops have run what was posted to them, and have ended the turns that they
+// were in: what is posted during a turn may run in it, before its last work.
 func settle(s *Server) {
 	done := make(chan struct{})
-	n := 0
 	for _, l := range s.all() {
-		n++
 		l.Post(func() { done <- struct{}{} })
-	}
-	for range n {
 		<-done
+		if l.wake(gnet.RunnableFunc(func(context.Context) error {
+			done <- struct{}{}
+			return nil
+		})) == nil {
+			<-done
+		}
 	}
 }
 

@@ -33,13 +33,13 @@ func newSecure(cn *conn) *secure {
 // byte of a frame is the highest one of its length, at most 4: one port serves both.
 func (cn *conn) detect(first byte) {
 	s := cn.loop.server
-	cn.detected = true
+	cn.traits |= detected
 	switch {
 	case first == tlsconn.FirstByte && s.opt.TLS != nil:
 		if cn.tls == nil {
 			cn.tls = newSecure(cn)
 		}
-	case !cn.secure && !s.plain(cn.s.RemoteAddr().Addr()):
+	case cn.traits&proxiedTLS == 0 && !s.plain(cn.s.RemoteAddr().Addr()):
 		s.notePlain(cn)
 		if cn.tls != nil {
 			cn.tls.TakeWaiting() // it never leaves, and closing would wait for it

@@ -97,6 +97,11 @@ func (c *Conn) Opened() time.Time {
 	return c.loop.begun.Add(time.Duration(c.opened-c.loop.begunMs) * time.Millisecond)
 }
 
+// Silent returns the time since the last whole frame arrived. Loop only.
+func (c *Conn) Silent() time.Duration {
+	return time.Duration(c.loop.now-c.lastIn) * time.Millisecond
+}
+
 // Malformed counts a frame that did not decode. A call with ok, for a frame that did,
 // resets the count. The third malformed frame in a row closes the session. Loop only.
 func (c *Conn) Malformed(ok bool) {

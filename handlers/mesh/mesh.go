@@ -199,20 +199,13 @@ const tickEvery = 250 * time.Millisecond
 
 // tick looks at what has waited too long.
 func (s *Server) tick(ctx context.Context) {
-	t := time.NewTicker(tickEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	mono.Every(ctx.Done(), tickEvery, func() {
 		s.opt.Turn.Wait("tick")
 		s.expireComing()
 		s.links.Check()
 		s.lookups.checkStore()
 		s.status.askOwed()
-	}
+	})
 }
 
 // follow keeps the list of message servers up to date.

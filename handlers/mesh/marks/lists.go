@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/link"
+	"teamtalk/core/mono"
 	"teamtalk/proto/pb"
 )
 
@@ -18,8 +19,9 @@ const (
 	maxAsking = 64
 	// retryPause is the pause before users are asked for again whose request failed.
 	retryPause = time.Second
-	// tickEvery is the interval at which an Index looks at what has waited too long.
-	tickEvery = 250 * time.Millisecond
+	// tickEvery is the interval at which an Index looks at what has waited too long, and restEvery
+	// that while nothing waits. The mesh has the same interval, so both wake the process together.
+	tickEvery, restEvery = 250 * time.Millisecond, time.Second
 )
 
 // wantList makes the groups of a user be asked for.
@@ -36,8 +38,10 @@ func (i *Index) wantList(u *user, login bool) {
 
 // ask asks db_proxy for the groups of users until ctx ends.
 func (i *Index) ask(ctx context.Context) {
-	t := time.NewTicker(tickEvery)
+	t := time.NewTimer(0)
 	defer t.Stop()
+	t.Stop()
+	var due time.Time // of the next tick
 	for {
 		for {
 			u, number := i.next()
@@ -46,6 +50,16 @@ func (i *Index) ask(ctx context.Context) {
 			}
 			i.request(u, number)
 		}
+		now, every := time.Now(), restEvery
+		i.mu.Lock()
+		if len(i.waiting) > 0 || len(i.retry) > 0 {
+			every = tickEvery
+		}
+		i.mu.Unlock()
+		if next := mono.Next(now, every); due.IsZero() || next.Before(due) {
+			due = next
+			t.Reset(due.Sub(now))
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -53,6 +67,7 @@ func (i *Index) ask(ctx context.Context) {
 			i.opt.Turn.Wait("marks ask")
 		case <-t.C:
 			i.opt.Turn.Wait("marks ask")
+			due = time.Time{}
 			i.tick()
 		}
 	}

@@ -217,6 +217,7 @@ func (i *Index) Come(id uint32, done func()) bool {
 	if u.login == nil {
 		u.login = &login{since: i.opt.Now()}
 		i.waiting = append(i.waiting, u)
+		wake(i.wakes.ask) // which ticks more often while users wait
 		if u.inAll {
 			i.await(i.all, u)
 		}

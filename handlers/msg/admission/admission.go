@@ -168,8 +168,8 @@ type Client struct {
 	login loginState
 	// credential is what the login was checked against, and checked when.
 	credential []byte
-	checked    time.Time
-	refusedAt  time.Time     // when a refusal that waits is answered; zero: there is none
+	checked    int64         // mono.Of
+	refusedAt  int64         // mono.Of when a refusal that waits is answered; 0: there is none
 	refused    pb.ResultType // the last refusal in the audit log; 0: there is none
 	busy       bool          // db_proxy was too busy to check the login
 	leaves     bool          // it asked for the end of its session

@@ -151,7 +151,8 @@ func (c *credentials) ask(h *Handler, now time.Time) {
 // credential was requested. Loop only.
 func (h *Handler) compare(s *session.Client, now *pb.Credential, asked time.Time) {
 	c := h.opt.Client(s)
-	if s.IsClosed() || c.login != loggedIn || c.checked.Add(credentialsAge).After(asked) {
+	if s.IsClosed() || c.login != loggedIn ||
+		c.checked+int64(credentialsAge) > mono.Of(asked) {
 		return
 	}
 	n := notice{reason: pb.KickReasonType_KICK_REASON_DUPLICATE_USER}
@@ -180,14 +181,15 @@ func (h *Handler) compare(s *session.Client, now *pb.Credential, asked time.Time
 // only.
 func (h *Handler) note(s *session.Client, key uint64, v *pb.IMValidateRsp) {
 	c := h.opt.Client(s)
-	c.checked, c.credential = s.Loop().Now(), v.GetCredential()
+	now := s.Loop().Now()
+	c.checked, c.credential = mono.Of(now), v.GetCredential()
 	if len(c.credential) > 0 {
-		h.credentials.learn(key, c.checked)
+		h.credentials.learn(key, now)
 	}
 }
 
 // stale reports whether a login was checked so long ago that it must be checked again.
 // Loop only.
 func (h *Handler) stale(s *session.Client) bool {
-	return s.Loop().Now().Sub(h.opt.Client(s).checked) > credentialsFresh
+	return mono.Of(s.Loop().Now())-h.opt.Client(s).checked > int64(credentialsFresh)
 }

@@ -12,6 +12,7 @@ import (
 
 	"teamtalk/core/audit"
 	"teamtalk/core/im"
+	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -171,21 +172,22 @@ func (h *Handler) refuse(s *session.Client, seq uint16, m *pb.IMLoginReq, d deni
 		c.denied = true
 		h.opt.Denied(s)
 	}
-	if c.refusedAt.IsZero() {
+	if c.refusedAt == 0 {
 		delay := h.refusals.refused(clientAddr(s), m.GetUserName(), now)
 		if c.busy {
 			delay = maxRefusedDelay * time.Second
 		}
-		c.refusedAt = now.Add(delay)
+		c.refusedAt = mono.Of(now.Add(delay))
 		if delay > 0 {
 			h.metrics.loginsHeld.WithLabelValues("refused").Inc()
 		}
 	}
-	if !now.Before(c.refusedAt) {
+	left := time.Duration(c.refusedAt - mono.Of(now))
+	if left <= 0 {
 		h.answerRefused(s, seq, d)
 		return
 	}
-	w := &heldLogin{due: c.refusedAt, then: func(bool) { h.answerRefused(s, seq, d) }}
+	w := &heldLogin{due: now.Add(left), then: func(bool) { h.answerRefused(s, seq, d) }}
 	if !final {
 		w.again = func() { h.checkLogin(s, seq, m) }
 	}

@@ -4,9 +4,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/simplelru"
-
 	"teamtalk/core/rate"
+	"teamtalk/core/recent"
 	"teamtalk/core/session"
 	"teamtalk/proto/pb"
 )
@@ -18,8 +17,10 @@ const (
 	returnBurst = 30.0
 	// returnPause is the time after which a login beyond it is looked at again.
 	returnPause = time.Second / 2
-	// maxReturns is how many users are remembered. The one that logged in longest ago is
-	// forgotten: it has its burst again.
+	// returnFull is the time in which a user without logins has its whole burst again.
+	returnFull = time.Duration(returnBurst / returnRate * float64(time.Second))
+	// maxReturns is how many users are remembered at least, and up to twice as many. The ones
+	// that logged in longest ago are forgotten: they have their burst again.
 	maxReturns = 16384
 )
 
@@ -29,13 +30,11 @@ const (
 // a user may have any number of connections there, and all come back after a restart.
 type returns struct {
 	mu    sync.Mutex
-	users *simplelru.LRU[fighter, *rate.Bucket]
+	users recent.Map[fighter, rate.Bucket]
 }
 
 func newReturns() *returns {
-	// The only error is a size that is not positive.
-	users, _ := simplelru.NewLRU[fighter, *rate.Bucket](maxReturns, nil)
-	return &returns{users: users}
+	return &returns{users: recent.Map[fighter, rate.Bucket]{Age: returnFull, Max: maxReturns}}
 }
 
 // take counts a login, and returns false when it has to wait. Any goroutine.
@@ -43,12 +42,10 @@ func (r *returns) take(user uint32, class uint8, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := fighter{user, class}
-	b, ok := r.users.Get(key)
-	if !ok {
-		b = &rate.Bucket{}
-		r.users.Add(key, b)
-	}
-	return b.Take(now, returnRate, returnBurst)
+	b, _ := r.users.Get(key)
+	ok := b.Take(now, returnRate, returnBurst)
+	r.users.Put(key, b, now)
+	return ok
 }
 
 // admitAtRate continues with a login whose password is right, as soon as its user has not logged

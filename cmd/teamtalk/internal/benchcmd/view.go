@@ -186,28 +186,33 @@ func newBenchCompareCommand() *cobra.Command {
 	var markdown bool
 	noise := 100 * report.DefaultNoise
 	cmd := &cobra.Command{
-		Use:   "compare BEFORE.json AFTER.json…",
+		Use:   "compare BEFORE AFTER…",
 		Short: "Compare results side by side",
 		Long: `Compare results that --json has written side by side. The others are compared with
 the first, and differences below the noise count as equal. The command warns when scenarios or
-machines differ, and when a result is not clean: it may be better only because it left out work.`,
+machines differ, and when a result is not clean: it may be better only because it left out work.
+
+A folder holds the results of several runs of one build, at least four: make them in turns, one
+of each build. The values are then medians with the lowest and the highest, and the verdict says
+which of them differ by more than chance (the test of Mann and Whitney, 5 %) and by more than the
+noise.`,
 		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare " +
-			"v1.json v2.json v3.json --html versions.html",
+			"v1.json v2.json v3.json --html versions.html\n  teamtalk bench compare before/ after/",
 		Args: cli.CheckArgs(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var files []*report.File
+			var runs [][]*report.File
 			for _, path := range args {
-				f, err := report.ReadFile(path)
+				r, err := readRuns(path)
 				if err != nil {
 					return err
 				}
-				files = append(files, f)
+				runs = append(runs, r)
 			}
 			if !(noise > 0 && noise < 100) {
 				return cli.Usagef(cmd, "--noise: want a percentage above 0 and below 100, got %v",
 					noise)
 			}
-			c, err := report.Compare(files, noise/100)
+			c, err := report.CompareRuns(runs, args, noise/100)
 			if err != nil {
 				return err
 			}
@@ -223,8 +228,36 @@ machines differ, and when a result is not clean: it may be better only because i
 	}
 	pageFlags(cmd, &html, &markdown)
 	cmd.Flags().Float64Var(&noise, "noise", noise, "percentage within which rates, values and "+
-		"medians count as equal; twice as much for p99, four times for p99.9 and max")
+		"medians count as equal; of single runs twice as much for p99, four times for p99.9 "+
+		"and max")
 	return cmd
+}
+
+// readRuns reads the results that an argument names: those of all files *.json of a folder, in the
+// order of their names, or that of a file.
+func readRuns(path string) ([]*report.File, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	paths := []string{path}
+	if st.IsDir() {
+		if paths, err = filepath.Glob(filepath.Join(path, "*.json")); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if len(paths) == 0 {
+			return nil, fmt.Errorf("%s: no file *.json in this folder", path)
+		}
+	}
+	var files []*report.File
+	for _, p := range paths {
+		f, err := report.ReadFile(p)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 // sweepTitle returns the title of a step of a sweep, for the view.

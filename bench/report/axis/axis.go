@@ -1,19 +1,19 @@
-package report
+// Package axis chooses the ticks of the axes of charts, and their labels.
+package axis
 
 import (
 	"math"
 	"strconv"
-	"strings"
 )
 
-// tick is a value of an axis with its label.
-type tick struct {
-	value float64
-	label string
+// Tick is a value of an axis with its label.
+type Tick struct {
+	Value float64
+	Label string
 }
 
-// linearTicks returns about n round values that enclose lo … hi.
-func linearTicks(lo, hi float64, n int) []tick {
+// Linear returns about n round values that enclose lo … hi.
+func Linear(lo, hi float64, n int) []Tick {
 	if hi <= lo {
 		hi = lo + 1
 	}
@@ -26,11 +26,11 @@ func linearTicks(lo, hi float64, n int) []tick {
 			break
 		}
 	}
-	var ticks []tick
+	var ticks []Tick
 	first, last := math.Floor(lo/every), math.Ceil(hi/every-1e-9)
 	for i := first; i <= last; i++ {
 		v := i * every
-		ticks = append(ticks, tick{v, tickLabel(v, every)})
+		ticks = append(ticks, Tick{v, tickLabel(v, every)})
 	}
 	return ticks
 }
@@ -43,14 +43,14 @@ func tickLabel(v, every float64) string {
 		digits++ // 2.5
 	}
 	if digits == 0 && math.Abs(v) < 1e15 {
-		return grouped(int64(math.Round(v)))
+		return Grouped(int64(math.Round(v)))
 	}
 	return strconv.FormatFloat(v, 'f', min(digits, 12), 64)
 }
 
-// logTicks returns 1, 2 and 5 of each power of ten, or only 1 where there are many, in
+// Log returns 1, 2 and 5 of each power of ten, or only 1 where there are many, in
 // the unit of the axis.
-func logTicks(lo, hi float64) []tick {
+func Log(lo, hi float64) []Tick {
 	steps := []float64{1, 2, 5}
 	if hi-lo > 2.5 {
 		steps = []float64{1}
@@ -69,9 +69,9 @@ func logTicks(lo, hi float64) []tick {
 	for last > first+1 && all[last-1] >= hi-close {
 		last--
 	}
-	var ticks []tick
+	var ticks []Tick
 	for _, v := range all[first : last+1] {
-		ticks = append(ticks, tick{v, powerLabel(v)})
+		ticks = append(ticks, Tick{v, powerLabel(v)})
 	}
 	return ticks
 }
@@ -79,14 +79,14 @@ func logTicks(lo, hi float64) []tick {
 func powerLabel(v float64) string {
 	n := math.Pow(10, v)
 	if n >= 0.9999 && n < 1e15 {
-		return grouped(int64(math.Round(n)))
+		return Grouped(int64(math.Round(n)))
 	}
 	return strconv.FormatFloat(n, 'g', 1, 64)
 }
 
-// timeTicks returns ticks at round times that enclose lo … hi, in seconds, and the name
+// Time returns ticks at round times that enclose lo … hi, in seconds, and the name
 // of the axis.
-func timeTicks(lo, hi float64) ([]tick, string) {
+func Time(lo, hi float64) ([]Tick, string) {
 	if !(hi > lo) || math.Abs(lo) > 1e8 || hi > 1e8 {
 		return nil, ""
 	}
@@ -105,7 +105,7 @@ func timeTicks(lo, hi float64) ([]tick, string) {
 	if every >= 3600 {
 		name = "hours since counting began"
 	}
-	var ticks []tick
+	var ticks []Tick
 	for i := math.Floor(lo / every); i <= math.Ceil(hi/every-1e-9); i++ {
 		v := i * every
 		label := number0(v)
@@ -114,22 +114,26 @@ func timeTicks(lo, hi float64) ([]tick, string) {
 		} else if every >= 60 {
 			label = number0(v / 60)
 		}
-		ticks = append(ticks, tick{v, label})
+		ticks = append(ticks, Tick{v, label})
 	}
 	for len(ticks) < 2 {
-		v := ticks[len(ticks)-1].value + every
-		ticks = append(ticks, tick{v, number0(v)})
+		v := ticks[len(ticks)-1].Value + every
+		ticks = append(ticks, Tick{v, number0(v)})
 	}
 	return ticks, name
 }
 
-func number0(v float64) string { return grouped(int64(math.Round(v))) }
+func number0(v float64) string { return Grouped(int64(math.Round(v))) }
 
-// nineTicks returns the ticks of a percentile curve up to a value of nines.
-func nineTicks(upTo float64) []tick {
-	ticks := []tick{{0, "0"}, {nines(50), "50"}, {1, "90"}, {2, "99"}}
-	for n := 3; n < 12 && float64(n-1) < upTo; n++ {
-		ticks = append(ticks, tick{float64(n), "99." + strings.Repeat("9", n-2)})
+// Grouped formats n with a comma between thousands.
+func Grouped(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	sign := ""
+	if s[0] == '-' {
+		sign, s = "-", s[1:]
 	}
-	return ticks
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return sign + s
 }
