@@ -197,8 +197,8 @@ func (l *fileLink) take(size int64, write func([]byte) error) error {
 		return err
 	}
 	if err := l.pull(size, write); err != nil {
-		if l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL) == nil { // else the first error is the cause
-			l.drain()
+		if l.tell(pb.ClientFileState_CLIENT_FILE_CANCEL) == nil {
+			l.drain() // bytes that are not read would reset the connection
 		}
 		return err
 	}
