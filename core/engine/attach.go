@@ -106,6 +106,7 @@ func (cn *conn) begin(p []byte) {
 	case len(p) == 0:
 	case cn.tls != nil:
 		asks = cn.tls.frames(p)
+		cn.need = 0 // frames counts plain text
 	default:
 		cn.ws.rest = p
 		asks = cn.join(nil)

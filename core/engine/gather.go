@@ -144,6 +144,14 @@ func (l *loop) look() {
 	l.lookLater()
 }
 
+// Gather implements session.Gatherer: the look at a quiet client and the end of its time may be due
+// in the same second.
+func (cn *conn) Gather() {
+	if cn.traits&quiet != 0 && !cn.closed {
+		cn.collect()
+	}
+}
+
 // collect handles the heartbeat of a quiet client, if one has arrived. gnet holds no byte of it.
 // More bytes than those of a heartbeat have made the socket readable, and fewer stay where they
 // are.

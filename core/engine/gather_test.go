@@ -283,6 +283,36 @@ func TestAClientThatMeasuresIsNotHeldBack(t *testing.T) {
 	}
 }
 
+// TestAHeartbeatThatWaitsKeepsTheSession: the tick that looks for silent clients may run before the
+// look at the quiet ones. A client that has sent nothing is closed.
+func TestAHeartbeatThatWaitsKeepsTheSession(t *testing.T) {
+	c, other := newCrowd(t, gatherFrom)
+	other.echo(hello)
+	c.server.Loops(func(l *session.Loop) {
+		l.Each(func(x *session.Conn) { x.SetIdleLimit(2 * regularBeat) })
+	})
+	silent := c.clients[7]
+	c.clients = slices.Delete(c.clients, 7, 8)
+	c.beat(other)
+	c.clock.mu.Lock()
+	c.clock.t = c.clock.t.Add(regularBeat) // no timer ends
+	c.clock.mu.Unlock()
+	for _, l := range c.server.all() {
+		l.postTick()
+	}
+	settle(c.server)
+	for _, x := range c.clients {
+		x.want(beat)
+	}
+	silent.wantEnd()
+	if e := next(t, c.closed); !errors.Is(e.err, session.ErrIdle) {
+		t.Errorf("the silent client: %v", e.err)
+	}
+	other.echo(hello)
+	c.beat(other) // the others are still held back
+	c.echoes()
+}
+
 // BenchmarkLook looks at a thousand quiet clients that have sent nothing.
 func BenchmarkLook(b *testing.B) {
 	c, _ := newCrowd(b, 1000)

@@ -114,6 +114,11 @@ func (l *Loop) schedule() {
 
 // overTime looks whether a session is over time, and returns when it may be next.
 func (c *Conn) overTime(l *Loop) (next int64) {
+	if c.idle(l) && c.flags&closing == 0 {
+		if g, ok := c.carrier.(Gatherer); ok {
+			g.Gather() // a heartbeat may have arrived in time
+		}
+	}
 	next = Never
 	if c.deadline != 0 {
 		next = c.deadline
@@ -136,7 +141,7 @@ func (c *Conn) overTime(l *Loop) (next int64) {
 	case c.deadline != 0 && l.now >= c.deadline:
 		c.Close(ErrLoginDeadline)
 		return Never
-	case c.idleLimit != 0 && l.now-c.lastIn >= int64(c.idleLimit):
+	case c.idle(l):
 		c.Close(ErrIdle)
 		return Never
 	}
@@ -152,6 +157,11 @@ func (c *Conn) overTime(l *Loop) (next int64) {
 		next = min(next, c.beatAt())
 	}
 	return next
+}
+
+// idle reports whether no whole frame has arrived for the limit.
+func (c *Conn) idle(l *Loop) bool {
+	return c.idleLimit != 0 && l.now-c.lastIn >= int64(c.idleLimit)
 }
 
 // beatAt returns when a heartbeat is due.

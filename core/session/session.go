@@ -117,6 +117,14 @@ type Admitter interface {
 	Admitted()
 }
 
+// Gatherer is a Carrier that lets heartbeats wait.
+type Gatherer interface {
+	Carrier
+	// Gather passes a heartbeat that waits to the handler. It is called before a session is
+	// closed with ErrIdle.
+	Gather()
+}
+
 // Farewell is a Carrier that tells its peer why the session ends.
 type Farewell interface {
 	Carrier

@@ -310,9 +310,12 @@ func TestAdopt(t *testing.T) {
 	w := serve(t, Options{Adopt: func(c port.Taken) error { return s.Adopt(engine.Taken(c)) }},
 		port.Options{TLS: config, Plain: func(netip.Addr) bool { return true }}, nil)
 	echoed := "\x82\x10" + string(pdu.AppendHeader(nil, pb.CmdHeartBeat, 7))
+	long := strings.Repeat("p", 100)
+	ping, pong := "\x89\xe4\x00\x00\x00\x00"+long, "\x8a\x64"+long
 	for name, test := range map[string]struct{ early, later string }{
 		"nothing": {"", unmasked()}, "a part": {unmasked()[:9], unmasked()[9:]},
 		"a message": {unmasked(), ""}, "more": {unmasked() + unmasked()[:1], unmasked()[1:]},
+		"most of a ping": {ping[:100], ping[100:] + unmasked()},
 	} {
 		for _, secure := range []bool{false, true} {
 			c := webtest.Dial(t, w.port)
@@ -325,6 +328,9 @@ func TestAdopt(t *testing.T) {
 				t.Fatalf("%s, TLS %v: %s", name, secure, got.Status)
 			}
 			p.send(test.later)
+			if strings.HasPrefix(test.early, "\x89") {
+				p.wants(pong)
+			}
 			p.wants(strings.Repeat(echoed, strings.Count(test.early+test.later, "\x82\x90")))
 			if a := <-handler.from; a.String() != from {
 				t.Errorf("address %v, want %v", a, from)
@@ -340,8 +346,8 @@ func TestAdopt(t *testing.T) {
 			eventually(t, "the end", func() bool { return s.Open() == 0 && w.port.Open() == 0 })
 		}
 	}
-	if a, n := w.results(t, resultAdopted), w.results(t, resultNoServer); a != 8 || n != 8 {
-		t.Errorf("%d adopted, %d without a server, want 8 of each", a, n)
+	if a, n := w.results(t, resultAdopted), w.results(t, resultNoServer); a != 10 || n != 10 {
+		t.Errorf("%d adopted, %d without a server, want 10 of each", a, n)
 	}
 }
 
