@@ -10,8 +10,8 @@ import (
 )
 
 // PeersOf returns users with which a user has a conversation; see im.Exporter. It looks for the
-// conversations, rather than for the rows of the user's list, one of which may be lost. Those with
-// users of lower ids are found in an index of all conversations.
+// conversations, rather than for the rows of the user's list, because a row may be lost. Finding
+// users of lower ids reads an index of all conversations.
 func (s *History) PeersOf(ctx context.Context, user, after uint32, limit int) ([]uint32, error) {
 	list, err := database.Numbers(ctx, s.db.Master, fmt.Sprintf("SELECT bigId FROM IMRelationShip "+
 		"WHERE smallId=%d AND bigId>%d UNION SELECT smallId FROM IMRelationShip WHERE bigId=%[1]d "+
