@@ -165,5 +165,12 @@ func TestUserExport(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "all.zip.part")); !os.IsNotExist(err) {
 			t.Errorf("a part is left: %v", err)
 		}
+		if err := os.WriteFile(filepath.Join(dir, "two.zip.part"), nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		export("two.zip").want(t, cli.ExitFailure, "", "another export is writing it")
+		export("none/all").want(t, cli.ExitFailure, "", "no such file or directory\n")
+		command(t, "", "user", "export", "alice", "--out", dir+"/slash/").want(t, cli.ExitOK,
+			"4 messages", "")
 	})
 }

@@ -111,7 +111,10 @@ func (r *run) thread(ctx context.Context, t im.OldThread) error {
 	for after := uint32(0); ; {
 		began := time.Now()
 		p, err := r.s.OldPart(ctx, t, after, r.opt.Batch)
-		if err != nil || p.Last == 0 {
+		if err == nil && p.Last == 0 {
+			return r.skipAgain(ctx, t)
+		}
+		if err != nil {
 			return err
 		}
 		if r.opt.Apply {
@@ -130,6 +133,19 @@ func (r *run) thread(ctx context.Context, t im.OldThread) error {
 			return err
 		}
 	}
+}
+
+// skipAgain lowers the counts of a conversation again after the deletion: a rebuild of unread
+// counts beside it has counted the messages that were not deleted yet. When the counts change all
+// the time, they are in use, and the next reading ends the difference.
+func (r *run) skipAgain(ctx context.Context, t im.OldThread) error {
+	if !r.opt.Apply {
+		return nil
+	}
+	if err := r.s.SkipOld(ctx, t); err != nil && im.KindOf(err) != im.Busy {
+		return err
+	}
+	return nil
 }
 
 // remove deletes a part. The files of its sounds are deleted first: after a kill between, the

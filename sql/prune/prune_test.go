@@ -352,3 +352,34 @@ func TestPruneStops(t *testing.T) {
 		w.wantUnread("after the rest", a, b, 1, 1)
 	})
 }
+
+// TestPruneBesideRebuild makes unread counts again between the lowering of counts and the
+// deletion, as teamtalk doctor --repair does, and servers after a loss of Redis.
+func TestPruneBesideRebuild(t *testing.T) {
+	t.Parallel()
+	stores(t, func(w *world) {
+		s, ok := w.server.(*store.Store)
+		if !ok {
+			return // the embedded store makes no counts again
+		}
+		a, b, ctx := w.u[0], w.u[1], context.Background()
+		g, err := s.CreateGroup(ctx, im.Group{Name: "g", Creator: a, Members: []uint32{a, b},
+			Type: pb.GroupType_GROUP_TYPE_NORMAL}, a)
+		w.check(err)
+		w.say(a, b, voice, 5, false)
+		w.say(a, b, text, 1, true)
+		w.say(a, g.ID, groupVoice, 5, false)
+		w.say(a, g.ID, groupText, 1, true)
+		raised := 0
+		w.run(prune.Options{Apply: true, Sounds: func(context.Context, []string) error {
+			done, err := s.RebuildUnread(ctx)
+			raised += done.Counts
+			return err
+		}})
+		if raised != 2 {
+			w.Errorf("%d counts were raised before the deletion, want 2", raised)
+		}
+		w.wantUnread("between users", b, a, 1, 2)
+		w.wantUnread("in the group", b, g.ID, 1, 2)
+	})
+}

@@ -5,17 +5,17 @@ import (
 	"fmt"
 
 	"teamtalk/core/im"
-	"teamtalk/proto/pb"
 	"teamtalk/sql/store/conversation"
 	"teamtalk/sql/store/database"
 )
 
-// PeersOf returns users with which a user has a conversation; see im.Exporter. A side's row stays
-// when the user removes the conversation from the list.
+// PeersOf returns users with which a user has a conversation; see im.Exporter. It looks for the
+// conversations, rather than for the rows of the user's list, because a row may be lost. Finding
+// users of lower ids reads an index of all conversations.
 func (s *History) PeersOf(ctx context.Context, user, after uint32, limit int) ([]uint32, error) {
-	list, err := database.Numbers(ctx, s.db.Master, fmt.Sprintf("SELECT DISTINCT peerId "+
-		"FROM IMRecentSession WHERE userId=%d AND peerId>%d AND type=%d ORDER BY peerId LIMIT %d",
-		user, after, pb.SessionType_SESSION_TYPE_SINGLE, limit))
+	list, err := database.Numbers(ctx, s.db.Master, fmt.Sprintf("SELECT bigId FROM IMRelationShip "+
+		"WHERE smallId=%d AND bigId>%d UNION SELECT smallId FROM IMRelationShip WHERE bigId=%[1]d "+
+		"AND smallId>%[2]d ORDER BY 1 LIMIT %[3]d", user, after, limit))
 	return list, s.db.SQLError("list the conversations of a user", err)
 }
 

@@ -26,6 +26,7 @@ type sink interface {
 // newSink returns the sink for a path: a ZIP file if it ends in .zip, otherwise a folder. What
 // exists is not replaced.
 func newSink(out string) (sink, error) {
+	out = filepath.Clean(out) // of a folder, the name may end in a slash
 	if _, err := os.Lstat(out); err == nil {
 		return nil, fmt.Errorf("%s exists already: name another file or folder", out)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -33,16 +34,27 @@ func newSink(out string) (sink, error) {
 	}
 	part := out + ".part"
 	if strings.HasSuffix(strings.ToLower(out), ".zip") {
-		f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		// Another export may be writing it. In a folder that others may write to, it may be a link
+		// to another file, or be open to them.
+		f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
-			return nil, err
+			return nil, partError(err)
 		}
 		return &archive{out: out, f: f, zip: zip.NewWriter(f)}, nil
 	}
 	if err := os.Mkdir(part, 0o700); err != nil {
-		return nil, fmt.Errorf("%w: remove what an export that was killed has left", err)
+		return nil, partError(err)
 	}
 	return &folder{out: out, part: part}, nil
+}
+
+// partError adds what to do when the part of another export exists.
+func partError(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: another export is writing it, or was killed; in the latter case "+
+			"remove it", err)
+	}
+	return err
 }
 
 // archive is a ZIP file.
@@ -121,10 +133,14 @@ func (d *folder) close() error {
 		return nil
 	}
 	d.ended = true
-	if err := d.end(); err != nil {
-		return err
+	err := d.end()
+	if err == nil {
+		err = os.Rename(d.part, d.out)
 	}
-	return os.Rename(d.part, d.out)
+	if err != nil {
+		_ = os.RemoveAll(d.part)
+	}
+	return err
 }
 
 func (d *folder) abandon() {
