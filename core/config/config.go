@@ -317,7 +317,7 @@ type Audit struct {
 
 // Trace is the section trace.
 type Trace struct {
-	Endpoint string  `toml:"endpoint" default:"" form:"url"`
+	Endpoint WebURL  `toml:"endpoint" default:"" form:"url"`
 	Ratio    float64 `toml:"ratio" default:"0.01" min:"0" max:"1"`
 }
 

@@ -248,6 +248,8 @@ func TestReadableFile(t *testing.T) {
 		`redis.password = "x"`:                                    true,
 		`redis.sentinel_password = "x"`:                           true,
 		`redis.token = "redis://u:p@h:1"`:                         true,
+		`trace.endpoint = "http://u:p@h:1"`:                       true,
+		`trace.endpoint = "http://h:1"`:                           false,
 		`msfs.s3_secret_key = "x"`:                                true,
 		`push.apns_cert_password = "x"`:                           true,
 		`keys.text_key = "12345678901234567890123456789013"`:      true,

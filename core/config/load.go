@@ -225,7 +225,8 @@ func (c *Config) warnReadable(file string) {
 		return
 	}
 	for _, s := range Settings() {
-		if s.Type == "secret" && strings.HasPrefix(string(c.Origin(s.Key)), file) {
+		u, _ := s.field(c).Interface().(WebURL)
+		if (s.Type == "secret" || u.secret()) && strings.HasPrefix(string(c.Origin(s.Key)), file) {
 			c.warnings = append(c.warnings, fmt.Sprintf("%s sets %s and can be read by all users "+
 				"on this machine: chmod o-r %s", file, s.Key, file))
 			return

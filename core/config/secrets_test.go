@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -20,6 +21,7 @@ func TestSecrets(t *testing.T) {
 		"TEAMTALK_REDIS_UNREAD=redis://tt:" + secret + "@cache:6379/1",
 		"TEAMTALK_REGISTRY_REDIS=redis://tt:" + secret + "@cache:6379/2",
 		"TEAMTALK_KEYS_TEXT_KEY=geheim78901234567890123456789012",
+		"TEAMTALK_TRACE_ENDPOINT=https://geheim:" + url.QueryEscape(secret) + "@otlp/v1?k=geheim",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,6 +83,22 @@ func TestSecretsInErrors(t *testing.T) {
 					t.Errorf("%s = %s: %v", s.Key, bad, err)
 				}
 			}
+		}
+	}
+}
+
+func TestMaskWebURL(t *testing.T) {
+	for in, want := range map[WebURL]string{
+		"":                        "",
+		"http://h:1":              "http://h:1",
+		"https://h/v1/traces":     "https://h/v1/traces",
+		"https://u:p@h/v1/traces": "https://********@h/v1/traces",
+		"https://token@h?key=x":   "https://********@h?********",
+		"https://u:p/x@h/":        "https://********@h/",
+		"geheim":                  mask,
+	} {
+		if got := in.String(); got != want {
+			t.Errorf("%s is shown as %s, want %s", in.Reveal(), got, want)
 		}
 	}
 }

@@ -126,6 +126,44 @@ func (d DSN) LogValue() slog.Value { return slog.StringValue(d.String()) }
 // MarshalText keeps the password out of JSON and other encodings.
 func (d DSN) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// WebURL is a URL of http or https that may hold a user, a password and a query with a key. Every
+// output shows asterisks for these.
+type WebURL string
+
+// Reveal returns the URL itself.
+func (u WebURL) Reveal() string { return string(u) }
+
+// String returns the URL with asterisks for user and password, and for the query.
+func (u WebURL) String() string {
+	if u == "" {
+		return ""
+	}
+	scheme, rest, ok := strings.Cut(string(u), "://")
+	if !ok {
+		return mask
+	}
+	rest, query, asks := strings.Cut(rest, "?")
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		rest = mask + rest[at:]
+	}
+	if asks && query != "" {
+		rest += "?" + mask
+	}
+	return scheme + "://" + rest
+}
+
+// secret reports whether the URL has parts that String does not show.
+func (u WebURL) secret() bool { return u.String() != string(u) }
+
+// Format keeps the secrets out of every verb of package fmt.
+func (u WebURL) Format(f fmt.State, _ rune) { io.WriteString(f, u.String()) }
+
+// LogValue keeps the secrets out of logs.
+func (u WebURL) LogValue() slog.Value { return slog.StringValue(u.String()) }
+
+// MarshalText keeps the secrets out of JSON and other encodings.
+func (u WebURL) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
 // formatDuration returns a duration in seconds, as in the defaults, and from ten minutes
 // on in the form of time.Duration without its trailing zero minutes and seconds.
 func formatDuration(d time.Duration) string {

@@ -3,9 +3,11 @@ package trace
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -126,7 +128,11 @@ func (t *Tracer) post(body []byte) (again bool, err error) {
 	rq.Header.Set("Content-Type", "application/x-protobuf")
 	rsp, err := t.client.Do(rq)
 	if err != nil {
-		return true, err
+		var wrapped *url.Error // names the URL, which may hold a key
+		if errors.As(err, &wrapped) {
+			err = wrapped.Err
+		}
+		return true, fmt.Errorf("%s: %w", t.shown, err)
 	}
 	defer rsp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(rsp.Body, maxAnswer)) // so that the connection stays
@@ -137,7 +143,7 @@ func (t *Tracer) post(body []byte) (again bool, err error) {
 		http.StatusGatewayTimeout:
 		again = true
 	}
-	return again, fmt.Errorf("%s answers %s", rq.URL.Redacted(), rsp.Status)
+	return again, fmt.Errorf("%s answers %s", t.shown, rsp.Status)
 }
 
 // Close sends the spans that wait, for two seconds at most and not after the end of ctx, and ends

@@ -25,6 +25,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -107,6 +108,7 @@ type Options struct {
 type Tracer struct {
 	opt     Options
 	url     string
+	shown   string // url in errors: user, password and query may be secret
 	below   uint64 // a trace is sampled when half of its last eight bytes is below
 	salt    uint64 // of this process
 	client  *http.Client
@@ -139,11 +141,8 @@ type metrics struct {
 // http or https URL, and for a ratio out of range.
 func New(o Options) (*Tracer, error) {
 	u, err := url.Parse(o.Endpoint)
-	if err != nil {
-		return nil, fmt.Errorf("trace: %w", err)
-	}
-	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, fmt.Errorf("trace: %q is no URL such as http://127.0.0.1:4318", o.Endpoint)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, errors.New("trace: want a URL such as http://127.0.0.1:4318")
 	}
 	if !(o.Ratio >= 0 && o.Ratio <= 1) {
 		return nil, fmt.Errorf("trace: ratio %g is not between 0 and 1", o.Ratio)
@@ -155,13 +154,19 @@ func New(o Options) (*Tracer, error) {
 	opt.Default(&o.Interval, time.Second)
 	opt.Default(&o.Timeout, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	t := &Tracer{opt: o, url: u.String(), below: threshold(o.Ratio), salt: rand.Uint64(),
-		client: &http.Client{Timeout: o.Timeout}, metrics: newMetrics(o.Registerer),
-		full: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
+	t := &Tracer{opt: o, url: u.String(), shown: u.Scheme + "://" + u.Host + u.Path,
+		below: threshold(o.Ratio), salt: rand.Uint64(),
+		client:  &http.Client{Timeout: o.Timeout, CheckRedirect: stay},
+		metrics: newMetrics(o.Registerer),
+		full:    make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	go t.run()
 	return t, nil
 }
+
+// stay follows no redirection: after most of them the client would get a page with status 200, and
+// spans that no collector has would count as sent.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // threshold returns the number of half of 64 bits below which a share of ratio lies.
 func threshold(ratio float64) uint64 {

@@ -220,6 +220,30 @@ func TestCollectorRefuses(t *testing.T) {
 	}
 }
 
+// TestRedirectionIsNoCollector: spans that are sent to an address that redirects are lost, and the
+// log has the reason.
+func TestRedirectionIsNoCollector(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/traces" {
+			http.Redirect(w, r, "/login", http.StatusFound)
+		}
+	}))
+	defer s.Close()
+	var log bytes.Buffer
+	tr := open(t, Options{Endpoint: s.URL, Ratio: 1, Interval: time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(&log, nil))})
+	tr.Record(Span{Stage: Whole, Message: Of(1, 2, false, 1)})
+	if err := tr.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := testutil.ToFloat64(tr.metrics.failed); n != 1 {
+		t.Errorf("%v spans lost, want 1", n)
+	}
+	if !strings.Contains(log.String(), "302 Found") {
+		t.Errorf("log: %s", log.String())
+	}
+}
+
 func TestNilTracer(t *testing.T) {
 	var tr *Tracer
 	tr.Record(Span{Stage: Whole, Message: Of(1, 2, false, 1)})

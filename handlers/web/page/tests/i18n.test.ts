@@ -1,6 +1,6 @@
 import { expect, test, vi } from "vitest";
 import { NoAnswer } from "../src/net/connection";
-import { Fault, faultOf, faultOfStatus } from "../src/net/fault";
+import { Fault, faultOf, faultOfFile, faultOfStatus } from "../src/net/fault";
 import { Refused } from "../src/net/http";
 
 test("says why a login was refused in the language of the page", async () => {
@@ -23,6 +23,9 @@ test("says why a login was refused in the language of the page", async () => {
     .toBe("传输已结束或不属于您（the transfer was cancelled）");
   expect(reason(faultOf(1, "file is too large"))).toBe("文件过大");
   expect(reason(faultOfStatus(502, ""))).toBe("服务器出错，请稍后再试（HTTP 502）");
+  expect(reason(faultOf(9, "服务器磁盘空间不足"))).toBe("服务器存储空间已满");
+  expect(reason(faultOfFile(101))).toMatch(/^您发送的文件/);
+  expect(reason(faultOfFile(2))).toBe("服务器出错，请稍后再试（IMFileRsp 2）");
   expect(reason(new Fault("offline"))).toBe("未连接");
   expect(reason(new NoAnswer("IMFileReq: no answer"))).toBe("连接已断开");
   expect(reason(new Error("QuotaExceededError"))).toBe("QuotaExceededError");
@@ -32,6 +35,8 @@ test("says why a login was refused in the language of the page", async () => {
     .toBe("账号未创建：服务器出错，请稍后再试");
   expect(whyBusy("服务端异常")).toBe("服务暂时不可用。");
   setLanguage("en");
+  expect(reason(faultOfFile(100))).toBe("the server has no more space");
+  expect(reason(faultOf(9, "服务器磁盘空间不足"))).toBe("the server has no more space");
   expect(reason(faultOf(9, "上传过于频繁，请稍后再试"))).toBe(t("faultOften"));
   expect(whyBusy("服务器繁忙，请稍后再试")).toMatch(/^The server says: the server is busy/);
   vi.unstubAllGlobals();

@@ -24,7 +24,7 @@ func Open(cfg *config.Trace, node string, v obs.Version, log *slog.Logger,
 	if cfg.Endpoint == "" {
 		return nil, nil
 	}
-	t, err := trace.New(trace.Options{Endpoint: cfg.Endpoint, Ratio: cfg.Ratio, Node: node,
+	t, err := trace.New(trace.Options{Endpoint: cfg.Endpoint.Reveal(), Ratio: cfg.Ratio, Node: node,
 		Version: v.Version, Log: log, Registerer: reg})
 	if err != nil {
 		return nil, fmt.Errorf("%w (section trace)", err)

@@ -14,6 +14,10 @@ export type FaultKind =
   | "busy"
   /** A server failed: try again later. */
   | "failed"
+  /** The disk of the file server is nearly full. */
+  | "full"
+  /** The files of this user that wait for their receivers leave no room for another one. */
+  | "quota"
   | "notPicture";
 
 /**
@@ -36,6 +40,15 @@ const coded: Record<number, FaultKind> = { 1: "bad", 3: "denied", 4: "unknown", 
 /** faultOf returns the error for an error_code and the text beside it. */
 export function faultOf(code: number | undefined, text: string): Fault {
   return new Fault(coded[code ?? 0] ?? "failed", text);
+}
+
+/** The values of result_code that say why no file is kept for an absent user. */
+const refused: Record<number, FaultKind> = { 100: "full", 101: "quota" };
+
+/** faultOfFile returns the error for the result_code of IMFileRsp. */
+export function faultOfFile(code: number): Fault {
+  const kind = refused[code];
+  return kind ? new Fault(kind) : new Fault("failed", `IMFileRsp ${code}`);
 }
 
 /** faultOfStatus returns the error for a status of HTTP and the text of the answer. */

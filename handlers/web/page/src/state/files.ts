@@ -11,7 +11,7 @@ import {
   type IMFileNotify,
 } from "../gen/file_pb";
 import type { Connection } from "../net/connection";
-import { Fault } from "../net/fault";
+import { Fault, faultOfFile } from "../net/fault";
 import { declineFile, fileURL, getFile, postFile } from "../net/files";
 import { newMessageID } from "./outbox";
 import type { Store } from "./store";
@@ -120,7 +120,7 @@ export class Files {
       fileName: e.name, fileSize: e.size, transMode: TransferFileType.FILE_TYPE_OFFLINE },
       IMFileRspSchema);
     if (answer.resultCode !== 0 || !answer.ipAddrList.length)
-      throw new Fault("failed", `IMFileRsp ${answer.resultCode}`);
+      throw faultOfFile(answer.resultCode);
     return { task: answer.taskId, server: address(answer.ipAddrList) };
   }
 

@@ -152,6 +152,7 @@ const en = {
   faultTooLarge: "the file is too large",
   faultEmpty: "the file is empty",
   faultFull: "the server has no more space",
+  faultQuota: "your files that are not fetched yet leave no room for another one",
   faultOften: "too many uploads, try again later",
   detail: "{text} ({detail})",
   inviteWrong: "The invite code is wrong.",
@@ -321,6 +322,7 @@ const zh: Record<Key, string> = {
   faultTooLarge: "文件过大",
   faultEmpty: "文件为空",
   faultFull: "服务器存储空间已满",
+  faultQuota: "您发送的文件尚有未被接收的，已占满可用空间",
   faultOften: "上传过于频繁，请稍后再试",
   detail: "{text}（{detail}）",
   inviteWrong: "邀请码错误。",
@@ -357,6 +359,7 @@ const servers = new Map<string, Key>([["服务端异常", "faultFailed"],
   ["服务端内部错误", "faultFailed"], ["服务器繁忙", "faultBusy"],
   ["服务器繁忙，请稍后再试", "faultBusy"], ["file is too large", "faultTooLarge"],
   ["file is empty", "faultEmpty"], ["存储空间已满", "faultFull"],
+  ["服务器磁盘空间不足", "faultFull"],
   ["上传过于频繁，请稍后再试", "faultOften"], ["同时上传的文件过多，请稍后再试", "faultOften"]]);
 
 /** whyBusy returns why the servers take no login now. */
@@ -368,7 +371,7 @@ export function whyBusy(text: string): string {
 
 const faults: Record<FaultKind, Key> = { offline: "faultOffline", lost: "faultLost",
   bad: "faultBad", denied: "faultDenied", unknown: "faultUnknown", busy: "faultBusy",
-  failed: "faultFailed", notPicture: "faultNotPicture" };
+  failed: "faultFailed", full: "faultFull", quota: "faultQuota", notPicture: "faultNotPicture" };
 
 /** reason returns why something failed, with the words of the server or browser as a detail. */
 export function reason(err: unknown): string {
