@@ -23,23 +23,13 @@ import (
 type NewUser struct {
 	im.User
 	Password string // clear
-	// Department is the name or the path of the department, until Place looks it up. Empty:
-	// DepartID is set, or there is none.
+	// Department is the id, the name or the path of the department, until Place looks it up.
+	// Empty: there is none.
 	Department string
 	Line       int // in the file of users; 0 without a file
 }
 
-// SetDepartment sets the department to the id, name or path in text.
-func (u *NewUser) SetDepartment(text string) {
-	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
-		u.DepartID, u.Department = uint32(id), ""
-		return
-	}
-	u.Department = text
-}
-
-// Place looks up the departments that have names. It calls fail for each user whose department
-// there is not.
+// Place looks up the departments. It calls fail for each user whose department does not exist.
 func Place(ctx context.Context, s im.DepartStore, users []NewUser,
 	fail func(u *NewUser, err error)) error {
 	var all *Departs
