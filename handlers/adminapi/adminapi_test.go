@@ -260,7 +260,7 @@ func TestBusy(t *testing.T) {
 	r.want(admin, "GET", "/v1/users", "", 200, "alice")
 }
 
-// TestStrangersInAudit: calls without a token do not fill the audit log, and do not hide the others.
+// TestStrangersInAudit: calls without a token do not fill the audit log, and do not hide others.
 func TestStrangersInAudit(t *testing.T) {
 	r := newRig(t, nil)
 	for range linesAtOnce + 5 {
