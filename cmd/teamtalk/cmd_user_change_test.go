@@ -57,6 +57,21 @@ func deleteAlice(t *testing.T) {
 	command(t, "", "group", "add", "G", "alice").want(t, cli.ExitOK, "1 member added, 1 now", "")
 }
 
+// TestUserNamedLikeAnID: a user that has chosen the id of another one as its name does not take the
+// place of that user where the text says that it is an id.
+func TestUserNamedLikeAnID(t *testing.T) {
+	t.Setenv("TEAMTALK_DATA_DIR", t.TempDir())
+	addNamed(t, "alice", "1")
+	command(t, "", "user", "set", "id:1", "--nick", "by id").want(t, cli.ExitOK, "alice has", "")
+	command(t, "", "user", "set", "1", "--nick", "by name").want(t, cli.ExitOK, "1 has", "")
+	command(t, "", "user", "set", "id:9", "--nick", "x").want(t, cli.ExitFailure, "",
+		`no user has the name or id "id:9"`)
+	command(t, "", "user", "list", "--json").want(t, cli.ExitOK,
+		`"id":1,"name":"alice","nick":"by id"`, "")
+	command(t, "", "group", "create", "G", "id:1").want(t, cli.ExitOK, "of 1 member", "")
+	command(t, "", "group", "show", "G", "--json").want(t, cli.ExitOK, `"members":[1]`, "")
+}
+
 // TestUserKickUsage: commands that call the admin API say how to reach it.
 func TestUserKickUsage(t *testing.T) {
 	t.Setenv("TEAMTALK_DATA_DIR", t.TempDir())

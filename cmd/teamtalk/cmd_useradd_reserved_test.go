@@ -21,3 +21,20 @@ func TestUserAddReserved(t *testing.T) {
 	add(csv, "--csv", "-").want(t, cli.ExitFailure, "", `the name "root"`)
 	add(csv, "--csv", "-", "--reserved").want(t, cli.ExitOK, "", "added 2 users")
 }
+
+// TestUserAddFileRefusals refuses files in another encoding, and ids of departments that do not
+// exist.
+func TestUserAddFileRefusals(t *testing.T) {
+	dir := t.TempDir()
+	for _, x := range []struct{ file, want string }{
+		{"name,department\na,9\n", `line 2: no department has the name, path or id "9"`},
+		{"name,nick\na,b\nc,\xb1\xb4\n", // GBK
+			`line 3: nick "\xb1\xb4": the file is not UTF-8: save it as CSV UTF-8`},
+		{"\xff\xfen\x00a\x00m\x00e\x00\n\x00", "the file is not UTF-8"}, // UTF-16
+	} {
+		command(t, x.file, "user", "add", "--data-dir", dir, "--csv", "-").want(t,
+			cli.ExitFailure, "", x.want)
+	}
+	command(t, "name,department\na,0\n", "user", "add", "--data-dir", dir, "--csv", "-").want(t,
+		cli.ExitOK, "", "added 1 user")
+}

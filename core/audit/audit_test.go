@@ -342,6 +342,12 @@ func TestRecent(t *testing.T) {
 		got[1].User != 4 || got[3].User != 2 || got[4].What != "first" || got[0].Time == "" {
 		t.Errorf("%+v", got)
 	}
+	for range 5 {
+		l.Record(Event{Kind: AdminCall, From: "192.0.2.1", Result: WrongKey})
+	}
+	if got := l.Recent(); len(got) != 8 || got[7].What != "first" {
+		t.Errorf("strangers displaced what an administrator did: %+v", got)
+	}
 	if err := l.Failing(); err != nil {
 		t.Error(err)
 	}

@@ -6,14 +6,15 @@ import (
 	"sync"
 )
 
-// recent keeps the last lines of two classes: the sessions of users, and everything else. So the
-// logins of users do not displace what administrators and other systems did.
+// recent keeps the last lines of three classes: the sessions of users, refused callers that nobody
+// knows, and everything else. So neither the logins of users nor strangers displace what
+// administrators and other systems did.
 type recent struct {
 	keep int // lines of a class
 
 	mu      sync.Mutex
 	count   uint64 // of all lines
-	classes [2]ring
+	classes [3]ring
 }
 
 // ring holds the last lines of a class.
@@ -39,6 +40,10 @@ func (r *recent) add(l Line) {
 	switch l.Kind {
 	case Login, LoginRefused, Logout, Kick:
 		c = &r.classes[0]
+	case Call, AdminCall, Register:
+		if l.By == "" && l.Result != OK {
+			c = &r.classes[2]
+		}
 	}
 	r.count++
 	if len(c.lines) < r.keep {
@@ -50,14 +55,14 @@ func (r *recent) add(l Line) {
 }
 
 // Recent returns the last events of this process, the newest first: up to Options.Keep about the
-// sessions of users, and as many others.
+// sessions of users, as many of refused callers that nobody knows, and as many others.
 func (l *Log) Recent() []Line {
 	if l == nil {
 		return nil
 	}
 	r := &l.recent
 	r.mu.Lock()
-	all := slices.Concat(r.classes[0].lines, r.classes[1].lines)
+	all := slices.Concat(r.classes[0].lines, r.classes[1].lines, r.classes[2].lines)
 	r.mu.Unlock()
 	slices.SortFunc(all, func(a, b numbered) int { return cmp.Compare(b.n, a.n) })
 	lines := make([]Line, len(all))

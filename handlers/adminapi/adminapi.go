@@ -89,8 +89,14 @@ type Server struct {
 	guesses  obs.Often
 	browsers *sessions.Store
 
-	mu      sync.Mutex
-	guessed *lru.Cache[string, *rate.Bucket] // wrong tokens, by address
+	mu        sync.Mutex
+	strangers *lru.Cache[string, *stranger] // by address
+}
+
+// stranger is an address from which a call came without a valid token.
+type stranger struct {
+	tries rate.Bucket // wrong tokens
+	lines rate.Bucket // of the audit log
 }
 
 const (
@@ -99,6 +105,10 @@ const (
 	maxAddresses   = 4096
 	triesAtOnce    = 10
 	triesPerMinute = 10
+	// The audit log has linesAtOnce refusals of an address at once and linesPerMinute after
+	// that, so that strangers neither fill a disk nor hide other lines. The metric has all.
+	linesAtOnce    = 20
+	linesPerMinute = 20
 )
 
 // New returns a server.
@@ -111,13 +121,13 @@ func New(opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	guessed, err := lru.New[string, *rate.Bucket](maxAddresses)
+	strangers, err := lru.New[string, *stranger](maxAddresses)
 	if err != nil {
 		panic(err) // the size is a positive constant
 	}
 	s := &Server{opt: opt, log: opt.Log.With("role", "admin_api"), mux: http.NewServeMux(),
 		pages: http.NewCrossOriginProtection(), calls: make(chan struct{}, opt.MaxCalls),
-		guessed: guessed, browsers: sessions.New(opt.Now), answered: newAnswered()}
+		strangers: strangers, browsers: sessions.New(opt.Now), answered: newAnswered()}
 	if opt.Registerer != nil {
 		opt.Registerer.MustRegister(s.answered)
 	}
@@ -275,25 +285,39 @@ func (s *Server) unreadable(err error) error {
 
 // mayTry counts a wrong token of an address. It returns false when the address has had too many.
 func (s *Server) mayTry(r *http.Request) bool {
-	from, now := remote(r), s.opt.Now()
+	now := s.opt.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stranger(r).tries.Take(now, triesPerMinute/60.0, triesAtOnce) {
+		return true
+	}
+	if held, ok := s.guesses.Allow(now); ok {
+		s.log.Warn("too many wrong tokens", "from", remote(r).String(), "held", held)
+	}
+	return false
+}
+
+// mayRecord counts a line of the audit log about a caller that nobody knows. It returns false when
+// the log has had too many of its address.
+func (s *Server) mayRecord(r *http.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stranger(r).lines.Take(s.opt.Now(), linesPerMinute/60.0, linesAtOnce)
+}
+
+// stranger returns what is counted of the address of a call. The caller holds mu.
+func (s *Server) stranger(r *http.Request) *stranger {
+	from := remote(r)
 	key := from.String()
 	if from.IsValid() {
 		key = origin.Key(from).String()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, ok := s.guessed.Get(key)
+	one, ok := s.strangers.Get(key)
 	if !ok {
-		b = &rate.Bucket{}
-		s.guessed.Add(key, b)
+		one = &stranger{}
+		s.strangers.Add(key, one)
 	}
-	if b.Take(now, triesPerMinute/60.0, triesAtOnce) {
-		return true
-	}
-	if held, ok := s.guesses.Allow(now); ok {
-		s.log.Warn("too many wrong tokens", "from", from.String(), "held", held)
-	}
-	return false
+	return one
 }
 
 // kinds are the status and the code of errors, by their kinds.

@@ -260,6 +260,29 @@ func TestBusy(t *testing.T) {
 	r.want(admin, "GET", "/v1/users", "", 200, "alice")
 }
 
+// TestStrangersInAudit: calls without a token do not fill the audit log, and do not hide others.
+func TestStrangersInAudit(t *testing.T) {
+	r := newRig(t, nil)
+	for range linesAtOnce + 5 {
+		r.call("", "GET", "/v1/users", "")
+	}
+	r.call(r.secrets[tokens.Admin], "PATCH", "/v1/users/alice", `{"nick":"x"}`)
+	r.now = r.now.Add(time.Minute / linesPerMinute)
+	r.call("", "GET", "/v1/users", "")
+	r.call("", "GET", "/v1/users", "")
+	if err := r.audit.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(r.auditFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := bytes.Count(data, []byte("wrong_key")); got != linesAtOnce+1 ||
+		bytes.Count(data, []byte("t-admin")) != 1 {
+		t.Errorf("%d refusals:\n%s", got, data)
+	}
+}
+
 // TestAudit: the audit log has changes, refusals, and calls that read messages, with the name of
 // the token and without contents.
 func TestAudit(t *testing.T) {

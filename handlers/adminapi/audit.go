@@ -51,9 +51,10 @@ func (s *Server) record(rt *route, r *http.Request, t tokens.Token, in any, err 
 	s.write(r, t, what, err)
 }
 
-// write writes an event to the audit log, if there is one.
+// write writes an event to the audit log, if there is one. Refusals of callers without a valid
+// token are limited.
 func (s *Server) write(r *http.Request, t tokens.Token, what string, err error) {
-	if s.opt.Audit == nil {
+	if s.opt.Audit == nil || t.Name == "" && err != nil && !s.mayRecord(r) {
 		return
 	}
 	e := audit.Event{Kind: audit.AdminCall, From: remote(r).String(), What: what,

@@ -139,7 +139,7 @@ type NewPassword struct {
 
 // UserName names a user.
 type UserName struct {
-	User string `path:"user" json:"-" doc:"name or id"`
+	User string `path:"user" json:"-" doc:"name, else id; id:7 means the id 7 alone"`
 }
 
 // UserDetail is a user with the state of its logins.
@@ -160,7 +160,7 @@ type Network struct {
 
 // ChangeUser changes the given fields of a user, all or none.
 type ChangeUser struct {
-	User       string  `path:"user" json:"-" doc:"name or id"`
+	User       string  `path:"user" json:"-" doc:"name, else id; id:7 means the id 7 alone"`
 	Nick       *string `json:"nick"`
 	Domain     *string `json:"domain"`
 	Gender     *string `json:"gender" doc:"m, f or empty"`
@@ -209,7 +209,7 @@ type UnlockedNetwork struct {
 
 // SetPassword gives a user a new password.
 type SetPassword struct {
-	User     string `path:"user" json:"-" doc:"name or id"`
+	User     string `path:"user" json:"-" doc:"name, else id; id:7 means the id 7 alone"`
 	Password string `json:"password" doc:"generated when it is empty"`
 }
 

@@ -130,8 +130,9 @@ func Read(path string) ([]Token, error) {
 	return list, nil
 }
 
-// Change reads a file, which may be missing, and writes what do returns, all or nothing. Only
-// the owner may read the new file.
+// Change reads a file, which may be missing, and writes what do returns, all or nothing. The file
+// keeps its owner, its group and its permissions: the server may have another account than the
+// administrator that changes it. Only the owner may read a new file.
 func Change(path string, do func([]Token) ([]Token, error)) error {
 	list, err := Read(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +145,9 @@ func Change(path string, do func([]Token) ([]Token, error)) error {
 	if err != nil {
 		return fmt.Errorf("write tokens: %w", err)
 	}
-	_, err = f.Write(Format(list))
+	if err = keepOwner(f, path); err == nil {
+		_, err = f.Write(Format(list))
+	}
 	if err == nil {
 		err = f.Sync()
 	}

@@ -134,7 +134,7 @@ func DeleteUser(ctx context.Context, s im.Store, name string) (d Deleted, err er
 	}
 	if err := leaveAll(ctx, s, &d); err != nil {
 		return d, fmt.Errorf("%s cannot log in any more, but is not deleted completely: repeat "+
-			"it with the id %d: %w", a.Name, a.ID, err)
+			"it with id:%d: %w", a.Name, a.ID, err)
 	}
 	return d, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // GeneratePasswords generates the missing passwords, and returns them with the names of
@@ -87,7 +88,7 @@ var columns = map[string]func(u *NewUser, text string) error{
 		u.Gender, err = ParseGender(text)
 		return err
 	},
-	"department": func(u *NewUser, text string) error { u.SetDepartment(text); return nil },
+	"department": func(u *NewUser, text string) error { u.Department = text; return nil },
 }
 
 // ReadUsers reads and checks a file of users. Missing passwords stay empty.
@@ -129,6 +130,10 @@ func ReadUsers(in io.Reader) ([]NewUser, error) {
 	return users, bad.Err()
 }
 
+// wantUTF8 tells what to do about another encoding, which spreadsheets choose for a file that is
+// called CSV only.
+const wantUTF8 = "the file is not UTF-8: save it as CSV UTF-8"
+
 // headerHint explains the header of a file of users.
 const headerHint = "the first line must name the columns, as in: name,password,nick,email"
 
@@ -149,7 +154,10 @@ func readHeader(r *csv.Reader) ([]string, error) {
 		if columns[name] == nil {
 			hint := "known are name, password, nick, domain, gender, phone, email, avatar, " +
 				"department"
-			if strings.ContainsAny(name, ";\t") {
+			switch {
+			case strings.ContainsRune(name, 0) || !utf8.ValidString(name):
+				hint = wantUTF8
+			case strings.ContainsAny(name, ";\t"):
 				hint = "columns are separated by commas"
 			}
 			bad.Add(1, "there is no column %q; %s", name, hint)
@@ -172,6 +180,9 @@ func readUser(header, record []string) (NewUser, error) {
 		return u, fmt.Errorf("%d fields where the header has %d", len(record), len(header))
 	}
 	for i, text := range record {
+		if !utf8.ValidString(text) {
+			return u, fmt.Errorf("%s %q: %s", header[i], text, wantUTF8)
+		}
 		if header[i] != "password" { // a password may begin with a blank
 			text = strings.TrimSpace(text)
 		}

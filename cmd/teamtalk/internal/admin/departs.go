@@ -86,10 +86,10 @@ func (b *Departs) Find(text string) (im.Depart, error) {
 	return found[0], nil
 }
 
-// FindParent returns the id of a department, see Find; 0 for "/" or an empty text, which
-// mean the company itself.
+// FindParent returns the id of a department, see Find; 0 for "/", the id 0 or an empty text,
+// which mean the company itself.
 func (b *Departs) FindParent(text string) (uint32, error) {
-	if text == "" || text == "/" {
+	if text == "" || text == "/" || text == "0" {
 		return 0, nil
 	}
 	d, err := b.Find(text)

@@ -23,23 +23,13 @@ import (
 type NewUser struct {
 	im.User
 	Password string // clear
-	// Department is the name or the path of the department, until Place looks it up. Empty:
-	// DepartID is set, or there is none.
+	// Department is the id, the name or the path of the department, until Place looks it up.
+	// Empty: there is none.
 	Department string
 	Line       int // in the file of users; 0 without a file
 }
 
-// SetDepartment sets the department to the id, name or path in text.
-func (u *NewUser) SetDepartment(text string) {
-	if id, err := strconv.ParseUint(text, 10, 32); err == nil {
-		u.DepartID, u.Department = uint32(id), ""
-		return
-	}
-	u.Department = text
-}
-
-// Place looks up the departments that have names. It calls fail for each user whose department
-// there is not.
+// Place looks up the departments. It calls fail for each user whose department does not exist.
 func Place(ctx context.Context, s im.DepartStore, users []NewUser,
 	fail func(u *NewUser, err error)) error {
 	var all *Departs
@@ -228,25 +218,35 @@ func SetPassword(ctx context.Context, s im.UserStore, policy im.PasswordPolicy, 
 	return s.SetPassword(ctx, a.ID, p.Hash, p.Salt)
 }
 
-// FindUser returns the user with a name, else with an id. The account of a user found by
-// id has no password and no salt.
+// byID begins a text that means an id, whatever the names of users are.
+const byID = "id:"
+
+// FindUser returns the user with a name, else with an id. A text such as id:7 means the id alone:
+// a user may have registered the name 7. The account of a user found by id has no password and no
+// salt.
 func FindUser(ctx context.Context, s im.UserStore, name string) (im.Account, error) {
-	a, err := s.AccountByName(ctx, name)
-	if err == nil || im.KindOf(err) != im.NotFound {
-		return a, err
-	}
-	if id, err := strconv.ParseUint(name, 10, 32); err == nil {
-		users, err := s.Users(ctx, []uint32{uint32(id)})
-		if err != nil {
+	digits, onlyID := strings.CutPrefix(name, byID)
+	id, err := strconv.ParseUint(digits, 10, 32)
+	isID := err == nil
+	if !onlyID || !isID {
+		a, err := s.AccountByName(ctx, name)
+		if err == nil || im.KindOf(err) != im.NotFound {
 			return a, err
 		}
-		if len(users) > 0 {
-			return im.Account{User: users[0]}, nil
-		}
-		return a, im.Errorf(im.NotFound, "no user has the name or id %q; see teamtalk user list",
-			name)
 	}
-	return a, im.Errorf(im.NotFound, "no user has the name %q; see teamtalk user list", name)
+	if !isID {
+		return im.Account{}, im.Errorf(im.NotFound,
+			"no user has the name %q; see teamtalk user list", name)
+	}
+	users, err := s.Users(ctx, []uint32{uint32(id)})
+	if err != nil {
+		return im.Account{}, err
+	}
+	if len(users) == 0 {
+		return im.Account{}, im.Errorf(im.NotFound,
+			"no user has the name or id %q; see teamtalk user list", name)
+	}
+	return im.Account{User: users[0]}, nil
 }
 
 // ReadPassword reads the only line of r.

@@ -30,8 +30,9 @@ run on the store.
 A change of members applies to all later messages. Clients see a new group, its members and its
 name when they next connect. A new member also sees the group with its next message.
 
-A GROUP is an id, or a name that only one group has. A USER is a name or an id. These commands
-may change every group, whatever users may change in their clients.`,
+A GROUP is an id, or a name that only one group has. A USER is a name or an id; id:7
+means the id 7 alone, whatever names users have. These commands may change every group, whatever
+users may change in their clients.`,
 		Example: `  teamtalk group create "All staff" --from staff.txt
   teamtalk group add "All staff" alice bob
   teamtalk group show 3`,

@@ -25,7 +25,8 @@ func NewUser() *cobra.Command {
 		Use:   "user",
 		Short: "Add, list and change users",
 		Long: `Add, list and change users, in the store that the settings name. Servers may run
-on the store: they notice a change within a minute. A user is given by name or id.`,
+on the store: they notice a change within a minute. A user is given by name or id. A text such as
+id:7 means the id alone, whatever names users have.`,
 		Example: `  teamtalk user add alice --nick "Alice Liddell"
   teamtalk user list
   teamtalk user disable alice --config teamtalk.toml`,

@@ -131,7 +131,7 @@ func (f *addFlags) check(cmd *cobra.Command, args []string) error {
 func (f *addFlags) addOne(name string) error {
 	u := f.user
 	u.Name = name
-	u.SetDepartment(f.department)
+	u.Department = f.department
 	var err error
 	if u.Gender, err = admin.ParseGender(f.gender); err != nil {
 		return &cli.UsageError{Cmd: f.cmd, Err: err}

@@ -1,7 +1,7 @@
 import { createEffect, createSignal, on, Show } from "solid-js";
 import { VList } from "virtua/solid";
 import { Modal } from "../src/ui/Modal";
-import { get, mayChange, send, type Group, type User } from "./api";
+import { byId, get, mayChange, send, type Group, type User } from "./api";
 import { maybe, moment, t } from "./i18n";
 import { names } from "./lists";
 import { Choice, Confirm, createDelayed, createLoad, createPages, Field, Form, Page, SearchField,
@@ -113,7 +113,7 @@ function GroupPanel(props: { id: number; close: () => void; changed: () => void 
   const remove = (g: Group, u: User): Question => ({
     title: `${t("remove")}: ${u.nick || u.name}`, action: t("remove"), danger: true,
     text: t("removeMemberSure", { name: u.nick || u.name, group: g.name }),
-    run: () => change({ remove: [String(u.id)] }),
+    run: () => change({ remove: [byId(u.id)] }),
   });
 
   return (

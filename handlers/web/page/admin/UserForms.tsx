@@ -67,7 +67,7 @@ interface Imported {
 
 /** ImportUsers checks a CSV file, and adds its users. */
 export function ImportUsers(props: { close: () => void; changed: () => void }) {
-  const [text, setText] = createSignal("");
+  const [bytes, setBytes] = createSignal<ArrayBuffer>();
   const [skip, setSkip] = createSignal(false);
   const [reserved, setReserved] = createSignal(false);
   const [checked, setChecked] = createSignal<Imported>();
@@ -81,18 +81,18 @@ export function ImportUsers(props: { close: () => void; changed: () => void }) {
   }
 
   async function choose(file?: File) {
-    change(() => setText(""));
+    change(() => setBytes());
     setProblem(file && file.size > 1 << 20 ? t("fileTooLarge") : "");
-    if (file && !problem()) setText(await file.text());
+    if (file && !problem()) setBytes(await file.arrayBuffer());
   }
 
   async function run() {
     const query = { skip_existing: skip(), reserved: reserved() };
     if (!checked()) {
-      setChecked(await sendFile<Imported>("/v1/users/csv", { ...query, dry_run: true }, text()));
+      setChecked(await sendFile<Imported>("/v1/users/csv", { ...query, dry_run: true }, bytes()!));
       return;
     }
-    setDone(await sendFile<Imported>("/v1/users/csv", query, text()));
+    setDone(await sendFile<Imported>("/v1/users/csv", query, bytes()!));
     props.changed();
   }
 
@@ -100,7 +100,7 @@ export function ImportUsers(props: { close: () => void; changed: () => void }) {
     <Modal open close={props.close} title={t("importUsers")} test="import-dialog">
       <Show when={done()} fallback={
         <Form submit={checked() ? t("importNow") : t("check")} cancel={props.close} run={run}
-          ready={!!text()}>
+          ready={!!bytes()}>
           <p>{t("csvHint")}</p>
           <label>
             {t("chooseFile")}

@@ -1,6 +1,7 @@
 import { createEffect, createSignal, For, on, Show } from "solid-js";
 import { Modal } from "../src/ui/Modal";
-import { get, mayChange, send, type Department, type OnlineUser, type UserDetail } from "./api";
+import { get, mayChange, send, type Department, type OnlineUser, type UserDetail,
+  userPath } from "./api";
 import { day, maybe, moment, t } from "./i18n";
 import { Choice, Confirm, createLoad, Field, Form, repeat, Secret, Table,
   type Question } from "./parts";
@@ -17,7 +18,7 @@ export function UserPanel(props: {
   close: () => void;
   changed: () => void;
 }) {
-  const path = "/v1/users/" + props.id;
+  const path = userPath(props.id);
   const user = createLoad(() => get<UserDetail>(path));
   // Where the user is online is known to servers that may be away: a problem of its own.
   const where = createLoad(async () =>

@@ -78,9 +78,9 @@ export const get = <T>(path: string, query?: Query) => request<T>("GET", url(pat
 export const send = <T>(method: Method, path: string, body?: object) =>
   request<T>(method, path, body && JSON.stringify(body), body && "application/json");
 
-/** sendFile makes a call with the text of a CSV file. */
-export const sendFile = <T>(path: string, query: Query, text: string) =>
-  request<T>("POST", url(path, query), text, "text/csv");
+/** sendFile makes a call with a CSV file, as it is: the server tells what is no UTF-8. */
+export const sendFile = <T>(path: string, query: Query, file: ArrayBuffer) =>
+  request<T>("POST", url(path, query), file, "text/csv");
 
 /** resume asks whether this browser is signed in. */
 export async function resume() {
@@ -104,6 +104,12 @@ export async function signOut() {
     setSession(null);
   }
 }
+
+/** byId names a user by its id. Digits alone would mean a user that has them as its name. */
+export const byId = (id: number) => "id:" + id;
+
+/** userPath returns the path of the calls about a user. */
+export const userPath = (id: number) => "/v1/users/" + byId(id);
 
 /** part returns a name for the path of a call. */
 export const part = encodeURIComponent;

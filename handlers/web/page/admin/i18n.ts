@@ -221,8 +221,8 @@ const en = {
   logLevelHint: "Holds until the process ends, or reads its settings again.",
   logLevelSet: "The log level is {level}.",
 
-  auditHint: "The last events of this process: 500 of users, and 500 others. The audit log " +
-    "itself has all.",
+  auditHint: "The last events of this process: 500 of users, 500 refused calls of unknown " +
+    "callers, and 500 others. The audit log itself has all.",
   time: "Time",
   event: "Event",
   by: "By",
@@ -465,7 +465,7 @@ const zh: Record<Key, string> = {
   logLevelHint: "在进程结束或重新读取设置之前有效。",
   logLevelSet: "日志级别为 {level}。",
 
-  auditHint: "此进程最近的事件：用户 500 条，其他 500 条。完整内容见审计日志。",
+  auditHint: "此进程最近的事件：用户 500 条，未知调用方被拒 500 条，其他 500 条。完整内容见审计日志。",
   time: "时间",
   event: "事件",
   by: "操作者",

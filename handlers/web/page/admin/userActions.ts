@@ -1,4 +1,4 @@
-import { send, type OnlineUser } from "./api";
+import { send, type OnlineUser, userPath } from "./api";
 import { t } from "./i18n";
 import type { Question } from "./parts";
 
@@ -11,7 +11,7 @@ export function place(u?: OnlineUser): string {
 
 /** userQuestions are what can be done to a user, with what happens then. */
 export function userQuestions(u: { id: number; name: string }, done: (kind: string) => void) {
-  const path = "/v1/users/" + u.id;
+  const path = userPath(u.id);
   const ask = (kind: string, title: string, text: string, danger = false,
     method: "POST" | "DELETE" = "POST", tail = "/" + kind): Question => ({
     title: `${title}: ${u.name}`, text, action: title, danger,
