@@ -22,12 +22,12 @@ func TestUserAddReserved(t *testing.T) {
 	add(csv, "--csv", "-", "--reserved").want(t, cli.ExitOK, "", "added 2 users")
 }
 
-// TestUserAddFileRefusals refuses files in another encoding, and ids of departments that do not
+// TestUserAddFileRefusals refuses files in another encoding, and names of departments that do not
 // exist.
 func TestUserAddFileRefusals(t *testing.T) {
 	dir := t.TempDir()
 	for _, x := range []struct{ file, want string }{
-		{"name,department\na,9\n", `line 2: no department has the name, path or id "9"`},
+		{"name,department\na,West\n", `line 2: no department has the name, path or id "West"`},
 		{"name,nick\na,b\nc,\xb1\xb4\n", // GBK
 			`line 3: nick "\xb1\xb4": the file is not UTF-8: save it as CSV UTF-8`},
 		{"\xff\xfen\x00a\x00m\x00e\x00\n\x00", "the file is not UTF-8"}, // UTF-16

@@ -29,7 +29,9 @@ type NewUser struct {
 	Line       int // in the file of users; 0 without a file
 }
 
-// Place looks up the departments. It calls fail for each user whose department does not exist.
+// Place looks up the departments. It calls fail for each user whose department does not exist. A
+// number that is no name is an id, whose department may follow: files of users have the ids of the
+// system from which they come.
 func Place(ctx context.Context, s im.DepartStore, users []NewUser,
 	fail func(u *NewUser, err error)) error {
 	var all *Departs
@@ -45,7 +47,12 @@ func Place(ctx context.Context, s im.DepartStore, users []NewUser,
 			}
 		}
 		var err error
-		if u.DepartID, err = all.FindParent(u.Department); err != nil {
+		if u.DepartID, err = all.FindParent(u.Department); err == nil {
+			continue
+		}
+		if id, bad := strconv.ParseUint(u.Department, 10, 32); bad == nil {
+			u.DepartID = uint32(id)
+		} else {
 			fail(u, err)
 		}
 	}
