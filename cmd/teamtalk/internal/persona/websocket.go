@@ -49,20 +49,27 @@ func (c *webSocket) Write(p []byte) (int, error) {
 // clients would misread it. They answer a close frame, which ends the stream.
 func (c *webSocket) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
-		f, err := ws.ReadFrame(c.in)
-		switch {
-		case err != nil:
+		h, err := ws.ReadHeader(c.in)
+		if err == nil && h.Length > pdu.MaxServerFrame {
+			err = fmt.Errorf("persona: a frame of %d bytes", h.Length)
+		}
+		if err != nil {
 			return 0, err
-		case f.Header.OpCode == ws.OpClose:
-			_ = ws.WriteFrame(c.Conn, ws.MaskFrame(ws.NewCloseFrame(f.Payload))) // it ends anyway
+		}
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(c.in, payload); err != nil {
+			return 0, err
+		}
+		switch {
+		case h.OpCode == ws.OpClose:
+			_ = ws.WriteFrame(c.Conn, ws.MaskFrame(ws.NewCloseFrame(payload))) // it ends anyway
 			return 0, io.EOF
-		case f.Header.OpCode == ws.OpPing || f.Header.OpCode == ws.OpPong:
-		case f.Header.OpCode != ws.OpBinary || !f.Header.Fin || f.Header.Masked ||
-			len(f.Payload) < pdu.HeaderLen ||
-			int(binary.BigEndian.Uint32(f.Payload)) != len(f.Payload):
-			return 0, fmt.Errorf("persona: %+v: no message that is one PDU", f.Header)
+		case h.OpCode == ws.OpPing || h.OpCode == ws.OpPong:
+		case h.OpCode != ws.OpBinary || !h.Fin || h.Masked || len(payload) < pdu.HeaderLen ||
+			int(binary.BigEndian.Uint32(payload)) != len(payload):
+			return 0, fmt.Errorf("persona: %+v: no message that is one PDU", h)
 		default:
-			c.rest = f.Payload
+			c.rest = payload
 		}
 	}
 	n := copy(p, c.rest)
