@@ -39,6 +39,13 @@ func browser(t *testing.T, flags ...chromedp.ExecAllocatorOption) context.Contex
 	if os.Getuid() == 0 {
 		opt = append(opt, chromedp.Flag("no-sandbox", true))
 	}
+	// Chromium leaves a folder with a socket where temporary files are. Its path must be short.
+	temp, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(temp) }) // after the end of the browser
+	opt = append(opt, chromedp.Env("TMPDIR="+temp))
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
 	ctx, end := chromedp.NewExecAllocator(ctx, append(opt, flags...)...)
