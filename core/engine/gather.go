@@ -162,9 +162,9 @@ func (cn *conn) collect() {
 	}
 	h := pdu.ParseHeader(buf)
 	switch {
-	case h.Length > pdu.HeaderLen: // the begin of a frame
-	case h.Length < pdu.HeaderLen || cn.s.IsClosed():
+	case h.Length < pdu.HeaderLen || int64(h.Length) > int64(cn.limit()) || cn.s.IsClosed():
 		cn.rouse() // gnet reads it, and read closes the connection
+	case h.Length > pdu.HeaderLen: // the begin of a frame
 	case take(fd, buf[:pdu.HeaderLen]):
 		cn.arrived(h)
 		cn.loop.Deliver(cn.s, h, nil)

@@ -236,6 +236,14 @@ var atOnce = map[string]func(c *crowd, x *client){
 			x.t.Errorf("closed: %v", e.err)
 		}
 	},
+	"length above the limit": func(c *crowd, x *client) {
+		x.send([]byte{0x7f, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0})
+		c.carried(x)
+		c.look()
+		if e := next(x.t, c.closed); !errors.Is(e.err, pdu.ErrLength) {
+			x.t.Errorf("closed: %v", e.err)
+		}
+	},
 	"no heartbeat, without a body": func(c *crowd, x *client) {
 		frame := frameOf(pb.CmdClientTimeReq, 8, nil)
 		x.send(frame)
