@@ -11,6 +11,21 @@ type OldThread struct {
 	Upto  uint32
 }
 
+// Keep sets Upto by the ids of three messages that are shown: the first one that is young enough to
+// stay, 0 when none is, the newest and the oldest one. The newest one stays in any case. It reports
+// whether there is anything to delete.
+func (t *OldThread) Keep(young, newest, oldest uint32) bool {
+	stays := young
+	if stays == 0 {
+		stays = newest
+	}
+	if oldest >= stays {
+		return false
+	}
+	t.Upto = stays - 1 // stays is above oldest
+	return true
+}
+
 // OldCount counts messages of one kind.
 type OldCount struct {
 	Messages int

@@ -65,16 +65,12 @@ func (s *Records) OldThreads(ctx context.Context, group bool, after, before uint
 	looked := 0
 	err = s.db.Query(ctx, "old threads", query, func(row *sql.Rows) error {
 		t := im.OldThread{Group: group}
-		var stays, newest, oldest uint32
-		if err := row.Scan(&t.ID, &t.Users[0], &t.Users[1], &stays, &newest, &oldest); err != nil {
+		var young, newest, oldest uint32
+		if err := row.Scan(&t.ID, &t.Users[0], &t.Users[1], &young, &newest, &oldest); err != nil {
 			return err
 		}
 		looked, last = looked+1, t.ID
-		if stays == 0 {
-			stays = newest
-		}
-		if oldest < stays { // stays is at least 1 then
-			t.Upto = stays - 1
+		if t.Keep(young, newest, oldest) {
 			list = append(list, t)
 		}
 		return nil

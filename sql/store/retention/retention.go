@@ -110,16 +110,11 @@ func (s *Retention) findOld(ctx context.Context, list []im.OldThread, before uin
 	defer rows.Close()
 	for rows.Next() {
 		var i int
-		var stays, newest, oldest uint32
-		if err := rows.Scan(&i, &stays, &newest, &oldest); err != nil {
+		var young, newest, oldest uint32
+		if err := rows.Scan(&i, &young, &newest, &oldest); err != nil {
 			return err
 		}
-		if stays == 0 {
-			stays = newest
-		}
-		if oldest < stays { // stays is at least 1 then
-			list[i].Upto = stays - 1
-		}
+		list[i].Keep(young, newest, oldest)
 	}
 	return rows.Err()
 }
