@@ -39,6 +39,7 @@ func TestView(t *testing.T) {
 			t.Errorf("%s: %+v, want state %v", id, f, state)
 		}
 	}
+	viewSome(t, dir, ids, files)
 	if after := names(t, dir); len(after) != len(before) {
 		t.Errorf("files before %v, after %v", before, after)
 	}
@@ -64,5 +65,18 @@ func TestView(t *testing.T) {
 		if _, _, err := Hold(dir); err == nil || im.KindOf(err) == im.Busy {
 			t.Errorf("Hold(%q): %v", dir, err)
 		}
+	}
+}
+
+// viewSome looks at some files, and expects what a look at all has found.
+func viewSome(t *testing.T, dir string, ids []string, all map[string]Seen) {
+	t.Helper()
+	some, err := ViewSome(dir, append(ids[:3:3], "no id", "../"+ids[1]))
+	must(t, err)
+	if len(some) != 2 || some[ids[1]] != all[ids[1]] || some[ids[2]] != all[ids[2]] {
+		t.Errorf("some files are %+v, all %+v", some, all)
+	}
+	if text, err := os.ReadFile(some[ids[2]].Path); err != nil || string(text) != "abc" {
+		t.Errorf("the path of a file has %q, %v", text, err)
 	}
 }
