@@ -78,7 +78,6 @@ func (o *Files) hold() (owner im.SpoolOwner, release func() error, err error) {
 // fileRows compares the list of waiting files with the folder.
 type fileRows struct {
 	Files
-	here   map[string]spool.Seen
 	others int
 }
 
@@ -103,17 +102,22 @@ func (c *fileRows) Subjects(ctx context.Context, after uint64, most int) ([]uint
 
 // Look compares rows; see Check.
 func (c *fileRows) Look(ctx context.Context, ids []uint64) (found []Finding, err error) {
-	if c.here, err = spool.View(c.Waiting); err != nil {
-		return nil, err
-	}
 	rows, err := querySQL(ctx, c.db, "SELECT id, fromId, toId, taskId, created "+
 		"FROM IMTransmitFile WHERE status=0 AND id IN ("+join(ids)+") ORDER BY id")
 	if err != nil {
 		return nil, err
 	}
+	tasks := make([]string, len(rows))
+	for i, r := range rows {
+		tasks[i] = r[3]
+	}
+	all, err := spool.ViewSome(c.Waiting, tasks)
+	if err != nil {
+		return nil, err
+	}
 	old := uint64(time.Now().Add(-c.Grace).Unix())
 	for _, r := range rows {
-		f, here := c.here[r[3]]
+		f, here := all[r[3]]
 		fits := here && f.From == id(r[1]) && f.To == id(r[2])
 		switch {
 		case fits || number(r[4]) > old:
@@ -197,12 +201,15 @@ func (c *spoolFiles) Subjects(_ context.Context, after uint64, most int) (list [
 
 // Look compares files; see Check.
 func (c *spoolFiles) Look(ctx context.Context, subjects []uint64) (found []Finding, err error) {
-	here, err := spool.View(c.Waiting)
+	tasks := make([]string, len(subjects))
+	for i, n := range subjects {
+		tasks[i] = c.ids[n-1]
+	}
+	here, err := spool.ViewSome(c.Waiting, tasks)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range subjects {
-		task := c.ids[n-1]
+	for i, task := range tasks {
 		f, ok := here[task]
 		if !ok || f.State != spool.Waiting || time.Since(f.Since) < c.Grace {
 			continue
@@ -211,20 +218,38 @@ func (c *spoolFiles) Look(ctx context.Context, subjects []uint64) (found []Findi
 			c.others++
 			continue
 		}
-		rows, err := querySQL(ctx, c.db, "SELECT id FROM IMTransmitFile WHERE taskId=? "+
-			"AND fromId=? AND toId=? LIMIT 1", task, f.From, f.To)
-		if err != nil {
-			return nil, err
-		}
-		if len(rows) == 0 {
-			found = append(found, Finding{Subject: n, key: task,
-				values: []string{task, f.Name, fmt.Sprint(f.Size), fmt.Sprint(f.From),
-					fmt.Sprint(f.To)},
-				Text: fmt.Sprintf("file %s from user %d for user %d is in no list", task, f.From,
-					f.To)})
-		}
+		from, to := fmt.Sprint(f.From), fmt.Sprint(f.To)
+		found = append(found, Finding{Subject: subjects[i], key: task,
+			values: []string{task, f.Name, fmt.Sprint(f.Size), from, to},
+			Text:   fmt.Sprintf("file %s from user %s for user %s is in no list", task, from, to)})
 	}
-	return found, nil
+	listed, err := c.listed(ctx, found)
+	return slices.DeleteFunc(found, func(f Finding) bool {
+		return listed[[3]string{f.values[0], f.values[3], f.values[4]}]
+	}), err
+}
+
+// listed returns those of the files that are in lists, by their id, sender and receiver.
+func (c *spoolFiles) listed(ctx context.Context, files []Finding) (map[[3]string]bool, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	// The embedded store has an index that begins with the receiver, MySQL one of the ids.
+	var receivers, tasks []any
+	for _, f := range files {
+		receivers, tasks = append(receivers, id(f.values[4])), append(tasks, f.values[0])
+	}
+	marks := "(?" + strings.Repeat(", ?", len(files)-1) + ")"
+	rows, err := querySQL(ctx, c.db, "SELECT taskId, fromId, toId FROM IMTransmitFile WHERE toId IN "+
+		marks+" AND taskId IN "+marks, append(receivers, tasks...)...)
+	if err != nil {
+		return nil, err
+	}
+	listed := map[[3]string]bool{}
+	for _, r := range rows {
+		listed[[3]string{r[0], r[1], r[2]}] = true
+	}
+	return listed, nil
 }
 
 // Note says what was not compared.
