@@ -10,13 +10,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"teamtalk/cmd/teamtalk/internal/admin"
 	"teamtalk/core/blob"
 	"teamtalk/core/im"
+	"teamtalk/core/spool"
 )
 
 // Store is a store with an export.
@@ -231,10 +231,10 @@ func (e *exporter) waiting(enc *json.Encoder) error {
 
 // spooled notes a waiting file to be copied, if the folder is here.
 func (e *exporter) spooled(task string) (file string, missing bool) {
-	if e.Spool != "" && blob.Check(task) == nil && !strings.Contains(task, "/") {
-		path := filepath.Join(e.Spool, task+".data")
-		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-			return e.note(copied{Name: "waiting/" + task, Path: path}), false
+	if e.Spool != "" {
+		here, err := spool.ViewSome(e.Spool, []string{task})
+		if f, ok := here[task]; ok && err == nil {
+			return e.note(copied{Name: "waiting/" + task, Path: f.Path}), false
 		}
 	}
 	e.report.Missing++
