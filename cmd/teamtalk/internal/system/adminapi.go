@@ -68,7 +68,7 @@ func startAdminAPI(ctx context.Context, s *system, o Options) error {
 	s.console = pageURL(s, l.Addr())
 	limit := func(*config.Config) int { return maxAdminAPI }
 	srv := s.ports.ServeWeb(l, limit, web.Options{Name: "admin_api", Handler: api,
-		Plain: onThisMachine})
+		Plain: onThisMachine, PerAddress: maxAdminAPI / 4})
 	s.stops.Push(stops.FinishCalls, "admin API", srv.Close)
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 func (p *Ports) SetBounds(cfg *config.Config) {
 	p.strangers.SetBounds(strangerBounds(&cfg.Strangers))
 	for _, w := range p.webs {
-		w.server.SetPerAddress(cfg.Strangers.PerAddress)
+		w.server.SetPerAddress(perAddress(cfg.Strangers.PerAddress, w.share))
 		w.server.SetMaxConns(p.webLimit(w.limit(cfg)))
 	}
 }

@@ -12,6 +12,7 @@ type webPort struct {
 	server *web.Server
 	addr   net.Addr
 	limit  func(*config.Config) int // of its connections
+	share  int                      // of an address, see ServeWeb
 }
 
 // webLimit returns how many connections an HTTP port takes. It takes at most a quarter of those
@@ -20,7 +21,8 @@ type webPort struct {
 func (p *Ports) webLimit(setting int) int { return min(setting, max(1, p.Budget.Limit()/4)) }
 
 // ServeWeb starts an HTTP server for clients or other systems, with TLS if they have it. limit
-// returns the setting with the number of its connections. The caller closes the server.
+// returns the setting with the number of its connections. opt.PerAddress bounds an address more than
+// the settings do; 0: it does not. The caller closes the server.
 func (p *Ports) ServeWeb(l *net.TCPListener, limit func(*config.Config) int,
 	opt web.Options) *web.Server {
 	opt.MaxConns = p.webLimit(limit(p.opt.Config))
@@ -30,14 +32,24 @@ func (p *Ports) ServeWeb(l *net.TCPListener, limit func(*config.Config) int,
 		opt.Plain = plain
 	}
 	srv := p.ServePlain(l, opt)
-	p.webs = append(p.webs, webPort{srv, l.Addr(), limit})
+	p.webs = append(p.webs, webPort{srv, l.Addr(), limit, opt.PerAddress})
 	return srv
+}
+
+// perAddress returns how many connections an address may have on an HTTP port: the smaller one of
+// the setting and the port's share, where 0 bounds nothing.
+func perAddress(setting, share int) int {
+	if setting == 0 || share != 0 && share < setting {
+		return share
+	}
+	return setting
 }
 
 // ServePlain starts an HTTP server whose bounds and TLS are those of opt. The caller closes it.
 func (p *Ports) ServePlain(l *net.TCPListener, opt web.Options) *web.Server {
 	opt.Budget, opt.Log, opt.Registerer = p.Budget, p.opt.Log, p.opt.Registerer
-	opt.PerAddress, opt.Trusted = p.opt.Config.Strangers.PerAddress, p.Trusted
+	opt.PerAddress = perAddress(p.opt.Config.Strangers.PerAddress, opt.PerAddress)
+	opt.Trusted = p.Trusted
 	opt.Proxies = p.proxies
 	srv := web.Serve(l, opt)
 	go func() {
