@@ -240,8 +240,8 @@ func (c *spoolFiles) listed(ctx context.Context, files []Finding) (map[[3]string
 		receivers, tasks = append(receivers, id(f.values[4])), append(tasks, f.values[0])
 	}
 	marks := "(?" + strings.Repeat(", ?", len(files)-1) + ")"
-	rows, err := querySQL(ctx, c.db, "SELECT taskId, fromId, toId FROM IMTransmitFile WHERE toId IN "+
-		marks+" AND taskId IN "+marks, append(receivers, tasks...)...)
+	rows, err := querySQL(ctx, c.db, "SELECT taskId, fromId, toId FROM IMTransmitFile "+
+		"WHERE toId IN "+marks+" AND taskId IN "+marks, append(receivers, tasks...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"teamtalk/core/porttest"
@@ -44,11 +43,9 @@ func TestAddressOnAdminPort(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := fmt.Fprint(c, "POST /session HTTP/1.1\r\nHost: x\r\nContent-Type: "+
-			"application/json\r\nContent-Length: 100\r\n\r\n{"); err != nil && !strings.Contains(err.Error(), "reset") &&
-			!strings.Contains(err.Error(), "broken pipe") {
-			t.Fatal(err)
-		}
+		// An error says that the server has closed the connection already.
+		_, _ = fmt.Fprint(c, "POST /session HTTP/1.1\r\nHost: x\r\nContent-Type: "+
+			"application/json\r\nContent-Length: 100\r\n\r\n{")
 	}
 	eventually(t, "the requests to wait for their bodies", func() bool {
 		return counted(t, s, "teamtalk_web_waiting", "admin_api") == 0 &&

@@ -21,8 +21,8 @@ type webPort struct {
 func (p *Ports) webLimit(setting int) int { return min(setting, max(1, p.Budget.Limit()/4)) }
 
 // ServeWeb starts an HTTP server for clients or other systems, with TLS if they have it. limit
-// returns the setting with the number of its connections. opt.PerAddress bounds an address more than
-// the settings do; 0: it does not. The caller closes the server.
+// returns the setting with the number of its connections. opt.PerAddress bounds an address more
+// than the settings do; 0: it does not. The caller closes the server.
 func (p *Ports) ServeWeb(l *net.TCPListener, limit func(*config.Config) int,
 	opt web.Options) *web.Server {
 	opt.MaxConns = p.webLimit(limit(p.opt.Config))
