@@ -149,6 +149,7 @@ func TestRemovedSession(t *testing.T) {
 	first := message(u[0], u[1], "x")
 	first.ClientID = []byte("k")
 	add(t, s, first)
+	settle(t, s)
 	if err := s.writer.exec("update IMRelationShip set statusBig = 1"); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 const departColumns = "id, departName, parentId, priority, status, updated"
@@ -20,7 +21,7 @@ func (s *directory) DepartsChangedSince(ctx context.Context,
 	since uint32) ([]im.Depart, uint32, error) {
 	var departs []im.Depart
 	newest := since
-	err := s.rows(ctx, "departments changed", s.read.departsSince, func(row scanner) error {
+	err := s.rows(ctx, "departments changed", arrivals.None, s.read.departsSince, func(row scanner) error {
 		d, err := scanDepart(row)
 		departs = append(departs, d)
 		newest = max(newest, d.Updated)

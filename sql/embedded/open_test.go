@@ -279,11 +279,13 @@ func TestDamaged(t *testing.T) {
 	}
 	s = open(t, Options{Dir: dir})
 	defer s.Close()
+	m := message(u[0], u[1], "x")
+	s.AppendMessages(context.Background(), []*im.Message{m}) // to the end of Arrived, which is whole
 	_, err = s.History(context.Background(), u[0], u[1], 0, 100)
 	wantError(t, err, "damaged")
-	m := message(u[0], u[1], "x")
 	s.AppendMessages(context.Background(), []*im.Message{m})
 	wantError(t, m.Err, "damaged")
+	wantError(t, s.Ping(context.Background()), "damaged")
 }
 
 // TestFull fills the database up to its limit. A message that does not fit fails with
@@ -361,6 +363,7 @@ func TestClientIDsAreForgotten(t *testing.T) {
 		}
 	}
 	remembered := func() (rows int) {
+		settle(t, s)
 		if err := s.readers.QueryRow("select count(*) from ClientMessage").Scan(&rows); err != nil {
 			t.Fatal(err)
 		}
