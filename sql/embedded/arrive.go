@@ -209,6 +209,7 @@ func (w *writer) writeCarefully(id int64, m *arrivals.Message) error {
 		if _, err := w.rollbackTo.Exec(); err != nil {
 			return err
 		}
+		w.apart++
 		list := arrivals.Encode([]arrivals.Message{*m})
 		err = w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
 			"from Arrived", list)

@@ -252,7 +252,7 @@ func (s *database) try(ctx context.Context, how transaction, f func(*writer) err
 			w.abandon()
 		}
 	}()
-	w.careful = how.careful
+	w.careful, w.apart = how.careful, 0
 	if err := w.flushes(!how.relaxed); err != nil {
 		return err
 	}
@@ -272,7 +272,9 @@ func (s *database) try(ctx context.Context, how transaction, f func(*writer) err
 		return err
 	}
 	committed = true
-	w.committed()
+	if w.committed(); w.apart > 0 {
+		s.metrics.apart.Add(float64(w.apart))
+	}
 	return nil
 }
 

@@ -47,6 +47,7 @@ type writer struct {
 	stuck   bool               // waiting messages were to be written, and no commit has followed
 	beside  bool               // another process may be the server
 	log     *slog.Logger
+	apart   int // messages that the transaction keeps apart, see writeCarefully
 
 	loginMarks     int    // how many may be put before they are counted
 	oldestClientID uint32 // time of the oldest ClientMessage, or earlier; 0: unknown

@@ -147,27 +147,27 @@ func (p *Pending) Len() (rows, bytes int) {
 }
 
 // Pair returns the conversation of two users, by im.ConversationKey, and the id of its last message.
+// If the transaction has taken all its messages, the tables know, and the result is not ok.
 func (p *Pending) Pair(key uint64) (chat int64, last uint32, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if chat, ok = p.pairs[key]; !ok {
-		return 0, 0, false
-	}
-	return chat, p.chats[chat].last(), true
+	last, ok = p.chats[p.pairs[key]].last()
+	return p.pairs[key], last, ok
 }
 
-// Last returns the id of the last message of a conversation or group.
+// Last returns the id of the last message of a conversation or group, see Pair.
 func (p *Pending) Last(chat int64) (uint32, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := p.chats[chat]
-	if c == nil {
-		return 0, false
-	}
-	return c.last(), true
+	return p.chats[chat].last()
 }
 
-func (c *chat) last() uint32 { return c.list[len(c.list)-1].ID }
+func (c *chat) last() (uint32, bool) {
+	if c == nil || c.taken == len(c.list) {
+		return 0, false
+	}
+	return c.list[len(c.list)-1].ID, true
+}
 
 // Scope is the conversations that a read or a change is about.
 type Scope struct {
@@ -175,7 +175,7 @@ type Scope struct {
 	old   bool // all of which had messages when the round began
 	pair  uint64
 	chats []int64
-	users []uint32
+	users []uint32 // in increasing order
 }
 
 // All is all conversations, None no conversation.
@@ -202,7 +202,7 @@ func Groups(ids ...uint32) Scope {
 }
 
 // Users is the conversations of users with others, and all groups.
-func Users(ids ...uint32) Scope { return Scope{users: ids} }
+func Users(ids ...uint32) Scope { return Scope{users: slices.Sorted(slices.Values(ids))} }
 
 // Begin begins a round: Round then is the conversations that have messages now.
 func (p *Pending) Begin() {
@@ -247,8 +247,12 @@ func (p *Pending) named(s Scope) iter.Seq[*chat] {
 
 // covers reports whether a scope concerns a conversation that Take looks at.
 func (s *Scope) covers(c *chat) bool {
-	return len(s.users) == 0 || c.id < 0 || slices.Contains(s.users, c.from) ||
-		slices.Contains(s.users, c.to)
+	if len(s.users) == 0 || c.id < 0 {
+		return true
+	}
+	_, from := slices.BinarySearch(s.users, c.from)
+	_, to := slices.BinarySearch(s.users, c.to)
+	return from || to
 }
 
 // Part is messages of a conversation that a transaction writes, by id.
