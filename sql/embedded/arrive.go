@@ -94,6 +94,9 @@ func (w *writer) flushFresh() {
 // load reads rows of the table Arrived that this process has not written: those of a process that
 // was killed, or of the server when this process is not the server.
 func (w *writer) load() error {
+	if w.beside { // no message waits in this process after a transaction
+		w.nextID = 1
+	}
 	rows, err := w.arrived.Query(w.nextID)
 	if err != nil {
 		return err

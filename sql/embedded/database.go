@@ -284,11 +284,12 @@ func (s *database) prepare(w *writer, how transaction) error {
 	if err != nil {
 		return err
 	}
-	if changed && s.lock != nil {
-		// It may have given ids after those of waiting messages.
+	if changed || w.beside {
+		// Another process may have given ids after those of waiting messages, or may have let
+		// messages wait.
 		how.scope, how.limit = arrivals.All, 0
 	}
-	if how.load || s.lock == nil && w.arrived != nil {
+	if how.load || w.beside && w.arrived != nil {
 		if err := w.load(); err != nil {
 			return err
 		}

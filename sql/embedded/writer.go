@@ -259,7 +259,6 @@ func (w *writer) giveBack() {
 		return
 	}
 	w.waiting.Clear()
-	w.nextID = 1
 }
 
 // forgetAll empties the caches, which may differ from the database.
