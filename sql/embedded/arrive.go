@@ -21,7 +21,7 @@ const (
 	roundAfter = 500 * time.Millisecond
 	// stepOf is the number of messages that a transaction of a round writes: it takes some
 	// milliseconds, for which new messages wait.
-	stepOf = 256
+	stepOf = 128
 	// maxWaiting and maxWaitingBytes bound the waiting messages: beyond, a new batch writes as
 	// many of them as it has, and a step.
 	maxWaiting      = 32 << 10
