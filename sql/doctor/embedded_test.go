@@ -136,10 +136,11 @@ var liteDamages = []damage{
 		text: "message 10 of group 1"},
 }
 
-// soundOf is the id of the sound of the only audio message of a table. The store gives ids to sounds
-// when it writes them into their tables, in no order of the messages.
+// soundOf is the id of the sound of the only audio message of a table. The store gives ids to
+// sounds when it writes them into their tables, in no order of the messages.
 func soundOf(table string) string {
-	return "(select cast(cast(content as text) as integer) from " + table + " where type in (2, 18))"
+	return "(select cast(cast(content as text) as integer) from " + table +
+		" where type in (2, 18))"
 }
 
 func TestEmbedded(t *testing.T) {

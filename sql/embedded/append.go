@@ -235,8 +235,8 @@ func (w *writer) conversation(known map[uint64]*conversation, p *pending,
 // messageKey returns the id of a row of IMMessage, or of IMGroupMessage for a group.
 func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
 
-// add gives p the id after last in a conversation or group, see arrivals.Message.Chat, or marks it as
-// a duplicate.
+// add gives p the id after last in a conversation or group, see arrivals.Message.Chat, or marks
+// it as a duplicate.
 func (w *writer) add(chat int64, last uint32, p *pending, now uint32) error {
 	if len(p.m.ClientID) > 0 {
 		if err := w.findClientID(chat, p, now); err != nil || p.duplicate {

@@ -3,16 +3,17 @@ package embedded
 import (
 	"context"
 	"iter"
+	"log/slog"
 	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded/arrivals"
 )
 
-// A batch of messages is committed as one row at the end of the table Arrived, which takes few pages.
-// The tables by conversation take one page for each conversation, so they are written later, for many
-// messages at a time. Until then messages wait in memory too. A read or change that concerns a
-// conversation with such messages first writes them.
+// A batch of messages is committed as one row at the end of the table Arrived, which takes few
+// pages. The tables by conversation take one page for each conversation, so they are written later,
+// for many messages at a time. Until then messages wait in memory too. A read or change that
+// concerns a conversation with such messages first writes them.
 
 const (
 	// roundOf is the number of waiting messages that begins a round of writing, and roundAfter
@@ -30,6 +31,21 @@ const (
 	retryRound = time.Second
 )
 
+// arrival is the part of the writer that has the messages in the order of arrival.
+type arrival struct {
+	w   *writer
+	log *slog.Logger
+
+	waiting *arrivals.Pending  // messages that are only in the table Arrived
+	fresh   []arrivals.Message // those that the transaction adds
+	batches []arrived          // the same in the form of the table
+	nextID  int64              // of a row of Arrived
+	stuck   bool               // waiting messages were to be written, and no commit has followed
+	careful bool               // the transaction looks for messages that the database rejects
+	apart   int                // messages that the transaction keeps apart, see writeCarefully
+	beside  bool               // another process may be the server
+}
+
 // arrived is a row of the table Arrived.
 type arrived struct {
 	id   int64
@@ -37,24 +53,24 @@ type arrived struct {
 }
 
 // arriveAll adds the fresh messages from first on to the table Arrived, as one row.
-func (w *writer) arriveAll(first int) error {
-	if len(w.fresh) == first {
+func (a *arrival) arriveAll(first int) error {
+	if len(a.fresh) == first {
 		return nil
 	}
-	row := arrived{w.nextID, arrivals.Encode(w.fresh[first:])}
-	if _, err := w.arrive.Exec(row.id, row.list); err != nil {
+	row := arrived{a.nextID, arrivals.Encode(a.fresh[first:])}
+	if _, err := a.w.arrive.Exec(row.id, row.list); err != nil {
 		return err
 	}
-	w.nextID++ // also if the transaction is rolled back
-	w.batches = append(w.batches, row)
+	a.nextID++ // also if the transaction is rolled back
+	a.batches = append(a.batches, row)
 	return nil
 }
 
 // freshOf calls yield with the messages of a conversation that the transaction adds.
-func (w *writer) freshOf(chat int64) iter.Seq[*arrivals.Message] {
+func (a *arrival) freshOf(chat int64) iter.Seq[*arrivals.Message] {
 	return func(yield func(*arrivals.Message) bool) {
-		for i := range w.fresh {
-			if m := &w.fresh[i]; m.Chat == chat && !yield(m) {
+		for i := range a.fresh {
+			if m := &a.fresh[i]; m.Chat == chat && !yield(m) {
 				return
 			}
 		}
@@ -63,8 +79,8 @@ func (w *writer) freshOf(chat int64) iter.Seq[*arrivals.Message] {
 
 // lastOf returns the id of the last message of a conversation, which is last without those that the
 // transaction adds.
-func (w *writer) lastOf(chat int64, last uint32) uint32 {
-	for m := range w.freshOf(chat) {
+func (a *arrival) lastOf(chat int64, last uint32) uint32 {
+	for m := range a.freshOf(chat) {
 		last = m.ID
 	}
 	return last
@@ -72,32 +88,32 @@ func (w *writer) lastOf(chat int64, last uint32) uint32 {
 
 // committed lets the messages that the transaction has added wait, and forgets those that it has
 // written.
-func (w *writer) committed() {
-	if w.waiting.Commit() {
-		w.stuck = false
+func (a *arrival) committed() {
+	if a.waiting.Commit() {
+		a.stuck = false
 	}
-	w.flushFresh()
+	a.flushFresh()
 }
 
 // flushFresh lets the messages that the transaction has added wait.
-func (w *writer) flushFresh() {
-	for _, row := range w.batches {
+func (a *arrival) flushFresh() {
+	for _, row := range a.batches {
 		list, err := arrivals.Decode(row.list)
 		if err != nil {
 			panic(err) // cannot happen: this process has encoded it
 		}
-		w.waiting.Add(row.id, list)
+		a.waiting.Add(row.id, list)
 	}
-	w.fresh, w.batches = nil, nil
+	a.fresh, a.batches = nil, nil
 }
 
 // load reads rows of the table Arrived that this process has not written: those of a process that
 // was killed, or of the server when this process is not the server.
-func (w *writer) load() error {
-	if w.beside { // no message waits in this process after a transaction
-		w.nextID = 1
+func (a *arrival) load() error {
+	if a.beside { // no message waits in this process after a transaction
+		a.nextID = 1
 	}
-	rows, err := w.arrived.Query(w.nextID)
+	rows, err := a.w.arrived.Query(a.nextID)
 	if err != nil {
 		return err
 	}
@@ -111,8 +127,8 @@ func (w *writer) load() error {
 		if err != nil {
 			return im.WithKind(im.Internal, "messages that were not yet in the tables", err)
 		}
-		w.waiting.Add(row.id, list)
-		w.nextID = row.id + 1
+		a.waiting.Add(row.id, list)
+		a.nextID = row.id + 1
 	}
 	return rows.Err()
 }
@@ -123,22 +139,22 @@ type settleError struct{ error }
 func (e settleError) Unwrap() error { return e.error }
 
 // settle writes up to limit waiting messages of a scope into the tables by conversation.
-func (w *writer) settle(scope arrivals.Scope, limit int) error {
-	parts := w.waiting.Take(scope, limit)
+func (a *arrival) settle(scope arrivals.Scope, limit int) error {
+	parts := a.waiting.Take(scope, limit)
 	if len(parts) == 0 {
 		return nil
 	}
-	w.stuck = true
+	a.stuck = true
 	named := 0
 	for _, p := range parts {
-		n, err := w.write(p)
+		n, err := a.write(p)
 		if err != nil {
 			return settleError{err}
 		}
 		named += n
 	}
-	for _, id := range w.waiting.Done() {
-		if _, err := w.dropArrived.Exec(id); err != nil {
+	for _, id := range a.waiting.Done() {
+		if _, err := a.w.dropArrived.Exec(id); err != nil {
 			return settleError{err}
 		}
 	}
@@ -146,16 +162,16 @@ func (w *writer) settle(scope arrivals.Scope, limit int) error {
 		return nil
 	}
 	last := parts[len(parts)-1].Messages
-	return w.forgetClientIDs(2*named, last[len(last)-1].At)
+	return a.w.forgetClientIDs(2*named, last[len(last)-1].At)
 }
 
 // write writes messages of a conversation. Messages that the tables have already are not written
 // again: another process may have done it. It returns how many had client_msg_ids.
-func (w *writer) write(p arrivals.Part) (named int, err error) {
-	last := w.lastOfRelation
+func (a *arrival) write(p arrivals.Part) (named int, err error) {
+	last := a.w.lastOfRelation
 	id := p.Chat
 	if p.Chat < 0 {
-		last, id = w.lastOfGroup, -p.Chat
+		last, id = a.w.lastOfGroup, -p.Chat
 	}
 	var have uint32
 	if err := last.QueryRow(id).Scan(&have); err != nil {
@@ -166,10 +182,10 @@ func (w *writer) write(p arrivals.Part) (named int, err error) {
 		if m.ID <= have {
 			continue
 		}
-		if w.careful {
-			err = w.writeCarefully(id, m)
+		if a.careful {
+			err = a.writeCarefully(id, m)
 		} else {
-			err = w.writeOne(id, m)
+			err = a.writeOne(id, m)
 		}
 		if err != nil {
 			return 0, err
@@ -179,16 +195,16 @@ func (w *writer) write(p arrivals.Part) (named int, err error) {
 			named++
 		}
 	}
-	return named, c.write(w, p.Chat)
+	return named, c.write(a.w, p.Chat)
 }
 
 // writeOne inserts a message of a relation or group, and its client_msg_id.
-func (w *writer) writeOne(id int64, m *arrivals.Message) error {
-	insert := w.insertMessage
+func (a *arrival) writeOne(id int64, m *arrivals.Message) error {
+	insert := a.w.insertMessage
 	if m.Chat < 0 {
-		insert = w.insertGroupMessage
+		insert = a.w.insertGroupMessage
 	}
-	content, err := w.content(m)
+	content, err := a.w.content(m)
 	if err != nil {
 		return err
 	}
@@ -196,31 +212,31 @@ func (w *writer) writeOne(id int64, m *arrivals.Message) error {
 		m.SentAs); err != nil || len(m.ClientID) == 0 {
 		return err
 	}
-	return w.keepClientID(m)
+	return a.w.keepClientID(m)
 }
 
 // writeCarefully writes a message, or keeps it apart when the database rejects it: in a row of
 // Arrived with a negative id.
-func (w *writer) writeCarefully(id int64, m *arrivals.Message) error {
-	if _, err := w.savepoint.Exec(); err != nil {
+func (a *arrival) writeCarefully(id int64, m *arrivals.Message) error {
+	if _, err := a.w.savepoint.Exec(); err != nil {
 		return err
 	}
-	err := w.writeOne(id, m)
+	err := a.writeOne(id, m)
 	if aboutTheRow(err) {
-		w.log.Error("the tables reject a message that was accepted: it stays in the table Arrived",
+		a.log.Error("the tables reject a message that was accepted: it stays in the table Arrived",
 			"chat", m.Chat, "id", m.ID, "user", m.From, "err", err)
-		if _, err := w.rollbackTo.Exec(); err != nil {
+		if _, err := a.w.rollbackTo.Exec(); err != nil {
 			return err
 		}
-		w.apart++
+		a.apart++
 		list := arrivals.Encode([]arrivals.Message{*m})
-		err = w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
+		err = a.w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
 			"from Arrived", list)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = w.release.Exec()
+	_, err = a.w.release.Exec()
 	return err
 }
 
@@ -311,12 +327,13 @@ func (s *database) runRounds() {
 				}
 			}
 		}
-		if rows, _ := s.writer.waiting.Len(); rows == 0 {
-			s.rounds.Store(false)
-			// A message that came before this was told that a goroutine runs.
-			if rows, _ := s.writer.waiting.Len(); rows == 0 || !s.rounds.CompareAndSwap(false, true) {
-				return
-			}
+		if s.writer.waiting.Has(arrivals.All) {
+			continue
+		}
+		s.rounds.Store(false)
+		// A message that came before this was told that a goroutine runs.
+		if !s.writer.waiting.Has(arrivals.All) || !s.rounds.CompareAndSwap(false, true) {
+			return
 		}
 	}
 }
@@ -344,19 +361,19 @@ func (s *database) ending() bool {
 
 // makeRoom writes waiting messages before n others are added, when there are very many, or when
 // writing has failed: no message is accepted while that is so.
-func (w *writer) makeRoom(n int) error {
-	if rows, bytes := w.waiting.Len(); !w.stuck && rows < maxWaiting && bytes < maxWaitingBytes {
+func (a *arrival) makeRoom(n int) error {
+	if rows, bytes := a.waiting.Len(); !a.stuck && rows < maxWaiting && bytes < maxWaitingBytes {
 		return nil
 	}
-	return w.settle(arrivals.All, n+stepOf)
+	return a.settle(arrivals.All, n+stepOf)
 }
 
 // tryAll is tryWrite, and writes waiting messages if that has failed before.
-func (w *writer) tryAll() error {
-	if w.stuck {
-		if err := w.settle(arrivals.All, stepOf); err != nil {
+func (a *arrival) tryAll() error {
+	if a.stuck {
+		if err := a.settle(arrivals.All, stepOf); err != nil {
 			return err
 		}
 	}
-	return w.tryWrite()
+	return a.w.tryWrite()
 }

@@ -96,8 +96,8 @@ func TestWaitingIsBounded(t *testing.T) {
 	}
 }
 
-// TestCrashBeforeWriting opens a copy of the files as they were while messages waited: all are there,
-// and are numbered on.
+// TestCrashBeforeWriting opens a copy of the files as they were while messages waited: no message
+// is lost, and the next ones are numbered on.
 func TestCrashBeforeWriting(t *testing.T) {
 	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -215,8 +215,8 @@ func TestBesideWaiting(t *testing.T) {
 	checkWhole(t, s)
 }
 
-// TestTablesReject: a message that the tables reject after it was accepted stays apart, and keeps no
-// other message back.
+// TestTablesReject: a message that the tables reject after it was accepted stays apart, and keeps
+// no other message back.
 func TestTablesReject(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Metrics: reg})

@@ -68,12 +68,13 @@ func (w *writer) addFile(f *im.OfflineFile, now int64) (refused, err error) {
 // OfflineFiles returns the files that wait for a user; see im.FileStore.
 func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
 	var list []im.OfflineFile
-	err := s.rows(ctx, "offline files", arrivals.None, s.read.offlineFiles, func(row scanner) error {
-		var f im.OfflineFile
-		err := row.Scan(&f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
-		list = append(list, f)
-		return err
-	}, to, im.MaxOfflineFiles)
+	err := s.rows(ctx, "offline files", arrivals.None, s.read.offlineFiles,
+		func(row scanner) error {
+			var f im.OfflineFile
+			err := row.Scan(&f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
+			list = append(list, f)
+			return err
+		}, to, im.MaxOfflineFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -124,15 +125,16 @@ func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile,
 	last uint32, err error) {
 	read := 0
-	err = s.rows(ctx, "page of offline files", arrivals.None, s.read.offlineFilePage, func(row scanner) error {
-		var f im.OfflineFile
-		var status int
-		err := row.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
-		if read++; status == 0 {
-			files = append(files, f)
-		}
-		return err
-	}, after, im.OfflineFilePage)
+	err = s.rows(ctx, "page of offline files", arrivals.None, s.read.offlineFilePage,
+		func(row scanner) error {
+			var f im.OfflineFile
+			var status int
+			err := row.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
+			if read++; status == 0 {
+				files = append(files, f)
+			}
+			return err
+		}, after, im.OfflineFilePage)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -146,16 +148,17 @@ func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.O
 func (s *files) OfflineFileState(ctx context.Context, from, to uint32,
 	task string) (im.OfflineFileState, error) {
 	state := im.FileUnlisted
-	err := s.rows(ctx, "state of offline file", arrivals.None, s.read.offlineFileState, func(row scanner) error {
-		var status int
-		if err := row.Scan(&status); err != nil {
-			return err
-		}
-		if state = im.FileTaken; status == 0 {
-			state = im.FileListed
-		}
-		return nil
-	}, to, from, task)
+	err := s.rows(ctx, "state of offline file", arrivals.None, s.read.offlineFileState,
+		func(row scanner) error {
+			var status int
+			if err := row.Scan(&status); err != nil {
+				return err
+			}
+			if state = im.FileTaken; status == 0 {
+				state = im.FileListed
+			}
+			return nil
+		}, to, from, task)
 	return state, err
 }
 

@@ -75,9 +75,10 @@ func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
 
 // LatestID returns the newest id of a conversation; see im.MessageStore.
 func (s *history) LatestID(ctx context.Context, user, peer uint32) (id uint32, err error) {
-	err = s.rows(ctx, "latest id", arrivals.Pair(user, peer), s.read.latestID, func(row scanner) error {
-		return row.Scan(&id)
-	}, min(user, peer), max(user, peer))
+	err = s.rows(ctx, "latest id", arrivals.Pair(user, peer), s.read.latestID,
+		func(row scanner) error {
+			return row.Scan(&id)
+		}, min(user, peer), max(user, peer))
 	return id, err
 }
 

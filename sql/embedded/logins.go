@@ -59,12 +59,13 @@ func (s *logins) LoginMarks(ctx context.Context,
 
 // FailureNetworks returns the keys of networks; see im.LoginStore.
 func (s *logins) FailureNetworks(ctx context.Context) (networks []string, err error) {
-	err = s.rows(ctx, "networks with login marks", arrivals.None, s.read.failureNetworks, func(row scanner) error {
-		var key string
-		err := row.Scan(&key)
-		networks = append(networks, key)
-		return err
-	}, im.FailuresOfNetwork)
+	err = s.rows(ctx, "networks with login marks", arrivals.None, s.read.failureNetworks,
+		func(row scanner) error {
+			var key string
+			err := row.Scan(&key)
+			networks = append(networks, key)
+			return err
+		}, im.FailuresOfNetwork)
 	return networks, err
 }
 

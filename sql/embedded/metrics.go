@@ -52,8 +52,8 @@ func newMetrics(reg prometheus.Registerer, waiting func() int) (*metrics, error)
 			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 11)}, []string{"op"}),
 	}
 	m.waiting = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "waiting_messages",
-		Help: "Messages that are committed in the order of arrival, and are not yet in the tables " +
-			"by conversation."}, func() float64 { return float64(waiting()) })
+		Help: "Messages that are committed in the order of arrival, and are not yet in the " +
+			"tables by conversation."}, func() float64 { return float64(waiting()) })
 	m.apart = counter("apart_total", "Committed messages that the tables by conversation reject: "+
 		"they stay in the table Arrived.")
 	collectors := []prometheus.Collector{m.rows, m.batches, m.batchSize, m.seconds, m.bisects,

@@ -40,12 +40,13 @@ func (s *push) DropDeviceToken(ctx context.Context, token string) error {
 // DeviceTokens returns the tokens of users; see im.PushStore.
 func (s *push) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	var tokens []im.DeviceToken
-	err := s.rows(ctx, "device tokens", arrivals.None, s.read.deviceTokens, func(row scanner) error {
-		var t im.DeviceToken
-		err := row.Scan(&t.User, &t.Client, &t.Token)
-		tokens = append(tokens, t)
-		return err
-	}, jsonArray(users))
+	err := s.rows(ctx, "device tokens", arrivals.None, s.read.deviceTokens,
+		func(row scanner) error {
+			var t im.DeviceToken
+			err := row.Scan(&t.User, &t.Client, &t.Token)
+			tokens = append(tokens, t)
+			return err
+		}, jsonArray(users))
 	if err != nil {
 		return nil, err
 	}

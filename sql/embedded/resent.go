@@ -60,25 +60,25 @@ func (r *resends) in(m *im.Message) *resendsIn {
 
 // recognise sets p.id, p.duplicate and p.created when its sender sent p before, in the conversation
 // or group with that last message.
-func (w *writer) recognise(chat int64, last uint32, p *pending) error {
-	in := w.resends.in(p.m)
-	list := w.resends.Get(chat, last)
+func (a *arrival) recognise(chat int64, last uint32, p *pending) error {
+	in := a.w.resends.in(p.m)
+	list := a.w.resends.Get(chat, last)
 	if list == nil {
-		if err := w.settle(arrivals.Chat(chat), math.MaxInt); err != nil {
+		if err := a.settle(arrivals.Chat(chat), math.MaxInt); err != nil {
 			return err
 		}
 		var err error
-		if list, err = in.read(rowOf(chat), last, w.freshOf(chat)); err != nil {
+		if list, err = in.read(rowOf(chat), last, a.freshOf(chat)); err != nil {
 			return err
 		}
-		w.resends.Put(chat, list)
+		a.w.resends.Put(chat, list)
 	}
 	sent := numbering.Key{From: p.m.From, SentAs: p.m.SentAs}
 	for id := range list.Find(sent, p.m.ResentSince()) {
-		if w.compareFresh(chat, id, p) {
+		if a.compareFresh(chat, id, p) {
 			continue
 		}
-		if err := w.settle(arrivals.Chat(chat), math.MaxInt); err != nil {
+		if err := a.settle(arrivals.Chat(chat), math.MaxInt); err != nil {
 			return err
 		}
 		if err := in.compare(rowOf(chat), id, p); err != nil {
@@ -93,8 +93,8 @@ func rowOf(chat int64) int64 { return max(chat, -chat) }
 
 // compareFresh is compare for a message that the transaction adds. It reports whether the message
 // with the id is one.
-func (w *writer) compareFresh(chat int64, id uint32, p *pending) bool {
-	for m := range w.freshOf(chat) {
+func (a *arrival) compareFresh(chat int64, id uint32, p *pending) bool {
+	for m := range a.freshOf(chat) {
 		if m.ID != id {
 			continue
 		}

@@ -15,12 +15,13 @@ type sessions struct{ *database }
 func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
 	limit int) ([]im.RecentSession, error) {
 	var sessions []im.RecentSession
-	err := s.rows(ctx, "recent sessions", arrivals.Users(user), s.read.recentSessions, func(row scanner) (err error) {
-		var r im.RecentSession
-		r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Type, &r.Peer, &r.Updated)
-		sessions = append(sessions, r)
-		return err
-	}, user, since, max(limit, 0))
+	err := s.rows(ctx, "recent sessions", arrivals.Users(user), s.read.recentSessions,
+		func(row scanner) (err error) {
+			var r im.RecentSession
+			r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Type, &r.Peer, &r.Updated)
+			sessions = append(sessions, r)
+			return err
+		}, user, since, max(limit, 0))
 	if err != nil {
 		return nil, err
 	}

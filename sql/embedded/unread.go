@@ -139,12 +139,13 @@ func (w *writer) clear(k unreadKey) (err error) {
 // im.MessageStore.
 func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
 	totals := make(map[uint32]uint32, len(users))
-	err := s.rows(ctx, "unread totals", arrivals.Users(users...), s.read.unreadTotals, func(row scanner) error {
-		var user, unread uint32
-		err := row.Scan(&user, &unread)
-		totals[user] = unread
-		return err
-	}, jsonArray(users))
+	err := s.rows(ctx, "unread totals", arrivals.Users(users...), s.read.unreadTotals,
+		func(row scanner) error {
+			var user, unread uint32
+			err := row.Scan(&user, &unread)
+			totals[user] = unread
+			return err
+		}, jsonArray(users))
 	if err != nil {
 		return nil, err
 	}
@@ -154,12 +155,13 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 // UnreadCounts returns a user's conversations with unread messages; see im.MessageStore.
 func (s *unread) UnreadCounts(ctx context.Context, user uint32, limit int) (list []im.Unread,
 	total uint32, err error) {
-	err = s.rows(ctx, "unread counts", arrivals.Users(user), s.read.unreadCounts, func(row scanner) (err error) {
-		var u im.Unread
-		u.Latest, err = scanMessage(row, &user, &u.Peer, &total, &u.Type, &u.Peer, &u.Count)
-		list = append(list, u)
-		return err
-	}, user, max(limit, 1))
+	err = s.rows(ctx, "unread counts", arrivals.Users(user), s.read.unreadCounts,
+		func(row scanner) (err error) {
+			var u im.Unread
+			u.Latest, err = scanMessage(row, &user, &u.Peer, &total, &u.Type, &u.Peer, &u.Count)
+			list = append(list, u)
+			return err
+		}, user, max(limit, 1))
 	if err != nil {
 		return nil, 0, err
 	}

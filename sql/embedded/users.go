@@ -118,14 +118,15 @@ func (s *directory) CredentialsChangedSince(ctx context.Context, since, after ui
 	if err != nil {
 		return nil, 0, err
 	}
-	err = s.rows(ctx, "credentials changed", arrivals.None, s.read.credentials, func(row scanner) error {
-		var c im.Credential
-		var password, salt string
-		err := row.Scan(&c.User, &c.Updated, &c.Status, &password, &salt)
-		c.SetStored(im.StoredPassword{Hash: password, Salt: salt})
-		list = append(list, c)
-		return err
-	}, since, after, max(limit, 0))
+	err = s.rows(ctx, "credentials changed", arrivals.None, s.read.credentials,
+		func(row scanner) error {
+			var c im.Credential
+			var password, salt string
+			err := row.Scan(&c.User, &c.Updated, &c.Status, &password, &salt)
+			c.SetStored(im.StoredPassword{Hash: password, Salt: salt})
+			list = append(list, c)
+			return err
+		}, since, after, max(limit, 0))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -38,16 +37,8 @@ type writer struct {
 	members *lru.Cache[memberKey, struct{}]
 	resends resends
 
-	waiting *arrivals.Pending  // messages that are only in the table Arrived
-	fresh   []arrivals.Message // those that the transaction adds
-	batches []arrived          // the same in the form of the table
-	nextID  int64              // of a row of Arrived
-	relaxed bool               // the connection does not flush the log at a commit
-	careful bool               // the transaction looks for messages that the database rejects
-	stuck   bool               // waiting messages were to be written, and no commit has followed
-	beside  bool               // another process may be the server
-	log     *slog.Logger
-	apart   int // messages that the transaction keeps apart, see writeCarefully
+	*arrival
+	relaxed bool // the connection does not flush the log at a commit
 
 	loginMarks     int    // how many may be put before they are counted
 	oldestClientID uint32 // time of the oldest ClientMessage, or earlier; 0: unknown
@@ -89,7 +80,8 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 	if err != nil {
 		return nil, errors.Join(describe(err), db.Close())
 	}
-	w := &writer{db: db, conn: conn, waiting: arrivals.New(), nextID: 1}
+	w := &writer{db: db, conn: conn}
+	w.arrival = &arrival{w: w, waiting: arrivals.New(), nextID: 1}
 	if w.relations, err = lru.New[uint64, relation](cacheSize); err != nil {
 		return nil, err
 	}
@@ -251,14 +243,14 @@ func (w *writer) abandon() {
 	w.forgetAll()
 }
 
-// giveBack lets messages wait that were to be written. A process that is not the server forgets them
-// and reads them again with its next transaction.
-func (w *writer) giveBack() {
-	if !w.beside {
-		w.waiting.Rollback()
+// giveBack lets messages wait that were to be written. A process that is not the server forgets
+// them and reads them again with its next transaction.
+func (a *arrival) giveBack() {
+	if !a.beside {
+		a.waiting.Rollback()
 		return
 	}
-	w.waiting.Clear()
+	a.waiting.Clear()
 }
 
 // forgetAll empties the caches, which may differ from the database.

@@ -146,8 +146,8 @@ func (p *Pending) Len() (rows, bytes int) {
 	return p.rows, p.bytes
 }
 
-// Pair returns the conversation of two users, by im.ConversationKey, and the id of its last message.
-// If the transaction has taken all its messages, the tables know, and the result is not ok.
+// Pair returns the conversation of two users, by im.ConversationKey, and the id of its last
+// message. If the transaction has taken all its messages, the tables know, and the result is not ok.
 func (p *Pending) Pair(key uint64) (chat int64, last uint32, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,7 +172,7 @@ func (c *chat) last() (uint32, bool) {
 // Scope is the conversations that a read or a change is about.
 type Scope struct {
 	all   bool
-	old   bool // all of which had messages when the round began
+	old   bool // all that had messages when the round began
 	pair  uint64
 	chats []int64
 	users []uint32 // in increasing order
