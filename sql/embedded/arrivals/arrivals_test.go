@@ -67,8 +67,8 @@ type model struct {
 }
 
 // TestPending adds, takes, commits and rolls back at random, and compares with a model: each
-// message is taken in the order of its conversation, and once it is committed never again. A batch is done
-// with the transaction that takes the last of its messages.
+// message is taken in the order of its conversation, and once it is committed never again. A
+// batch is done with the transaction that takes the last of its messages.
 func TestPending(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	p := New()

@@ -147,7 +147,8 @@ func (p *Pending) Len() (rows, bytes int) {
 }
 
 // Pair returns the conversation of two users, by im.ConversationKey, and the id of its last
-// message. If the transaction has taken all its messages, the tables know, and the result is not ok.
+// message. If the transaction has taken all its messages, the tables know, and the result is not
+// ok.
 func (p *Pending) Pair(key uint64) (chat int64, last uint32, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
