@@ -36,7 +36,7 @@ var largeTypes, largeFunctions, largeFiles []large
 var largePackages = []large{
 	{"bench", 5200, "one load generator: all its loads share the loop of a worker"},
 	{"bench/report", 3400, "one result in all its forms: terminal, live view, page, comparison"},
-	{"sql/embedded", 3450, "an im.Store on one database file: its parts share the statements " +
+	{"sql/embedded", 4000, "an im.Store on one database file: its parts share the statements " +
 		"and the caches of one writer, which a package of its own would have to export"},
 	{"sql/storetest", 7050, "the contract of im.Store, a file for each part of the stores"},
 }

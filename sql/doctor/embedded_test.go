@@ -126,11 +126,21 @@ var liteDamages = []damage{
 	{name: "member-positions", do: []string{"update IMGroupMember set readMsgId = 700 " +
 		"where groupId = 1 and userId = 3"},
 		text: "user 3 in group 1 joined at message 0, has read up to 700"},
-	{name: "sound-messages", do: []string{"update IMAudio set id = 70 where id = 1"},
-		undo: []string{"update IMAudio set id = 1 where id = 70"},
+	{name: "sound-messages",
+		do:   []string{"update IMAudio set id = 70 where id = " + soundOf("IMMessage")},
+		undo: []string{"update IMAudio set id = " + soundOf("IMMessage") + " where id = 70"},
 		text: "message 1 of conversation 3"},
-	{name: "group-sound-messages", do: []string{"update IMAudio set id = 70 where id = 2"},
-		undo: []string{"update IMAudio set id = 2 where id = 70"}, text: "message 10 of group 1"},
+	{name: "group-sound-messages",
+		do:   []string{"update IMAudio set id = 70 where id = " + soundOf("IMGroupMessage")},
+		undo: []string{"update IMAudio set id = " + soundOf("IMGroupMessage") + " where id = 70"},
+		text: "message 10 of group 1"},
+}
+
+// soundOf is the id of the sound of the only audio message of a table. The store gives ids to
+// sounds when it writes them into their tables, in no order of the messages.
+func soundOf(table string) string {
+	return "(select cast(cast(content as text) as integer) from " + table +
+		" where type in (2, 18))"
 }
 
 func TestEmbedded(t *testing.T) {

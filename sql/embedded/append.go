@@ -1,13 +1,16 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // messages is the part that stores messages.
@@ -27,12 +30,7 @@ type pending struct {
 }
 
 // conversation is the state of a relation during a transaction.
-type conversation struct {
-	relation
-	small, big uint32
-	unread     [2]uint32 // messages added: for small, for big
-	updated    uint32
-}
+type conversation struct{ relation }
 
 // AppendMessages stores a batch in one transaction; see im.MessageStore. If the database
 // rejects one of the messages, the batch is stored again with a savepoint before each
@@ -53,9 +51,15 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 		if len(todo) == 0 {
 			return nil
 		}
-		err := s.transact(ctx, func(w *writer) error { return s.appendAll(w, todo) })
+		err := s.run(ctx, transaction{}, func(w *writer) error {
+			if err := w.makeRoom(len(todo)); err != nil {
+				return err
+			}
+			return s.appendAll(w, todo)
+		})
 		if aboutTheRow(err) {
 			s.metrics.bisects.Inc()
+			// No message that waits may be written in a savepoint that is rolled back.
 			err = s.transact(ctx, func(w *writer) error { return s.appendEach(w, todo) })
 		}
 		s.refused.Store(byDisk(err))
@@ -75,6 +79,9 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
 	s.count(batch)
+	if err == nil && len(todo) > 0 {
+		s.startRound()
+	}
 }
 
 // appendAll stores messages in the transaction of w. Messages that get an err, and
@@ -83,7 +90,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 func (s *messages) appendAll(w *writer, todo []pending) error {
 	conversations, groups := make(map[uint64]*conversation), make(map[uint32]*groupChat)
 	now := uint32(s.time().Unix())
-	named := 0
+	first := len(w.fresh)
 	for i := range todo {
 		p := &todo[i]
 		p.id, p.duplicate, p.created, p.err, p.groupVersion = 0, false, 0, nil, 0
@@ -96,20 +103,20 @@ func (s *messages) appendAll(w *writer, todo []pending) error {
 		if err != nil {
 			return err
 		}
-		if p.err == nil && len(p.m.ClientID) > 0 {
-			named++
-		}
 	}
-	if err := w.updateConversations(conversations); err != nil {
+	// If the transaction is rolled back, the caches are emptied.
+	for key, c := range conversations {
+		w.relations.Add(key, c.relation)
+	}
+	for id, g := range groups {
+		w.groups.Add(id, g.group)
+	}
+	if err := w.arriveAll(first); err != nil || s.lock != nil {
 		return err
 	}
-	if err := w.updateGroups(groups); err != nil {
-		return err
-	}
-	if named > 0 {
-		return w.forgetClientIDs(2*named, now)
-	}
-	return nil
+	// The server does not know of messages that another process lets wait.
+	w.flushFresh()
+	return w.settle(arrivals.All, math.MaxInt)
 }
 
 // addToUser stores p in the conversation of its two users. It sets p.err when the
@@ -122,23 +129,10 @@ func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint3
 	if err != nil {
 		return err
 	}
-	return w.add(c, p, now)
-}
-
-// updateConversations writes what the messages of a transaction change in their
-// conversations.
-func (w *writer) updateConversations(conversations map[uint64]*conversation) error {
-	for key, c := range conversations {
-		if c.unread[0]+c.unread[1] == 0 { // only duplicates
-			continue
-		}
-		if _, err := w.updateRelation.Exec(c.id, c.last, c.unread[0], c.unread[1],
-			c.updated); err != nil {
-			return err
-		}
-		w.relations.Add(key, c.relation) // if the transaction is rolled back, the cache is emptied
+	if err := w.add(c.id, c.last, p, now); err == nil && !p.duplicate {
+		c.last = p.id
 	}
-	return nil
+	return err
 }
 
 // forgetClientIDs deletes up to n client_msg_ids older than ClientIDTTL, oldest first. n
@@ -161,6 +155,7 @@ func (s *messages) appendEach(w *writer, todo []pending) error {
 		if _, err := w.savepoint.Exec(); err != nil {
 			return err
 		}
+		fresh, rows := len(w.fresh), len(w.batches)
 		err := s.appendAll(w, todo[i:i+1])
 		if err != nil && !aboutTheRow(err) {
 			return err
@@ -172,6 +167,10 @@ func (s *messages) appendEach(w *writer, todo []pending) error {
 			p.err = im.WithKind(im.Internal, "the database rejected the message", err)
 			if _, err := w.rollbackTo.Exec(); err != nil {
 				return err
+			}
+			w.fresh, w.batches = w.fresh[:fresh], w.batches[:rows]
+			if w.beside {
+				w.giveBack()
 			}
 			w.forgetAll()
 		}
@@ -203,22 +202,26 @@ func (w *writer) checkRecipient(p *pending) error {
 	return nil
 }
 
-// conversation returns the conversation of p: from this transaction, from the cache, from
-// the database, or a new one.
+// conversation returns the conversation of p: from this transaction, from the messages that wait,
+// from the cache, from the database, or a new one.
 func (w *writer) conversation(known map[uint64]*conversation, p *pending,
 	now uint32) (*conversation, error) {
 	key := im.ConversationKey(p.small, p.big)
 	if c := known[key]; c != nil {
 		return c, nil
 	}
-	c := &conversation{small: p.small, big: p.big}
+	c := &conversation{}
 	known[key] = c
-	if r, ok := w.relations.Get(key); ok {
-		c.relation = r
+	var ok bool
+	if c.relation, ok = w.relations.Get(key); ok {
 		return c, nil
 	}
-	err := w.getRelation.QueryRow(p.small, p.big).Scan(&c.id, &c.last)
+	var err error
+	if c.id, c.last, ok = w.waiting.Pair(key); !ok {
+		err = w.getRelation.QueryRow(p.small, p.big).Scan(&c.id, &c.last)
+	}
 	if !errors.Is(err, sql.ErrNoRows) {
+		c.last = w.lastOf(c.id, c.last)
 		return c, err
 	}
 	result, err := w.newRelation.Exec(p.small, p.big, now)
@@ -229,75 +232,73 @@ func (w *writer) conversation(known map[uint64]*conversation, p *pending,
 	return c, err
 }
 
-// add gives p the next id of c and inserts it, or marks it as a duplicate.
-func (w *writer) add(c *conversation, p *pending, now uint32) error {
-	if err := w.insert(w.insertMessage, c.id, c.id, c.last, p, now); err != nil || p.duplicate {
-		return err
-	}
-	c.last = p.id
-	if p.m.To == c.small {
-		c.unread[0]++
-	} else {
-		c.unread[1]++
-	}
-	c.updated = now
-	return nil
-}
-
 // messageKey returns the id of a row of IMMessage, or of IMGroupMessage for a group.
 func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
 
-// insert stores p with stmt under the id after last in a relation or group, or marks it
-// as a duplicate. names is the relateId in ClientMessage, and the key in memory.
-func (w *writer) insert(stmt *sql.Stmt, relation, names int64, last uint32, p *pending,
-	now uint32) error {
+// add gives p the id after last in a conversation or group, see arrivals.Message.Chat, or marks
+// it as a duplicate.
+func (w *writer) add(chat int64, last uint32, p *pending, now uint32) error {
 	if len(p.m.ClientID) > 0 {
-		if err := w.claimClientID(names, last+1, p, now); err != nil || p.duplicate {
+		if err := w.findClientID(chat, p, now); err != nil || p.duplicate {
 			return err
 		}
 	} else if p.m.SentAs != 0 && p.m.ResentWithin != 0 {
-		if err := w.resends.recognise(relation, names, last, p); err != nil || p.duplicate {
+		if err := w.recognise(chat, last, p); err != nil || p.duplicate {
 			return err
 		}
 	}
-	content, err := w.content(p.m)
-	if err != nil {
-		return err
-	}
+	m := p.m
 	p.id = last + 1
-	if _, err := stmt.Exec(messageKey(relation, p.id), p.m.From, p.m.Type, p.m.Created, content,
-		p.m.SentAs); err != nil {
-		return err
-	}
-	w.resends.note(names, p)
+	w.fresh = append(w.fresh, arrivals.Message{Chat: chat, ID: p.id, From: m.From, To: m.To,
+		Type: m.Type, Created: m.Created, At: now, SentAs: m.SentAs, ClientID: m.ClientID,
+		Data: m.Data, Audio: m.Audio})
+	w.resends.note(chat, p)
 	return nil
 }
 
-// claimClientID stores the client_msg_id of p for the message id next. If a message had
-// it within the last ClientIDTTL, it sets p.id, p.duplicate and p.created instead.
-func (w *writer) claimClientID(names int64, next uint32, p *pending, now uint32) error {
-	result, err := w.putClientID.Exec(names, p.m.From, p.m.ClientID, next, now)
-	if err != nil {
-		return err
+// findClientID sets p.id, p.duplicate and p.created when a message had the client_msg_id of p
+// within the last ClientIDTTL.
+func (w *writer) findClientID(chat int64, p *pending, now uint32) error {
+	first, err := w.named(chat, p.m)
+	if err == nil && first.ID != 0 && int64(first.At)+im.ClientIDTTL > int64(now) {
+		p.id, p.duplicate, p.created = first.ID, true, first.At
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 1 {
-		return err
-	}
-	var since uint32
-	if err := w.getClientID.QueryRow(names, p.m.From, p.m.ClientID).Scan(&p.id,
-		&since); err != nil {
-		return err
-	}
-	if int64(since)+im.ClientIDTTL > int64(now) {
-		p.duplicate, p.created = true, since
-		return nil
-	}
-	// The row is replaced, because rows must be in the order of time.
-	if _, err := w.dropClientID.Exec(names, p.m.From, p.m.ClientID); err != nil {
-		return err
-	}
-	_, err = w.putClientID.Exec(names, p.m.From, p.m.ClientID, next, now)
 	return err
+}
+
+// named returns the message with the client_msg_id of m in a conversation; the id is 0 if there is
+// none.
+func (w *writer) named(chat int64, m *im.Message) (n arrivals.Named, err error) {
+	for f := range w.freshOf(chat) {
+		if f.From == m.From && bytes.Equal(f.ClientID, m.ClientID) {
+			return arrivals.Named{ID: f.ID, At: f.At}, nil
+		}
+	}
+	if n, ok := w.waiting.Named(arrivals.Name(chat, m.From, m.ClientID)); ok {
+		return n, nil
+	}
+	err = w.getClientID.QueryRow(chat, m.From, m.ClientID).Scan(&n.ID, &n.At)
+	if errors.Is(err, sql.ErrNoRows) {
+		return n, nil
+	}
+	return n, err
+}
+
+// keepClientID stores the client_msg_id of a message. A row that has it is replaced, because it has
+// expired, and rows must be in the order of time.
+func (w *writer) keepClientID(m *arrivals.Message) error {
+	for {
+		result, err := w.putClientID.Exec(m.Chat, m.From, m.ClientID, m.ID, m.At)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 1 {
+			return err
+		}
+		if _, err := w.dropClientID.Exec(m.Chat, m.From, m.ClientID); err != nil {
+			return err
+		}
+	}
 }
 
 // count counts the outcomes of a batch in the metrics.

@@ -7,6 +7,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // group is the cached state of a group.
@@ -19,11 +20,7 @@ type group struct {
 type memberKey struct{ group, user uint32 }
 
 // groupChat is the state of a group during a transaction.
-type groupChat struct {
-	group
-	senders map[uint32]uint32 // each sender's last message; nil: no message was added
-	updated uint32
-}
+type groupChat struct{ group }
 
 // addToGroup stores p in its group. It sets p.err when the sender is not a member.
 func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32) error {
@@ -42,16 +39,10 @@ func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32)
 		p.err = im.Errorf(im.Denied, "user %d is not in group %d", p.m.From, id)
 		return nil
 	}
-	if err := w.insert(w.insertGroupMessage, int64(id), -int64(id), g.last, p, now); err != nil ||
-		p.duplicate {
+	if err := w.add(-int64(id), g.last, p, now); err != nil || p.duplicate {
 		return err
 	}
-	if g.senders == nil {
-		g.senders = make(map[uint32]uint32)
-	}
-	g.last, g.senders[p.m.From] = p.id, p.id
-	g.updated = now
-	p.groupVersion = g.version
+	g.last, p.groupVersion = p.id, g.version
 	return nil
 }
 
@@ -71,6 +62,10 @@ func (w *writer) groupChat(known map[uint32]*groupChat, id uint32) (*groupChat, 
 		if err != nil {
 			return nil, err
 		}
+		if last, ok := w.waiting.Last(-int64(id)); ok {
+			g.last = last
+		}
+		g.last = w.lastOf(-int64(id), g.last)
 	}
 	known[id] = g
 	return g, nil
@@ -92,26 +87,6 @@ func (w *writer) isMember(k memberKey) (bool, error) {
 	return err == nil, err
 }
 
-// updateGroups writes what the messages of a transaction change in their groups.
-func (w *writer) updateGroups(groups map[uint32]*groupChat) error {
-	for id, g := range groups {
-		if g.senders == nil { // only duplicates and messages of strangers
-			w.groups.Add(id, g.group)
-			continue
-		}
-		if _, err := w.updateGroup.Exec(id, g.last, g.updated); err != nil {
-			return err
-		}
-		for user, last := range g.senders {
-			if _, err := w.updateMember.Exec(id, user, last); err != nil {
-				return err
-			}
-		}
-		w.groups.Add(id, g.group) // if the transaction is rolled back, the cache is emptied
-	}
-	return nil
-}
-
 // isAudio reports whether messages of type t have im.Message.Audio.
 func isAudio(t pb.MsgType) bool {
 	return t == pb.MsgType_MSG_TYPE_SINGLE_AUDIO || t == pb.MsgType_MSG_TYPE_GROUP_AUDIO
@@ -119,7 +94,7 @@ func isAudio(t pb.MsgType) bool {
 
 // content returns the content of the row of a message: its data, or the id of its sound,
 // which it inserts.
-func (w *writer) content(m *im.Message) ([]byte, error) {
+func (w *writer) content(m *arrivals.Message) ([]byte, error) {
 	if isAudio(m.Type) {
 		result, err := w.insertAudio.Exec(m.From, m.To, m.Audio.Path, m.Audio.Size,
 			m.Audio.Duration, m.Created)

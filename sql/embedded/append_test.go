@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -149,6 +150,7 @@ func TestRemovedSession(t *testing.T) {
 	first := message(u[0], u[1], "x")
 	first.ClientID = []byte("k")
 	add(t, s, first)
+	settle(t, s)
 	if err := s.writer.exec("update IMRelationShip set statusBig = 1"); err != nil {
 		t.Fatal(err)
 	}
@@ -215,5 +217,56 @@ func TestClearOutlivesCaller(t *testing.T) {
 			len(counts) != 0 {
 			t.Errorf("user %d has unread %v, %v", u.ID, counts, err)
 		}
+	}
+}
+
+// TestClientIDsAreForgotten requires that the number of client_msg_ids stays at those of
+// one day.
+func TestClientIDsAreForgotten(t *testing.T) {
+	c := newClock()
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Now: c.now})
+	defer s.Close()
+	u := people(t, s, 2)
+	n := 0
+	add := func(count int) {
+		batch := make([]*im.Message, count)
+		for i := range batch {
+			batch[i] = message(u[0], u[1], "x")
+			batch[i].ClientID = fmt.Appendf(nil, "%d", n)
+			n++
+		}
+		s.AppendMessages(context.Background(), batch)
+		for _, m := range batch {
+			if m.Err != nil || m.Duplicate {
+				t.Fatal(m.Duplicate, m.Err)
+			}
+		}
+	}
+	remembered := func() (rows int) {
+		settle(t, s)
+		if err := s.readers.QueryRow("select count(*) from ClientMessage").Scan(&rows); err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	add(100)
+	c.seconds.Add(im.ClientIDTTL / 2)
+	add(50)
+	if got := remembered(); got != 150 {
+		t.Fatalf("%d rows, want 150: too early to forget", got)
+	}
+	c.seconds.Add(im.ClientIDTTL/2 + 1)
+	add(10)
+	if got := remembered(); got != 140 {
+		t.Errorf("%d rows, want 160 less twice the 10 that came", got)
+	}
+	add(60)
+	if got := remembered(); got != 120 {
+		t.Errorf("%d rows, want 120: all of the first hundred gone, none of the rest", got)
+	}
+	c.seconds.Add(2 * im.ClientIDTTL)
+	add(200)
+	if got := remembered(); got != 200 {
+		t.Errorf("%d rows, want the last 200", got)
 	}
 }

@@ -1,12 +1,14 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/folderlock"
 )
 
@@ -38,6 +41,10 @@ type database struct {
 	read    statements
 
 	refused atomic.Bool // the disk refused the last batch
+
+	rounds atomic.Bool   // a goroutine writes waiting messages
+	hurry  chan struct{} // tells it that many wait
+	end    chan struct{} // closed by Close
 
 	running    sync.RWMutex   // read-locked by every call, locked by Close
 	background sync.WaitGroup // transactions that no call waits for
@@ -68,9 +75,11 @@ func (s *database) open(ctx context.Context, o Options) error {
 	if err := s.writer.prepareAppend(ctx); err != nil {
 		return describe(err)
 	}
+	s.writer.log, s.writer.beside = o.Log, o.Admin
 	// SQLite opens a read-only file without an error. Open must fail here, before the
-	// first message.
-	if err := s.transact(ctx, (*writer).tryWrite); err != nil {
+	// first message. A server that was killed may have left messages in the order of arrival.
+	err = s.run(ctx, transaction{scope: arrivals.All, load: true}, (*writer).tryWrite)
+	if err != nil {
 		return describe(err)
 	}
 	s.readers = openDB(path, o.BusyTimeout, o.Workers, "_query_only=1", "_pragma=cache_size(-8192)")
@@ -134,9 +143,9 @@ func makeFile(path string) error {
 func (s *database) Ping(ctx context.Context) error {
 	return s.call("ping", func() error {
 		if !s.refused.Load() {
-			return s.transact(ctx, (*writer).tryWrite)
+			return s.run(ctx, transaction{}, (*writer).tryAll)
 		}
-		err := s.transact(ctx, (*writer).tryRoom)
+		err := s.run(ctx, transaction{}, (*writer).tryRoom)
 		if err == nil {
 			s.refused.Store(false)
 		}
@@ -153,6 +162,7 @@ func (s *database) Close() error {
 		return nil
 	}
 	s.closed = true
+	close(s.end)
 	s.background.Wait()
 	if err := s.free(); err != nil {
 		return fmt.Errorf("embedded: close %s: %w", s.dir, err)
@@ -198,9 +208,34 @@ func (s *database) call(op string, f func() error) error {
 	return fmt.Errorf("embedded: %s: %w", op, err)
 }
 
-// transact runs f in a transaction of the writer. It commits if f returns nil and ctx has
-// not ended. It waits for the writer, and for other processes, until ctx ends.
+// transaction says how a transaction runs. The zero value is that of a change that concerns no
+// conversation.
+type transaction struct {
+	scope   arrivals.Scope // whose waiting messages are written first
+	limit   int            // how many of them; 0: all
+	relaxed bool           // the commit need not be on the disk: nobody was told of the change
+	load    bool           // messages that another process accepted are read first
+	careful bool           // see writer
+}
+
+// transact runs f in a transaction of the writer that may concern any conversation.
 func (s *database) transact(ctx context.Context, f func(*writer) error) error {
+	return s.run(ctx, transaction{scope: arrivals.All}, f)
+}
+
+// run runs f in a transaction of the writer. It commits if f returns nil and ctx has
+// not ended. It waits for the writer, and for other processes, until ctx ends.
+func (s *database) run(ctx context.Context, how transaction, f func(*writer) error) error {
+	err := s.try(ctx, how, f)
+	if apart := (settleError{}); errors.As(err, &apart) && aboutTheRow(apart.error) {
+		s.metrics.bisects.Inc()
+		how.careful = true
+		err = s.try(ctx, how, f)
+	}
+	return err
+}
+
+func (s *database) try(ctx context.Context, how transaction, f func(*writer) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -217,10 +252,14 @@ func (s *database) transact(ctx context.Context, f func(*writer) error) error {
 			w.abandon()
 		}
 	}()
+	w.careful, w.apart = how.careful, 0
+	if err := w.flushes(!how.relaxed); err != nil {
+		return err
+	}
 	if _, err := w.begin.ExecContext(ctx); err != nil {
 		return err
 	}
-	if err := w.refresh(); err != nil {
+	if err := s.prepare(w, how); err != nil {
 		return err
 	}
 	if err := f(w); err != nil {
@@ -233,16 +272,41 @@ func (s *database) transact(ctx context.Context, f func(*writer) error) error {
 		return err
 	}
 	committed = true
+	if w.committed(); w.apart > 0 {
+		s.metrics.apart.Add(float64(w.apart))
+	}
 	return nil
+}
+
+// prepare makes the caches and the tables current at the beginning of a transaction.
+func (s *database) prepare(w *writer, how transaction) error {
+	changed, err := w.refresh()
+	if err != nil {
+		return err
+	}
+	if changed || w.beside {
+		// Another process may have given ids after those of waiting messages, or may have let
+		// messages wait.
+		how.scope, how.limit = arrivals.All, 0
+	}
+	if how.load || w.beside && w.arrived != nil {
+		if err := w.load(); err != nil {
+			return err
+		}
+	}
+	return w.settle(how.scope, cmp.Or(how.limit, math.MaxInt))
 }
 
 // scanner is a *sql.Row or *sql.Rows.
 type scanner interface{ Scan(dest ...any) error }
 
-// rows runs a read and calls scan for each row.
-func (s *database) rows(ctx context.Context, op string, stmt *sql.Stmt, scan func(scanner) error,
-	args ...any) error {
+// rows runs a read and calls scan for each row. The read concerns the conversations in scope.
+func (s *database) rows(ctx context.Context, op string, scope arrivals.Scope, stmt *sql.Stmt,
+	scan func(scanner) error, args ...any) error {
 	return s.call(op, func() error {
+		if err := s.settled(ctx, scope); err != nil {
+			return err
+		}
 		rows, err := stmt.QueryContext(ctx, args...)
 		if err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 const departColumns = "id, departName, parentId, priority, status, updated"
@@ -20,12 +21,13 @@ func (s *directory) DepartsChangedSince(ctx context.Context,
 	since uint32) ([]im.Depart, uint32, error) {
 	var departs []im.Depart
 	newest := since
-	err := s.rows(ctx, "departments changed", s.read.departsSince, func(row scanner) error {
-		d, err := scanDepart(row)
-		departs = append(departs, d)
-		newest = max(newest, d.Updated)
-		return err
-	}, since)
+	err := s.rows(ctx, "departments changed", arrivals.None, s.read.departsSince,
+		func(row scanner) error {
+			d, err := scanDepart(row)
+			departs = append(departs, d)
+			newest = max(newest, d.Updated)
+			return err
+		}, since)
 	if err != nil {
 		return nil, 0, err
 	}

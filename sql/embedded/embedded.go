@@ -93,10 +93,14 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	db := &database{dir: o.Dir, now: o.Now, log: o.Log, slot: make(chan struct{}, 1)}
+	db := &database{dir: o.Dir, now: o.Now, log: o.Log, slot: make(chan struct{}, 1),
+		hurry: make(chan struct{}, 1), end: make(chan struct{})}
 	err := db.open(ctx, o)
 	if err == nil {
-		db.metrics, err = newMetrics(o.Metrics)
+		db.metrics, err = newMetrics(o.Metrics, func() int {
+			rows, _ := db.writer.waiting.Len()
+			return rows
+		})
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded: open %s: %w", o.Dir, err), db.free())

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/storetest"
 )
 
@@ -61,6 +62,14 @@ func TestContract(t *testing.T) {
 	})
 }
 
+// settle writes all waiting messages into the tables by conversation.
+func settle(t testing.TB, s *Store) {
+	t.Helper()
+	if err := s.settled(context.Background(), arrivals.All); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // addFiles adds files as AddOfflineFile does, but in one transaction.
 func addFiles(t *testing.T, s *Store, files []im.OfflineFile) {
 	t.Helper()
@@ -77,19 +86,13 @@ func addFiles(t *testing.T, s *Store, files []im.OfflineFile) {
 	}
 }
 
-// refuse makes the database reject messages with that content.
+// refuse makes the database reject batches with a message of that content.
 func refuse(t *testing.T, s *Store, content string) {
 	t.Helper()
 	err := s.transact(context.Background(), func(w *writer) error {
-		for _, table := range []string{"IMMessage", "IMGroupMessage"} {
-			err := w.exec(fmt.Sprintf(`create trigger refuse%[1]s before insert on %[1]s
-				when new.content = cast('%[2]s' as blob)
-				begin select raise(abort, 'refused by the test'); end`, table, content))
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return w.exec(fmt.Sprintf(`create trigger refuse before insert on Arrived
+			when instr(new.list, cast('%s' as blob)) > 0
+			begin select raise(abort, 'refused by the test'); end`, content))
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/spools"
 )
 
@@ -20,7 +21,7 @@ func (s *files) AddOfflineFile(ctx context.Context, f im.OfflineFile) error {
 	}
 	return s.call("add offline file", func() error {
 		var refused error
-		err := s.transact(ctx, func(w *writer) (err error) {
+		err := s.run(ctx, transaction{}, func(w *writer) (err error) {
 			refused, err = w.addFile(&f, s.time().Unix())
 			return err
 		})
@@ -67,12 +68,13 @@ func (w *writer) addFile(f *im.OfflineFile, now int64) (refused, err error) {
 // OfflineFiles returns the files that wait for a user; see im.FileStore.
 func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, error) {
 	var list []im.OfflineFile
-	err := s.rows(ctx, "offline files", s.read.offlineFiles, func(row scanner) error {
-		var f im.OfflineFile
-		err := row.Scan(&f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
-		list = append(list, f)
-		return err
-	}, to, im.MaxOfflineFiles)
+	err := s.rows(ctx, "offline files", arrivals.None, s.read.offlineFiles,
+		func(row scanner) error {
+			var f im.OfflineFile
+			err := row.Scan(&f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
+			list = append(list, f)
+			return err
+		}, to, im.MaxOfflineFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +84,7 @@ func (s *files) OfflineFiles(ctx context.Context, to uint32) ([]im.OfflineFile, 
 // DeleteOfflineFile removes a file from its receiver's list; see im.FileStore.
 func (s *files) DeleteOfflineFile(ctx context.Context, from, to uint32, task string) error {
 	return s.call("delete offline file", func() error {
-		return s.transact(ctx, func(w *writer) error {
+		return s.run(ctx, transaction{}, func(w *writer) error {
 			return w.exec("update IMTransmitFile set status = 1, updated = ? "+
 				"where toId = ? and fromId = ? and taskId = ? and status = 0",
 				s.time().Unix(), to, from, task)
@@ -99,7 +101,7 @@ func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 	err = s.call("expire offline files", func() error {
 		for {
 			gone := 0
-			err := s.transact(ctx, func(w *writer) error {
+			err := s.run(ctx, transaction{}, func(w *writer) error {
 				err := w.exec("delete from IMTransmitFile where id in "+
 					"(select id from IMTransmitFile where created < ? limit ?)",
 					before, expireAtOnce)
@@ -123,15 +125,16 @@ func (s *files) ExpireOfflineFiles(ctx context.Context, before uint32) (n int, e
 func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.OfflineFile,
 	last uint32, err error) {
 	read := 0
-	err = s.rows(ctx, "page of offline files", s.read.offlineFilePage, func(row scanner) error {
-		var f im.OfflineFile
-		var status int
-		err := row.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
-		if read++; status == 0 {
-			files = append(files, f)
-		}
-		return err
-	}, after, im.OfflineFilePage)
+	err = s.rows(ctx, "page of offline files", arrivals.None, s.read.offlineFilePage,
+		func(row scanner) error {
+			var f im.OfflineFile
+			var status int
+			err := row.Scan(&last, &status, &f.From, &f.To, &f.Task, &f.Name, &f.Size, &f.Created)
+			if read++; status == 0 {
+				files = append(files, f)
+			}
+			return err
+		}, after, im.OfflineFilePage)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -145,16 +148,17 @@ func (s *files) OfflineFilePage(ctx context.Context, after uint32) (files []im.O
 func (s *files) OfflineFileState(ctx context.Context, from, to uint32,
 	task string) (im.OfflineFileState, error) {
 	state := im.FileUnlisted
-	err := s.rows(ctx, "state of offline file", s.read.offlineFileState, func(row scanner) error {
-		var status int
-		if err := row.Scan(&status); err != nil {
-			return err
-		}
-		if state = im.FileTaken; status == 0 {
-			state = im.FileListed
-		}
-		return nil
-	}, to, from, task)
+	err := s.rows(ctx, "state of offline file", arrivals.None, s.read.offlineFileState,
+		func(row scanner) error {
+			var status int
+			if err := row.Scan(&status); err != nil {
+				return err
+			}
+			if state = im.FileTaken; status == 0 {
+				state = im.FileListed
+			}
+			return nil
+		}, to, from, task)
 	return state, err
 }
 
@@ -163,7 +167,7 @@ func (s *files) ForgetOfflineFile(ctx context.Context, o im.SpoolOwner, from, to
 	task string) (gone bool, err error) {
 	err = spools.While(s.Spools, o, func() error {
 		return s.call("forget offline file", func() error {
-			return s.transact(ctx, func(w *writer) error {
+			return s.run(ctx, transaction{}, func(w *writer) error {
 				err := w.exec("delete from IMTransmitFile "+
 					"where toId = ? and fromId = ? and taskId = ? and status = 0", to, from, task)
 				if err == nil {

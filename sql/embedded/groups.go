@@ -9,6 +9,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // groups is the part that reads and changes groups.
@@ -43,7 +44,7 @@ func (s *groups) CreateGroup(ctx context.Context, g im.Group, by uint32) (made i
 		if err := im.CheckGroup(&g); err != nil {
 			return err
 		}
-		err := s.transact(ctx, func(w *writer) (err error) {
+		err := s.run(ctx, transaction{}, func(w *writer) (err error) {
 			made, refused, err = w.createGroup(g, by, uint32(s.time().Unix()))
 			return err
 		})
@@ -142,7 +143,8 @@ func (s *groups) ChangeMembers(ctx context.Context, e im.MemberEdit) (change im.
 			e.Type != pb.GroupModifyType_GROUP_MODIFY_TYPE_DEL {
 			return im.Errorf(im.Invalid, "unknown change %d of members", e.Type)
 		}
-		err := s.transact(ctx, func(w *writer) (err error) {
+		scope := arrivals.Groups(e.Group)
+		err := s.run(ctx, transaction{scope: scope}, func(w *writer) (err error) {
 			change, refused, err = w.changeMembers(e, uint32(s.time().Unix()))
 			return err
 		})
@@ -270,7 +272,7 @@ func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) er
 			return err
 		}
 		found := false
-		err := s.transact(ctx, func(w *writer) (err error) {
+		err := s.run(ctx, transaction{}, func(w *writer) (err error) {
 			found, err = w.changeGroup(group, uint32(s.time().Unix()), name)
 			return err
 		})
@@ -282,10 +284,10 @@ func (s *groups) SetGroupName(ctx context.Context, group uint32, name string) er
 }
 
 // groupRows runs a read of groups.
-func (s *groups) groupRows(ctx context.Context, op string, stmt *sql.Stmt,
-	args ...any) ([]im.Group, error) {
+func (s *groups) groupRows(ctx context.Context, op string, scope arrivals.Scope,
+	stmt *sql.Stmt, args ...any) ([]im.Group, error) {
 	var groups []im.Group
-	err := s.rows(ctx, op, stmt, func(row scanner) error {
+	err := s.rows(ctx, op, scope, stmt, func(row scanner) error {
 		g, _, err := scanGroup(row)
 		groups = append(groups, g)
 		return err
@@ -298,19 +300,19 @@ func (s *groups) groupRows(ctx context.Context, op string, stmt *sql.Stmt,
 
 // Groups returns groups by id; see im.GroupStore.
 func (s *groups) Groups(ctx context.Context, ids []uint32) ([]im.Group, error) {
-	return s.groupRows(ctx, "groups", s.read.groups, jsonArray(ids))
+	return s.groupRows(ctx, "groups", arrivals.Groups(ids...), s.read.groups, jsonArray(ids))
 }
 
 // ListGroups returns a page of groups; see im.GroupStore.
 func (s *groups) ListGroups(ctx context.Context, after uint32, limit int) ([]im.Group, error) {
-	return s.groupRows(ctx, "list groups", s.read.listGroups, after, max(limit, 0))
+	return s.groupRows(ctx, "list groups", arrivals.All, s.read.listGroups, after, max(limit, 0))
 }
 
 // versionRows runs a read of the versions of groups.
 func (s *groups) versionRows(ctx context.Context, op string, stmt *sql.Stmt,
 	args ...any) ([]im.GroupVersion, error) {
 	var versions []im.GroupVersion
-	err := s.rows(ctx, op, stmt, func(row scanner) error {
+	err := s.rows(ctx, op, arrivals.None, stmt, func(row scanner) error {
 		var v im.GroupVersion
 		err := row.Scan(&v.ID, &v.Version)
 		versions = append(versions, v)
@@ -325,7 +327,7 @@ func (s *groups) versionRows(ctx context.Context, op string, stmt *sql.Stmt,
 // idRows runs a read of ids.
 func (s *groups) idRows(ctx context.Context, op string, stmt *sql.Stmt,
 	args ...any) (ids []uint32, err error) {
-	err = s.rows(ctx, op, stmt, func(row scanner) error {
+	err = s.rows(ctx, op, arrivals.None, stmt, func(row scanner) error {
 		var id uint32
 		err := row.Scan(&id)
 		ids = append(ids, id)

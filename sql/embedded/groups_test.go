@@ -208,6 +208,7 @@ func TestAudioRowMissing(t *testing.T) {
 	single.Audio = &im.Audio{Path: "x"}
 	group.Audio = single.Audio
 	add(t, s, single, group)
+	settle(t, s)
 	if err := s.writer.exec("delete from IMAudio"); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // history is the part that reads messages.
@@ -38,15 +39,15 @@ func scanMessage(row scanner, user, peer *uint32, dest ...any) (m im.Message, er
 // between runs a read of a conversation's messages.
 func (s *history) between(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32,
 	args ...any) ([]im.Message, error) {
-	return s.messageRows(ctx, op, stmt, user, peer, append([]any{min(user, peer), max(user, peer)},
-		args...)...)
+	return s.messageRows(ctx, op, arrivals.Pair(user, peer), stmt, user, peer,
+		append([]any{min(user, peer), max(user, peer)}, args...)...)
 }
 
 // messageRows runs a read of messages between user and peer, or in the group peer.
-func (s *history) messageRows(ctx context.Context, op string, stmt *sql.Stmt, user, peer uint32,
-	args ...any) ([]im.Message, error) {
+func (s *history) messageRows(ctx context.Context, op string, scope arrivals.Scope,
+	stmt *sql.Stmt, user, peer uint32, args ...any) ([]im.Message, error) {
 	var messages []im.Message
-	err := s.rows(ctx, op, stmt, func(row scanner) error {
+	err := s.rows(ctx, op, scope, stmt, func(row scanner) error {
 		m, err := scanMessage(row, &user, &peer)
 		messages = append(messages, m)
 		return err
@@ -74,16 +75,18 @@ func (s *history) MessagesByID(ctx context.Context, user, peer uint32,
 
 // LatestID returns the newest id of a conversation; see im.MessageStore.
 func (s *history) LatestID(ctx context.Context, user, peer uint32) (id uint32, err error) {
-	err = s.rows(ctx, "latest id", s.read.latestID, func(row scanner) error {
-		return row.Scan(&id)
-	}, min(user, peer), max(user, peer))
+	err = s.rows(ctx, "latest id", arrivals.Pair(user, peer), s.read.latestID,
+		func(row scanner) error {
+			return row.Scan(&id)
+		}, min(user, peer), max(user, peer))
 	return id, err
 }
 
 // inGroup runs a read of a group's messages.
 func (s *history) inGroup(ctx context.Context, op string, stmt *sql.Stmt, user, group uint32,
 	args ...any) ([]im.Message, error) {
-	return s.messageRows(ctx, op, stmt, user, group, append([]any{group, user}, args...)...)
+	return s.messageRows(ctx, op, arrivals.Groups(group), stmt, user, group,
+		append([]any{group, user}, args...)...)
 }
 
 // GroupHistory returns messages, newest first; see im.GroupStore.
@@ -104,8 +107,7 @@ func (s *history) GroupMessagesByID(ctx context.Context, user, group uint32,
 
 // GroupLatestID returns the newest id of a group; see im.GroupStore.
 func (s *history) GroupLatestID(ctx context.Context, user, group uint32) (id uint32, err error) {
-	err = s.rows(ctx, "group latest id", s.read.groupLatestID, func(row scanner) error {
-		return row.Scan(&id)
-	}, group, user)
+	err = s.rows(ctx, "group latest id", arrivals.Groups(group), s.read.groupLatestID,
+		func(row scanner) error { return row.Scan(&id) }, group, user)
 	return id, err
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // logins is the part that keeps wrong passwords and the networks of logins.
@@ -43,7 +44,7 @@ func (s *logins) LoginMarks(ctx context.Context,
 		return nil, im.WithKind(im.Invalid, "keys of login marks", err)
 	}
 	lists := make([][]im.LoginMark, len(keys))
-	err = s.rows(ctx, "login marks", s.read.loginMarks, func(row scanner) error {
+	err = s.rows(ctx, "login marks", arrivals.None, s.read.loginMarks, func(row scanner) error {
 		var i int
 		var m im.LoginMark
 		err := row.Scan(&i, &m.Value, &m.At)
@@ -58,12 +59,13 @@ func (s *logins) LoginMarks(ctx context.Context,
 
 // FailureNetworks returns the keys of networks; see im.LoginStore.
 func (s *logins) FailureNetworks(ctx context.Context) (networks []string, err error) {
-	err = s.rows(ctx, "networks with login marks", s.read.failureNetworks, func(row scanner) error {
-		var key string
-		err := row.Scan(&key)
-		networks = append(networks, key)
-		return err
-	}, im.FailuresOfNetwork)
+	err = s.rows(ctx, "networks with login marks", arrivals.None, s.read.failureNetworks,
+		func(row scanner) error {
+			var key string
+			err := row.Scan(&key)
+			networks = append(networks, key)
+			return err
+		}, im.FailuresOfNetwork)
 	return networks, err
 }
 
@@ -84,7 +86,7 @@ func (s *logins) ChangeLoginMarks(ctx context.Context, drops []im.LoginMarkDrop,
 		}
 	}
 	return s.call("change login marks", func() error {
-		return s.transact(ctx, func(w *writer) error {
+		return s.run(ctx, transaction{}, func(w *writer) error {
 			for _, d := range drops {
 				if err := w.dropLoginMarks(d); err != nil {
 					return err

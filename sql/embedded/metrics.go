@@ -14,13 +14,16 @@ type metrics struct {
 	duplicates prometheus.Counter
 	errors     *prometheus.CounterVec
 	calls      *prometheus.HistogramVec
+	waiting    prometheus.GaugeFunc
+	apart      prometheus.Counter
 
 	reg prometheus.Registerer
 	all []prometheus.Collector
 }
 
 // newMetrics makes the metrics, and registers them unless reg is nil.
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+// waiting returns the number of messages that wait.
+func newMetrics(reg prometheus.Registerer, waiting func() int) (*metrics, error) {
 	const prefix = "teamtalk_store_"
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
@@ -48,8 +51,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help:    "Time of a call of the store.",
 			Buckets: prometheus.ExponentialBuckets(10e-6, 4, 11)}, []string{"op"}),
 	}
+	m.waiting = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "waiting_messages",
+		Help: "Messages that are committed in the order of arrival, and are not yet in the " +
+			"tables by conversation."}, func() float64 { return float64(waiting()) })
+	m.apart = counter("apart_total", "Committed messages that the tables by conversation reject: "+
+		"they stay in the table Arrived.")
 	collectors := []prometheus.Collector{m.rows, m.batches, m.batchSize, m.seconds, m.bisects,
-		m.failed, m.duplicates, m.errors, m.calls}
+		m.failed, m.duplicates, m.errors, m.calls, m.waiting, m.apart}
 	for _, c := range collectors {
 		if reg == nil {
 			break

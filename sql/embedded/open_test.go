@@ -279,11 +279,13 @@ func TestDamaged(t *testing.T) {
 	}
 	s = open(t, Options{Dir: dir})
 	defer s.Close()
+	m := message(u[0], u[1], "x")
+	s.AppendMessages(context.Background(), []*im.Message{m}) // to Arrived, which is whole
 	_, err = s.History(context.Background(), u[0], u[1], 0, 100)
 	wantError(t, err, "damaged")
-	m := message(u[0], u[1], "x")
 	s.AppendMessages(context.Background(), []*im.Message{m})
 	wantError(t, m.Err, "damaged")
+	wantError(t, s.Ping(context.Background()), "damaged")
 }
 
 // TestFull fills the database up to its limit. A message that does not fit fails with
@@ -336,56 +338,6 @@ func TestFull(t *testing.T) {
 		t.Errorf("id %d, %v; want %d", m.ID, m.Err, stored+1)
 	}
 	checkWhole(t, s)
-}
-
-// TestClientIDsAreForgotten requires that the number of client_msg_ids stays at those of
-// one day.
-func TestClientIDsAreForgotten(t *testing.T) {
-	c := newClock()
-	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data"), Now: c.now})
-	defer s.Close()
-	u := people(t, s, 2)
-	n := 0
-	add := func(count int) {
-		batch := make([]*im.Message, count)
-		for i := range batch {
-			batch[i] = message(u[0], u[1], "x")
-			batch[i].ClientID = fmt.Appendf(nil, "%d", n)
-			n++
-		}
-		s.AppendMessages(context.Background(), batch)
-		for _, m := range batch {
-			if m.Err != nil || m.Duplicate {
-				t.Fatal(m.Duplicate, m.Err)
-			}
-		}
-	}
-	remembered := func() (rows int) {
-		if err := s.readers.QueryRow("select count(*) from ClientMessage").Scan(&rows); err != nil {
-			t.Fatal(err)
-		}
-		return rows
-	}
-	add(100)
-	c.seconds.Add(im.ClientIDTTL / 2)
-	add(50)
-	if got := remembered(); got != 150 {
-		t.Fatalf("%d rows, want 150: too early to forget", got)
-	}
-	c.seconds.Add(im.ClientIDTTL/2 + 1)
-	add(10)
-	if got := remembered(); got != 140 {
-		t.Errorf("%d rows, want 160 less twice the 10 that came", got)
-	}
-	add(60)
-	if got := remembered(); got != 120 {
-		t.Errorf("%d rows, want 120: all of the first hundred gone, none of the rest", got)
-	}
-	c.seconds.Add(2 * im.ClientIDTTL)
-	add(200)
-	if got := remembered(); got != 200 {
-		t.Errorf("%d rows, want the last 200", got)
-	}
 }
 
 // TestClearTogether clears many counts at once, while messages are stored.

@@ -13,7 +13,7 @@ func (s *directory) ReplacePassword(ctx context.Context, id uint32, old,
 		return false, err
 	}
 	err = s.call("replace password", func() error {
-		return s.transact(ctx, func(w *writer) error {
+		return s.run(ctx, transaction{}, func(w *writer) error {
 			result, err := w.conn.ExecContext(context.Background(), "update IMUser set "+
 				"password = ?, salt = ? where id = ? and password = ? and salt = ?",
 				now.Hash, now.Salt, id, old.Hash, old.Salt)

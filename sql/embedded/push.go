@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // push is the part that keeps push tokens and the groups that users have muted.
@@ -16,7 +17,7 @@ func (s *push) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 		return err
 	}
 	return s.call("set device token", func() error {
-		return s.transact(ctx, func(w *writer) error {
+		return s.run(ctx, transaction{}, func(w *writer) error {
 			if err := w.exec("delete from DeviceToken where userId = ? or token = ?", t.User,
 				t.Token); err != nil || t.Token == "" {
 				return err
@@ -30,7 +31,7 @@ func (s *push) SetDeviceToken(ctx context.Context, t im.DeviceToken) error {
 // DropDeviceToken clears a token; see im.PushStore.
 func (s *push) DropDeviceToken(ctx context.Context, token string) error {
 	return s.call("drop device token", func() error {
-		return s.transact(ctx, func(w *writer) error {
+		return s.run(ctx, transaction{}, func(w *writer) error {
 			return w.exec("delete from DeviceToken where token = ?", token)
 		})
 	})
@@ -39,12 +40,13 @@ func (s *push) DropDeviceToken(ctx context.Context, token string) error {
 // DeviceTokens returns the tokens of users; see im.PushStore.
 func (s *push) DeviceTokens(ctx context.Context, users []uint32) ([]im.DeviceToken, error) {
 	var tokens []im.DeviceToken
-	err := s.rows(ctx, "device tokens", s.read.deviceTokens, func(row scanner) error {
-		var t im.DeviceToken
-		err := row.Scan(&t.User, &t.Client, &t.Token)
-		tokens = append(tokens, t)
-		return err
-	}, jsonArray(users))
+	err := s.rows(ctx, "device tokens", arrivals.None, s.read.deviceTokens,
+		func(row scanner) error {
+			var t im.DeviceToken
+			err := row.Scan(&t.User, &t.Client, &t.Token)
+			tokens = append(tokens, t)
+			return err
+		}, jsonArray(users))
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func (s *push) SetGroupShield(ctx context.Context, user, group uint32, on bool) 
 		text = "insert or ignore into GroupShield (groupId, userId) values (?, ?)"
 	}
 	return s.call("set group shield", func() error {
-		return s.transact(ctx, func(w *writer) error { return w.exec(text, group, user) })
+		return s.run(ctx, transaction{}, func(w *writer) error { return w.exec(text, group, user) })
 	})
 }
 
@@ -76,7 +78,7 @@ func (s *push) ShieldedGroups(ctx context.Context, user uint32, groups []uint32)
 func (s *push) shields(ctx context.Context, stmt *sql.Stmt, one uint32,
 	ids []uint32) ([]uint32, error) {
 	var shields []uint32
-	err := s.rows(ctx, "group shields", stmt, func(row scanner) error {
+	err := s.rows(ctx, "group shields", arrivals.None, stmt, func(row scanner) error {
 		var id uint32
 		err := row.Scan(&id)
 		shields = append(shields, id)

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/records"
 )
 
@@ -20,6 +21,9 @@ type parts struct{ *database }
 func (s parts) Query(ctx context.Context, op, query string, scan func(*sql.Rows) error,
 	args ...any) error {
 	return s.call(op, func() error {
+		if err := s.settled(ctx, arrivals.All); err != nil {
+			return err
+		}
 		rows, err := s.readers.QueryContext(ctx, query, args...)
 		if err != nil {
 			return err

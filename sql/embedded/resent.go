@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"database/sql"
 	"fmt"
+	"iter"
+	"math"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/numbering"
 )
 
@@ -55,25 +58,61 @@ func (r *resends) in(m *im.Message) *resendsIn {
 	return &r.users
 }
 
-// recognise sets p.id, p.duplicate and p.created when its sender sent p before, in the relation
-// or group with that last message. key is that of the conversation in memory.
-func (r *resends) recognise(relation, key int64, last uint32, p *pending) error {
-	in := r.in(p.m)
-	list := r.Get(key, last)
+// recognise sets p.id, p.duplicate and p.created when its sender sent p before, in the conversation
+// or group with that last message.
+func (a *arrival) recognise(chat int64, last uint32, p *pending) error {
+	in := a.w.resends.in(p.m)
+	list := a.w.resends.Get(chat, last)
 	if list == nil {
-		var err error
-		if list, err = in.read(relation, last); err != nil {
+		if err := a.settle(arrivals.Chat(chat), math.MaxInt); err != nil {
 			return err
 		}
-		r.Put(key, list)
+		var err error
+		if list, err = in.read(rowOf(chat), last, a.freshOf(chat)); err != nil {
+			return err
+		}
+		a.w.resends.Put(chat, list)
 	}
 	sent := numbering.Key{From: p.m.From, SentAs: p.m.SentAs}
 	for id := range list.Find(sent, p.m.ResentSince()) {
-		if err := in.compare(relation, id, p); err != nil {
+		if a.compareFresh(chat, id, p) {
+			continue
+		}
+		if err := a.settle(arrivals.Chat(chat), math.MaxInt); err != nil {
+			return err
+		}
+		if err := in.compare(rowOf(chat), id, p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// rowOf returns the id of the relation or group of a conversation.
+func rowOf(chat int64) int64 { return max(chat, -chat) }
+
+// compareFresh is compare for a message that the transaction adds. It reports whether the message
+// with the id is one.
+func (a *arrival) compareFresh(chat int64, id uint32, p *pending) bool {
+	for m := range a.freshOf(chat) {
+		if m.ID != id {
+			continue
+		}
+		if m.From == p.m.From && m.SentAs == p.m.SentAs && m.Type == p.m.Type &&
+			m.Created >= p.m.ResentSince() && same(m, p.m) {
+			p.id, p.duplicate, p.created = id, true, m.Created
+		}
+		return true
+	}
+	return false
+}
+
+// same reports whether two messages of one type have the same content.
+func same(a *arrivals.Message, b *im.Message) bool {
+	if isAudio(b.Type) {
+		return a.Audio.Size == b.Audio.Size && a.Audio.Duration == b.Audio.Duration
+	}
+	return bytes.Equal(a.Data, b.Data)
 }
 
 // note remembers a message that was stored.
@@ -81,8 +120,10 @@ func (r *resends) note(key int64, p *pending) {
 	r.Note(key, p.id, numbering.Key{From: p.m.From, SentAs: p.m.SentAs}, p.m.Created)
 }
 
-// read reads how the last messages of a relation or group were numbered.
-func (in *resendsIn) read(relation int64, last uint32) (*numbering.List, error) {
+// read reads how the last messages of a relation or group were numbered: those of the table, and
+// those that the transaction adds.
+func (in *resendsIn) read(relation int64, last uint32,
+	fresh iter.Seq[*arrivals.Message]) (*numbering.List, error) {
 	first := last - min(last, numbering.LookBack) + 1
 	list := numbering.NewList(first)
 	rows, err := in.numbered.Query(messageKey(relation, first), messageKey(relation, last))
@@ -98,6 +139,11 @@ func (in *resendsIn) read(relation int64, last uint32) (*numbering.List, error) 
 			return nil, err
 		}
 		list.Add(uint32(id), key, created)
+	}
+	for m := range fresh {
+		if m.ID > list.Last() {
+			list.Add(m.ID, numbering.Key{From: m.From, SentAs: m.SentAs}, m.Created)
+		}
 	}
 	if list.Last() < last {
 		list.Add(last, numbering.Key{}, 0) // its row is gone

@@ -68,6 +68,9 @@ func TestRepeatsAgreeWithTheTable(t *testing.T) {
 			found++
 			continue
 		}
+		if n := uint32(len(stored[m.Type])) + 1; n != m.ID {
+			t.Fatalf("i %d: id %d want %d batch %d type %v", i, m.ID, n, len(batch), m.Type)
+		}
 		stored[m.Type] = append(stored[m.Type], m)
 	}
 	if found < 500 {

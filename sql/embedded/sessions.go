@@ -5,6 +5,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/proto/pb"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // sessions is the part that stores the users' lists of conversations.
@@ -14,12 +15,13 @@ type sessions struct{ *database }
 func (s *sessions) RecentSessions(ctx context.Context, user, since uint32,
 	limit int) ([]im.RecentSession, error) {
 	var sessions []im.RecentSession
-	err := s.rows(ctx, "recent sessions", s.read.recentSessions, func(row scanner) (err error) {
-		var r im.RecentSession
-		r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Type, &r.Peer, &r.Updated)
-		sessions = append(sessions, r)
-		return err
-	}, user, since, max(limit, 0))
+	err := s.rows(ctx, "recent sessions", arrivals.Users(user), s.read.recentSessions,
+		func(row scanner) (err error) {
+			var r im.RecentSession
+			r.Latest, err = scanMessage(row, &user, &r.Peer, &r.Type, &r.Peer, &r.Updated)
+			sessions = append(sessions, r)
+			return err
+		}, user, since, max(limit, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -43,14 +45,19 @@ const (
 
 // RemoveSession removes a conversation from a user's list; see im.MessageStore.
 func (s *sessions) RemoveSession(ctx context.Context, user, peer uint32, t pb.SessionType) error {
-	text := map[pb.SessionType]string{pb.SessionType_SESSION_TYPE_SINGLE: removeSession,
-		pb.SessionType_SESSION_TYPE_GROUP: removeGroupSession}[t]
+	text, scope := "", arrivals.None
+	switch t {
+	case pb.SessionType_SESSION_TYPE_SINGLE:
+		text, scope = removeSession, arrivals.Pair(user, peer)
+	case pb.SessionType_SESSION_TYPE_GROUP:
+		text, scope = removeGroupSession, arrivals.Groups(peer)
+	}
 	return s.call("remove session", func() error {
 		if text == "" {
 			return im.Errorf(im.NotFound, "no session is of type %d", t)
 		}
 		removed := int64(0)
-		err := s.transact(ctx, func(w *writer) error {
+		err := s.run(ctx, transaction{scope: scope}, func(w *writer) error {
 			result, err := w.conn.ExecContext(context.Background(), text, user, peer)
 			if err != nil {
 				return err

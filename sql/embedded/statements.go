@@ -16,6 +16,7 @@ type statements struct {
 	loginMarks, failureNetworks                               *sql.Stmt
 	history, messagesByID, latestID                           *sql.Stmt
 	hasUnread, unreadCounts, unreadTotals, recentSessions     *sql.Stmt
+	anyArrived                                                *sql.Stmt
 
 	groupStatements
 }
@@ -74,6 +75,7 @@ func (st *statements) prepare(ctx context.Context, db *sql.DB) error {
 func (st *statements) queries() []query {
 	return append(append(append(st.groupStatements.queries(), st.loginQueries()...),
 		st.fileQueries()...), []query{
+		{&st.anyArrived, "select exists (select 1 from Arrived where id > 0)"},
 		{&st.accountByName, "select " + userColumns + ", password, salt from IMUser " +
 			"where nameKey = ?"},
 		{&st.users, "select " + userColumns + " from IMUser where id in (select value " +

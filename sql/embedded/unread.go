@@ -3,9 +3,11 @@ package embedded
 import (
 	"context"
 	"database/sql"
+	"math"
 	"sync"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // unread is the part that reads and clears unread counts.
@@ -39,24 +41,34 @@ type unreadKey struct {
 // nothing. When ctx ends while the call waits for the writer, the count may still be
 // cleared.
 func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
-	return s.clear(ctx, unreadKey{user: user, peer: peer}, s.read.hasUnread, min(user, peer),
-		max(user, peer), user)
+	return s.clear(ctx, unreadKey{user: user, peer: peer}, arrivals.Pair(user, peer),
+		s.read.hasUnread, min(user, peer), max(user, peer), user)
 }
 
 // ClearGroupUnread marks everything in a group as read by user. It shares transactions
 // with ClearUnread.
 func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error {
-	return s.clear(ctx, unreadKey{user, group, true}, s.read.hasGroupUnread, group, user)
+	return s.clear(ctx, unreadKey{user, group, true}, arrivals.Groups(group),
+		s.read.hasGroupUnread, group, user)
 }
 
-// clear sets the unread count of k to zero, unless has, with args, reads zero.
-func (s *unread) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...any) error {
-	unread := 0
-	err := s.rows(ctx, "has unread", has, func(row scanner) error {
-		return row.Scan(&unread)
-	}, args...)
-	if err != nil || unread == 0 {
+// clear sets the unread count of k, in the conversation that scope names, to zero, unless has, with
+// args, reads zero. A conversation with messages that wait is not read for that.
+func (s *unread) clear(ctx context.Context, k unreadKey, scope arrivals.Scope, has *sql.Stmt,
+	args ...any) error {
+	if err := ctx.Err(); err != nil {
 		return err
+	}
+	unread := 0
+	if s.lock != nil && s.writer.waiting.Has(scope) {
+		unread = 1
+	} else if err := s.rows(ctx, "has unread", scope, has, func(row scanner) error {
+		return row.Scan(&unread)
+	}, args...); err != nil {
+		return err
+	}
+	if unread == 0 {
+		return nil
 	}
 	return s.call("clear unread", func() error {
 		b := s.joinClears(k)
@@ -92,9 +104,16 @@ func (s *unread) runClears(b *clearBatch) {
 		defer s.clears.mu.Unlock()
 		s.clears.next, taken = nil, true
 	}
-	b.err = s.transact(context.Background(), func(w *writer) error {
+	b.err = s.run(context.Background(), transaction{}, func(w *writer) error {
 		take() // later calls make the next batch
 		for _, k := range b.unread {
+			scope := arrivals.Pair(k.user, k.peer)
+			if k.group {
+				scope = arrivals.Groups(k.peer)
+			}
+			if err := w.settle(scope, math.MaxInt); err != nil {
+				return err
+			}
 			if err := w.clear(k); err != nil {
 				return err
 			}
@@ -120,12 +139,13 @@ func (w *writer) clear(k unreadKey) (err error) {
 // im.MessageStore.
 func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]uint32, error) {
 	totals := make(map[uint32]uint32, len(users))
-	err := s.rows(ctx, "unread totals", s.read.unreadTotals, func(row scanner) error {
-		var user, unread uint32
-		err := row.Scan(&user, &unread)
-		totals[user] = unread
-		return err
-	}, jsonArray(users))
+	err := s.rows(ctx, "unread totals", arrivals.Users(users...), s.read.unreadTotals,
+		func(row scanner) error {
+			var user, unread uint32
+			err := row.Scan(&user, &unread)
+			totals[user] = unread
+			return err
+		}, jsonArray(users))
 	if err != nil {
 		return nil, err
 	}
@@ -135,12 +155,13 @@ func (s *unread) UnreadTotals(ctx context.Context, users []uint32) (map[uint32]u
 // UnreadCounts returns a user's conversations with unread messages; see im.MessageStore.
 func (s *unread) UnreadCounts(ctx context.Context, user uint32, limit int) (list []im.Unread,
 	total uint32, err error) {
-	err = s.rows(ctx, "unread counts", s.read.unreadCounts, func(row scanner) (err error) {
-		var u im.Unread
-		u.Latest, err = scanMessage(row, &user, &u.Peer, &total, &u.Type, &u.Peer, &u.Count)
-		list = append(list, u)
-		return err
-	}, user, max(limit, 1))
+	err = s.rows(ctx, "unread counts", arrivals.Users(user), s.read.unreadCounts,
+		func(row scanner) (err error) {
+			var u im.Unread
+			u.Latest, err = scanMessage(row, &user, &u.Peer, &total, &u.Type, &u.Peer, &u.Count)
+			list = append(list, u)
+			return err
+		}, user, max(limit, 1))
 	if err != nil {
 		return nil, 0, err
 	}

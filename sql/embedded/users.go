@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
 )
 
 // directory is the part for users and departments.
@@ -77,7 +78,7 @@ func scanUser(row scanner, dest ...any) (u im.User, err error) {
 func (s *directory) userRows(ctx context.Context, op string, stmt *sql.Stmt,
 	args ...any) ([]im.User, error) {
 	var users []im.User
-	err := s.rows(ctx, op, stmt, func(row scanner) error {
+	err := s.rows(ctx, op, arrivals.None, stmt, func(row scanner) error {
 		u, err := scanUser(row)
 		users = append(users, u)
 		return err
@@ -117,14 +118,15 @@ func (s *directory) CredentialsChangedSince(ctx context.Context, since, after ui
 	if err != nil {
 		return nil, 0, err
 	}
-	err = s.rows(ctx, "credentials changed", s.read.credentials, func(row scanner) error {
-		var c im.Credential
-		var password, salt string
-		err := row.Scan(&c.User, &c.Updated, &c.Status, &password, &salt)
-		c.SetStored(im.StoredPassword{Hash: password, Salt: salt})
-		list = append(list, c)
-		return err
-	}, since, after, max(limit, 0))
+	err = s.rows(ctx, "credentials changed", arrivals.None, s.read.credentials,
+		func(row scanner) error {
+			var c im.Credential
+			var password, salt string
+			err := row.Scan(&c.User, &c.Updated, &c.Status, &password, &salt)
+			c.SetStored(im.StoredPassword{Hash: password, Salt: salt})
+			list = append(list, c)
+			return err
+		}, since, after, max(limit, 0))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/numbering"
 )
 
@@ -36,6 +37,9 @@ type writer struct {
 	members *lru.Cache[memberKey, struct{}]
 	resends resends
 
+	*arrival
+	relaxed bool // the connection does not flush the log at a commit
+
 	loginMarks     int    // how many may be put before they are counted
 	oldestClientID uint32 // time of the oldest ClientMessage, or earlier; 0: unknown
 
@@ -47,6 +51,7 @@ type writer struct {
 	canReceive                             *sql.Stmt
 	getRelation, newRelation               *sql.Stmt
 	updateRelation                         *sql.Stmt
+	lastOfRelation, lastOfGroup            *sql.Stmt
 	insertMessage                          *sql.Stmt
 	getGroup, getMember                    *sql.Stmt
 	updateGroup, updateMember              *sql.Stmt
@@ -55,6 +60,7 @@ type writer struct {
 	clearUnread                            *sql.Stmt
 	putClientID, getClientID, dropClientID *sql.Stmt
 	forget, getOldest                      *sql.Stmt
+	arrive, arrived, dropArrived           *sql.Stmt
 }
 
 // relation is the cached state of a conversation.
@@ -75,6 +81,7 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 		return nil, errors.Join(describe(err), db.Close())
 	}
 	w := &writer{db: db, conn: conn}
+	w.arrival = &arrival{w: w, waiting: arrivals.New(), nextID: 1}
 	if w.relations, err = lru.New[uint64, relation](cacheSize); err != nil {
 		return nil, err
 	}
@@ -142,6 +149,8 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 		{&w.updateRelation, `update IMRelationShip set lastMsgId = ?2,
 			unreadSmall = unreadSmall + ?3, unreadBig = unreadBig + ?4,
 			updated = max(updated, ?5), statusSmall = 0, statusBig = 0 where id = ?1`},
+		{&w.lastOfRelation, "select lastMsgId from IMRelationShip where id = ?"},
+		{&w.lastOfGroup, "select lastMsgId from IMGroup where id = ?"},
 		{&w.insertMessage, "insert into IMMessage (id, fromId, type, created, content, " +
 			"sentAs) values (?, ?, ?, ?, ?, ?)"},
 		{&w.getGroup, "select version, lastMsgId from IMGroup where id = ?"},
@@ -170,6 +179,9 @@ func (w *writer) prepareAppend(ctx context.Context) error {
 		{&w.forget, "delete from ClientMessage " +
 			"where id < (select min(id) from ClientMessage) + ? and created <= ?"},
 		{&w.getOldest, "select created from ClientMessage order by id limit 1"},
+		{&w.arrive, "insert into Arrived (id, list) values (?, ?)"},
+		{&w.arrived, "select id, list from Arrived where id >= ? order by id"},
+		{&w.dropArrived, "delete from Arrived where id = ?"},
 	}...)...)
 }
 
@@ -182,6 +194,22 @@ func (w *writer) close() error {
 		errs = append(errs, s.Close())
 	}
 	return errors.Join(append(errs, w.conn.Close(), w.db.Close())...)
+}
+
+// flushes sets whether the next commits wait until the log is on the disk.
+func (w *writer) flushes(wanted bool) error {
+	if wanted != w.relaxed {
+		return nil
+	}
+	text := "pragma synchronous = full"
+	if !wanted {
+		text = "pragma synchronous = normal"
+	}
+	if err := w.exec(text); err != nil {
+		return err
+	}
+	w.relaxed = !wanted
+	return nil
 }
 
 // exec runs a statement without preparing it.
@@ -210,7 +238,19 @@ func (w *writer) tryRoom() error {
 // happen, so they are emptied.
 func (w *writer) abandon() {
 	_, _ = w.rollback.Exec()
+	w.fresh, w.batches = nil, nil
+	w.giveBack()
 	w.forgetAll()
+}
+
+// giveBack lets messages wait that were to be written. A process that is not the server forgets
+// them and reads them again with its next transaction.
+func (a *arrival) giveBack() {
+	if !a.beside {
+		a.waiting.Rollback()
+		return
+	}
+	a.waiting.Clear()
 }
 
 // forgetAll empties the caches, which may differ from the database.
@@ -223,15 +263,13 @@ func (w *writer) forgetAll() {
 	w.oldestClientID = 0
 }
 
-// refresh empties the caches after another process has changed the database.
-func (w *writer) refresh() error {
+// refresh reports whether another process has changed the database, and empties the caches then.
+func (w *writer) refresh() (bool, error) {
 	var v int64
-	if err := w.version.QueryRow().Scan(&v); err != nil {
-		return err
+	if err := w.version.QueryRow().Scan(&v); err != nil || v == w.dataVersion {
+		return false, err
 	}
-	if v != w.dataVersion {
-		w.forgetAll()
-		w.dataVersion = v
-	}
-	return nil
+	w.forgetAll()
+	w.dataVersion = v
+	return true, nil
 }

@@ -1,0 +1,379 @@
+package embedded
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"time"
+
+	"teamtalk/core/im"
+	"teamtalk/sql/embedded/arrivals"
+)
+
+// A batch of messages is committed as one row at the end of the table Arrived, which takes few
+// pages. The tables by conversation take one page for each conversation, so they are written later,
+// for many messages at a time. Until then messages wait in memory too. A read or change that
+// concerns a conversation with such messages first writes them.
+
+const (
+	// roundOf is the number of waiting messages that begins a round of writing, and roundAfter
+	// the longest time that a message waits for one.
+	roundOf    = 4096
+	roundAfter = 500 * time.Millisecond
+	// stepOf is the number of messages that a transaction of a round writes: it takes some
+	// milliseconds, for which new messages wait.
+	stepOf = 128
+	// maxWaiting and maxWaitingBytes bound the waiting messages: beyond, a new batch writes as
+	// many of them as it has, and a step.
+	maxWaiting      = 32 << 10
+	maxWaitingBytes = 64 << 20
+	// retryRound is the pause after a round that failed.
+	retryRound = time.Second
+)
+
+// arrival is the part of the writer that has the messages in the order of arrival.
+type arrival struct {
+	w   *writer
+	log *slog.Logger
+
+	waiting *arrivals.Pending  // messages that are only in the table Arrived
+	fresh   []arrivals.Message // those that the transaction adds
+	batches []arrived          // the same in the form of the table
+	nextID  int64              // of a row of Arrived
+	stuck   bool               // waiting messages were to be written, and no commit has followed
+	careful bool               // the transaction looks for messages that the database rejects
+	apart   int                // messages that the transaction keeps apart, see writeCarefully
+	beside  bool               // another process may be the server
+}
+
+// arrived is a row of the table Arrived.
+type arrived struct {
+	id   int64
+	list []byte
+}
+
+// arriveAll adds the fresh messages from first on to the table Arrived, as one row.
+func (a *arrival) arriveAll(first int) error {
+	if len(a.fresh) == first {
+		return nil
+	}
+	row := arrived{a.nextID, arrivals.Encode(a.fresh[first:])}
+	if _, err := a.w.arrive.Exec(row.id, row.list); err != nil {
+		return err
+	}
+	a.nextID++ // also if the transaction is rolled back
+	a.batches = append(a.batches, row)
+	return nil
+}
+
+// freshOf calls yield with the messages of a conversation that the transaction adds.
+func (a *arrival) freshOf(chat int64) iter.Seq[*arrivals.Message] {
+	return func(yield func(*arrivals.Message) bool) {
+		for i := range a.fresh {
+			if m := &a.fresh[i]; m.Chat == chat && !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+// lastOf returns the id of the last message of a conversation, which is last without those that the
+// transaction adds.
+func (a *arrival) lastOf(chat int64, last uint32) uint32 {
+	for m := range a.freshOf(chat) {
+		last = m.ID
+	}
+	return last
+}
+
+// committed lets the messages that the transaction has added wait, and forgets those that it has
+// written.
+func (a *arrival) committed() {
+	if a.waiting.Commit() {
+		a.stuck = false
+	}
+	a.flushFresh()
+}
+
+// flushFresh lets the messages that the transaction has added wait.
+func (a *arrival) flushFresh() {
+	for _, row := range a.batches {
+		list, err := arrivals.Decode(row.list)
+		if err != nil {
+			panic(err) // cannot happen: this process has encoded it
+		}
+		a.waiting.Add(row.id, list)
+	}
+	a.fresh, a.batches = nil, nil
+}
+
+// load reads rows of the table Arrived that this process has not written: those of a process that
+// was killed, or of the server when this process is not the server.
+func (a *arrival) load() error {
+	if a.beside { // no message waits in this process after a transaction
+		a.nextID = 1
+	}
+	rows, err := a.w.arrived.Query(a.nextID)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row arrived
+		if err := rows.Scan(&row.id, &row.list); err != nil {
+			return err
+		}
+		list, err := arrivals.Decode(row.list)
+		if err != nil {
+			return im.WithKind(im.Internal, "messages that were not yet in the tables", err)
+		}
+		a.waiting.Add(row.id, list)
+		a.nextID = row.id + 1
+	}
+	return rows.Err()
+}
+
+// settleError is an error of settle, and not of the change that the transaction is for.
+type settleError struct{ error }
+
+func (e settleError) Unwrap() error { return e.error }
+
+// settle writes up to limit waiting messages of a scope into the tables by conversation.
+func (a *arrival) settle(scope arrivals.Scope, limit int) error {
+	parts := a.waiting.Take(scope, limit)
+	if len(parts) == 0 {
+		return nil
+	}
+	a.stuck = true
+	named := 0
+	for _, p := range parts {
+		n, err := a.write(p)
+		if err != nil {
+			return settleError{err}
+		}
+		named += n
+	}
+	for _, id := range a.waiting.Done() {
+		if _, err := a.w.dropArrived.Exec(id); err != nil {
+			return settleError{err}
+		}
+	}
+	if named == 0 {
+		return nil
+	}
+	last := parts[len(parts)-1].Messages
+	return a.w.forgetClientIDs(2*named, last[len(last)-1].At)
+}
+
+// write writes messages of a conversation. Messages that the tables have already are not written
+// again: another process may have done it. It returns how many had client_msg_ids.
+func (a *arrival) write(p arrivals.Part) (named int, err error) {
+	last := a.w.lastOfRelation
+	id := p.Chat
+	if p.Chat < 0 {
+		last, id = a.w.lastOfGroup, -p.Chat
+	}
+	var have uint32
+	if err := last.QueryRow(id).Scan(&have); err != nil {
+		return 0, err
+	}
+	var c counts
+	for _, m := range p.Messages {
+		if m.ID <= have {
+			continue
+		}
+		if a.careful {
+			err = a.writeCarefully(id, m)
+		} else {
+			err = a.writeOne(id, m)
+		}
+		if err != nil {
+			return 0, err
+		}
+		c.add(m)
+		if len(m.ClientID) > 0 {
+			named++
+		}
+	}
+	return named, c.write(a.w, p.Chat)
+}
+
+// writeOne inserts a message of a relation or group, and its client_msg_id.
+func (a *arrival) writeOne(id int64, m *arrivals.Message) error {
+	insert := a.w.insertMessage
+	if m.Chat < 0 {
+		insert = a.w.insertGroupMessage
+	}
+	content, err := a.w.content(m)
+	if err != nil {
+		return err
+	}
+	if _, err := insert.Exec(messageKey(id, m.ID), m.From, m.Type, m.Created, content,
+		m.SentAs); err != nil || len(m.ClientID) == 0 {
+		return err
+	}
+	return a.w.keepClientID(m)
+}
+
+// writeCarefully writes a message, or keeps it apart when the database rejects it: in a row of
+// Arrived with a negative id.
+func (a *arrival) writeCarefully(id int64, m *arrivals.Message) error {
+	if _, err := a.w.savepoint.Exec(); err != nil {
+		return err
+	}
+	err := a.writeOne(id, m)
+	if aboutTheRow(err) {
+		a.log.Error("the tables reject a message that was accepted: it stays in the table Arrived",
+			"chat", m.Chat, "id", m.ID, "user", m.From, "err", err)
+		if _, err := a.w.rollbackTo.Exec(); err != nil {
+			return err
+		}
+		a.apart++
+		list := arrivals.Encode([]arrivals.Message{*m})
+		err = a.w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
+			"from Arrived", list)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = a.w.release.Exec()
+	return err
+}
+
+// counts is what messages of a conversation change in its row.
+type counts struct {
+	last, at uint32
+	unread   [2]uint32         // messages for the smaller and for the larger user
+	senders  map[uint32]uint32 // of a group: each sender's last message
+}
+
+func (c *counts) add(m *arrivals.Message) {
+	c.last, c.at = m.ID, max(c.at, m.At)
+	switch {
+	case m.Chat < 0:
+		if c.senders == nil {
+			c.senders = map[uint32]uint32{}
+		}
+		c.senders[m.From] = m.ID
+	case m.To <= m.From:
+		c.unread[0]++
+	default:
+		c.unread[1]++
+	}
+}
+
+// write changes the rows of the conversation, and of the senders to a group.
+func (c *counts) write(w *writer, chat int64) error {
+	if c.last == 0 {
+		return nil
+	}
+	if chat > 0 {
+		_, err := w.updateRelation.Exec(chat, c.last, c.unread[0], c.unread[1], c.at)
+		return err
+	}
+	if _, err := w.updateGroup.Exec(-chat, c.last, c.at); err != nil {
+		return err
+	}
+	for user, last := range c.senders {
+		if _, err := w.updateMember.Exec(-chat, user, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settled writes the waiting messages of a scope, so that a read sees them.
+func (s *database) settled(ctx context.Context, scope arrivals.Scope) error {
+	if s.lock == nil { // the server's messages wait in the table
+		var any bool
+		if err := s.read.anyArrived.QueryRowContext(ctx).Scan(&any); err != nil || !any {
+			return err
+		}
+	} else if !s.writer.waiting.Has(scope) {
+		return nil
+	}
+	err := s.run(ctx, transaction{scope: scope, relaxed: true}, func(*writer) error { return nil })
+	if byDisk(err) { // better without the last messages than not at all; see makeRoom
+		return nil
+	}
+	return err
+}
+
+// startRound lets a goroutine write waiting messages, unless one runs. It ends when none wait.
+func (s *database) startRound() {
+	if rows, _ := s.writer.waiting.Len(); rows >= roundOf {
+		select {
+		case s.hurry <- struct{}{}:
+		default:
+		}
+	}
+	if s.rounds.CompareAndSwap(false, true) {
+		s.background.Go(s.runRounds)
+	}
+}
+
+func (s *database) runRounds() {
+	for {
+		s.await(roundAfter)
+		s.writer.waiting.Begin()
+		for s.writer.waiting.Has(arrivals.Round) {
+			err := s.run(context.Background(), transaction{scope: arrivals.Round, limit: stepOf,
+				relaxed: true}, func(*writer) error { return nil })
+			if err != nil {
+				s.metrics.errors.WithLabelValues(im.KindOf(describe(err)).String()).Inc()
+				s.log.Error("messages stay in the order of arrival for now", "err", describe(err))
+				if s.await(retryRound); s.ending() {
+					return
+				}
+			}
+		}
+		if s.writer.waiting.Has(arrivals.All) {
+			continue
+		}
+		s.rounds.Store(false)
+		// A message that came before this was told that a goroutine runs.
+		if !s.writer.waiting.Has(arrivals.All) || !s.rounds.CompareAndSwap(false, true) {
+			return
+		}
+	}
+}
+
+// await waits for a time, or until many messages wait, or the store is closed.
+func (s *database) await(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.hurry:
+	case <-s.end:
+	}
+}
+
+// ending reports whether Close was called.
+func (s *database) ending() bool {
+	select {
+	case <-s.end:
+		return true
+	default:
+		return false
+	}
+}
+
+// makeRoom writes waiting messages before n others are added, when there are very many, or when
+// writing has failed: no message is accepted while that is so.
+func (a *arrival) makeRoom(n int) error {
+	if rows, bytes := a.waiting.Len(); !a.stuck && rows < maxWaiting && bytes < maxWaitingBytes {
+		return nil
+	}
+	return a.settle(arrivals.All, n+stepOf)
+}
+
+// tryAll is tryWrite, and writes waiting messages if that has failed before.
+func (a *arrival) tryAll() error {
+	if a.stuck {
+		if err := a.settle(arrivals.All, stepOf); err != nil {
+			return err
+		}
+	}
+	return a.w.tryWrite()
+}
