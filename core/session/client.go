@@ -19,8 +19,7 @@ type Client struct {
 	// Data is the state that the role keeps for the client. Loop only.
 	Data any
 
-	loginAt  int64 // mono.Of; written and read as User
-	loggedIn bool
+	loginAt int64 // mono.Of; written and read as User
 }
 
 // AddClient creates the session of a client that connected. The caller calls Open next.
@@ -35,13 +34,14 @@ func (l *Loop) AddClient(remote netip.AddrPort, c Carrier) *Client {
 func (c *Client) UserID() uint32 { return c.User }
 
 // LoggedIn reports whether the client may use commands that need a login. Loop only.
-func (c *Client) LoggedIn() bool { return c.loggedIn }
+func (c *Client) LoggedIn() bool { return c.flags&loggedIn != 0 }
 
 // SetLoggedIn records the user and the client type of a login and removes the deadline.
 // An Admitter hears of it. Loop only.
 func (c *Client) SetLoggedIn(user uint32, client pb.ClientType) {
 	c.User, c.ClientType = user, client
-	c.loggedIn, c.loginAt = true, mono.Of(c.loop.Now())
+	c.flags |= loggedIn
+	c.loginAt = mono.Of(c.loop.Now())
 	c.deadline = 0
 	if a, ok := c.carrier.(Admitter); ok {
 		a.Admitted()

@@ -46,6 +46,7 @@ const (
 	lingering                   // closing, and waits until the peer closes
 	leaving                     // lingering, and the peer does not see the end yet
 	beaten                      // the last output was a heartbeat of our own
+	loggedIn                    // of a Client
 )
 
 // ID returns a number that is unique within the process and never used again.

@@ -52,7 +52,7 @@ func (l *longQueries) take(c *Client, size int) error {
 	if size == 0 {
 		return nil
 	}
-	if c.long > 0 && c.long+size > maxLong {
+	if c.long > 0 && int(c.long)+size > maxLong {
 		l.failed.WithLabelValues("too_large").Inc()
 		return im.Errorf(im.Denied, "query of %d bytes dropped: those of its connection that wait "+
 			"have %d, at most %d may wait", size, c.long, maxLong)
@@ -67,13 +67,13 @@ func (l *longQueries) take(c *Client, size int) error {
 		return im.Errorf(im.Denied, "query of %d bytes dropped: those of all clients that wait "+
 			"have %d, at most %d may wait", size, n-int64(size), limit)
 	}
-	c.long += size
+	c.long += int32(size)
 	return nil
 }
 
 // put ends what take counted.
 func (l *longQueries) put(c *Client, size int) {
-	c.long -= size
+	c.long -= int32(size)
 	l.bytes.Add(-int64(size))
 }
 

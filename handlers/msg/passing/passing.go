@@ -125,8 +125,8 @@ type Client struct {
 	queries int32 // waiting for their answers
 	asked   int32 // of those, the ones in flight
 	held    int32 // of these, those that no server has
-	stats   int   // users asked about in them
-	long    int   // bytes of the long ones
+	stats   int32 // users asked about in them
+	long    int32 // bytes of the long ones
 	turns   []turn
 	budget  rate.Bucket // for requests
 	p2p     rate.Bucket

@@ -194,7 +194,7 @@ func (h *Handler) passed(q entered, seq uint16, cmd, want pb.Command, rsp pb.Mes
 // handleUsersStat asks route_server which users are online.
 func (h *Handler) handleUsersStat(s *session.Client, seq uint16, m *pb.IMUsersStatReq) error {
 	c, n := h.opt.Client(s), len(m.GetUserIdList())
-	if c.stats+n > maxStats {
+	if int(c.stats)+n > maxStats {
 		h.opt.QueriesFailed.WithLabelValues("too_many").Inc()
 		return im.Errorf(im.Denied, "status query dropped: about %d users, %d are waited for",
 			n, c.stats)
@@ -202,9 +202,9 @@ func (h *Handler) handleUsersStat(s *session.Client, seq uint16, m *pb.IMUsersSt
 	m.ClearSameClass() // servers ask so: clients learn whether a PC is online
 	m.ClearScope()
 	err := Query(h, s, seq, h.route, m,
-		func(answer *pb.IMUsersStatRsp) { h.Answer(s, seq, answer) }, func() { c.stats -= n })
+		func(answer *pb.IMUsersStatRsp) { h.Answer(s, seq, answer) }, func() { c.stats -= int32(n) })
 	if err == nil {
-		c.stats += n
+		c.stats += int32(n)
 	}
 	return err
 }
