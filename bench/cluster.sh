@@ -2,7 +2,8 @@
 # Measures what a text, a login with its logout, and a text to a group cost in processor time, with one
 # message server and db_proxy and with several, and prints a table. Rates are the same for all, so that
 # no queue forms. The time is that of all servers and databases, from /proc, in µs, without what they take
-# when nobody is connected, which is the column idle, in ms a second.
+# when nobody is connected, which is the column idle, in ms a second. A second table shows what the processes
+# of each kind take of it, with what they take when nobody is connected.
 #
 #	bench/cluster.sh redis 1 4 8     # message servers that find each other's users in Redis
 #	bench/cluster.sh route 1 4 8     # with a route server
@@ -51,10 +52,21 @@ measure() { # RATE FLAG…: runs a scenario, and prints the processor time of on
 	shift
 	"$t" bench "$@" --rate "$rate" --addr "$addrs" --warmup 3s --duration "$duration" --json "$dir/result.json" "${watch[@]}" \
 		--watch "mariadb=$mariadb" --watch "redis=$cache" >"$dir/result" 2>&1 || { cat "$dir/result" >&2; exit 1; }
-	awk '$2 ~ /^[0-9]+$/ && $1 != "generator" && /%/ { for (i = 1; i <= NF; i++) if ($i == "%") { gsub(",", "", $(i + 1)); sum += $(i + 1) } }
-		END { printf "%d", sum - idle / rate }' "idle=$idle" "rate=$rate" "$dir/result"
+	awk '$2 ~ /^[0-9]+$/ && $1 != "generator" && /%/ { for (i = 1; i <= NF; i++) if ($i == "%") {
+			gsub(",", "", $(i + 1)); sum += $(i + 1); kind = $1; sub(/[0-9]+$/, "", kind); of[kind] += $(i + 1) } }
+		END { printf "%d", sum - idle / rate
+			for (kind in of) printf "%s %d\n", kind, of[kind] >details }' details="$dir/details" "idle=$idle" "rate=$rate" "$dir/result"
 }
 
+kinds=(msg dbproxy route login mariadb redis)
+note() { # WHAT: keeps the times of a scenario by kind
+	local kind
+	printf '| %s | %s |' "$n" "$1" >>"$dir/kinds"
+	for kind in "${kinds[@]}"; do
+		awk -v kind="$kind" '$1 == kind { n = $2 } END { printf " %d |", n }' "$dir/details" >>"$dir/kinds"
+	done
+	echo >>"$dir/kinds"
+}
 printf '| servers | idle | text | login and logout | text to a group of 100 |\n|---|---|---|---|---|\n'
 for n; do
 	pids=() watch=() admins=() addrs=
@@ -83,9 +95,16 @@ for n; do
 	sleep 10
 	idle=$((($(used) - before) / 10))
 	text=$(measure "$rate" single --pairs 200)
+	note text
 	login=$(measure 200 connect --connections 600 --after close --first 1001 --client ios)
+	note "login and logout"
 	group=$(measure 20 group --groups 4 --members 100)
+	note "text to a group of 100"
 	printf '| %s | %s | %s | %s | %s |\n' "$n" $((idle / 1000)) "$text" "$login" "$group"
 	kill "${pids[@]}"
 	wait "${pids[@]}" 2>/dev/null || true
 done
+printf '\n| servers | of |'
+printf ' %s |' "${kinds[@]}"
+printf '\n|---|---|---|---|---|---|---|---|\n'
+cat "$dir/kinds"
