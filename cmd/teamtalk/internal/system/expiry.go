@@ -6,6 +6,7 @@ import (
 
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/cmd/teamtalk/internal/system/stops"
+	"teamtalk/core/config"
 	"teamtalk/core/daily"
 	"teamtalk/core/im"
 	"teamtalk/sql/prune"
@@ -34,6 +35,8 @@ func startMessageExpiry(s *system) error {
 		Files: func() (prune.Files, error) { return soundFiles(s) },
 		Log:   s.log, Registerer: s.reg,
 	})
+	s.log.Info("messages are deleted from this age on, once a day (setting dbproxy.message_expiry)",
+		"role", config.RoleDBProxy, "age", cfg.MessageExpiry, "hours", cfg.MessageExpiryHours)
 	s.stops.Go(stops.EndUpkeep, "message expiry", rule.Run)
 	return nil
 }
