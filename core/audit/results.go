@@ -1,5 +1,10 @@
 package audit
 
+import (
+	"errors"
+	"fmt"
+)
+
 // The results of events. EVENTS.md explains each. They are the same in every version, so that
 // programs may rely on them; Detail is for people.
 const (
@@ -42,3 +47,17 @@ var results = []string{OK, ConnectionEnded, WrongPassword, Locked, Elsewhere, Un
 	Refused, BadRequest, WrongKey, Denied, NotFound, Closed, TooMany, Failed,
 	"no_db_server", "no_login_server", "no_route_server",
 	"duplicate_user", "mobile_kick", "disabled", "password"}
+
+// Detail returns text, the words of err in the audit log. Errors about the lines of a file, which
+// have a method Problems, quote the file: names, addresses and phones of people. Their words are
+// left out.
+func Detail(err error, text string) string {
+	if p, ok := errors.AsType[interface {
+		error
+		Problems() []string
+	}](err); ok {
+		return fmt.Sprintf("the file has problems: the answer had %d lines about it, which are "+
+			"not recorded", len(p.Problems()))
+	}
+	return text
+}

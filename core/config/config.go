@@ -153,6 +153,9 @@ type DBProxy struct {
 	LoginLockName    int           `toml:"login_lock_name" default:"100" min:"0" max:"500"`
 	LoginKnown       time.Duration `toml:"login_known" default:"2160h" min:"1s" max:"17520h"`
 
+	MessageExpiry      time.Duration `toml:"message_expiry" default:"0s" min:"0s" max:"438000h"`
+	MessageExpiryHours string        `toml:"message_expiry_hours" default:"" form:"hours"`
+
 	LoginNameWindow time.Duration `toml:"login_lock_name_window" default:"24h" min:"1s" max:"240h"`
 
 	GroupCreations int `toml:"group_creations" default:"60" min:"0" max:"1000000"`

@@ -158,7 +158,7 @@ func TestEverySource(t *testing.T) {
 		"msg.websocket_origins": "https://a.example.com", "trace.ratio": "0.5", "text": "x", "number": "23", "true|false": "true", "duration": "3s", "size": "3MiB",
 		"secret": "s3cr3t", "list": "10.0.0.5:1,10.0.0.6:2", "msfs.expire_unused_after": "24h",
 		"form listen": "10.0.0.1:1", "form internal": "10.0.0.1:2", "form host": "10.0.0.9", "form url": "http://x/", "form websocket": "wss://x/", "form sockets": "127.0.0.1:1", "form dsn": "u:p@tcp(h:1)/d",
-		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form key": strings.Repeat("k", 33), "form syslog": "udp://10.0.0.9:514", "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login", "form domains": "a.example.org,b.example.org",
+		"form redis": "redis://u:p@h:1/2", "form key32": strings.Repeat("k", 32), "form key": strings.Repeat("k", 33), "form syslog": "udp://10.0.0.9:514", "form cidr": "10.0.0.0/8,fd00::/8", "form roles": "msg,login", "form domains": "a.example.org,b.example.org", "form hours": "01:00-06:00", "dbproxy.message_expiry": "72h",
 		"link.timeout": "20s", "msfs.upload_burst": "20MiB", "msfs.expire_after": "48h",
 	}
 	for _, s := range Settings() {

@@ -121,6 +121,12 @@ var mistakes = []mistake{
 	{name: "files that expire early", file: "[msfs]\nexpire_after = \"1h\"",
 		want: []string{"teamtalk.toml:2: msfs.expire_after: must be 0s (never) or at least 24h, " +
 			"not 1h"}},
+	{name: "messages that expire early", file: "[dbproxy]\nmessage_expiry = \"24h\"",
+		want: []string{"teamtalk.toml:2: dbproxy.message_expiry: must be 0s (never) or at least " +
+			"48h, not 24h"}},
+	{name: "no hours", file: "[dbproxy]\nmessage_expiry_hours = \"1-6\"",
+		want: []string{`teamtalk.toml:2: dbproxy.message_expiry_hours: want two times of the day ` +
+			`such as "01:00-06:00", not "1-6"`}},
 	{name: "unused files that expire early", file: "[msfs]\nexpire_unused_after = \"1h\"",
 		want: []string{"msfs.expire_unused_after: must be 0s (as other files) or at least 24h"}},
 	{name: "unused files that expire late",

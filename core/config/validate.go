@@ -13,6 +13,7 @@ import (
 
 	"teamtalk/core/audit"
 	"teamtalk/core/config/spelling"
+	"teamtalk/core/daily"
 	"teamtalk/core/origin"
 	"teamtalk/core/registry"
 	"teamtalk/core/ticket"
@@ -140,7 +141,11 @@ var forms = map[string]func(string) error{
 	},
 	"websocket": checkWebSocketURL,
 	"syslog":    audit.CheckSyslog,
-	"node":      registry.CheckName,
+	"hours": func(s string) error {
+		_, err := daily.Parse(s)
+		return err
+	},
+	"node": registry.CheckName,
 	"dsn": func(s string) error { // the errors must not quote s, which holds a password
 		slash := strings.LastIndexByte(s, '/')
 		if slash < 0 || s[slash+1:] == "" || strings.HasPrefix(s[slash+1:], "?") {
@@ -256,9 +261,17 @@ func (c *Config) checkTogether() []Problem {
 			"bucket on the S3 server instead")
 	}
 	c.checkExpiry(wrong)
+	if age := c.DBProxy.MessageExpiry; age > 0 && age < minMessageAge {
+		wrong("dbproxy.message_expiry", "must be 0s (never) or at least %s, not %s",
+			formatDuration(minMessageAge), formatDuration(age))
+	}
 	c.checkRedis(wrong)
 	return problems
 }
+
+// minMessageAge is the least dbproxy.message_expiry, and the least age of the command prune: MinAge
+// of package prune gives the reason.
+const minMessageAge = 48 * time.Hour
 
 // checkExpiry reports settings with which small files expire too early.
 func (c *Config) checkExpiry(wrong func(key, format string, args ...any)) {

@@ -89,8 +89,16 @@ func (t *Tracer) take(spare []span) []span {
 // send sends a batch, and counts what became of it.
 func (t *Tracer) send(batch []span) {
 	body, err := proto.Marshal(t.encode(batch))
+	rejected := 0
 	if err == nil {
-		err = t.deliver(body)
+		rejected, err = t.deliver(body)
+	}
+	if rejected = min(rejected, len(batch)); rejected > 0 {
+		t.metrics.rejected.Add(float64(rejected))
+		t.metrics.sent.Add(float64(len(batch) - rejected))
+		t.often.Warn(t.opt.Log, mono.Now(), "the collector has rejected spans of traced messages "+
+			"(setting trace.endpoint)", "spans", rejected, "of", len(batch), "err", err)
+		return
 	}
 	if err != nil {
 		t.metrics.failed.Add(float64(len(batch)))
@@ -102,28 +110,30 @@ func (t *Tracer) send(batch []span) {
 	t.metrics.sent.Add(float64(len(batch)))
 }
 
-// deliver posts a body, again after a pause if that may help. Once t ends it tries once.
-func (t *Tracer) deliver(body []byte) error {
+// deliver posts a body, again after a pause if that may help. Once t ends it tries once. rejected
+// is the number of spans that the collector did not accept, for the reason err.
+func (t *Tracer) deliver(body []byte) (rejected int, err error) {
 	for attempt, pause := 1, firstPause; ; attempt, pause = attempt+1, 2*pause {
-		again, err := t.post(body)
+		var again bool
+		again, rejected, err = t.post(body)
 		if err == nil || !again || attempt == attempts {
-			return err
+			return rejected, err
 		}
 		select {
 		case <-time.After(pause):
 		case <-t.stop:
-			return err
+			return rejected, err
 		}
 	}
 }
 
 // post makes one request. again says that the error may be gone at the next one.
-func (t *Tracer) post(body []byte) (again bool, err error) {
+func (t *Tracer) post(body []byte) (again bool, rejected int, err error) {
 	ctx, cancel := context.WithTimeout(t.ctx, t.opt.Timeout)
 	defer cancel()
 	rq, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url, bytes.NewReader(body))
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	rq.Header.Set("Content-Type", "application/x-protobuf")
 	rsp, err := t.client.Do(rq)
@@ -132,18 +142,26 @@ func (t *Tracer) post(body []byte) (again bool, err error) {
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		return true, fmt.Errorf("%s: %w", t.shown, err)
+		return true, 0, fmt.Errorf("%s: %w", t.shown, err)
 	}
 	defer rsp.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(rsp.Body, maxAnswer)) // so that the connection stays
+	// It is read to the end so that the connection stays.
+	answer, broken := io.ReadAll(io.LimitReader(rsp.Body, maxAnswer))
 	switch rsp.StatusCode {
 	case http.StatusOK, http.StatusAccepted, http.StatusNoContent:
-		return false, nil
+		if broken != nil {
+			return false, 0, nil // the collector has the spans
+		}
+		rejected, err := readAnswer(answer)
+		if rejected > 0 {
+			err = fmt.Errorf("%s: %w", t.shown, err)
+		}
+		return false, rejected, err
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable,
 		http.StatusGatewayTimeout:
 		again = true
 	}
-	return again, fmt.Errorf("%s answers %s", t.shown, rsp.Status)
+	return again, 0, fmt.Errorf("%s answers %s", t.shown, rsp.Status)
 }
 
 // Close sends the spans that wait, for two seconds at most and not after the end of ctx, and ends

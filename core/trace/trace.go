@@ -135,6 +135,7 @@ type span struct {
 type metrics struct {
 	sent         prometheus.Counter
 	full, failed prometheus.Counter
+	rejected     prometheus.Counter
 }
 
 // New returns a Tracer that sends spans until Close. It returns an error for an endpoint that is no
@@ -181,13 +182,14 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		Help: "Spans of traced messages that the collector took."})
 	dropped := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "teamtalk_trace_spans_dropped_total",
-		Help: "Spans lost, by reason: full (the queue), failed (the collector did not take them).",
+		Help: "Spans lost, by reason: full (the queue), failed (the collector did not take " +
+			"them), rejected (it took the others of the request).",
 	}, []string{"reason"})
 	if reg != nil {
 		reg.MustRegister(sent, dropped)
 	}
 	return metrics{sent: sent, full: dropped.WithLabelValues("full"),
-		failed: dropped.WithLabelValues("failed")}
+		failed: dropped.WithLabelValues("failed"), rejected: dropped.WithLabelValues("rejected")}
 }
 
 // sampled returns the id of the trace of m, and whether the trace is recorded. Every server with

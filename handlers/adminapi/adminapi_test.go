@@ -283,6 +283,20 @@ func TestStrangersInAudit(t *testing.T) {
 	}
 }
 
+// TestProblemsInAudit: the audit log does not quote the file of users that was refused.
+func TestProblemsInAudit(t *testing.T) {
+	r := newRig(t, nil)
+	r.call(r.secrets[tokens.Admin], "POST", "/v1/users/csv", `{"file":"bmFtZQo="}`)
+	if err := r.audit.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(r.auditFile)
+	if err != nil || bytes.Contains(data, []byte("phone")) ||
+		!bytes.Contains(data, []byte("the answer had 1 lines about it")) {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
 // TestAudit: the audit log has changes, refusals, and calls that read messages, with the name of
 // the token and without contents.
 func TestAudit(t *testing.T) {

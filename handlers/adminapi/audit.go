@@ -64,7 +64,7 @@ func (s *Server) write(r *http.Request, t tokens.Token, what string, err error) 
 	}
 	if err != nil {
 		f := failed(err)
-		e.Result, e.Detail = audit.Failed, f.text
+		e.Result, e.Detail = audit.Failed, audit.Detail(err, f.text)
 		if known := auditResults[f.code]; known != "" {
 			e.Result = known
 		}

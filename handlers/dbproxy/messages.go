@@ -53,7 +53,7 @@ type messages struct {
 	order  *sendOrder
 	before *previous.Messages
 	sounds *sounds.Sounds
-	often  [im.Closed + 1]obs.Often
+	often  [im.Closed + 1]obs.Lasting
 }
 
 // appender is what messages needs of the store.
@@ -163,8 +163,8 @@ func (ms *messages) failBatch(batch []*Pending, err error) {
 	ms.finish(batch)
 }
 
-// finish answers the messages that are not answered yet, and logs failures at most once a
-// second for each kind of error.
+// finish answers the messages that are not answered yet, and logs failures once a minute for each
+// error, and at most once a second for each kind.
 func (ms *messages) finish(batch []*Pending) {
 	type failure struct {
 		first *Pending
@@ -189,7 +189,7 @@ func (ms *messages) finish(batch []*Pending) {
 		ms.end()
 	}
 	for k, f := range failed {
-		held, ok := ms.often[k].Allow(ms.now())
+		held, ok := ms.often[k].Allow(ms.now(), f.first.row.Err.Error())
 		if !ok {
 			continue
 		}

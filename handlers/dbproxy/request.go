@@ -33,7 +33,7 @@ type runner struct {
 	maxFrame, maxAnswer int
 	// failures limits the rate of log lines, for the time in which the store is away and
 	// all requests fail.
-	failures [im.Closed + 1]obs.Often
+	failures [im.Closed + 1]obs.Lasting
 	long     obs.Often
 
 	open     atomic.Int64 // requests accepted and not answered
@@ -199,7 +199,7 @@ func (r *runner) answer(rq *request, m pb.Message) {
 // the loop.
 func (r *runner) logFailure(rq *request, err error) {
 	kind := im.KindOf(err)
-	held, ok := r.failures[kind].Allow(r.now())
+	held, ok := r.failures[kind].Allow(r.now(), err.Error())
 	if !ok {
 		// When the store is away, thousands of requests a second fail: the metrics count
 		// all of them.

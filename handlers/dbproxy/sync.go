@@ -17,7 +17,7 @@ const syncKey = 1 << 63
 type sessionSync struct {
 	*runner
 	store sessionStore
-	often obs.Often
+	often obs.Lasting
 }
 
 // sessionStore is what sessionSync needs of the store.
@@ -84,7 +84,7 @@ func (ss *sessionSync) syncSessions(ctx context.Context) {
 }
 
 func (ss *sessionSync) logSync(err error) {
-	if held, ok := ss.often.Allow(ss.now()); ok {
+	if held, ok := ss.often.Allow(ss.now(), err.Error()); ok {
 		ss.log.Log(context.Background(), refusal.Level(im.KindOf(err)),
 			"conversation lists of groups' members not updated", "role", "dbproxy",
 			"err", err, "held", held)

@@ -9,10 +9,10 @@ import (
 )
 
 // auditCall records a call. by is nil when no app may make it. subjects returns the
-// users and groups that it is about.
+// users and groups that it is about. Refusals without an app are limited.
 func (s *Server) auditCall(r *http.Request, by *app, call string, subjects func() string,
 	err error) {
-	if s.opt.Audit == nil {
+	if s.opt.Audit == nil || by == nil && !s.mayRecord(r) {
 		return
 	}
 	e := audit.Event{Kind: audit.Call, From: remote(r).String(), What: call + subjects()}
@@ -23,8 +23,17 @@ func (s *Server) auditCall(r *http.Request, by *app, call string, subjects func(
 	s.opt.Audit.Record(e)
 }
 
-// auditRegister records a registration. user is 0 when no user was added.
+// mayRecord counts a line of the audit log about a caller that nobody knows. It returns false when
+// the log has had too many of its address, so that strangers neither fill a disk nor hide other
+// lines. The metrics have all.
+func (s *Server) mayRecord(r *http.Request) bool { return s.lines.try(remote(r), s.opt.Now()) }
+
+// auditRegister records a registration. user is 0 when no user was added. Such refusals are
+// limited.
 func (s *Server) auditRegister(r *http.Request, name string, user uint32, err error) {
+	if s.opt.Audit == nil || err != nil && !s.mayRecord(r) {
+		return
+	}
 	e := audit.Event{Kind: audit.Register, User: user, Name: name, From: remote(r).String()}
 	e.Result, e.Detail = outcome(err)
 	s.opt.Audit.Record(e)

@@ -113,6 +113,7 @@ type Server struct {
 	callers   atomic.Pointer[callers]
 	clients   *addresses // wrong keys, by address
 	newcomers *addresses // registrations, by address
+	lines     *addresses // refusals of strangers in the audit log, by address
 	pages     *http.CrossOriginProtection
 	big       chan struct{} // holds one element for each request longer than smallBody
 	mux       *http.ServeMux
@@ -133,8 +134,8 @@ func New(opt Options) (*Server, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{opt: opt, log: opt.Log.With("role", "http"), clients: newAddresses(),
-		newcomers: newAddresses(),
-		pages:     http.NewCrossOriginProtection(), big: make(chan struct{}, maxBigBodies),
+		newcomers: newAddresses(), lines: newAddresses(),
+		pages: http.NewCrossOriginProtection(), big: make(chan struct{}, maxBigBodies),
 		mux: http.NewServeMux(), metrics: newMetrics(opt.Registerer)}
 	handle(s, "CreateGroup", s.createGroup)
 	handle(s, "ChangeMembers", s.changeMembers)

@@ -1,6 +1,6 @@
 // Package prune deletes messages and waiting files that are older than a time, in small steps
-// beside servers that use the store. The last message of each conversation stays, whatever its
-// age. PRUNE.md describes it for operators.
+// beside servers that use the store: for a command, and for a db_proxy that keeps a Rule. The
+// last message of each conversation stays, whatever its age. PRUNE.md describes it for operators.
 package prune
 
 import (
@@ -36,7 +36,15 @@ type Options struct {
 	// Sounds deletes the files of sounds, by Audio.Path. A file that does not exist is no error.
 	// nil: the files stay. Used with Apply alone.
 	Sounds func(ctx context.Context, paths []string) error
+	// Step is called before each step, and its error ends the run. nil: nothing is.
+	Step func(ctx context.Context) error
+	// Deleted receives what each step has deleted. nil: nobody does. Used with Apply alone.
+	Deleted func(Report)
 }
+
+// MinAge is the shortest age of what a rule may delete. Repeats of a message are recognised for a
+// day, and its clients may not have read it yet.
+const MinAge = 48 * time.Hour
 
 // Report counts what was deleted, or would be.
 type Report struct {
@@ -82,8 +90,15 @@ func Run(ctx context.Context, s Store, o Options) (Report, error) {
 // threads deletes the old messages of all conversations, or of all groups.
 func (r *run) threads(ctx context.Context, group bool) error {
 	for after, more := uint32(0), true; more; more = after > 0 {
+		began := time.Now()
+		if err := r.step(ctx); err != nil {
+			return err
+		}
 		list, last, err := r.s.OldThreads(ctx, group, after, r.opt.Before)
 		if err != nil {
+			return err
+		}
+		if err := r.rest(ctx, time.Since(began)); err != nil {
 			return err
 		}
 		for _, t := range list {
@@ -99,6 +114,9 @@ func (r *run) threads(ctx context.Context, group bool) error {
 // thread deletes the old messages of a conversation or group.
 func (r *run) thread(ctx context.Context, t im.OldThread) error {
 	if r.opt.Apply {
+		if err := r.step(ctx); err != nil {
+			return err
+		}
 		err := r.s.SkipOld(ctx, t)
 		if err != nil && im.KindOf(err) == im.Busy {
 			r.done.Busy++
@@ -110,6 +128,9 @@ func (r *run) thread(ctx context.Context, t im.OldThread) error {
 	}
 	for after := uint32(0); ; {
 		began := time.Now()
+		if err := r.step(ctx); err != nil {
+			return err
+		}
 		p, err := r.s.OldPart(ctx, t, after, r.opt.Batch)
 		if err == nil && p.Last == 0 {
 			return r.skipAgain(ctx, t)
@@ -122,17 +143,37 @@ func (r *run) thread(ctx context.Context, t im.OldThread) error {
 				return err
 			}
 		}
-		texts, sounds := &r.done.Texts, &r.done.Sounds
-		if t.Group {
-			texts, sounds = &r.done.GroupTexts, &r.done.GroupSounds
-		}
-		texts.Add(p.Texts)
-		sounds.Add(p.Sounds)
+		r.count(t, p)
 		after = p.Last
 		if err := r.pause(ctx, began); err != nil {
 			return err
 		}
 	}
+}
+
+// count counts a part that was deleted, or would be.
+func (r *run) count(t im.OldThread, p im.OldPart) {
+	var part Report
+	if t.Group {
+		part.GroupTexts, part.GroupSounds = p.Texts, p.Sounds
+	} else {
+		part.Texts, part.Sounds = p.Texts, p.Sounds
+	}
+	r.done.Texts.Add(part.Texts)
+	r.done.Sounds.Add(part.Sounds)
+	r.done.GroupTexts.Add(part.GroupTexts)
+	r.done.GroupSounds.Add(part.GroupSounds)
+	if r.opt.Apply && r.opt.Deleted != nil {
+		r.opt.Deleted(part)
+	}
+}
+
+// step asks Options.Step whether the run may continue.
+func (r *run) step(ctx context.Context) error {
+	if r.opt.Step == nil {
+		return nil
+	}
+	return r.opt.Step(ctx)
 }
 
 // skipAgain lowers the counts of a conversation again after the deletion: a rebuild of unread
@@ -161,10 +202,15 @@ func (r *run) remove(ctx context.Context, t im.OldThread, p im.OldPart) error {
 
 // pause waits after a step that deletes.
 func (r *run) pause(ctx context.Context, began time.Time) error {
+	return r.rest(ctx, max(r.opt.Pause, time.Since(began)))
+}
+
+// rest waits, when servers run beside this work.
+func (r *run) rest(ctx context.Context, d time.Duration) error {
 	if !r.opt.Apply {
 		return ctx.Err()
 	}
-	return backoff.Sleep(ctx, max(r.opt.Pause, time.Since(began)))
+	return backoff.Sleep(ctx, d)
 }
 
 // files removes files from the lists of their receivers. Their file server then deletes them, as
@@ -180,12 +226,19 @@ func (r *run) files(ctx context.Context) error {
 				continue
 			}
 			began := time.Now()
+			if err := r.step(ctx); err != nil {
+				return err
+			}
 			if r.opt.Apply {
 				if err := r.s.DeleteOfflineFile(ctx, f.From, f.To, f.Task); err != nil {
 					return err
 				}
 			}
-			r.done.Files.Add(im.OldCount{Messages: 1, Bytes: int64(f.Size)})
+			part := Report{Files: im.OldCount{Messages: 1, Bytes: int64(f.Size)}}
+			r.done.Files.Add(part.Files)
+			if r.opt.Apply && r.opt.Deleted != nil {
+				r.opt.Deleted(part)
+			}
 			if err := r.pause(ctx, began); err != nil {
 				return err
 			}

@@ -156,9 +156,10 @@ type (
 )
 
 var (
-	_ im.Store    = (*Store)(nil)
-	_ im.Pruner   = (*Store)(nil)
-	_ im.Exporter = (*Store)(nil)
+	_ im.Store      = (*Store)(nil)
+	_ im.Pruner     = (*Store)(nil)
+	_ im.PruneTurns = (*Store)(nil)
+	_ im.Exporter   = (*Store)(nil)
 )
 
 // Open connects to the databases, checks that they answer (except the slave) and that the

@@ -239,6 +239,13 @@ var common = map[string]string{
 		"receiver's list. file.keep_waiting is the time for which the file server keeps the " +
 		"file. A file server that compares (file.compare) lists a file again while it keeps it. " +
 		"0s: no limit.",
+	"dbproxy.message_expiry": "Age from which the server deletes texts and sounds, also unread " +
+		"ones, such as 9600h for 400 days; at least 48h. The last message of each conversation " +
+		"stays. One dbproxy process does it at a time, once a day, in small steps: give all the " +
+		"same value. `teamtalk prune` counts what it would delete. 0s: never.",
+	"dbproxy.message_expiry_hours": "Hours of the day in which message_expiry deletes, in the " +
+		"local time of the server, such as 01:00-06:00. The next hours continue a run that " +
+		"has not finished. Empty: at any time.",
 	"dbproxy.login_lock_window": "Time for which a wrong password counts. A locked name or " +
 		"network stays locked for this long.",
 	"dbproxy.login_lock_network": "Number of different wrong passwords from one network for " +

@@ -130,10 +130,16 @@ func Read(path string) ([]Token, error) {
 	return list, nil
 }
 
-// Change reads a file, which may be missing, and writes what do returns, all or nothing. The file
+// Change reads a file, which may be missing, and writes what do returns, all or nothing. Of two
+// processes that change it at the same time the second one waits for the first. The file
 // keeps its owner, its group and its permissions: the server may have another account than the
 // administrator that changes it. Only the owner may read a new file.
 func Change(path string, do func([]Token) ([]Token, error)) error {
+	unlock, err := lock(filepath.Dir(path))
+	if err != nil {
+		return fmt.Errorf("change tokens: %w", err)
+	}
+	defer unlock()
 	list, err := Read(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

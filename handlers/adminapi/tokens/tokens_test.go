@@ -2,6 +2,7 @@ package tokens
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -136,4 +137,30 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%v, read again %v, %v", list, again, err)
 		}
 	})
+}
+
+// TestChangesAtOnce adds tokens from many processes at the same time: none is lost.
+func TestChangesAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	const n = 20
+	failures := make(chan error, n)
+	for i := range n {
+		go func() {
+			one, _, err := Make(fmt.Sprint("t", i), Admin)
+			if err == nil {
+				err = Change(path, func(list []Token) ([]Token, error) {
+					return append(list, one), nil
+				})
+			}
+			failures <- err
+		}()
+	}
+	for range n {
+		if err := <-failures; err != nil {
+			t.Error(err)
+		}
+	}
+	if list, err := Read(path); err != nil || len(list) != n {
+		t.Errorf("%d tokens, %v, want %d", len(list), err, n)
+	}
 }

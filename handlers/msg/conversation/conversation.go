@@ -202,7 +202,7 @@ type Handler struct {
 	inFlight atomic.Int64
 	outboxes *outbox.Outboxes[attempt]
 
-	often obs.Often
+	failures obs.Lasting
 }
 
 // New returns a handler. Connect must be called before the first client connects.

@@ -266,8 +266,8 @@ func (h *Handler) giveUp(f attempt, rejected bool, err error) {
 	defer h.inFlight.Add(-1)
 	defer h.outboxes.Landed(f.from, false)
 	h.metrics.notStored.Inc()
-	h.often.Warn(h.log, h.opt.Now(), "message not stored",
-		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq, "err", err)
+	h.failures.Warn(h.log, h.opt.Now(), "message not stored", err,
+		"conn", f.from.ID(), "user", f.from.User, "seq", f.seq)
 	sends := &h.opt.Client(f.from).sends
 	// The time in which the sender may repeat it begins with its last repeat.
 	again := h.isAsked(&f)

@@ -41,7 +41,7 @@ func (a commandAudit) endWith(cmd *cobra.Command, err error, done bool, detail s
 	e := audit.Event{Kind: audit.Command, By: "shell " + account(), What: commandText(cmd),
 		Result: audit.OK, Detail: detail}
 	if err != nil && !done {
-		e.Result, e.Detail = audit.Failed, err.Error()
+		e.Result, e.Detail = audit.Failed, audit.Detail(err, err.Error())
 	}
 	a.log.Record(e)
 	ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)

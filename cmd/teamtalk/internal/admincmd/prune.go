@@ -31,10 +31,6 @@ type pruneFlags struct {
 // pruneKinds are the values of --only.
 var pruneKinds = []string{"users", "groups", "files"}
 
-// minAge is the shortest age. Repeats of a message are recognised for a day, and its clients may
-// not have read it yet.
-const minAge = 48 * time.Hour
-
 // maxAge is the longest age: 50 years, which began after 1970.
 const maxAge = 18250 * 24 * time.Hour
 
@@ -85,7 +81,7 @@ func (f *pruneFlags) options(cmd *cobra.Command) (age time.Duration, o prune.Opt
 	if age, err = parseAge(f.olderThan); err != nil {
 		return 0, o, cli.Usagef(cmd, "--older-than: %v", err)
 	}
-	if age < minAge || age > maxAge {
+	if age < prune.MinAge || age > maxAge {
 		return 0, o, cli.Usagef(cmd, "--older-than %s is not 48h to 18250d", f.olderThan)
 	}
 	if f.batch < 1 || f.batch > 10_000 {

@@ -19,6 +19,7 @@ type SoundPlaces struct {
 	Deleted, Left int // files that Delete has deleted, and those that are in no place
 
 	small, own place // nil: not here
+	borrowed   bool  // small is not closed
 }
 
 // place is a place of files.
@@ -50,6 +51,15 @@ func SoundFiles(cfg *config.Config) (*SoundPlaces, error) {
 	}
 	s.own = own
 	return s, nil
+}
+
+// Use replaces the folder of small files by that of a small file server in this process, whose
+// quota then counts what is deleted. It stays open after Close.
+func (s *SoundPlaces) Use(folder *blob.Folder) {
+	if c, ok := s.small.(io.Closer); ok {
+		_ = c.Close()
+	}
+	s.small, s.borrowed = folder, true
 }
 
 // view opens a folder; nil when it does not exist.
@@ -97,6 +107,9 @@ func (s *SoundPlaces) Delete(ctx context.Context, paths []string) error {
 	return nil
 }
 
+// Found returns how many files Delete has deleted, and how many it did not find here.
+func (s *SoundPlaces) Found() (deleted, left int) { return s.Deleted, s.Left }
+
 // Open opens the file of a sound by Audio.Path: NotFound also when its place is not here. The
 // caller must close it.
 func (s *SoundPlaces) Open(ctx context.Context, path string) (*blob.Blob, error) {
@@ -109,6 +122,9 @@ func (s *SoundPlaces) Open(ctx context.Context, path string) (*blob.Blob, error)
 
 // Close closes the folders.
 func (s *SoundPlaces) Close() {
+	if s.borrowed {
+		s.small = nil
+	}
 	for _, p := range []place{s.small, s.own} {
 		if c, ok := p.(io.Closer); ok {
 			_ = c.Close()

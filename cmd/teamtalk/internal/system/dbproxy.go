@@ -109,6 +109,9 @@ func startUpkeep(s *system, db *dbproxy.Server, files *media.Files) error {
 			db.RunFileExpiry(ctx, keep)
 		})
 	}
+	if err := startMessageExpiry(s); err != nil {
+		return err
+	}
 	return files.KeepAvatars(s.store)
 }
 

@@ -37,7 +37,7 @@ func descriptions(t *testing.T) map[string][]string {
 	}
 	for _, set := range []map[string]string{
 		{"tls.certificate": c.Certificate, "tls.key": c.Key, "web.listen": "127.0.0.1:0",
-			"msfs.quota":     "10GiB",
+			"msfs.quota": "10GiB", "dbproxy.message_expiry": "9600h",
 			"audit.file":     filepath.Join(t.TempDir(), "audit.log"),
 			"trace.endpoint": "http://127.0.0.1:1"},
 		{"store": "mysql", "mysql.master": dsn, "redis.addrs": redis.Addr(),

@@ -264,6 +264,14 @@ func pictures(text string) (urls []string) {
 
 // String describes a report for people.
 func (r Report) String() string {
-	return fmt.Sprintf("%d messages, %d files, %d files that are not on this machine", r.Messages,
-		r.Files, r.Missing)
+	return fmt.Sprintf("%s, %s, %s not on this machine", counted(r.Messages, "message"),
+		counted(r.Files, "file"), counted(r.Missing, "file"))
+}
+
+// counted returns a number with the word for what it counts.
+func counted(n int, word string) string {
+	if n != 1 {
+		word += "s"
+	}
+	return fmt.Sprintf("%d %s", n, word)
 }

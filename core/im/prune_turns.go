@@ -1,0 +1,27 @@
+package im
+
+import (
+	"context"
+	"time"
+)
+
+// PruneTurns records the runs that keep a rule about old messages, for the processes that use a
+// store together. A store of one process may be without.
+type PruneTurns interface {
+	// TakePruning takes the right to delete old messages by a rule. It returns nil when another
+	// process has it. The right ends five minutes after its holder was killed.
+	TakePruning(ctx context.Context) (PruneTurn, error)
+	// LastPruned returns when the last run ended that was finished, in unix seconds; 0: none was.
+	LastPruned(ctx context.Context) (int64, error)
+	// SetPruned records that a run was finished at a time.
+	SetPruned(ctx context.Context, at time.Time) error
+}
+
+// PruneTurn is the right of a process to delete old messages by a rule. Not for concurrent use.
+type PruneTurn interface {
+	// Keep prolongs the right. The holder calls it before each step. It fails when another process
+	// may have got the right.
+	Keep(ctx context.Context) error
+	// Release gives the right up.
+	Release(ctx context.Context) error
+}
