@@ -202,7 +202,8 @@ func (h *Handler) handleUsersStat(s *session.Client, seq uint16, m *pb.IMUsersSt
 	m.ClearSameClass() // servers ask so: clients learn whether a PC is online
 	m.ClearScope()
 	err := Query(h, s, seq, h.route, m,
-		func(answer *pb.IMUsersStatRsp) { h.Answer(s, seq, answer) }, func() { c.stats -= int32(n) })
+		func(answer *pb.IMUsersStatRsp) { h.Answer(s, seq, answer) },
+		func() { c.stats -= int32(n) })
 	if err == nil {
 		c.stats += int32(n)
 	}
