@@ -89,6 +89,7 @@ func (a *arrival) lastOf(chat int64, last uint32) uint32 {
 // committed lets the messages that the transaction has added wait, and forgets those that it has
 // written.
 func (a *arrival) committed() {
+	a.w.dataVersion = a.w.newVersion
 	if a.waiting.Commit() {
 		a.stuck = false
 	}

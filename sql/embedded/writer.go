@@ -29,6 +29,7 @@ type writer struct {
 	// The caches below are never stale: every change goes through this connection or
 	// raises data_version.
 	dataVersion int64
+	newVersion  int64                        // of the transaction; it counts from the commit on
 	relations   *lru.Cache[uint64, relation] // by im.ConversationKey
 	// users that can receive messages; others are read each time
 	recipients *lru.Cache[uint32, struct{}]
@@ -263,13 +264,13 @@ func (w *writer) forgetAll() {
 	w.oldestClientID = 0
 }
 
-// refresh reports whether another process has changed the database, and empties the caches then.
+// refresh reports whether another process has changed the database, and empties the caches then. If
+// the transaction is rolled back, the next one reports it again: only a transaction that commits
+// has written the messages that waited before the change.
 func (w *writer) refresh() (bool, error) {
-	var v int64
-	if err := w.version.QueryRow().Scan(&v); err != nil || v == w.dataVersion {
+	if err := w.version.QueryRow().Scan(&w.newVersion); err != nil || w.newVersion == w.dataVersion {
 		return false, err
 	}
 	w.forgetAll()
-	w.dataVersion = v
 	return true, nil
 }
