@@ -2,6 +2,8 @@ package embedded
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"iter"
 	"log/slog"
 	"time"
@@ -175,7 +177,9 @@ func (a *arrival) write(p arrivals.Part) (named int, err error) {
 		last, id = a.w.lastOfGroup, -p.Chat
 	}
 	var have uint32
-	if err := last.QueryRow(id).Scan(&have); err != nil {
+	err = last.QueryRow(id).Scan(&have)
+	gone := errors.Is(err, sql.ErrNoRows)
+	if err != nil && !gone {
 		return 0, err
 	}
 	var c counts
@@ -183,16 +187,20 @@ func (a *arrival) write(p arrivals.Part) (named int, err error) {
 		if m.ID <= have {
 			continue
 		}
-		if a.careful {
-			err = a.writeCarefully(id, m)
-		} else {
-			err = a.writeOne(id, m)
+		written := false
+		switch {
+		case gone:
+			err = a.keepApart(m, errGone)
+		case a.careful:
+			written, err = a.writeCarefully(id, m)
+		default:
+			written, err = true, a.writeOne(id, m)
 		}
 		if err != nil {
 			return 0, err
 		}
 		c.add(m)
-		if len(m.ClientID) > 0 {
+		if written && len(m.ClientID) > 0 {
 			named++
 		}
 	}
@@ -216,29 +224,38 @@ func (a *arrival) writeOne(id int64, m *arrivals.Message) error {
 	return a.w.keepClientID(m)
 }
 
-// writeCarefully writes a message, or keeps it apart when the database rejects it: in a row of
-// Arrived with a negative id.
-func (a *arrival) writeCarefully(id int64, m *arrivals.Message) error {
+// writeCarefully is writeOne, and keeps a message that the database rejects apart. It reports whether
+// the message is written.
+func (a *arrival) writeCarefully(id int64, m *arrivals.Message) (written bool, err error) {
 	if _, err := a.w.savepoint.Exec(); err != nil {
-		return err
+		return false, err
 	}
-	err := a.writeOne(id, m)
-	if aboutTheRow(err) {
-		a.log.Error("the tables reject a message that was accepted: it stays in the table Arrived",
-			"chat", m.Chat, "id", m.ID, "user", m.From, "err", err)
+	err = a.writeOne(id, m)
+	if written = err == nil; aboutTheRow(err) {
 		if _, err := a.w.rollbackTo.Exec(); err != nil {
-			return err
+			return false, err
 		}
-		a.apart++
-		list := arrivals.Encode([]arrivals.Message{*m})
-		err = a.w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
-			"from Arrived", list)
+		err = a.keepApart(m, err)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	_, err = a.w.release.Exec()
-	return err
+	return written, err
+}
+
+// errGone is the reason why a message is apart whose group or conversation has no row.
+var errGone = errors.New("its group or conversation does not exist")
+
+// keepApart keeps a message that cannot be written, for that reason, in a row of Arrived with a
+// negative id.
+func (a *arrival) keepApart(m *arrivals.Message, reason error) error {
+	a.log.Error("the tables reject a message that was accepted: it stays in the table Arrived",
+		"chat", m.Chat, "id", m.ID, "user", m.From, "err", reason)
+	a.apart++
+	list := arrivals.Encode([]arrivals.Message{*m})
+	return a.w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
+		"from Arrived", list)
 }
 
 // counts is what messages of a conversation change in its row.

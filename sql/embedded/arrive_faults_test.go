@@ -3,9 +3,28 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 )
+
+// change runs statements in a transaction that another process could make, and empties no cache
+// of s.
+func change(t *testing.T, s *Store, texts ...string) {
+	t.Helper()
+	other := open(t, Options{Dir: s.dir, Admin: true})
+	defer other.Close()
+	if err := other.run(context.Background(), transaction{}, func(w *writer) error {
+		for _, text := range texts {
+			if err := w.exec(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // TestOtherProcessSeenTwice: a transaction that learns of another process's messages, and is rolled
 // back, does not hide them from the next one.
@@ -34,5 +53,59 @@ func TestOtherProcessSeenTwice(t *testing.T) {
 	history, err = s.GroupHistory(context.Background(), u[0], g, 0, 10)
 	if got := ids(t, history, err); got != "3 2 1" {
 		t.Errorf("messages %s of the group, want 3 2 1", got)
+	}
+}
+
+// TestOpenAfterReject opens a store whose tables reject messages that a killed server has left, as
+// they would in the server.
+func TestOpenAfterReject(t *testing.T) {
+	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	defer s.Close()
+	u := people(t, s, 2)
+	lost, kept := newGroup(t, s, u...), newGroup(t, s, u...)
+	change(t, s, fmt.Sprintf(`create trigger reject before insert on IMGroupMessage
+		when new.id >> 32 = %d begin select raise(abort, 'rejected by the test'); end`, lost))
+	named := groupMessage(u[0], lost, "rejected")
+	named.ClientID = []byte("name")
+	add(t, s, named, groupMessage(u[0], kept, "x"))
+	after := open(t, Options{Dir: copyOf(t, s)})
+	defer after.Close()
+	checkApart(t, after, u[0], kept)
+}
+
+// TestThreadGone: messages whose group somebody has deleted with another program stay apart, and
+// keep no other message back.
+func TestThreadGone(t *testing.T) {
+	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	defer s.Close()
+	u := people(t, s, 2)
+	lost, kept := newGroup(t, s, u...), newGroup(t, s, u...)
+	add(t, s, groupMessage(u[0], lost, "x"), groupMessage(u[0], kept, "x"))
+	if _, err := s.writer.conn.ExecContext(context.Background(), "delete from IMGroup where id = ?",
+		lost); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, Options{Dir: copyOf(t, s)})
+	defer after.Close()
+	checkApart(t, after, u[0], kept)
+	settle(t, s)
+	checkApart(t, s, u[0], kept)
+}
+
+// checkApart requires that a message is apart, that the group kept has one, and that it takes
+// another.
+func checkApart(t *testing.T, s *Store, user, kept uint32) {
+	t.Helper()
+	var apart, left int
+	if err := s.readers.QueryRow("select coalesce(sum(id < 0), 0), coalesce(sum(id > 0), 0) "+
+		"from Arrived").Scan(&apart, &left); err != nil || apart != 1 || left != 0 {
+		t.Errorf("%d messages are apart and %d batches wait, %v; want 1 and 0", apart, left, err)
+	}
+	if id := add(t, s, groupMessage(user, kept, "later")); id != 2 {
+		t.Errorf("the next message has id %d, want 2", id)
+	}
+	history, err := s.GroupHistory(context.Background(), user, kept, 0, 10)
+	if got := ids(t, history, err); got != "2 1" {
+		t.Errorf("messages %s, want 2 1", got)
 	}
 }

@@ -95,12 +95,13 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	db := &database{dir: o.Dir, now: o.Now, log: o.Log, slot: make(chan struct{}, 1),
 		hurry: make(chan struct{}, 1), end: make(chan struct{})}
+	db.metrics = newMetrics(func() int { // called when the store is open
+		rows, _ := db.writer.waiting.Len()
+		return rows
+	})
 	err := db.open(ctx, o)
 	if err == nil {
-		db.metrics, err = newMetrics(o.Metrics, func() int {
-			rows, _ := db.writer.waiting.Len()
-			return rows
-		})
+		err = db.metrics.register(o.Metrics)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded: open %s: %w", o.Dir, err), db.free())
