@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"time"
@@ -128,12 +129,20 @@ func (a *arrival) load() error {
 		}
 		list, err := arrivals.Decode(row.list)
 		if err != nil {
-			return im.WithKind(im.Internal, "messages that were not yet in the tables", err)
+			return im.Errorf(im.Internal, "row %d of the table Arrived is damaged. Its messages "+
+				"are in no other table: restore a backup, or give them up with sqlite3 %s %q, "+
+				"which keeps the row", row.id, FileName, setApart(row.id))
 		}
 		a.waiting.Add(row.id, list)
 		a.nextID = row.id + 1
 	}
 	return rows.Err()
+}
+
+// setApart is the statement that lets no process read a row of Arrived any more.
+func setApart(id int64) string {
+	return fmt.Sprintf("update Arrived set id = min((select min(id) from Arrived), 0) - 1 "+
+		"where id = %d", id)
 }
 
 // settleError is an error of settle, and not of the change that the transaction is for.

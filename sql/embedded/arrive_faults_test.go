@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+
+	"teamtalk/core/im"
 )
 
 // change runs statements in a transaction that another process could make, and empties no cache
@@ -107,5 +109,33 @@ func checkApart(t *testing.T, s *Store, user, kept uint32) {
 	history, err := s.GroupHistory(context.Background(), user, kept, 0, 10)
 	if got := ids(t, history, err); got != "2 1" {
 		t.Errorf("messages %s, want 2 1", got)
+	}
+}
+
+// TestDamagedBatch: the error says which row is damaged, and what to do. The rest is there then.
+func TestDamagedBatch(t *testing.T) {
+	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	defer s.Close()
+	u := people(t, s, 2)
+	add(t, s, message(u[0], u[1], "1"))
+	add(t, s, message(u[0], u[1], "2"))
+	add(t, s, message(u[0], u[1], "3"))
+	if err := s.writer.exec("update Arrived set list = substr(list, 1, 5) where id = 2"); err != nil {
+		t.Fatal(err)
+	}
+	dir := copyOf(t, s)
+	_, err := Open(context.Background(), Options{Dir: dir})
+	wantError(t, err, "row 2 of the table Arrived is damaged", "backup", setApart(2))
+	if im.KindOf(err) != im.Internal {
+		t.Errorf("kind %v", im.KindOf(err))
+	}
+	if err := s.writer.exec(setApart(2)); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, Options{Dir: copyOf(t, s)})
+	defer after.Close()
+	history, err := after.History(context.Background(), u[0], u[1], 0, 10)
+	if got := ids(t, history, err); got != "3 1" {
+		t.Errorf("messages %s, want 3 1", got)
 	}
 }
