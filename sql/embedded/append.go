@@ -62,7 +62,9 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 			// No message that waits may be written in a savepoint that is rolled back.
 			err = s.transact(ctx, func(w *writer) error { return s.appendEach(w, todo) })
 		}
-		s.refused.Store(byDisk(err))
+		if s.refused.Store(byDisk(err)); err == nil {
+			s.startRound() // here, because Close waits for calls
+		}
 		return err
 	})
 	for i := range todo {
@@ -79,9 +81,6 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
 	s.count(batch)
-	if err == nil && len(todo) > 0 {
-		s.startRound()
-	}
 }
 
 // appendAll stores messages in the transaction of w. Messages that get an err, and
