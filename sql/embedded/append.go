@@ -128,10 +128,11 @@ func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint3
 	if err != nil {
 		return err
 	}
-	if err := w.add(c.id, c.last, p, now); err == nil && !p.duplicate {
-		c.last = p.id
+	if err := w.add(c.id, c.last, p, now); err != nil || p.err != nil || p.duplicate {
+		return err
 	}
-	return err
+	c.last = p.id
+	return nil
 }
 
 // forgetClientIDs deletes up to n client_msg_ids older than ClientIDTTL, oldest first. n
@@ -235,7 +236,7 @@ func (w *writer) conversation(known map[uint64]*conversation, p *pending,
 func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
 
 // add gives p the id after last in a conversation or group, see arrivals.Message.Chat, or marks
-// it as a duplicate.
+// it as a duplicate. It sets p.err when no id is left.
 func (w *writer) add(chat int64, last uint32, p *pending, now uint32) error {
 	if len(p.m.ClientID) > 0 {
 		if err := w.findClientID(chat, p, now); err != nil || p.duplicate {
@@ -245,6 +246,10 @@ func (w *writer) add(chat int64, last uint32, p *pending, now uint32) error {
 		if err := w.recognise(chat, last, p); err != nil || p.duplicate {
 			return err
 		}
+	}
+	if last == math.MaxUint32 {
+		p.err = im.Errorf(im.Invalid, "no message id is left in this conversation")
+		return nil
 	}
 	m := p.m
 	p.id = last + 1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"testing"
 
@@ -137,5 +138,25 @@ func TestDamagedBatch(t *testing.T) {
 	history, err := after.History(context.Background(), u[0], u[1], 0, 10)
 	if got := ids(t, history, err); got != "3 1" {
 		t.Errorf("messages %s, want 3 1", got)
+	}
+}
+
+// TestNoIDLeft: a conversation that has given all ids refuses messages, and others take them.
+func TestNoIDLeft(t *testing.T) {
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	defer s.Close()
+	u := people(t, s, 3)
+	g := newGroup(t, s, u...)
+	add(t, s, message(u[0], u[1], "x"))
+	settle(t, s)
+	change(t, s, fmt.Sprintf("update IMRelationShip set lastMsgId = %d", uint32(math.MaxUint32)),
+		fmt.Sprintf("update IMGroup set lastMsgId = %d", uint32(math.MaxUint32)))
+	full, fullGroup := message(u[0], u[1], "x"), groupMessage(u[0], g, "x")
+	other := message(u[0], u[2], "x")
+	s.AppendMessages(context.Background(), []*im.Message{full, fullGroup, other})
+	wantError(t, full.Err, "no message id is left")
+	wantError(t, fullGroup.Err, "no message id is left")
+	if other.Err != nil || other.ID != 1 {
+		t.Errorf("id %d, %v", other.ID, other.Err)
 	}
 }
