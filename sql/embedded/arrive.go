@@ -30,8 +30,10 @@ const (
 	// many of them as it has, and a step.
 	maxWaiting      = 32 << 10
 	maxWaitingBytes = 64 << 20
-	// retryRound is the pause after a round that failed.
+	// retryRound is the pause after a round that failed. The first of logRound failures in a row
+	// is logged.
 	retryRound = time.Second
+	logRound   = 60
 )
 
 // arrival is the part of the writer that has the messages in the order of arrival.
@@ -340,15 +342,14 @@ func (s *database) startRound() {
 }
 
 func (s *database) runRounds() {
+	failures := 0
 	for {
 		s.await(roundAfter)
 		s.writer.waiting.Begin()
 		for s.writer.waiting.Has(arrivals.Round) {
 			err := s.run(context.Background(), transaction{scope: arrivals.Round, limit: stepOf,
 				relaxed: true}, func(*writer) error { return nil })
-			if err != nil {
-				s.metrics.errors.WithLabelValues(im.KindOf(describe(err)).String()).Inc()
-				s.log.Error("messages stay in the order of arrival for now", "err", describe(err))
+			if failures = s.noteRound(err, failures); err != nil {
 				if s.await(retryRound); s.ending() {
 					return
 				}
@@ -363,6 +364,23 @@ func (s *database) runRounds() {
 			return
 		}
 	}
+}
+
+// noteRound counts and logs how a transaction of a round ended, after so many failures in a row, and
+// returns their number now.
+func (s *database) noteRound(err error, failures int) int {
+	if err == nil {
+		if failures > 0 {
+			s.log.Info("messages are written by conversation again", "failures", failures)
+		}
+		return 0
+	}
+	err = describe(err)
+	s.metrics.errors.WithLabelValues(im.KindOf(err).String()).Inc()
+	if failures%logRound == 0 {
+		s.log.Error("messages stay in the order of arrival for now", "err", err)
+	}
+	return failures + 1
 }
 
 // await waits for a time, or until many messages wait, or the store is closed.
