@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"modernc.org/sqlite"
 
 	"teamtalk/core/im"
 )
@@ -139,6 +142,42 @@ func TestDamagedBatch(t *testing.T) {
 	if got := ids(t, history, err); got != "3 1" {
 		t.Errorf("messages %s, want 3 1", got)
 	}
+}
+
+// TestOpenOnFullDisk: a server that was killed while the disk was full starts again. It refuses
+// messages until there is room, and then all are there.
+func TestOpenOnFullDisk(t *testing.T) {
+	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	defer s.Close()
+	u := people(t, s, 2)
+	for range 4 {
+		add(t, s, message(u[0], u[1], strings.Repeat("x", 4000)))
+	}
+	dir := copyOf(t, s)
+	sqlite.RegisterConnectionHook(func(c sqlite.ExecQuerierContext, dsn string) error {
+		if !strings.Contains(dsn, dir) {
+			return nil
+		}
+		_, err := c.ExecContext(context.Background(), "pragma max_page_count = 1", nil)
+		return err // the database does not grow
+	})
+	_, err := Open(context.Background(), Options{Dir: dir, Admin: true})
+	wantError(t, err, "disk is full")
+	after := open(t, Options{Dir: dir})
+	defer after.Close()
+	if _, err := after.History(context.Background(), u[0], u[1], 0, 10); err != nil {
+		t.Error(err)
+	}
+	m := message(u[0], u[1], "y")
+	after.AppendMessages(context.Background(), []*im.Message{m})
+	wantError(t, m.Err, "disk is full")
+	if err := after.writer.exec("pragma max_page_count = 10000"); err != nil {
+		t.Fatal(err)
+	}
+	if id := add(t, after, message(u[0], u[1], "y")); id != 5 {
+		t.Errorf("id %d, want 5", id)
+	}
+	checkWhole(t, after)
 }
 
 // TestNoIDLeft: a conversation that has given all ids refuses messages, and others take them.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
+	lib "modernc.org/sqlite/lib"
 
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
@@ -79,6 +80,9 @@ func (s *database) open(ctx context.Context, o Options) error {
 	// SQLite opens a read-only file without an error. Open must fail here, before the
 	// first message. A server that was killed may have left messages in the order of arrival.
 	err = s.run(ctx, transaction{scope: arrivals.All, load: true}, (*writer).tryWrite)
+	if code(err) == lib.SQLITE_FULL && !o.Admin { // they wait, see startRound: users can read
+		err = s.run(ctx, transaction{later: true}, (*writer).tryWrite)
+	}
 	if err != nil {
 		return describe(err)
 	}
@@ -215,6 +219,7 @@ type transaction struct {
 	limit   int            // how many of them; 0: all
 	relaxed bool           // the commit need not be on the disk: nobody was told of the change
 	load    bool           // messages that another process accepted are read first
+	later   bool           // no waiting messages are written
 	careful bool           // see writer
 }
 
@@ -293,6 +298,9 @@ func (s *database) prepare(w *writer, how transaction) error {
 		if err := w.load(); err != nil {
 			return err
 		}
+	}
+	if how.later {
+		return nil
 	}
 	return w.settle(how.scope, cmp.Or(how.limit, math.MaxInt))
 }

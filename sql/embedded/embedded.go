@@ -23,6 +23,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/budgets"
 	"teamtalk/sql/embedded/records"
 	"teamtalk/sql/embedded/spools"
@@ -105,6 +106,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded: open %s: %w", o.Dir, err), db.free())
+	}
+	if db.writer.waiting.Has(arrivals.All) { // the disk is full
+		db.startRound()
 	}
 	return &Store{
 		database:  db,
