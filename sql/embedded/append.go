@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 )
 
 // messages is the part that stores messages.
@@ -57,12 +58,12 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 			}
 			return s.appendAll(w, todo)
 		})
-		if aboutTheRow(err) {
+		if faults.AboutTheRow(err) {
 			s.metrics.bisects.Inc()
 			// No message that waits may be written in a savepoint that is rolled back.
 			err = s.transact(ctx, func(w *writer) error { return s.appendEach(w, todo) })
 		}
-		if s.refused.Store(byDisk(err)); err == nil {
+		if s.refused.Store(faults.ByDisk(err)); err == nil {
 			s.startRound() // here, because Close waits for calls
 		}
 		return err
@@ -157,7 +158,7 @@ func (s *messages) appendEach(w *writer, todo []pending) error {
 		}
 		fresh, rows := len(w.fresh), len(w.batches)
 		err := s.appendAll(w, todo[i:i+1])
-		if err != nil && !aboutTheRow(err) {
+		if err != nil && !faults.AboutTheRow(err) {
 			return err
 		}
 		if err != nil {

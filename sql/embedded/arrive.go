@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 )
 
 // A batch of messages is committed as one row at the end of the table Arrived, which takes few
@@ -235,14 +236,14 @@ func (a *arrival) writeOne(id int64, m *arrivals.Message) error {
 	return a.w.keepClientID(m)
 }
 
-// writeCarefully is writeOne, and keeps a message that the database rejects apart. It reports whether
-// the message is written.
+// writeCarefully is writeOne, and keeps a message that the database rejects apart. It reports
+// whether the message is written.
 func (a *arrival) writeCarefully(id int64, m *arrivals.Message) (written bool, err error) {
 	if _, err := a.w.savepoint.Exec(); err != nil {
 		return false, err
 	}
 	err = a.writeOne(id, m)
-	if written = err == nil; aboutTheRow(err) {
+	if written = err == nil; faults.AboutTheRow(err) {
 		if _, err := a.w.rollbackTo.Exec(); err != nil {
 			return false, err
 		}
@@ -322,7 +323,7 @@ func (s *database) settled(ctx context.Context, scope arrivals.Scope) error {
 		return nil
 	}
 	err := s.run(ctx, transaction{scope: scope, relaxed: true}, func(*writer) error { return nil })
-	if byDisk(err) { // better without the last messages than not at all; see makeRoom
+	if faults.ByDisk(err) { // better without the last messages than not at all; see makeRoom
 		return nil
 	}
 	return err
@@ -366,8 +367,8 @@ func (s *database) runRounds() {
 	}
 }
 
-// noteRound counts and logs how a transaction of a round ended, after so many failures in a row, and
-// returns their number now.
+// noteRound counts and logs how a transaction of a round ended, after so many failures in a row,
+// and returns their number now.
 func (s *database) noteRound(err error, failures int) int {
 	if err == nil {
 		if failures > 0 {
@@ -375,7 +376,7 @@ func (s *database) noteRound(err error, failures int) int {
 		}
 		return 0
 	}
-	err = describe(err)
+	err = faults.Describe(err)
 	s.metrics.errors.WithLabelValues(im.KindOf(err).String()).Inc()
 	if failures%logRound == 0 {
 		s.log.Error("messages stay in the order of arrival for now", "err", err)

@@ -75,8 +75,8 @@ func (c *crowd) join(user uint32, n int) {
 	s = c.stores[(n+1)%len(c.stores)]
 	list, err := s.GroupHistory(ctx, user, c.group, m.ID, 1<<20)
 	if err != nil || len(list) == 0 || list[0].ID != m.ID || list[len(list)-1].ID <= before {
-		c.t.Errorf("joined after message %d: sees %d messages up to %d: %v", before, len(list), m.ID,
-			err)
+		c.t.Errorf("joined after message %d: sees %d messages up to %d: %v", before, len(list),
+			m.ID, err)
 	}
 	counts, _, err := s.UnreadCounts(ctx, user, 10)
 	if err != nil || len(counts) != 1 || counts[0].Count < uint32(len(list)) {
@@ -88,7 +88,7 @@ func (c *crowd) join(user uint32, n int) {
 	}
 }
 
-// TestBeside: whatever processes beside the server read and change, each message is there when it
+// TestBeside: whatever processes beside the server read and change, each message is stored when it
 // is acked, once, and counted once.
 func TestBeside(t *testing.T) {
 	const pairs, each = 4, 60

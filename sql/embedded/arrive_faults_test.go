@@ -116,7 +116,7 @@ func checkApart(t *testing.T, s *Store, user, kept uint32) {
 	}
 }
 
-// TestDamagedBatch: the error says which row is damaged, and what to do. The rest is there then.
+// TestDamagedBatch: the error says which row is damaged, and what to do. Then the other messages are read.
 func TestDamagedBatch(t *testing.T) {
 	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
@@ -124,7 +124,8 @@ func TestDamagedBatch(t *testing.T) {
 	add(t, s, message(u[0], u[1], "1"))
 	add(t, s, message(u[0], u[1], "2"))
 	add(t, s, message(u[0], u[1], "3"))
-	if err := s.writer.exec("update Arrived set list = substr(list, 1, 5) where id = 2"); err != nil {
+	const damage = "update Arrived set list = substr(list, 1, 5) where id = 2"
+	if err := s.writer.exec(damage); err != nil {
 		t.Fatal(err)
 	}
 	dir := copyOf(t, s)

@@ -18,11 +18,11 @@ import (
 	"time"
 
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
-	lib "modernc.org/sqlite/lib"
 
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 	"teamtalk/sql/embedded/folderlock"
 )
 
@@ -74,24 +74,24 @@ func (s *database) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if err := s.writer.prepareAppend(ctx); err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	s.writer.log, s.writer.beside = o.Log, o.Admin
 	// SQLite opens a read-only file without an error. Open must fail here, before the
 	// first message. A server that was killed may have left messages in the order of arrival.
 	err = s.run(ctx, transaction{scope: arrivals.All, load: true}, (*writer).tryWrite)
-	if code(err) == lib.SQLITE_FULL && !o.Admin { // they wait, see startRound: users can read
+	if faults.Full(err) && !o.Admin { // they wait, see startRound: users can read
 		err = s.run(ctx, transaction{later: true}, (*writer).tryWrite)
 	}
 	if err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	s.readers = openDB(path, o.BusyTimeout, o.Workers, "_query_only=1", "_pragma=cache_size(-8192)")
 	if err := s.read.prepare(ctx, s.readers); err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	if err := s.startClock(ctx); err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	return nil
 }
@@ -205,7 +205,7 @@ func (s *database) call(op string, f func() error) error {
 	if err == nil {
 		return nil
 	}
-	err = describe(err)
+	err = faults.Describe(err)
 	if kind := im.KindOf(err); kind == im.Internal || kind == im.Unavailable {
 		s.metrics.errors.WithLabelValues(kind.String()).Inc()
 	}
@@ -232,7 +232,7 @@ func (s *database) transact(ctx context.Context, f func(*writer) error) error {
 // not ended. It waits for the writer, and for other processes, until ctx ends.
 func (s *database) run(ctx context.Context, how transaction, f func(*writer) error) error {
 	err := s.try(ctx, how, f)
-	if apart := (settleError{}); errors.As(err, &apart) && aboutTheRow(apart.error) {
+	if apart := (settleError{}); errors.As(err, &apart) && faults.AboutTheRow(apart.error) {
 		s.metrics.bisects.Inc()
 		how.careful = true
 		err = s.try(ctx, how, f)

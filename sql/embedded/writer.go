@@ -10,6 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 	"teamtalk/sql/embedded/numbering"
 )
 
@@ -79,7 +80,7 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 		"_pragma=cache_size(-32768)")       // KiB
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return nil, errors.Join(describe(err), db.Close())
+		return nil, errors.Join(faults.Describe(err), db.Close())
 	}
 	w := &writer{db: db, conn: conn}
 	w.arrival = &arrival{w: w, waiting: arrivals.New(), nextID: 1}
@@ -104,7 +105,7 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 		query{&w.rollback, "rollback"},
 		query{&w.version, "pragma data_version"})
 	if err != nil {
-		return nil, errors.Join(describe(err), w.close())
+		return nil, errors.Join(faults.Describe(err), w.close())
 	}
 	return w, nil
 }
@@ -268,7 +269,8 @@ func (w *writer) forgetAll() {
 // the transaction is rolled back, the next one reports it again: only a transaction that commits
 // has written the messages that waited before the change.
 func (w *writer) refresh() (bool, error) {
-	if err := w.version.QueryRow().Scan(&w.newVersion); err != nil || w.newVersion == w.dataVersion {
+	err := w.version.QueryRow().Scan(&w.newVersion)
+	if err != nil || w.newVersion == w.dataVersion {
 		return false, err
 	}
 	w.forgetAll()
