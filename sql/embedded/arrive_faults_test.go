@@ -116,7 +116,8 @@ func checkApart(t *testing.T, s *Store, user, kept uint32) {
 	}
 }
 
-// TestDamagedBatch: the error says which row is damaged, and what to do. Then the other messages are read.
+// TestDamagedBatch: the error says which row is damaged, and what to do. Then the other messages
+// are read.
 func TestDamagedBatch(t *testing.T) {
 	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
 	defer s.Close()
