@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 )
 
 // messages is the part that stores messages.
@@ -57,12 +58,14 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 			}
 			return s.appendAll(w, todo)
 		})
-		if aboutTheRow(err) {
+		if faults.AboutTheRow(err) {
 			s.metrics.bisects.Inc()
 			// No message that waits may be written in a savepoint that is rolled back.
 			err = s.transact(ctx, func(w *writer) error { return s.appendEach(w, todo) })
 		}
-		s.refused.Store(byDisk(err))
+		if s.refused.Store(faults.ByDisk(err)); err == nil {
+			s.startRound() // here, because Close waits for calls
+		}
 		return err
 	})
 	for i := range todo {
@@ -79,9 +82,6 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 	}
 	s.metrics.seconds.Observe(time.Since(start).Seconds())
 	s.count(batch)
-	if err == nil && len(todo) > 0 {
-		s.startRound()
-	}
 }
 
 // appendAll stores messages in the transaction of w. Messages that get an err, and
@@ -129,10 +129,11 @@ func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint3
 	if err != nil {
 		return err
 	}
-	if err := w.add(c.id, c.last, p, now); err == nil && !p.duplicate {
-		c.last = p.id
+	if err := w.add(c.id, c.last, p, now); err != nil || p.err != nil || p.duplicate {
+		return err
 	}
-	return err
+	c.last = p.id
+	return nil
 }
 
 // forgetClientIDs deletes up to n client_msg_ids older than ClientIDTTL, oldest first. n
@@ -157,7 +158,7 @@ func (s *messages) appendEach(w *writer, todo []pending) error {
 		}
 		fresh, rows := len(w.fresh), len(w.batches)
 		err := s.appendAll(w, todo[i:i+1])
-		if err != nil && !aboutTheRow(err) {
+		if err != nil && !faults.AboutTheRow(err) {
 			return err
 		}
 		if err != nil {
@@ -236,7 +237,7 @@ func (w *writer) conversation(known map[uint64]*conversation, p *pending,
 func messageKey(relation int64, id uint32) int64 { return relation<<32 | int64(id) }
 
 // add gives p the id after last in a conversation or group, see arrivals.Message.Chat, or marks
-// it as a duplicate.
+// it as a duplicate. It sets p.err when no id is left.
 func (w *writer) add(chat int64, last uint32, p *pending, now uint32) error {
 	if len(p.m.ClientID) > 0 {
 		if err := w.findClientID(chat, p, now); err != nil || p.duplicate {
@@ -246,6 +247,10 @@ func (w *writer) add(chat int64, last uint32, p *pending, now uint32) error {
 		if err := w.recognise(chat, last, p); err != nil || p.duplicate {
 			return err
 		}
+	}
+	if last == math.MaxUint32 {
+		p.err = im.Errorf(im.Invalid, "no message id is left in this conversation")
+		return nil
 	}
 	m := p.m
 	p.id = last + 1

@@ -39,7 +39,7 @@ func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32)
 		p.err = im.Errorf(im.Denied, "user %d is not in group %d", p.m.From, id)
 		return nil
 	}
-	if err := w.add(-int64(id), g.last, p, now); err != nil || p.duplicate {
+	if err := w.add(-int64(id), g.last, p, now); err != nil || p.err != nil || p.duplicate {
 		return err
 	}
 	g.last, p.groupVersion = p.id, g.version

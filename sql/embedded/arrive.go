@@ -2,12 +2,16 @@ package embedded
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 )
 
 // A batch of messages is committed as one row at the end of the table Arrived, which takes few
@@ -27,8 +31,10 @@ const (
 	// many of them as it has, and a step.
 	maxWaiting      = 32 << 10
 	maxWaitingBytes = 64 << 20
-	// retryRound is the pause after a round that failed.
+	// retryRound is the pause after a round that failed. The first of logRound failures in a row
+	// is logged.
 	retryRound = time.Second
+	logRound   = 60
 )
 
 // arrival is the part of the writer that has the messages in the order of arrival.
@@ -89,6 +95,7 @@ func (a *arrival) lastOf(chat int64, last uint32) uint32 {
 // committed lets the messages that the transaction has added wait, and forgets those that it has
 // written.
 func (a *arrival) committed() {
+	a.w.dataVersion = a.w.newVersion
 	if a.waiting.Commit() {
 		a.stuck = false
 	}
@@ -125,12 +132,20 @@ func (a *arrival) load() error {
 		}
 		list, err := arrivals.Decode(row.list)
 		if err != nil {
-			return im.WithKind(im.Internal, "messages that were not yet in the tables", err)
+			return im.Errorf(im.Internal, "row %d of the table Arrived is damaged. Its messages "+
+				"are in no other table: restore a backup, or give them up with sqlite3 %s %q, "+
+				"which keeps the row", row.id, FileName, setApart(row.id))
 		}
 		a.waiting.Add(row.id, list)
 		a.nextID = row.id + 1
 	}
 	return rows.Err()
+}
+
+// setApart is the statement that lets no process read a row of Arrived any more.
+func setApart(id int64) string {
+	return fmt.Sprintf("update Arrived set id = min((select min(id) from Arrived), 0) - 1 "+
+		"where id = %d", id)
 }
 
 // settleError is an error of settle, and not of the change that the transaction is for.
@@ -174,7 +189,9 @@ func (a *arrival) write(p arrivals.Part) (named int, err error) {
 		last, id = a.w.lastOfGroup, -p.Chat
 	}
 	var have uint32
-	if err := last.QueryRow(id).Scan(&have); err != nil {
+	err = last.QueryRow(id).Scan(&have)
+	gone := errors.Is(err, sql.ErrNoRows)
+	if err != nil && !gone {
 		return 0, err
 	}
 	var c counts
@@ -182,16 +199,20 @@ func (a *arrival) write(p arrivals.Part) (named int, err error) {
 		if m.ID <= have {
 			continue
 		}
-		if a.careful {
-			err = a.writeCarefully(id, m)
-		} else {
-			err = a.writeOne(id, m)
+		written := false
+		switch {
+		case gone:
+			err = a.keepApart(m, errGone)
+		case a.careful:
+			written, err = a.writeCarefully(id, m)
+		default:
+			written, err = true, a.writeOne(id, m)
 		}
 		if err != nil {
 			return 0, err
 		}
 		c.add(m)
-		if len(m.ClientID) > 0 {
+		if written && len(m.ClientID) > 0 {
 			named++
 		}
 	}
@@ -215,29 +236,38 @@ func (a *arrival) writeOne(id int64, m *arrivals.Message) error {
 	return a.w.keepClientID(m)
 }
 
-// writeCarefully writes a message, or keeps it apart when the database rejects it: in a row of
-// Arrived with a negative id.
-func (a *arrival) writeCarefully(id int64, m *arrivals.Message) error {
+// writeCarefully is writeOne, and keeps a message that the database rejects apart. It reports
+// whether the message is written.
+func (a *arrival) writeCarefully(id int64, m *arrivals.Message) (written bool, err error) {
 	if _, err := a.w.savepoint.Exec(); err != nil {
-		return err
+		return false, err
 	}
-	err := a.writeOne(id, m)
-	if aboutTheRow(err) {
-		a.log.Error("the tables reject a message that was accepted: it stays in the table Arrived",
-			"chat", m.Chat, "id", m.ID, "user", m.From, "err", err)
+	err = a.writeOne(id, m)
+	if written = err == nil; faults.AboutTheRow(err) {
 		if _, err := a.w.rollbackTo.Exec(); err != nil {
-			return err
+			return false, err
 		}
-		a.apart++
-		list := arrivals.Encode([]arrivals.Message{*m})
-		err = a.w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
-			"from Arrived", list)
+		err = a.keepApart(m, err)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	_, err = a.w.release.Exec()
-	return err
+	return written, err
+}
+
+// errGone is the reason why a message is apart whose group or conversation has no row.
+var errGone = errors.New("its group or conversation does not exist")
+
+// keepApart keeps a message that cannot be written, for that reason, in a row of Arrived with a
+// negative id.
+func (a *arrival) keepApart(m *arrivals.Message, reason error) error {
+	a.log.Error("the tables reject a message that was accepted: it stays in the table Arrived",
+		"chat", m.Chat, "id", m.ID, "user", m.From, "err", reason)
+	a.apart++
+	list := arrivals.Encode([]arrivals.Message{*m})
+	return a.w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
+		"from Arrived", list)
 }
 
 // counts is what messages of a conversation change in its row.
@@ -293,7 +323,7 @@ func (s *database) settled(ctx context.Context, scope arrivals.Scope) error {
 		return nil
 	}
 	err := s.run(ctx, transaction{scope: scope, relaxed: true}, func(*writer) error { return nil })
-	if byDisk(err) { // better without the last messages than not at all; see makeRoom
+	if faults.ByDisk(err) { // better without the last messages than not at all; see makeRoom
 		return nil
 	}
 	return err
@@ -313,15 +343,14 @@ func (s *database) startRound() {
 }
 
 func (s *database) runRounds() {
+	failures := 0
 	for {
 		s.await(roundAfter)
 		s.writer.waiting.Begin()
 		for s.writer.waiting.Has(arrivals.Round) {
 			err := s.run(context.Background(), transaction{scope: arrivals.Round, limit: stepOf,
 				relaxed: true}, func(*writer) error { return nil })
-			if err != nil {
-				s.metrics.errors.WithLabelValues(im.KindOf(describe(err)).String()).Inc()
-				s.log.Error("messages stay in the order of arrival for now", "err", describe(err))
+			if failures = s.noteRound(err, failures); err != nil {
 				if s.await(retryRound); s.ending() {
 					return
 				}
@@ -336,6 +365,23 @@ func (s *database) runRounds() {
 			return
 		}
 	}
+}
+
+// noteRound counts and logs how a transaction of a round ended, after so many failures in a row,
+// and returns their number now.
+func (s *database) noteRound(err error, failures int) int {
+	if err == nil {
+		if failures > 0 {
+			s.log.Info("messages are written by conversation again", "failures", failures)
+		}
+		return 0
+	}
+	err = faults.Describe(err)
+	s.metrics.errors.WithLabelValues(im.KindOf(err).String()).Inc()
+	if failures%logRound == 0 {
+		s.log.Error("messages stay in the order of arrival for now", "err", err)
+	}
+	return failures + 1
 }
 
 // await waits for a time, or until many messages wait, or the store is closed.

@@ -22,6 +22,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 	"teamtalk/sql/embedded/folderlock"
 )
 
@@ -73,21 +74,24 @@ func (s *database) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if err := s.writer.prepareAppend(ctx); err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	s.writer.log, s.writer.beside = o.Log, o.Admin
 	// SQLite opens a read-only file without an error. Open must fail here, before the
 	// first message. A server that was killed may have left messages in the order of arrival.
 	err = s.run(ctx, transaction{scope: arrivals.All, load: true}, (*writer).tryWrite)
+	if faults.Full(err) && !o.Admin { // they wait, see startRound: users can read
+		err = s.run(ctx, transaction{later: true}, (*writer).tryWrite)
+	}
 	if err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	s.readers = openDB(path, o.BusyTimeout, o.Workers, "_query_only=1", "_pragma=cache_size(-8192)")
 	if err := s.read.prepare(ctx, s.readers); err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	if err := s.startClock(ctx); err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	return nil
 }
@@ -201,7 +205,7 @@ func (s *database) call(op string, f func() error) error {
 	if err == nil {
 		return nil
 	}
-	err = describe(err)
+	err = faults.Describe(err)
 	if kind := im.KindOf(err); kind == im.Internal || kind == im.Unavailable {
 		s.metrics.errors.WithLabelValues(kind.String()).Inc()
 	}
@@ -215,6 +219,7 @@ type transaction struct {
 	limit   int            // how many of them; 0: all
 	relaxed bool           // the commit need not be on the disk: nobody was told of the change
 	load    bool           // messages that another process accepted are read first
+	later   bool           // no waiting messages are written
 	careful bool           // see writer
 }
 
@@ -227,7 +232,7 @@ func (s *database) transact(ctx context.Context, f func(*writer) error) error {
 // not ended. It waits for the writer, and for other processes, until ctx ends.
 func (s *database) run(ctx context.Context, how transaction, f func(*writer) error) error {
 	err := s.try(ctx, how, f)
-	if apart := (settleError{}); errors.As(err, &apart) && aboutTheRow(apart.error) {
+	if apart := (settleError{}); errors.As(err, &apart) && faults.AboutTheRow(apart.error) {
 		s.metrics.bisects.Inc()
 		how.careful = true
 		err = s.try(ctx, how, f)
@@ -293,6 +298,9 @@ func (s *database) prepare(w *writer, how transaction) error {
 		if err := w.load(); err != nil {
 			return err
 		}
+	}
+	if how.later {
+		return nil
 	}
 	return w.settle(how.scope, cmp.Or(how.limit, math.MaxInt))
 }

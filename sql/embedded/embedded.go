@@ -23,6 +23,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
+	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/budgets"
 	"teamtalk/sql/embedded/records"
 	"teamtalk/sql/embedded/spools"
@@ -95,15 +96,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	db := &database{dir: o.Dir, now: o.Now, log: o.Log, slot: make(chan struct{}, 1),
 		hurry: make(chan struct{}, 1), end: make(chan struct{})}
+	db.metrics = newMetrics(func() int { // called when the store is open
+		rows, _ := db.writer.waiting.Len()
+		return rows
+	})
 	err := db.open(ctx, o)
 	if err == nil {
-		db.metrics, err = newMetrics(o.Metrics, func() int {
-			rows, _ := db.writer.waiting.Len()
-			return rows
-		})
+		err = db.metrics.register(o.Metrics)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("embedded: open %s: %w", o.Dir, err), db.free())
+	}
+	if db.writer.waiting.Has(arrivals.All) { // the disk is full
+		db.startRound()
 	}
 	return &Store{
 		database:  db,

@@ -21,9 +21,8 @@ type metrics struct {
 	all []prometheus.Collector
 }
 
-// newMetrics makes the metrics, and registers them unless reg is nil.
-// waiting returns the number of messages that wait.
-func newMetrics(reg prometheus.Registerer, waiting func() int) (*metrics, error) {
+// newMetrics makes the metrics. waiting returns the number of messages that wait.
+func newMetrics(waiting func() int) *metrics {
 	const prefix = "teamtalk_store_"
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help})
@@ -33,7 +32,6 @@ func newMetrics(reg prometheus.Registerer, waiting func() int) (*metrics, error)
 			[]string{"kind"})
 	}
 	m := &metrics{
-		reg:     reg,
 		rows:    counter("rows_total", "Messages committed."),
 		batches: counter("batches_total", "Batches of messages received."),
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{Name: prefix + "batch_size",
@@ -56,25 +54,29 @@ func newMetrics(reg prometheus.Registerer, waiting func() int) (*metrics, error)
 			"tables by conversation."}, func() float64 { return float64(waiting()) })
 	m.apart = counter("apart_total", "Committed messages that the tables by conversation reject: "+
 		"they stay in the table Arrived.")
-	collectors := []prometheus.Collector{m.rows, m.batches, m.batchSize, m.seconds, m.bisects,
-		m.failed, m.duplicates, m.errors, m.calls, m.waiting, m.apart}
-	for _, c := range collectors {
-		if reg == nil {
-			break
-		}
+	return m
+}
+
+// register registers the metrics unless reg is nil.
+func (m *metrics) register(reg prometheus.Registerer) error {
+	if reg == nil {
+		return nil
+	}
+	m.reg = reg
+	for _, c := range []prometheus.Collector{m.rows, m.batches, m.batchSize, m.seconds, m.bisects,
+		m.failed, m.duplicates, m.errors, m.calls, m.waiting, m.apart} {
 		if err := reg.Register(c); err != nil {
-			m.unregister()
-			return nil, err
+			return err
 		}
 		m.all = append(m.all, c)
 	}
-	return m, nil
+	return nil
 }
 
 // unregister unregisters the metrics, so that a store can be opened again in the same
 // process.
 func (m *metrics) unregister() {
-	if m == nil || m.reg == nil {
+	if m.reg == nil {
 		return
 	}
 	for _, c := range m.all {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/faults"
 	"teamtalk/sql/embedded/folderlock"
 )
 
@@ -57,7 +58,7 @@ func (s *database) migrate(ctx context.Context, o Options) error {
 	}
 	version, err := s.writer.schemaVersion(ctx)
 	if err != nil {
-		return describe(err)
+		return faults.Describe(err)
 	}
 	if version > len(steps) {
 		return im.Errorf(im.Unavailable, "the database has schema version %d, this program knows "+
@@ -83,7 +84,7 @@ func (s *database) migrate(ctx context.Context, o Options) error {
 	began := time.Now()
 	for _, m := range steps {
 		if err := s.transact(ctx, func(w *writer) error { return w.apply(m) }); err != nil {
-			return fmt.Errorf("migration %s: %w", m.name, describe(err))
+			return fmt.Errorf("migration %s: %w", m.name, faults.Describe(err))
 		}
 	}
 	if version > 0 { // otherwise the store is new
@@ -117,7 +118,7 @@ func lockToMigrate(ctx context.Context, dir string, patience time.Duration,
 			return nil, err
 		}
 		if done, err := current(); done || err != nil {
-			return nil, describe(err)
+			return nil, faults.Describe(err)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 )
 
 // directory is the part for users and departments.
@@ -174,7 +175,7 @@ func (w *writer) insertUsers(accounts []im.Account, now int64) ([]uint32, error)
 		result, err := stmt.Exec(NameKey(a.Name), a.Name, a.Domain, a.Nick, a.Gender, a.Password,
 			a.Salt, a.Phone, a.Email, a.Avatar,
 			a.DepartID, a.Status, a.PushShield, a.SignInfo, now)
-		if nameTaken(err) {
+		if faults.NameTaken(err) {
 			return nil, im.Errorf(im.Exists, "the name %q is taken", a.Name)
 		}
 		if err != nil {

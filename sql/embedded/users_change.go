@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/faults"
 )
 
 // Clients keep the directory, users and departments, and ask for the changes since the
@@ -99,7 +100,7 @@ func (s *directory) EditUser(ctx context.Context, id uint32, e im.UserEdit) erro
 		// wrong.
 		err := w.updateUser("update IMUser set "+set+", updated=? where id=?",
 			append(slices.Clone(values), now, id)...)
-		if nameTaken(err) {
+		if faults.NameTaken(err) {
 			return im.Errorf(im.Exists, "the name %q is taken", *e.Name)
 		}
 		if err != nil || e.DepartID == nil {

@@ -10,6 +10,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/faults"
 	"teamtalk/sql/embedded/numbering"
 )
 
@@ -29,6 +30,7 @@ type writer struct {
 	// The caches below are never stale: every change goes through this connection or
 	// raises data_version.
 	dataVersion int64
+	newVersion  int64                        // of the transaction; it counts from the commit on
 	relations   *lru.Cache[uint64, relation] // by im.ConversationKey
 	// users that can receive messages; others are read each time
 	recipients *lru.Cache[uint32, struct{}]
@@ -78,7 +80,7 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 		"_pragma=cache_size(-32768)")       // KiB
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return nil, errors.Join(describe(err), db.Close())
+		return nil, errors.Join(faults.Describe(err), db.Close())
 	}
 	w := &writer{db: db, conn: conn}
 	w.arrival = &arrival{w: w, waiting: arrivals.New(), nextID: 1}
@@ -103,7 +105,7 @@ func openWriter(ctx context.Context, path string, busy time.Duration) (*writer, 
 		query{&w.rollback, "rollback"},
 		query{&w.version, "pragma data_version"})
 	if err != nil {
-		return nil, errors.Join(describe(err), w.close())
+		return nil, errors.Join(faults.Describe(err), w.close())
 	}
 	return w, nil
 }
@@ -263,13 +265,14 @@ func (w *writer) forgetAll() {
 	w.oldestClientID = 0
 }
 
-// refresh reports whether another process has changed the database, and empties the caches then.
+// refresh reports whether another process has changed the database, and empties the caches then. If
+// the transaction is rolled back, the next one reports it again: only a transaction that commits
+// has written the messages that waited before the change.
 func (w *writer) refresh() (bool, error) {
-	var v int64
-	if err := w.version.QueryRow().Scan(&v); err != nil || v == w.dataVersion {
+	err := w.version.QueryRow().Scan(&w.newVersion)
+	if err != nil || w.newVersion == w.dataVersion {
 		return false, err
 	}
 	w.forgetAll()
-	w.dataVersion = v
 	return true, nil
 }

@@ -1,4 +1,5 @@
-package embedded
+// Package faults says what errors of SQLite mean for the embedded store.
+package faults
 
 import (
 	"context"
@@ -10,9 +11,9 @@ import (
 	"teamtalk/core/im"
 )
 
-// describe adds to an error of the database its kind, and what an administrator must do
+// Describe adds to an error of the database its kind, and what an administrator must do
 // about it. Errors with a kind, and errors from elsewhere, pass unchanged.
-func describe(err error) error {
+func Describe(err error) error {
 	var known *im.Error
 	if err == nil || errors.As(err, &known) {
 		return err
@@ -61,9 +62,9 @@ func extendedCode(err error) int {
 	return e.Code()
 }
 
-// aboutTheRow reports whether the database rejected a row, so that another row may
+// AboutTheRow reports whether the database rejected a row, so that another row may
 // succeed.
-func aboutTheRow(err error) bool {
+func AboutTheRow(err error) bool {
 	switch code(err) {
 	case lib.SQLITE_CONSTRAINT, lib.SQLITE_TOOBIG, lib.SQLITE_MISMATCH, lib.SQLITE_RANGE:
 		return true
@@ -71,8 +72,8 @@ func aboutTheRow(err error) bool {
 	return false
 }
 
-// byDisk reports whether the disk refused to write.
-func byDisk(err error) bool {
+// ByDisk reports whether the disk refused to write.
+func ByDisk(err error) bool {
 	switch code(err) {
 	case lib.SQLITE_FULL, lib.SQLITE_IOERR, lib.SQLITE_READONLY:
 		return true
@@ -80,5 +81,8 @@ func byDisk(err error) bool {
 	return false
 }
 
-// nameTaken reports whether a unique key rejected a row.
-func nameTaken(err error) bool { return extendedCode(err) == lib.SQLITE_CONSTRAINT_UNIQUE }
+// Full reports whether the disk has no room.
+func Full(err error) bool { return code(err) == lib.SQLITE_FULL }
+
+// NameTaken reports whether a unique key rejected a row.
+func NameTaken(err error) bool { return extendedCode(err) == lib.SQLITE_CONSTRAINT_UNIQUE }
