@@ -1,5 +1,5 @@
 import "fake-indexeddb/auto";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { MsgType } from "../src/gen/base_pb";
 import { TextCipher } from "../src/proto/cipher";
 import { Cache } from "../src/state/cache";
@@ -103,11 +103,35 @@ describe("Cache", () => {
     await cache.removePending("b");
     cache.close();
     const again = await Cache.open(2);
-    expect((await again.pending()).map((p) => p.cmid)).toEqual(["a", "c"]);
+    expect((await again.pending())!.map((p) => p.cmid)).toEqual(["a", "c"]);
     again.close();
     const other = await Cache.open(3);
     expect(await other.pending()).toEqual([]);
     other.close();
+  });
+
+  test("says that a text is not stored, where the browser has no room or no answer", async () => {
+    vi.spyOn(console, "warn").mockImplementation(() => {});
+    const cache = await Cache.open(2);
+    expect(await cache.savePending(pending("a", 1))).toBe(true);
+    const put = vi.spyOn(IDBObjectStore.prototype, "put").mockImplementation(function (
+      this: IDBObjectStore) {
+      this.transaction.abort(); // as for a full disk
+      return {} as IDBRequest<IDBValidKey>;
+    });
+    expect(await cache.savePending(pending("b", 2))).toBe(false);
+    put.mockRestore();
+    vi.spyOn(IDBDatabase.prototype, "transaction").mockReturnValue(
+      { objectStore: () => ({ put() {} }) } as any);
+    vi.useFakeTimers();
+    const hanging = cache.savePending(pending("c", 3));
+    await vi.advanceTimersByTimeAsync(4000);
+    expect(await hanging).toBe(false);
+    vi.useRealTimers();
+    vi.restoreAllMocks();
+    expect((await cache.pending())!.map((p) => p.cmid)).not.toContain("b");
+    cache.close();
+    expect(await cache.pending()).toBeUndefined(); // and not an empty list
   });
 });
 

@@ -1,9 +1,10 @@
 import { createSignal } from "solid-js";
+import { kept } from "./kept";
 
 export type Language = "en" | "zh";
 
 function first(): Language {
-  const chosen = localStorage.getItem("teamtalk.language");
+  const chosen = kept.load("teamtalk.language");
   if (chosen === "en" || chosen === "zh") return chosen;
   return navigator.language.startsWith("zh") ? "zh" : "en";
 }
@@ -15,7 +16,7 @@ export { language };
 export function setLanguage(next: Language) {
   set(next);
   document.documentElement.lang = next;
-  localStorage.setItem("teamtalk.language", next);
+  kept.save("teamtalk.language", next);
 }
 document.documentElement.lang = language();
 
