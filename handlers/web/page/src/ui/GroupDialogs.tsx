@@ -26,7 +26,7 @@ function Picker(props: {
   const users = createMemo(() => {
     const out = new Set([...props.without, app.me]);
     const wanted = query().trim().toLowerCase();
-    return Object.values(app.store.state.users)
+    return app.store.everyone()
       .filter((u) => !u.gone && !out.has(u.id) &&
         [u.nick, u.name, u.pinyin].some((x) => x.toLowerCase().includes(wanted)))
       .sort((a, b) => (a.nick || a.name).localeCompare(b.nick || b.name)).map((u) => u.id);

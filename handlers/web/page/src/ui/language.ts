@@ -33,6 +33,16 @@ export function translator<K extends string>(en: Record<K, string>, zh: Record<K
 export const locale = () => (language() === "zh" ? "zh-CN" : navigator.language.startsWith("en")
   ? navigator.language : "en-GB");
 
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+/** format returns a time for readers. To make a format takes longer than to draw a message. */
+export function format(time: Date, options: Intl.DateTimeFormatOptions): string {
+  const name = locale() + JSON.stringify(options);
+  let made = formats.get(name);
+  if (!made) formats.set(name, (made = new Intl.DateTimeFormat(locale(), options)));
+  return made.format(time);
+}
+
 /** size returns a number of bytes for readers. */
 export function size(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB"];
