@@ -6,7 +6,7 @@ import { mayChange, session, signOut } from "./api";
 import { Audit } from "./Audit";
 import { Departments } from "./Departments";
 import { Groups } from "./Groups";
-import { t, type Key } from "./i18n";
+import { failure, t, type Key } from "./i18n";
 import { Live } from "./Live";
 import { Messages } from "./Messages";
 import { Nodes } from "./Nodes";
@@ -36,6 +36,9 @@ export function Shell() {
   const follow = () => setName(chosen());
   addEventListener("hashchange", follow);
   onCleanup(() => removeEventListener("hashchange", follow));
+
+  const [problem, setProblem] = createSignal("");
+  const leave = () => signOut().catch((err) => setProblem(failure(err)));
 
   const allowed = () => screens.filter((s) =>
     (!s.admin || mayChange()) && (!s.messages || session()?.messages));
@@ -68,9 +71,10 @@ export function Shell() {
           <button class="plain" onClick={() => setLanguage(language() === "zh" ? "en" : "zh")}>
             {t("language")}
           </button>
-          <button class="plain" data-test="sign-out" onClick={() => void signOut()}>
+          <button class="plain" data-test="sign-out" onClick={() => void leave()}>
             {t("signOut")}
           </button>
+          <p class="problem" role="alert">{problem()}</p>
         </div>
       </nav>
       <Show when={screen()} keyed>{(s) => <Dynamic component={s.show} />}</Show>

@@ -1,5 +1,6 @@
 import { language, locale, translator } from "../src/ui/language";
 import { Failure } from "./api";
+import { inLanguage, isKnown } from "./said";
 
 const en = {
   title: "Administration",
@@ -502,13 +503,16 @@ export function maybe(prefix: string, word: string): string {
   return Object.hasOwn(en, key) ? t(key as Key) : word;
 }
 
-/** failure returns the text of an error. The server's own texts are English. */
+/** failure returns the text of an error. The server's texts without a translation are English. */
 export function failure(err: unknown): string {
   if (!(err instanceof Failure)) return String(err);
   if (err.code === "unreachable") return t("unreachable");
   if (err.code === "no_session" || err.code === "no_token") return t("sessionEnded");
   const kind = maybe("code_", err.code);
-  return language() === "zh" || !err.message ? `${kind}: ${err.message}` : err.message;
+  if (!err.message) return kind;
+  // An English text needs a Chinese word before it, by which its kind is understood.
+  return language() === "zh" && !isKnown(err.message) ? `${kind}：${err.message}`
+    : inLanguage(err.message);
 }
 
 /** number returns a number for readers. */

@@ -8,6 +8,7 @@ import { useApp } from "./context";
 import { Icon } from "./Icon";
 import { t } from "./i18n";
 import { Modal } from "./Modal";
+import { collator } from "./rows";
 
 /** why returns the text of an error of a change. */
 function why(err: unknown): string {
@@ -29,7 +30,7 @@ function Picker(props: {
     return app.store.everyone()
       .filter((u) => !u.gone && !out.has(u.id) &&
         [u.nick, u.name, u.pinyin].some((x) => x.toLowerCase().includes(wanted)))
-      .sort((a, b) => (a.nick || a.name).localeCompare(b.nick || b.name)).map((u) => u.id);
+      .sort((a, b) => collator.compare(a.nick || a.name, b.nick || b.name)).map((u) => u.id);
   });
   function toggle(id: number, on: boolean) {
     props.change(on ? [...props.chosen, id] : props.chosen.filter((one) => one !== id));

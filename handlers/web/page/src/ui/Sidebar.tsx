@@ -12,10 +12,8 @@ import { language, setLanguage, t, type Key } from "./i18n";
 import { Icon } from "./Icon";
 import { Modal } from "./Modal";
 import { askNotifications, notifications } from "./notify";
-import { arrows, ContactRow, GroupRow, SessionRow, waitingFiles } from "./rows";
+import { arrows, collator, ContactRow, GroupRow, SessionRow, waitingFiles } from "./rows";
 import { nextTheme, theme } from "./theme";
-
-const collator = new Intl.Collator(["zh-CN", "en"], { numeric: true });
 
 /** Sidebar has the lists from which a conversation is chosen. */
 export function Sidebar(props: {
