@@ -1,4 +1,4 @@
-import { createSignal, For, onCleanup, Show, type Component } from "solid-js";
+import { createEffect, createSignal, For, onCleanup, Show, type Component } from "solid-js";
 import { Dynamic } from "solid-js/web";
 import { language, setLanguage } from "../src/ui/language";
 import { nextTheme, theme } from "../src/ui/theme";
@@ -43,13 +43,19 @@ export function Shell() {
   const allowed = () => screens.filter((s) =>
     (!s.admin || mayChange()) && (!s.messages || session()?.messages));
   const screen = () => allowed().find((s) => s.name === name()) ?? allowed()[0]!;
+  // On a narrow screen the list of the screens is wider than it.
+  let list!: HTMLUListElement;
+  createEffect(() => {
+    screen();
+    list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
   const themes: Record<string, Key> = { auto: "themeAuto", light: "themeLight", dark: "themeDark" };
 
   return (
     <div class="frame">
       <nav aria-label={t("title")}>
         <div class="brand"><span class="logo" aria-hidden="true" />{t("title")}</div>
-        <ul>
+        <ul ref={list}>
           <For each={allowed()}>
             {(s) => (
               <li>

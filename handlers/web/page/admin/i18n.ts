@@ -240,6 +240,7 @@ const en = {
   lookUp: "Look up",
   sound: "sound",
 
+  or_default: "default",
   code_invalid: "Wrong input",
   code_denied: "Not allowed",
   code_not_found: "Not found",
@@ -483,6 +484,7 @@ const zh: Record<Key, string> = {
   lookUp: "查询",
   sound: "语音",
 
+  or_default: "默认值",
   code_invalid: "输入有误",
   code_denied: "不允许",
   code_not_found: "未找到",

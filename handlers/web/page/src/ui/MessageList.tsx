@@ -120,7 +120,7 @@ export function MessageList(props: {
       height = scroller.scrollHeight;
       setMissed(0);
     }
-    if (scroller.scrollTop < nearStart) void app.history.older(props.conv);
+    more();
   }
 
   // New rows: the list stays at the end if it was there, or if the user has sent something.
@@ -137,8 +137,22 @@ export function MessageList(props: {
       else if (following || sent) toEnd();
       requestAnimationFrame(() => {
         if (following) toEnd();
-        if (scroller.scrollTop < nearStart) void app.history.older(props.conv);
+        more();
       });
+    });
+  }));
+
+  /** more loads older messages if the list is near its start. */
+  function more() {
+    if (scroller.scrollTop < nearStart) void app.history.older(props.conv);
+  }
+
+  // Those of the cache may be all: then no new rows follow when the server has said so.
+  createEffect(on(() => chat().synced, (synced) => {
+    if (!synced) return;
+    queueMicrotask(() => {
+      if (!placed && list().rows.length) place(list().rows);
+      requestAnimationFrame(more);
     });
   }));
 
