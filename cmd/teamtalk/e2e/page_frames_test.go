@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/chromedp"
 )
 
@@ -79,6 +81,8 @@ type scroll struct {
 type scrolled struct {
 	Steps, Held, Made, Blank int
 	Frames, Tasks            []float64
+	// busy is the processor time of the thread that runs the page, in seconds.
+	busy float64
 }
 
 // add counts a further scroll of the same list.
@@ -87,6 +91,7 @@ func (s *scrolled) add(more scrolled) {
 	s.Held, s.Made = max(s.Held, more.Held), max(s.Made, more.Made)
 	s.Blank += more.Blank
 	s.Frames, s.Tasks = append(s.Frames, more.Frames...), append(s.Tasks, more.Tasks...)
+	s.busy += more.busy
 }
 
 // frameTime is the time between two frames of a screen of 60 Hz, in ms. A frame is late when one
@@ -112,19 +117,43 @@ func (s scrolled) String() string {
 	}
 	return fmt.Sprintf("%d steps, rows: %d held, %d made by a step, %d steps with a blank part; "+
 		"frames: %d, ms p50 %.1f p95 %.1f p99 %.1f longest %.1f, %d late (%.1f %%); "+
-		"%d tasks above 50 ms, longest %.0f ms", s.Steps, s.Held, s.Made, s.Blank, len(frames),
-		at(0.5), at(0.95), at(0.99), at(1), late, 100*float64(late)/float64(len(frames)),
-		len(s.Tasks), longest)
+		"%d tasks above 50 ms, longest %.0f ms; processor %.2f ms a frame", s.Steps, s.Held, s.Made,
+		s.Blank, len(frames), at(0.5), at(0.95), at(0.99), at(1), late,
+		100*float64(late)/float64(len(frames)), len(s.Tasks), longest,
+		1000*s.busy/float64(len(frames)))
+}
+
+// busy returns the processor time that the thread of the page has taken for its tasks, in seconds.
+// Unlike the times of frames it hardly depends on what else runs on the machine.
+func (p *person) busy() (seconds float64) {
+	p.t.Helper()
+	p.does(chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, performance.Enable, performance.EnableParams{
+			TimeDomain: performance.EnableTimeDomainThreadTicks})
+		if err != nil {
+			return err
+		}
+		got, err := cdp.Call(ctx, tab, performance.GetMetrics, cdp.Empty{})
+		for _, m := range got.Metrics {
+			if m.Name == "TaskDuration" {
+				seconds = m.Value
+			}
+		}
+		return err
+	}))
+	return seconds
 }
 
 // measures scrolls a list.
 func (p *person) measures(what string, s scroll) scrolled {
 	p.t.Helper()
+	before := p.busy()
 	got, err := chromedp.Run(p.ctx, chromedp.Evaluate[scrolled](fmt.Sprintf(scrolling, s.list,
 		s.row, s.toward*s.pixels, s.most, s.toward), chromedp.EvalAwaitPromise))
 	if err != nil {
 		p.t.Fatalf("%s: %v", what, err)
 	}
+	got.busy = p.busy() - before
 	return got
 }
 
