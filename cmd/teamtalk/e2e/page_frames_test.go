@@ -255,7 +255,7 @@ func scrollsNothing(t *testing.T, chromium context.Context) {
 	t.Helper()
 	p := opens(t, chromium, "about:blank", "nobody")
 	p.sees("an empty list", `(document.body.innerHTML = "<div id=list style='height:500px;`+
-		`overflow-y:scroll'><div style='height:400000px'></div></div>")`)
+		`overflow-y:scroll'><div><p style='height:400000px'></p></div></div>")`)
 	nothing := scroll{list: "#list", row: "#list p", toward: 1, most: 800}
 	t.Logf("an empty page by screens: %v", p.measures("nothing", nothing))
 	nothing.toward, nothing.pixels, nothing.most = -1, wheel, 500
