@@ -179,6 +179,9 @@ func TestPageNarrow(t *testing.T) {
 	alice.writes(strings.Repeat("longest", 40) + " https://example.com/" + strings.Repeat("x", 200))
 	alice.has("longest", "stored")
 	fits("conversation")
+	// After a reload the messages of the cache are all that there are.
+	alice.does(chromedp.Reload())
+	alice.sees("the beginning", "document.querySelector(%q)", named("beginning"))
 	alice.clicks(named("back"))
 	alice.sees("the list", shown, named("tab-contacts"), true)
 	alice.sees("no conversation", "!document.querySelector(%q)", named("chat"))

@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
-	"path/filepath"
 	"testing"
 
 	browsers "github.com/chromedp/cdproto/browser"
@@ -137,105 +135,4 @@ func TestPageHiddenLong(t *testing.T) {
 	}
 	t.Logf("a timer of one second ran %d times in 200 s", slow)
 	equal(t, "the browser slows timers", slow < 190, true)
-}
-
-// rows counts, while a list is scrolled from where it is to an end in steps of its height, the rows
-// that it holds at most, those that a step makes at most, the steps, and the tasks of more than
-// 50 ms, which depend on the machine.
-const rows = `(async () => {
-	const list = document.querySelector(%q), row = %q, down = %t, most = %d;
-	let made = 0;
-	const watch = new MutationObserver(all => {
-		for (const m of all) for (const n of m.addedNodes)
-			if (n.nodeType === 1) made += n.matches(row) + n.querySelectorAll(row).length;
-	});
-	watch.observe(list, {childList: true, subtree: true});
-	const frame = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
-	const result = {steps: 0, held: 0, made: 0, slow: 0};
-	const tasks = new PerformanceObserver(l => result.slow += l.getEntries().length);
-	tasks.observe({type: "longtask"});
-	for (;;) {
-		made = 0;
-		const at = list.scrollTop;
-		list.scrollTop += (down ? 1 : -1) * list.clientHeight;
-		await frame();
-		await frame();
-		result.held = Math.max(result.held, list.querySelectorAll(row).length);
-		result.made = Math.max(result.made, made);
-		if (list.scrollTop === at || ++result.steps === most) break;
-	}
-	watch.disconnect();
-	tasks.disconnect();
-	return result;
-})()`
-
-// scrolls scrolls a list by a number of steps at most. Whatever its length, it may hold only the
-// rows near those in sight, and make only those of a step anew.
-func (p *person) scrolls(what, list, row string, down bool, most, bound int) {
-	p.t.Helper()
-	type counted struct{ Steps, Held, Made, Slow int }
-	got, err := chromedp.Run(p.ctx, chromedp.Evaluate[counted](fmt.Sprintf(rows, list, row, down,
-		most), chromedp.EvalAwaitPromise))
-	if err != nil {
-		p.t.Fatalf("%s: %v", what, err)
-	}
-	p.t.Logf("%s: %+v", what, got)
-	if got.Held == 0 || got.Held > bound || got.Made > bound {
-		p.t.Errorf("%s: %+v, want at most %d rows held and made by a step", what, got, bound)
-	}
-}
-
-// TestPageLong scrolls through 5,000 contacts, and through a conversation that loads older messages
-// as it is scrolled: 1,000, and 10,000 in the long form.
-func TestPageLong(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a browser: not with -short")
-	}
-	t.Parallel()
-	messages := 1000
-	if long {
-		messages = 10_000
-	}
-	takeProcessor(t)
-	chromium := browser(t)
-	data := filepath.Join(t.TempDir(), "data")
-	mustRun(t, "user", "add", "--count", "5000", "--format", "u%05d", "--password", "pw",
-		"--data-dir", data)
-	site := &pages{t: t, addr: reserve(t)}
-	s := newServer(t, "site", "serve", "--data-dir", data, "--msg.listen", reserve(t),
-		"--msg.rate", "0", "--login.http-listen", reserve(t), "--login.client-listen", reserve(t),
-		"--msfs.listen", reserve(t), "--msfs.min-free", "0B", "--file.listen", reserve(t),
-		"--file.min-free", "0B", "--http.listen", "off", "--web.listen", site.addr)
-	s.start()
-	_, me := loggedIn(t, s.arg("--msg.listen"), "u00001", android)
-	w, _ := loggedIn(t, s.arg("--msg.listen"), "u00002", windows)
-	for n := range messages {
-		w.sendText(uint16(1+n), me, fmt.Sprint("message ", n))
-	}
-	p := opens(t, chromium, site.url("/"), "u00001")
-	p.types("login-name", p.name)
-	p.types("login-password", "pw")
-	p.clicks(named("login-submit"))
-	p.clicks(named("tab-contacts"))
-	p.sees("the contacts", "document.querySelector(%q)", contact("u00010"))
-	steps := 60
-	if long {
-		steps = 5000
-	}
-	p.scrolls("contacts", ".panel .list", named("contact"), true, steps, 40)
-	p.sees("the end of the list", "(l => (l.scrollTop = l.scrollHeight, true))"+
-		"(document.querySelector('.panel .list'))")
-	p.sees("the last contact", "document.querySelector(%q)", contact("u05000"))
-	p.clicks(named("tab-chats"))
-	p.clicks(contact("u00002"))
-	p.has(fmt.Sprint("message ", messages-1), "stored")
-	until(t, "the beginning of the conversation", func() bool {
-		// It ends at the top, also while older messages are on their way.
-		// A step may meet older messages that arrive, which move the rows: up to 87 were made.
-		p.scrolls("messages", ".messages .scroller", named("message"), false, 5000, 250)
-		begins, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](fmt.Sprintf(
-			"!!document.querySelector(%q)", named("beginning"))))
-		return err == nil && begins
-	})
-	p.has("message 0", "stored")
 }

@@ -28,7 +28,7 @@ export function Audit() {
         { name: t("what"), cell: (e) => [e.what, e.by ? e.name : "", e.client.replace(
           /^CLIENT_TYPE_/, "")].filter(Boolean).join(" ") },
         { name: t("result"), cell: (e) => (
-          <span classList={{ bad: e.result !== "ok" }}>
+          <span classList={{ bad: e.event !== "logout" && e.result !== "ok" }}>
             {[e.result, e.detail].filter(Boolean).join(": ")}</span>) },
       ]} />
     </Page>

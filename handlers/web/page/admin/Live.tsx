@@ -25,19 +25,30 @@ export function Live() {
   const [history, setHistory] = createSignal<History>({ times: [], series: {} });
   const [problem, setProblem] = createSignal("");
 
+  let busy = false; // an older answer must not follow a newer one
+
   async function sample(minutes: number) {
+    busy = true;
     try {
       const data = await get<LiveData>("/v1/live", { step: 10, minutes });
       setHistory(join(history(), data));
       setProblem("");
     } catch (err) {
       setProblem(failure(err));
+    } finally {
+      busy = false;
     }
   }
   void sample(60);
-  // After a time in the background the page asks for all that it has missed.
-  repeat(10, () => sample(Math.min(60,
-    Math.ceil((Date.now() - (history().times.at(-1) ?? 0)) / 60_000) + 1)));
+  // After a time in the background the page asks for all that it has missed. The clock of this
+  // machine may differ from that of the server.
+  let asked = Date.now();
+  repeat(10, () => {
+    if (busy) return;
+    const missed = Math.ceil((Date.now() - asked) / 60_000) + 1;
+    asked = Date.now();
+    return sample(problem() || !history().times.length ? 60 : Math.min(60, Math.max(1, missed)));
+  });
 
   const drops = createLoad(() => get<{ metrics: Metric[] }>("/v1/metrics",
     { label: "reason", nonzero: true }));

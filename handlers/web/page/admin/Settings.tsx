@@ -1,6 +1,6 @@
 import { createSignal, For, Show } from "solid-js";
 import { get, mayChange, send, session, type Setting } from "./api";
-import { failure, t } from "./i18n";
+import { failure, maybe, t } from "./i18n";
 import { Check, createLoad, Page, SearchField, Table } from "./parts";
 
 /** Settings shows the settings of the process and where they come from, and changes the level of
@@ -26,7 +26,7 @@ export function Settings() {
       <Table rows={shown()} test="setting" id={(s) => s.key} columns={[
         { name: t("setting"), cell: (s) => <code>{s.key}</code> },
         { name: t("value"), cell: (s) => <code class="value">{s.value}</code> },
-        { name: t("origin"), cell: (s) => s.origin },
+        { name: t("origin"), cell: (s) => maybe("or_", s.origin) },
         { name: t("effect"), cell: effect },
       ]} />
     </Page>

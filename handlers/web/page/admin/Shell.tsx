@@ -1,4 +1,4 @@
-import { createSignal, For, onCleanup, Show, type Component } from "solid-js";
+import { createEffect, createSignal, For, onCleanup, Show, type Component } from "solid-js";
 import { Dynamic } from "solid-js/web";
 import { language, setLanguage } from "../src/ui/language";
 import { nextTheme, theme } from "../src/ui/theme";
@@ -6,7 +6,7 @@ import { mayChange, session, signOut } from "./api";
 import { Audit } from "./Audit";
 import { Departments } from "./Departments";
 import { Groups } from "./Groups";
-import { t, type Key } from "./i18n";
+import { failure, t, type Key } from "./i18n";
 import { Live } from "./Live";
 import { Messages } from "./Messages";
 import { Nodes } from "./Nodes";
@@ -37,16 +37,25 @@ export function Shell() {
   addEventListener("hashchange", follow);
   onCleanup(() => removeEventListener("hashchange", follow));
 
+  const [problem, setProblem] = createSignal("");
+  const leave = () => signOut().catch((err) => setProblem(failure(err)));
+
   const allowed = () => screens.filter((s) =>
     (!s.admin || mayChange()) && (!s.messages || session()?.messages));
   const screen = () => allowed().find((s) => s.name === name()) ?? allowed()[0]!;
+  // On a narrow screen the list of the screens is wider than it.
+  let list!: HTMLUListElement;
+  createEffect(() => {
+    screen();
+    list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
   const themes: Record<string, Key> = { auto: "themeAuto", light: "themeLight", dark: "themeDark" };
 
   return (
     <div class="frame">
       <nav aria-label={t("title")}>
         <div class="brand"><span class="logo" aria-hidden="true" />{t("title")}</div>
-        <ul>
+        <ul ref={list}>
           <For each={allowed()}>
             {(s) => (
               <li>
@@ -68,9 +77,10 @@ export function Shell() {
           <button class="plain" onClick={() => setLanguage(language() === "zh" ? "en" : "zh")}>
             {t("language")}
           </button>
-          <button class="plain" data-test="sign-out" onClick={() => void signOut()}>
+          <button class="plain" data-test="sign-out" onClick={() => void leave()}>
             {t("signOut")}
           </button>
+          <p class="problem" role="alert">{problem()}</p>
         </div>
       </nav>
       <Show when={screen()} keyed>{(s) => <Dynamic component={s.show} />}</Show>

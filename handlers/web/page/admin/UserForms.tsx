@@ -74,6 +74,8 @@ export function ImportUsers(props: { close: () => void; changed: () => void }) {
   const [done, setDone] = createSignal<Imported>();
   const [problem, setProblem] = createSignal("");
 
+  let chosen: File | undefined;
+
   // What was checked is another file now, or is read in another way.
   function change(set: () => void) {
     set();
@@ -82,8 +84,16 @@ export function ImportUsers(props: { close: () => void; changed: () => void }) {
 
   async function choose(file?: File) {
     change(() => setBytes());
+    chosen = undefined;
     setProblem(file && file.size > 1 << 20 ? t("fileTooLarge") : "");
-    if (file && !problem()) setBytes(await file.arrayBuffer());
+    if (!file || problem()) return;
+    chosen = file;
+    try {
+      const read = await file.arrayBuffer();
+      if (chosen === file) setBytes(read);
+    } catch (err) {
+      setProblem(String(err)); // the file was moved or changed
+    }
   }
 
   async function run() {

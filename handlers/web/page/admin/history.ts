@@ -11,9 +11,12 @@ export interface History {
 }
 
 /** join adds samples to a history. Those that it has already, and those older than an hour, are
- * left out. */
+ * left out. Samples that end before those that are known are of a server whose clock was set back:
+ * the history begins anew. */
 export function join(known: History, data: LiveData): History {
   const times = data.times.map((t) => Date.parse(t));
+  if (times.length && times.at(-1)! < (known.times.at(-1) ?? 0))
+    known = { times: [], series: {} };
   const last = known.times.at(-1) ?? 0;
   const fresh = times.findIndex((t) => t > last);
   if (fresh < 0) return known;

@@ -1,5 +1,6 @@
 import { language, locale, translator } from "../src/ui/language";
 import { Failure } from "./api";
+import { inLanguage, isKnown } from "./said";
 
 const en = {
   title: "Administration",
@@ -239,6 +240,7 @@ const en = {
   lookUp: "Look up",
   sound: "sound",
 
+  or_default: "default",
   code_invalid: "Wrong input",
   code_denied: "Not allowed",
   code_not_found: "Not found",
@@ -482,6 +484,7 @@ const zh: Record<Key, string> = {
   lookUp: "查询",
   sound: "语音",
 
+  or_default: "默认值",
   code_invalid: "输入有误",
   code_denied: "不允许",
   code_not_found: "未找到",
@@ -502,13 +505,16 @@ export function maybe(prefix: string, word: string): string {
   return Object.hasOwn(en, key) ? t(key as Key) : word;
 }
 
-/** failure returns the text of an error. The server's own texts are English. */
+/** failure returns the text of an error. The server's texts without a translation are English. */
 export function failure(err: unknown): string {
   if (!(err instanceof Failure)) return String(err);
   if (err.code === "unreachable") return t("unreachable");
   if (err.code === "no_session" || err.code === "no_token") return t("sessionEnded");
   const kind = maybe("code_", err.code);
-  return language() === "zh" || !err.message ? `${kind}: ${err.message}` : err.message;
+  if (!err.message) return kind;
+  // An English text needs a Chinese word before it, by which its kind is understood.
+  return language() === "zh" && !isKnown(err.message) ? `${kind}：${err.message}`
+    : inLanguage(err.message);
 }
 
 /** number returns a number for readers. */

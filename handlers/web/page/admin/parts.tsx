@@ -3,6 +3,7 @@ import { Icon } from "../src/ui/Icon";
 import { Modal } from "../src/ui/Modal";
 import { Failure } from "./api";
 import { failure, t } from "./i18n";
+import { inLanguage } from "./said";
 
 /** Loaded is the answer of a call that is made again when what it depends on changes. */
 export interface Loaded<T> {
@@ -219,7 +220,7 @@ export function Form(props: {
       <p class="problem" role="alert" data-test="form-problem">{problem()}</p>
       <Show when={lines().length}>
         <ul class="problems" data-test="problems">
-          <For each={lines()}>{(line) => <li>{line}</li>}</For>
+          <For each={lines()}>{(line) => <li>{inLanguage(line)}</li>}</For>
         </ul>
       </Show>
       <div class="actions">
@@ -272,8 +273,8 @@ export function Secret(props: { text: string; value: string }) {
         aria-label={props.text} value={props.value} onFocus={(ev) => ev.currentTarget.select()} />
       <Show when={navigator.clipboard}>
         <button type="button" class="plain" onClick={async () => {
-          await navigator.clipboard.writeText(props.value);
-          setCopied(true);
+          // Where the browser forbids it, the text can be marked and copied by hand.
+          await navigator.clipboard.writeText(props.value).then(() => setCopied(true), () => {});
         }}>{copied() ? t("copied") : t("copy")}</button>
       </Show>
     </div>

@@ -10,6 +10,8 @@ import * as api from "../admin/api";
 import { ceiling, hour, join, known, lastOf, line, type History } from "../admin/history";
 import { failure, maybe } from "../admin/i18n";
 import { depth, inside, names } from "../admin/lists";
+import { inLanguage } from "../admin/said";
+import { setLanguage } from "../src/ui/language";
 
 const at = (s: number) => new Date(1e12 + s * 1000).toISOString();
 
@@ -20,6 +22,8 @@ test("keeps the samples of an hour, each once", () => {
   expect(h.times.map((t) => (t - 1e12) / 1000)).toEqual([0, 10, 20]);
   expect(h.series).toEqual({ a: [1, null, 3], b: [null, null, 5] });
   expect(join(h, { step: 10, times: [at(20)], series: { a: [7] } })).toBe(h);
+  const back = join(h, { step: 10, times: [at(-60), at(-50)], series: { a: [5, 6] } });
+  expect([back.times.length, back.series]).toEqual([2, { a: [5, 6] }]); // the clock was set back
   h = join(h, { step: 10, times: [at(3605)], series: { a: [8], b: [6] } });
   expect(h.times.length).toBe(3); // that of second 0 is older than an hour
   expect(h.series.a).toEqual([null, 3, 8]);
@@ -90,4 +94,33 @@ test("tells why a call failed, and ends a session that has ended", async () => {
   const away = await api.get("/v1/users").catch((err) => err);
   expect(failure(away)).toBe("The server does not answer.");
   expect([maybe("st_", "ok"), maybe("st_", "status 9")]).toEqual(["active", "status 9"]);
+});
+
+test("says in Chinese what the server says in English", () => {
+  const said = (message: string, code = "invalid") => failure(new api.Failure(400, code, message));
+  expect(said('no user has the name or id "x"; see teamtalk user list', "not_found"))
+    .toBe('no user has the name or id "x"; see teamtalk user list');
+  setLanguage("zh");
+  expect(said('no user has the name or id "x"; see teamtalk user list', "not_found"))
+    .toBe('没有名称或编号为 "x" 的用户');
+  expect(said('no user has the name or id "a"; see teamtalk user list\nnothing was changed'))
+    .toBe('没有名称或编号为 "a" 的用户\n没有做任何更改');
+  expect(said('2 groups have the name "g"; give the id of one: 4, 5'))
+    .toBe('有 2 个群组名为 "g"，请指定编号：4, 5');
+  expect(inLanguage("line 3: the name \"a$1\" is in line 2 already"))
+    .toBe("第 3 行：名称 \"a$1\" 已出现在第 2 行");
+  expect(said("the phone is too long")).toBe("输入有误：the phone is too long");
+  expect(failure(new api.Failure(500, "internal", ""))).toBe("服务器出错");
+  setLanguage("en");
+});
+
+test("stays signed in when the server cannot be told", async () => {
+  server(200, { name: "ops", role: "admin", csrf: "proof" });
+  await api.signIn("secret");
+  vi.stubGlobal("fetch", () => Promise.reject(new TypeError("refused")));
+  await expect(api.signOut()).rejects.toThrow();
+  expect(api.session()?.name).toBe("ops");
+  server(200, {});
+  await api.signOut();
+  expect(api.session()).toBeNull();
 });

@@ -81,7 +81,7 @@ test("a tab that is closed while it sends a failed text again has stored the tex
   await login(1);
   await expect.poll(() => app.cache).toBeDefined();
   await app.send("u2", "old");
-  const [sent] = await app.cache!.pending();
+  const [sent] = (await app.cache!.pending())!;
   // The tab is closed after one further change of the database.
   const change = IDBDatabase.prototype.transaction;
   let left = 1;
@@ -91,7 +91,7 @@ test("a tab that is closed while it sends a failed text again has stored the tex
     return change.call(this, stores, mode);
   });
   await app.retry({ ...sent!, created: Date.now() - 24 * 3600_000 });
-  const kept = await app.cache!.pending();
+  const kept = (await app.cache!.pending())!;
   expect(kept.map((p) => p.content)).toEqual([{ kind: "text", text: "old" }]);
   expect(kept[0]!.cmid).not.toBe(sent!.cmid); // the server may have forgotten the old one
   const out = app.signOut();
@@ -109,4 +109,60 @@ test("a tab that takes over sends what the other one could not send, in its orde
   await expect.poll(() => sent(socket).map((text) => text[0]).join("")).toBe("abcdefgh");
   expect(first.store.state.elsewhere).toBe(true);
   void first.signOut();
+});
+
+test("a tab that takes over forgets what the other one has sent", async () => {
+  const [first, second] = await twoTabs();
+  await second.takeOver();
+  const socket = await login(2);
+  await second.send("u2", "known to both");
+  await first.takeOver();
+  await login(3);
+  const known = () => first.store.state.pending.u2?.length;
+  expect(known()).toBe(1);
+  await second.takeOver();
+  await login(4);
+  // The second tab gets the ack. The first one had the text as well.
+  const [p] = second.store.state.pending.u2!;
+  await second.cache!.removePending(p!.cmid);
+  expect(known()).toBe(1);
+  await first.takeOver();
+  await expect.poll(known).toBe(0);
+  const last = await login(5);
+  await first.send("u2", "later");
+  await expect.poll(() => sent(last)).toEqual(["later"]);
+  expect(socket.ended).toBe(true);
+  void first.signOut();
+});
+
+test("a user who cancels while the other tabs are asked is not signed in", async () => {
+  const app = new App(config);
+  const began = app.signIn("alice", "demo", "", false);
+  await app.signOut();
+  await began;
+  expect(sockets).toEqual([]);
+  expect(app.login()).toBeUndefined();
+});
+
+test("a picture of a user who signs out is not sent by the next one", async () => {
+  let answer!: (rsp: unknown) => void;
+  vi.stubGlobal("fetch", () => new Promise((done) => (answer = done)));
+  vi.stubGlobal("createImageBitmap", async () => ({ width: 1, height: 1, close() {} }));
+  const app = new App(config);
+  await app.signIn("alice", "demo", "", false);
+  await login(1);
+  await expect.poll(() => app.cache).toBeDefined();
+  const sending = app.sendPicture("u2", new File(["x"], "x.png", { type: "image/png" }));
+  await expect.poll(() => answer).toBeDefined();
+  const out = app.signOut();
+  sockets[0]!.drop();
+  await out;
+  await app.signIn("bob", "demo", "", false);
+  const socket = await login(2);
+  await expect.poll(() => app.cache).toBeDefined();
+  answer({ status: 200, json: async () => ({ error_code: 0, url: "http://m/g0/000/000/a.png" }) });
+  await sending;
+  expect(sent(socket)).toEqual([]);
+  expect(app.unsent()).toBe(0);
+  void app.signOut();
 });

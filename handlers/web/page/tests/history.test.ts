@@ -25,14 +25,15 @@ beforeEach(() => {
   conn = new Connection(socket, { opened() {}, received() {}, closed() {} });
   store = new Store();
   saved = [];
+  const cache = {
+    messages: async () => [],
+    saveMessages: async (_: ConvKey, list: Message[]) => void saved.push(ids(list)),
+  };
   history = new History(store, {
     connection: () => conn,
     me: () => 1,
     cipher: () => cipher,
-    cache: () => ({
-      messages: async () => [],
-      saveMessages: async (_: ConvKey, list: Message[]) => void saved.push(ids(list)),
-    }) as any,
+    cache: () => cache as any,
     named: () => {},
   });
 });

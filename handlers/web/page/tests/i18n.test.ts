@@ -41,3 +41,20 @@ test("says why a login was refused in the language of the page", async () => {
   expect(whyBusy("服务器繁忙，请稍后再试")).toMatch(/^The server says: the server is busy/);
   vi.unstubAllGlobals();
 });
+
+test("works where the browser keeps nothing", async () => {
+  vi.resetModules();
+  vi.stubGlobal("document", { documentElement: { dataset: {} } });
+  vi.stubGlobal("navigator", { language: "zh-CN" });
+  const forbids = () => {
+    throw new Error("SecurityError");
+  };
+  vi.stubGlobal("localStorage", { getItem: forbids, setItem: forbids });
+  const { language, setLanguage } = await import("../src/ui/language");
+  const { nextTheme, theme } = await import("../src/ui/theme");
+  expect(language()).toBe("zh");
+  setLanguage("en");
+  nextTheme();
+  expect([language(), theme()]).toEqual(["en", "light"]);
+  vi.unstubAllGlobals();
+});

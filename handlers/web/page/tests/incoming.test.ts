@@ -1,6 +1,10 @@
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { IMUserStatNotifySchema } from "../src/gen/buddy_pb";
-import { IMFileDelOfflineReqSchema, IMFileNotifySchema } from "../src/gen/file_pb";
+import {
+  IMFileAddOfflineReqSchema,
+  IMFileDelOfflineReqSchema,
+  IMFileNotifySchema,
+} from "../src/gen/file_pb";
 import { IMGroupChangeMemberNotifySchema } from "../src/gen/group_pb";
 import {
   IMMsgDataAckSchema,
@@ -29,6 +33,7 @@ let outbox: Outbox;
 let stats: number[];
 let wanted: number[];
 let files: Files;
+let conn: Connection;
 
 beforeEach(() => {
   socket = new FakeSocket();
@@ -45,7 +50,7 @@ beforeEach(() => {
   });
   outbox.online();
   let incoming!: Incoming;
-  const conn = new Connection(socket, { opened() {}, closed() {},
+  conn = new Connection(socket, { opened() {}, closed() {},
     received: (pdu) => incoming.received(pdu) });
   files = new Files(store, () => conn);
   const sync = { wantUser() {}, wantGroup: (id: number) => wanted.push(id),
@@ -168,4 +173,23 @@ test("shows the last offers of direct files only", () => {
   for (let n = 0; n < 100; n++) offer("direct" + n, 1);
   expect(store.state.files.u2!.map((f) => f.task)).toEqual(
     ["stored", "direct95", "direct96", "direct97", "direct98", "direct99"]);
+});
+
+test("tells the receiver of a file after the next login, if it was uploaded without one", async () => {
+  const upload = { open() {}, upload: {}, responseText: '{"error_code":0}', onload() {},
+    send() { this.onload(); } };
+  vi.stubGlobal("XMLHttpRequest", function () { return upload; });
+  let there = false;
+  files = new Files(store, () => (there ? conn : undefined));
+  const entry = { id: "1", task: "t", name: "a.txt", size: 1, own: true, direct: false,
+    state: "failed" as const, progress: 0, error: "", server: "h:1" };
+  await files.send("u2", new File(["x"], "a.txt"), entry);
+  expect(store.state.files.u2![0]!.state).toBe("done");
+  expect(socket.take(IMFileAddOfflineReqSchema)).toEqual([]);
+  there = true;
+  files.online();
+  expect(socket.take(IMFileAddOfflineReqSchema)).toHaveLength(1);
+  files.online();
+  expect(socket.take(IMFileAddOfflineReqSchema)).toEqual([]);
+  vi.unstubAllGlobals();
 });

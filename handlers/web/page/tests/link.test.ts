@@ -159,3 +159,17 @@ test("a call fails when the connection ends, and when no answer comes", async ()
   socket.drop();
   expect(await cut).toBe("the connection ended");
 });
+
+test("sends heartbeats also when the clock is set back", async () => {
+  link.start({ name: "alice", digest: "d" });
+  const socket = await answerLogin();
+  vi.setSystemTime(Date.now() - 3600_000);
+  for (let n = 0; n < 7; n++) {
+    vi.advanceTimersByTime(5000);
+    link.tick();
+  }
+  expect(socket.take(IMHeartBeatSchema).length).toBeGreaterThan(0);
+  vi.advanceTimersByTime(61_000);
+  link.tick();
+  expect(socket.ended).toBe(true);
+});

@@ -122,3 +122,22 @@ test("fails what waited for so long that the server may store it twice", () => {
   expect(texts()).toBe("b");
   expect(failed).toEqual(["a: old"]);
 });
+
+test("a clock that is set back does not hold texts up", () => {
+  outbox.online();
+  outbox.add(text("a"));
+  vi.setSystemTime(Date.now() - 3600_000);
+  outbox.add(text("b"));
+  expect(texts()).toBe("ab");
+  vi.advanceTimersByTime(10_100); // without an ack both are sent again
+  expect(texts()).toBe("ab");
+});
+
+test("forgets a text that another tab has sent", () => {
+  outbox.add(text("a"));
+  outbox.add(text("b"));
+  outbox.drop(text("a"));
+  outbox.drop(text("c", "u3"));
+  outbox.online();
+  expect(texts()).toBe("b");
+});

@@ -1,5 +1,6 @@
 import "fake-indexeddb/auto";
-import { describe, expect, test } from "vitest";
+import { createMemo, createRoot } from "solid-js";
+import { describe, expect, test, vi } from "vitest";
 import { MsgType } from "../src/gen/base_pb";
 import { TextCipher } from "../src/proto/cipher";
 import { Cache } from "../src/state/cache";
@@ -57,6 +58,8 @@ describe("messages", () => {
   test("merge orders by id and drops duplicates", () => {
     expect(ids(merge(list(1, 5), list(9, 3, 5, 3)))).toBe("1 3 5 9");
     expect(ids(merge([], list(2, 1)))).toBe("1 2");
+    expect(ids(merge(list(3, 4), list(1, 2)))).toBe("1 2 3 4");
+    expect(ids(merge(list(3, 4), list(2, 1, 2)))).toBe("1 2 3 4");
     const known = list(1, 2);
     expect(merge(known, list(2, 1))).toBe(known);
     expect(ids(merge(known, list(2)))).toBe("1 2");
@@ -103,11 +106,57 @@ describe("Cache", () => {
     await cache.removePending("b");
     cache.close();
     const again = await Cache.open(2);
-    expect((await again.pending()).map((p) => p.cmid)).toEqual(["a", "c"]);
+    expect((await again.pending())!.map((p) => p.cmid)).toEqual(["a", "c"]);
     again.close();
     const other = await Cache.open(3);
     expect(await other.pending()).toEqual([]);
     other.close();
+  });
+
+  test("says that a text is not stored, where the browser has no room or no answer", async () => {
+    vi.spyOn(console, "warn").mockImplementation(() => {});
+    const cache = await Cache.open(2);
+    expect(await cache.savePending(pending("a", 1))).toBe(true);
+    const put = vi.spyOn(IDBObjectStore.prototype, "put").mockImplementation(function (
+      this: IDBObjectStore) {
+      this.transaction.abort(); // as for a full disk
+      return {} as IDBRequest<IDBValidKey>;
+    });
+    expect(await cache.savePending(pending("b", 2))).toBe(false);
+    put.mockRestore();
+    const hang = vi.spyOn(IDBDatabase.prototype, "transaction").mockReturnValue(
+      { objectStore: () => ({ put() {} }) } as any);
+    vi.useFakeTimers();
+    const hanging = cache.savePending(pending("c", 3));
+    await vi.advanceTimersByTimeAsync(4000);
+    expect(await hanging).toBe(false);
+    vi.useRealTimers();
+    hang.mockRestore();
+    expect((await cache.pending())!.map((p) => p.cmid)).not.toContain("b");
+    cache.close();
+    expect(await cache.pending()).toBeUndefined(); // and not an empty list
+    vi.restoreAllMocks();
+  });
+});
+
+test("a list of all users follows each of them", () => {
+  const store = new Store();
+  const user = (id: number, nick: string) => ({ id, name: "", pinyin: "", nick, avatar: "",
+    depart: 0, sign: "", email: "", tel: "", gone: false });
+  createRoot((end) => {
+    const names = createMemo(() => store.everyone().map((u) => u.nick).join(" "));
+    store.putUsers([user(1, "a"), user(2, "b")]);
+    expect(names()).toBe("a b");
+    store.putUsers([user(2, "c")]);
+    expect(names()).toBe("a c");
+    const messages = createMemo(() => ids(store.chat("u2").messages));
+    store.setChat("u2", { messages: list(1, 2), synced: true });
+    expect(messages()).toBe("1 2");
+    store.unsync();
+    expect(store.chat("u2")).toMatchObject({ synced: false, solid: 2 });
+    store.reset();
+    expect(names() + messages()).toBe("");
+    end();
   });
 });
 

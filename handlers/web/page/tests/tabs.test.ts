@@ -37,3 +37,15 @@ test("a user signs out in all tabs", async () => {
   await expect.poll(() => out).toEqual(["first"]);
   expect(await second.claim("emma")).toBe(true);
 });
+
+test("a second claim hears the answer to its question, and a tab that leaves has nothing", async () => {
+  const [first, second] = [new Tabs(() => {}, () => {}), new Tabs(() => {}, () => {})];
+  expect(await first.claim("gina")).toBe(true);
+  const claims = [second.claim("other"), second.claim("gina")];
+  expect(await Promise.all(claims)).toEqual([false, false]);
+  first.release();
+  const leaving = second.claim("gina");
+  second.release();
+  expect(await leaving).toBe(false);
+  expect(await first.claim("gina")).toBe(true);
+});

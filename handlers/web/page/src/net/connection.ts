@@ -55,6 +55,16 @@ export class Connection {
     socket.onclose = (ev) => this.#end(ev.code, ev.reason);
   }
 
+  /**
+   * clockSet begins to count anew if the clock was set back: no heartbeat would leave for as long
+   * as it was set back, and the server would end the connection.
+   */
+  clockSet(now: number) {
+    if (now >= this.heard && now >= this.sent) return;
+    this.heard = now;
+    this.sent = 0;
+  }
+
   /** nextSeq returns the number for a request: 1 to 65,535. */
   nextSeq(): number {
     this.#seq = (this.#seq % 0xffff) + 1;

@@ -11,6 +11,7 @@ import {
 import { IMHeartBeatSchema } from "../gen/other_pb";
 import type { Received } from "../proto/codec";
 import { Connection, type Socket } from "./connection";
+import { steady } from "./steady";
 
 export interface Credentials {
   name: string;
@@ -108,9 +109,10 @@ export class Link {
   tick() {
     const conn = this.#conn;
     const now = Date.now();
+    conn?.clockSet(now);
     if (this.#status.kind === "waiting" && now > this.#status.until + 1000) {
       this.#connect(); // the page's own timer is late, because the tab is hidden
-    } else if (this.#status.kind === "connecting" && conn && now - this.#began > loginWithin) {
+    } else if (this.#status.kind === "connecting" && conn && steady() - this.#began > loginWithin) {
       conn.close(0, "silent");
     } else if (this.#status.kind === "online" && conn) {
       if (now - conn.heard > silentAfter) conn.close(0, "silent");
@@ -129,7 +131,7 @@ export class Link {
     clearTimeout(this.#timer);
     const before = this.#status;
     this.#kick = undefined;
-    this.#began = Date.now();
+    this.#began = steady();
     this.#set({ kind: "connecting", reason: "reason" in before ? before.reason : undefined });
     let conn: Connection;
     try {
@@ -160,7 +162,7 @@ export class Link {
     }
     if (this.#conn !== conn || !this.#credentials) return;
     if (answer.resultCode === ResultType.REFUSE_REASON_NONE && answer.userInfo) {
-      this.#onlineSince = Date.now();
+      this.#onlineSince = steady();
       this.#set({ kind: "online" });
       const offset = answer.serverTime * 1000 - Date.now();
       this.#events.online(conn, answer.userInfo, answer, offset);
@@ -202,7 +204,7 @@ export class Link {
   }
 
   #wait(reason: Reason) {
-    if (this.#onlineSince && Date.now() - this.#onlineSince > steadyAfter) this.#failures = 0;
+    if (this.#onlineSince && steady() - this.#onlineSince > steadyAfter) this.#failures = 0;
     this.#onlineSince = 0;
     const most = Math.min(longestWait, 1000 * 2 ** this.#failures);
     // The first attempt follows soon, but not for all clients of a server at once.

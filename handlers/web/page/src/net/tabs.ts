@@ -30,7 +30,11 @@ export class Tabs {
     this.#taken = taken;
     this.#signedOut = signedOut;
     if (typeof BroadcastChannel === "undefined") return;
-    this.#channel = new BroadcastChannel("teamtalk-tabs");
+    try {
+      this.#channel = new BroadcastChannel("teamtalk-tabs");
+    } catch {
+      return; // the user lets pages keep nothing, and then tabs do not see each other
+    }
     this.#channel.onmessage = (ev) => this.#hear(ev.data as Word);
   }
 
@@ -39,11 +43,13 @@ export class Tabs {
     this.#user = user.toLowerCase();
     if (!this.#channel) return (this.#has = true);
     this.#asking?.(false);
+    let mine: ((free: boolean) => void) | undefined;
     const free = await new Promise<boolean>((resolve) => {
-      this.#asking = resolve;
+      mine = this.#asking = resolve;
       this.#say("ask");
       setTimeout(() => resolve(true), answerWithin);
     });
+    if (this.#asking !== mine) return false; // another claim has begun, or the user signed out
     this.#asking = undefined;
     if (free) this.#has = true;
     return free;
@@ -63,6 +69,8 @@ export class Tabs {
 
   /** release gives the connection up. */
   release() {
+    this.#asking?.(false);
+    this.#asking = undefined;
     this.#has = false;
     this.#user = "";
   }
@@ -88,7 +96,6 @@ export class Tabs {
         this.#taken();
         break;
       case "out":
-        this.#asking?.(false);
         this.release();
         this.#signedOut();
         break;

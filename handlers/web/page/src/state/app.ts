@@ -58,6 +58,9 @@ export class App {
   readonly #outbox: Outbox;
   #cache: Cache | undefined;
   #cacheOf = 0;
+  #opened = 0; // the number of the last opening of a cache, or of the last end of a login
+  /** The client_msg_ids of the texts that this tab has seen in the database. */
+  readonly #kept = new Set<string>();
   #cipher: TextCipher;
   #sync: Sync | undefined;
   readonly #times: Times = { users: 0, departs: 0, sessions: 0 };
@@ -154,7 +157,10 @@ export class App {
     this.#cipher = new TextCipher(this.config.text_key || login.textKey);
     this.#setLogin(login);
     if (login.user) await this.#openCache(login.user);
-    if (await this.tabs.claim(login.name)) this.link.start(login);
+    if (this.login() !== login) return; // the user has cancelled
+    const free = await this.tabs.claim(login.name);
+    if (this.login() !== login) return;
+    if (free) this.link.start(login);
     else this.store.set("elsewhere", true);
   }
 
@@ -164,11 +170,24 @@ export class App {
     if (!login) return;
     this.tabs.take();
     this.store.set("elsewhere", false);
-    // The other tab may have texts that it could not send.
-    const known = new Set(Object.values(this.store.state.pending).flat().map((p) => p.cmid));
-    for (const p of (await this.#cache?.pending()) ?? [])
-      if (!known.has(p.cmid)) this.#restore(p);
+    const kept = await this.#cache?.pending();
+    if (this.login() !== login) return;
+    if (kept) this.#adopt(kept);
     if (this.login() === login && !this.store.state.elsewhere) this.link.start(login);
+  }
+
+  /** #adopt takes over the texts of the database, in which the other tab has had the last word. */
+  #adopt(kept: Pending[]) {
+    const there = new Set(kept.map((p) => p.cmid));
+    const known = new Set<string>();
+    for (const p of Object.values(unwrap(this.store.state).pending).flat()) {
+      known.add(p.cmid);
+      if (!this.#kept.has(p.cmid) || there.has(p.cmid)) continue;
+      this.store.removePending(p); // the other tab has sent or discarded it
+      this.#outbox.drop(p);
+    }
+    // The other tab may have texts that it could not send.
+    for (const p of kept) if (!known.has(p.cmid)) this.#restore(p);
   }
 
   /** unsent counts the texts and pictures that signOut would lose. */
@@ -198,6 +217,8 @@ export class App {
     this.#cache?.close();
     this.#cache = undefined;
     this.#cacheOf = 0;
+    this.#opened++;
+    this.#kept.clear();
     Object.assign(this.#times, { users: 0, departs: 0, sessions: 0 });
     this.store.reset();
     this.#setLogin(undefined);
@@ -237,6 +258,7 @@ export class App {
     this.#outbox.online();
     const open = this.store.state.open;
     if (open) void this.history.load(open).then(() => this.read());
+    this.files.online();
     if (this.config.files) void this.files.waiting().catch(() => {}); // asked at the next login
     await sync.run();
     this.keep();
@@ -246,9 +268,14 @@ export class App {
   async #openCache(user: number) {
     if (this.#cacheOf === user) return;
     this.#cache?.close();
+    this.#cache = undefined;
     this.#cacheOf = user;
-    const cache = (this.#cache = await Cache.open(user));
+    const turn = ++this.#opened;
+    const cache = await Cache.open(user);
     const book = await cache.book();
+    const pending = await cache.pending();
+    if (turn !== this.#opened) return cache.close(); // the user has signed out meanwhile
+    this.#cache = cache;
     this.store.putUsers(book.users ?? []);
     this.store.putDeparts(book.departs ?? []);
     this.store.putGroups(book.groups ?? []);
@@ -259,11 +286,12 @@ export class App {
     const me = this.store.state.users[user];
     if (me) this.store.set("me", me);
     if (book.sessions) this.store.set("ready", true);
-    for (const p of await cache.pending()) this.#restore(p);
+    for (const p of pending ?? []) this.#restore(p);
   }
 
   /** #restore continues with a text of an earlier visit. */
   #restore(p: Pending) {
+    this.#kept.add(p.cmid);
     if (p.state === "sending" && Date.now() - p.created > repeatWindow)
       p = { ...p, state: "failed", failure: "old" };
     this.store.putPending(p);
@@ -345,8 +373,7 @@ export class App {
       state: "sending" };
     this.store.putPending(p);
     // The database comes first: a text that is sent and then forgotten would be sent twice.
-    await this.#cache?.savePending(p);
-    this.#outbox.add(p);
+    await this.#begun(p, this.#cache?.savePending(p));
   }
 
   /** retry sends a failed text again, behind all others. */
@@ -357,8 +384,16 @@ export class App {
     this.store.removePending(p);
     this.store.putPending(again);
     // A tab that is closed meanwhile keeps one of both.
-    await this.#cache?.replacePending(p.cmid, again);
-    this.#outbox.add(again);
+    await this.#begun(again, this.#cache?.replacePending(p.cmid, again));
+  }
+
+  /** #begun sends a text once it is stored. It is not sent if the user signs out before that. */
+  async #begun(p: Pending, storing: Promise<boolean> | undefined) {
+    const login = this.login();
+    const stored = await storing;
+    if (this.login() !== login) return;
+    if (stored) this.#kept.add(p.cmid);
+    this.#outbox.add(p);
   }
 
   /** discard forgets a failed text. */
@@ -393,6 +428,7 @@ export class App {
 
   /** sendPicture uploads a picture and sends it. */
   async sendPicture(key: ConvKey, file: File, id = newMessageID()) {
+    const login = this.login();
     const others = () => (this.store.state.uploads[key] ?? []).filter((u) => u.id !== id);
     const known = unwrap(this.store.state).uploads[key]?.find((u) => u.id === id);
     const preview = known?.preview ?? URL.createObjectURL(file);
@@ -401,10 +437,11 @@ export class App {
     show("sending");
     try {
       const url = await uploadPicture(file, await this.#ticket(file.size));
+      if (this.login() !== login) return; // another user may have signed in
       this.dropUpload(key, id);
       await this.send(key, pictureText(url));
     } catch (err) {
-      show("failed", err);
+      if (this.login() === login) show("failed", err);
     }
   }
 

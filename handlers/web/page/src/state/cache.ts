@@ -36,9 +36,16 @@ export class Cache {
         request.result.createObjectStore("outbox", { keyPath: "cmid" });
         request.result.createObjectStore("book");
       };
-      const db = await Promise.race([result(request), late()]);
-      db.onversionchange = () => db.close();
-      return new Cache(db);
+      const opening = result(request);
+      try {
+        const db = await soon(opening);
+        db.onversionchange = () => db.close();
+        return new Cache(db);
+      } catch (err) {
+        // An open database would keep others from deleting it.
+        void opening.then((db) => db.close(), () => {});
+        throw err;
+      }
     } catch (err) {
       console.warn("The browser keeps nothing for this page:", err);
       return new Cache(undefined);
@@ -62,7 +69,7 @@ export class Cache {
     return (await this.#read<Partial<Book>>("book", (s) => s.get("book"))) ?? {};
   }
 
-  saveBook(book: Book): Promise<void> {
+  saveBook(book: Book): Promise<boolean> {
     return this.#write("book", (s) => s.put(book, "book"));
   }
 
@@ -73,7 +80,7 @@ export class Cache {
   }
 
   /** saveMessages replaces the messages kept of a conversation by the newest of a list. */
-  saveMessages(conv: ConvKey, list: readonly Message[]): Promise<void> {
+  saveMessages(conv: ConvKey, list: readonly Message[]): Promise<boolean> {
     return this.#write("messages", (s) => {
       s.delete(whole(conv));
       for (const m of list.slice(-keep)) s.put({ ...m, conv });
@@ -81,35 +88,38 @@ export class Cache {
   }
 
   /** addMessage keeps one message that follows the ones kept. */
-  addMessage(conv: ConvKey, m: Message): Promise<void> {
+  addMessage(conv: ConvKey, m: Message): Promise<boolean> {
     return this.#write("messages", (s) => s.put({ ...m, conv }));
   }
 
-  async pending(): Promise<Pending[]> {
+  /** pending returns the texts kept, oldest first; undefined: the database cannot be read. */
+  async pending(): Promise<Pending[] | undefined> {
     const rows = await this.#read<Pending[]>("outbox", (s) => s.getAll());
-    return (rows ?? []).sort((a, b) => a.created - b.created);
+    return rows?.sort((a, b) => a.created - b.created);
   }
 
-  savePending(p: Pending): Promise<void> {
+  /** savePending reports whether the text is stored. So do the other changes. */
+  savePending(p: Pending): Promise<boolean> {
     return this.#write("outbox", (s) => s.put({ ...p }));
   }
 
   /** replacePending stores p, and deletes another text in the same transaction. */
-  replacePending(cmid: string, p: Pending): Promise<void> {
+  replacePending(cmid: string, p: Pending): Promise<boolean> {
     return this.#write("outbox", (s) => {
       if (cmid !== p.cmid) s.delete(cmid);
       s.put({ ...p });
     });
   }
 
-  removePending(cmid: string): Promise<void> {
+  removePending(cmid: string): Promise<boolean> {
     return this.#write("outbox", (s) => s.delete(cmid));
   }
 
   async #read<T>(store: string, ask: (s: IDBObjectStore) => IDBRequest): Promise<T | undefined> {
     if (!this.#db) return undefined;
     try {
-      return await result(ask(this.#db.transaction(store).objectStore(store)) as IDBRequest<T>);
+      return await soon(result(ask(this.#db.transaction(store).objectStore(store)) as
+        IDBRequest<T>));
     } catch (err) {
       console.warn(`The browser's ${store} cannot be read:`, err);
       return undefined;
@@ -117,21 +127,35 @@ export class Cache {
   }
 
   /** #write resolves when the browser has stored the change: the put's success comes before. */
-  #write(store: string, change: (s: IDBObjectStore) => void): Promise<void> {
-    if (!this.#db) return Promise.resolve();
+  async #write(store: string, change: (s: IDBObjectStore) => void): Promise<boolean> {
+    if (!this.#db) return false;
     const db = this.#db;
-    return new Promise<void>((resolve, reject) => {
-      const tx = db.transaction(store, "readwrite");
-      tx.oncomplete = () => resolve();
-      tx.onabort = () => reject(tx.error ?? new Error("aborted"));
-      change(tx.objectStore(store));
-    }).catch((err) => console.warn(`The browser's ${store} cannot be written:`, err));
+    try {
+      await soon(new Promise<void>((resolve, reject) => {
+        const tx = db.transaction(store, "readwrite");
+        tx.oncomplete = () => resolve();
+        tx.onabort = () => reject(tx.error ?? new Error("aborted"));
+        change(tx.objectStore(store));
+      }));
+      return true;
+    } catch (err) {
+      console.warn(`The browser's ${store} cannot be written:`, err);
+      return false;
+    }
   }
 }
 
-/** late fails after some seconds: a login does not wait for a database that does not open. */
-function late(): Promise<never> {
-  return new Promise((_, reject) => setTimeout(() => reject(new Error("it does not open")), 4000));
+/** soon fails after some seconds: nothing waits for a database that hangs. */
+async function soon<T>(work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("it does not answer")), 4000);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function whole(conv: ConvKey): IDBKeyRange {

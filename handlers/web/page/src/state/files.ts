@@ -51,6 +51,8 @@ const ready = 1;
 export class Files {
   readonly #store: Store;
   readonly #connection: () => Connection | undefined;
+  /** Files that are uploaded, but whose receivers could not be told, and their senders. */
+  #untold: { key: ConvKey; e: FileEntry; me: number }[] = [];
 
   constructor(store: Store, connection: () => Connection | undefined) {
     this.#store = store;
@@ -85,7 +87,7 @@ export class Files {
     if (known && !offered(known)) return;
     if (direct) this.#forget(key);
     this.#put(key, { id: known?.id ?? newMessageID(), task, name, size, own: false, direct,
-      state: "waiting", progress: 0, error: "", server: address(servers) });
+      state: "waiting", progress: 0, error: "", server: address(servers) }, this.#me);
   }
 
   /** #forget drops old offers that the user has not taken, so that they bury no messages. */
@@ -97,19 +99,30 @@ export class Files {
 
   /** send sends a file, or continues with one that failed. */
   async send(key: ConvKey, file: File, entry?: FileEntry): Promise<void> {
+    const me = this.#me;
     let e: FileEntry = entry ?? { id: newMessageID(), task: "", name: file.name, size: file.size,
       own: true, direct: false, state: "moving", progress: 0, error: "", server: "", file };
-    const show = (change: Partial<FileEntry>) => this.#put(key, (e = { ...e, ...change }));
+    const show = (change: Partial<FileEntry>) => this.#put(key, (e = { ...e, ...change }), me);
     show({ state: "moving", error: "", progress: 0 });
     try {
       if (!e.task) show(await this.#announce(key, e));
-      await postFile(fileURL(e.task, this.#me, e.server), file,
-        (progress) => show({ progress }));
-      this.#connection()?.send(IMFileAddOfflineReqSchema, { fromUserId: this.#me,
-        toUserId: idOf(key), taskId: e.task, fileName: e.name, fileSize: e.size });
+      await postFile(fileURL(e.task, me, e.server), file, (progress) => show({ progress }));
+      this.#untold.push({ key, e, me });
+      this.online();
       show({ state: "done", progress: 1, file: undefined });
     } catch (err) {
       show({ state: "failed", error: err });
+    }
+  }
+
+  /** online tells the receivers of files that could not be told before. */
+  online() {
+    const conn = this.#connection();
+    if (!conn) return; // after the next login
+    for (const { key, e, me } of this.#untold.splice(0)) {
+      if (me !== this.#me) continue; // another user has signed in
+      conn.send(IMFileAddOfflineReqSchema, { fromUserId: me, toUserId: idOf(key),
+        taskId: e.task, fileName: e.name, fileSize: e.size });
     }
   }
 
@@ -126,8 +139,9 @@ export class Files {
 
   /** fetch downloads a file, gives it to the browser, and removes it from the server. */
   async fetch(key: ConvKey, entry: FileEntry): Promise<void> {
+    const me = this.#me;
     let e = { ...unwrap(entry) };
-    const show = (change: Partial<FileEntry>) => this.#put(key, (e = { ...e, ...change }));
+    const show = (change: Partial<FileEntry>) => this.#put(key, (e = { ...e, ...change }), me);
     show({ state: "moving", error: "", progress: 0 });
     try {
       const url = `${fileURL(e.task, this.#me, e.server)}&size=${e.size}` +
@@ -135,7 +149,7 @@ export class Files {
       const blob = await getFile(url, e.size, (progress) => show({ progress }));
       save(blob, e.name);
       show({ state: "done", progress: 1 });
-      if (!e.direct) this.#taken(key, e);
+      if (!e.direct && me === this.#me) this.#taken(key, e);
     } catch (err) {
       show({ state: "failed", error: err });
     }
@@ -161,7 +175,9 @@ export class Files {
     return unwrap(this.#store.state).files[key] ?? [];
   }
 
-  #put(key: ConvKey, e: FileEntry) {
+  /** #put shows a file, unless the user has signed out since. */
+  #put(key: ConvKey, e: FileEntry, me: number) {
+    if (me !== this.#me) return;
     const list = this.#list(key);
     const at = list.findIndex((f) => f.id === e.id);
     this.#store.set("files", key, at < 0 ? [...list, e] : list.with(at, e));

@@ -35,7 +35,9 @@ export class History {
   /** load shows what the cache has of a conversation, and asks the server for the rest. */
   async load(key: ConvKey) {
     if (!this.#store.state.chats[key]) {
-      const cached = (await this.#from.cache()?.messages(key)) ?? [];
+      const cache = this.#from.cache();
+      const cached = (await cache?.messages(key)) ?? [];
+      if (this.#from.cache() !== cache) return; // another user has signed in
       if (this.#store.state.chats[key]) return this.newest(key);
       this.#store.setChat(key, { messages: cached, solid: cached.at(-1)?.id ?? 0 });
       for (const m of cached) this.#from.named(m.from);

@@ -46,10 +46,17 @@ export function fromData(m: IMMsgData, cipher: TextCipher): Message {
 export function merge(list: readonly Message[], more: readonly Message[]): readonly Message[] {
   const last = list.at(-1)?.id ?? 0;
   if (more.length === 1 && more[0]!.id > last) return [...list, more[0]!];
+  // A page of older messages.
+  if (ordered(more) && list.length && more.at(-1)!.id < list[0]!.id) return [...more, ...list];
   const known = new Set(list.map((m) => m.id));
   const fresh = more.filter((m) => !known.has(m.id) && known.add(m.id));
   if (!fresh.length) return list;
   return [...list, ...fresh].sort((a, b) => a.id - b.id);
+}
+
+/** ordered reports whether messages are in the order of their ids, each once, and not empty. */
+function ordered(list: readonly Message[]): boolean {
+  return list.length > 0 && list.every((m, i) => i === 0 || list[i - 1]!.id < m.id);
 }
 
 /**

@@ -1,4 +1,5 @@
 import { MsgRefusal } from "../gen/message_pb";
+import { steady } from "../net/steady";
 import type { ConvKey, Failure, Pending } from "./types";
 
 /** The time for which servers recognise a repeated client_msg_id is 24 h. */
@@ -13,6 +14,7 @@ const perSecond = 15;
 interface Entry extends Pending {
   /** The number of the frame, while it waits for an ack. */
   seq: number;
+  /** When it was sent, as steady returns it; 0: it has to be sent. */
   sentAt: number;
   /** Times sent without an ack since the connection began or the user asked for it. */
   attempts: number;
@@ -36,7 +38,7 @@ export class Outbox {
   readonly #events: OutboxEvents;
   #online = false;
   #tokens = burst;
-  #filled = Date.now();
+  #filled = steady();
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(events: OutboxEvents) {
@@ -81,6 +83,12 @@ export class Outbox {
     this.#timer = undefined;
   }
 
+  /** drop forgets a text: another tab has sent or discarded it. */
+  drop({ conv, cmid }: Pending) {
+    this.#queues.set(conv, (this.#queues.get(conv) ?? []).filter((e) => e.cmid !== cmid));
+    this.#pump();
+  }
+
   /** clear forgets all texts: the user has logged out. */
   clear() {
     this.offline();
@@ -109,7 +117,7 @@ export class Outbox {
     const first = queue[at]!;
     if (first.attempts >= mostAttempts) return this.#giveUp(conv);
     for (const e of queue.slice(at)) e.sentAt = 0;
-    this.#holds.set(conv, Date.now() + 500 * 2 ** first.attempts);
+    this.#holds.set(conv, steady() + 500 * 2 ** first.attempts);
   }
 
   /** #giveUp fails all texts of a conversation, so that no text overtakes another. */
@@ -124,7 +132,7 @@ export class Outbox {
     if (!this.#online) return;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const now = Date.now();
+    const now = steady();
     this.#tokens = Math.min(burst, this.#tokens + ((now - this.#filled) / 1000) * perSecond);
     this.#filled = now;
     let next = Infinity;

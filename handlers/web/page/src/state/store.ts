@@ -1,3 +1,4 @@
+import { $TRACK } from "solid-js";
 import { createStore, produce, unwrap, type SetStoreFunction } from "solid-js/store";
 import type { Status } from "../net/link";
 import type { Book } from "./cache";
@@ -73,6 +74,16 @@ function empty(): State {
     typing: {}, open: undefined, ready: false };
 }
 
+/**
+ * Held is a conversation in the state. Solid takes an object of a class as it is: for others each
+ * change would look at all messages, and a list would observe each field of each of them.
+ */
+class Held {
+  constructor(fields: Conversation) {
+    Object.assign(this, fields);
+  }
+}
+
 const none: Conversation = { messages: [], complete: false, synced: false, solid: 0,
   loading: false, failed: false, divider: 0 };
 
@@ -101,7 +112,19 @@ export class Store {
   }
 
   setChat(key: ConvKey, change: Partial<Conversation>) {
-    this.set("chats", key, { ...this.raw(key), ...change });
+    this.set("chats", key, new Held({ ...this.raw(key), ...change }) as Conversation);
+  }
+
+  /** everyone returns all users. It is observed as a whole: a change replaces a user. */
+  everyone(): User[] {
+    void (this.state.users as Record<symbol, unknown>)[$TRACK];
+    return Object.values(unwrap(this.state).users);
+  }
+
+  /** allGroups returns all groups, in the same way. */
+  allGroups(): Group[] {
+    void (this.state.groups as Record<symbol, unknown>)[$TRACK];
+    return Object.values(unwrap(this.state).groups);
   }
 
   putUsers(list: User[]) {
@@ -168,11 +191,10 @@ export class Store {
 
   /** unsync marks all conversations as possibly incomplete: the connection ended. */
   unsync() {
+    for (const [key, c] of Object.entries(unwrap(this.state).chats))
+      this.setChat(key as ConvKey, { synced: false, loading: false,
+        solid: c.synced ? c.messages.at(-1)?.id ?? 0 : c.solid });
     this.set(produce((s) => {
-      for (const c of Object.values(s.chats)) {
-        if (c.synced) c.solid = c.messages.at(-1)?.id ?? 0;
-        c.synced = c.loading = false;
-      }
       s.typing = {};
     }));
   }

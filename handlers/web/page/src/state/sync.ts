@@ -199,7 +199,7 @@ export class Sync {
   }
 
   async #stats() {
-    const ids = Object.values(this.#store.state.users).filter((u) => !u.gone).map((u) => u.id);
+    const ids = this.#store.everyone().filter((u) => !u.gone).map((u) => u.id);
     for (let at = 0; at < ids.length && !this.#over; at += chunk)
       await this.#again(() => this.#statsOf(ids.slice(at, at + chunk)));
   }

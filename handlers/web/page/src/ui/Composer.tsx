@@ -1,6 +1,6 @@
 import { createEffect, createSignal, For, on, onMount, Show } from "solid-js";
 import { maxPicture } from "../net/http";
-import { canRecord } from "../sound/recorder";
+import { canRecord, type Recorded } from "../sound/recorder";
 import { drafts } from "../state/saved";
 import { maxFile } from "../state/files";
 import { isGroup, type ConvKey } from "../state/types";
@@ -76,6 +76,9 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
     area.focus();
   }
 
+  /** sendTo returns the function that sends a sound to a conversation, also once it is closed. */
+  const sendTo = (key: ConvKey) => (sound: Recorded) => void app.sendSound(key, sound);
+
   function drop(url: string) {
     URL.revokeObjectURL(url);
     setFiles(files().filter((f) => f.url !== url));
@@ -125,7 +128,7 @@ export function Composer(props: { conv: ConvKey; picked: (add: (files: File[]) =
         <RecordBar close={() => {
           setRecording(false);
           area.focus();
-        }} send={(sound) => void app.sendSound(props.conv, sound)} />
+        }} send={sendTo(props.conv)} />
       </Show>
       <div class="line" hidden={recording()}>
         <button type="button" class="tool" onClick={() => chooser.click()}

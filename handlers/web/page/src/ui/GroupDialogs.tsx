@@ -8,6 +8,7 @@ import { useApp } from "./context";
 import { Icon } from "./Icon";
 import { t } from "./i18n";
 import { Modal } from "./Modal";
+import { collator } from "./rows";
 
 /** why returns the text of an error of a change. */
 function why(err: unknown): string {
@@ -26,10 +27,10 @@ function Picker(props: {
   const users = createMemo(() => {
     const out = new Set([...props.without, app.me]);
     const wanted = query().trim().toLowerCase();
-    return Object.values(app.store.state.users)
+    return app.store.everyone()
       .filter((u) => !u.gone && !out.has(u.id) &&
         [u.nick, u.name, u.pinyin].some((x) => x.toLowerCase().includes(wanted)))
-      .sort((a, b) => (a.nick || a.name).localeCompare(b.nick || b.name)).map((u) => u.id);
+      .sort((a, b) => collator.compare(a.nick || a.name, b.nick || b.name)).map((u) => u.id);
   });
   function toggle(id: number, on: boolean) {
     props.change(on ? [...props.chosen, id] : props.chosen.filter((one) => one !== id));

@@ -46,6 +46,9 @@ export function MessageList(props: {
   const app = useApp();
   const { state } = app.store;
   const chat = () => app.store.chat(props.conv);
+  const shown = createMemo(() => chat().messages);
+  const divider = createMemo(() => chat().divider);
+  const complete = createMemo(() => chat().complete);
   const [handle, setHandle] = createSignal<VirtualizerHandle>();
   const [below, setBelow] = createSignal(false); // the end is out of sight
   const [missed, setMissed] = createSignal(0);
@@ -71,14 +74,18 @@ export function MessageList(props: {
 
   function rowsOf(): Row[] {
     const rows: Row[] = [];
-    const { messages, divider, complete } = chat();
-    if (complete && messages.length) rows.push({ kind: "start", id: "start" });
+    const messages = shown();
+    const unread = divider();
+    if (complete() && messages.length) rows.push({ kind: "start", id: "start" });
     let last: Message | undefined;
+    let today = 0;
     for (const m of messages) {
-      const newDay = !last || dayNumber(last.time) !== dayNumber(m.time);
-      if (newDay) rows.push({ kind: "day", id: "day" + dayNumber(m.time), time: m.time });
-      if (m.id === divider) rows.push({ kind: "divider", id: "divider" });
-      const first = newDay || m.id === divider || last!.from !== m.from ||
+      const date = dayNumber(m.time);
+      const newDay = !last || today !== date;
+      today = date;
+      if (newDay) rows.push({ kind: "day", id: "day" + date, time: m.time });
+      if (m.id === unread) rows.push({ kind: "divider", id: "divider" });
+      const first = newDay || m.id === unread || last!.from !== m.from ||
         m.time - last!.time > groupWithin;
       rows.push({ kind: "message", id: "m" + m.id, message: m, first });
       last = m;
@@ -109,8 +116,11 @@ export function MessageList(props: {
     const left = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop;
     following = left < nearEnd;
     setBelow(left > nearEnd);
-    if (following) setMissed(0);
-    if (scroller.scrollTop < nearStart) void app.history.older(props.conv);
+    if (following) {
+      height = scroller.scrollHeight;
+      setMissed(0);
+    }
+    more();
   }
 
   // New rows: the list stays at the end if it was there, or if the user has sent something.
@@ -127,8 +137,22 @@ export function MessageList(props: {
       else if (following || sent) toEnd();
       requestAnimationFrame(() => {
         if (following) toEnd();
-        if (scroller.scrollTop < nearStart) void app.history.older(props.conv);
+        more();
       });
+    });
+  }));
+
+  /** more loads older messages if the list is near its start. */
+  function more() {
+    if (scroller.scrollTop < nearStart) void app.history.older(props.conv);
+  }
+
+  // Those of the cache may be all: then no new rows follow when the server has said so.
+  createEffect(on(() => chat().synced, (synced) => {
+    if (!synced) return;
+    queueMicrotask(() => {
+      if (!placed && list().rows.length) place(list().rows);
+      requestAnimationFrame(more);
     });
   }));
 
@@ -142,9 +166,9 @@ export function MessageList(props: {
     handle()?.scrollToIndex(at, { align: "start", offset: -80 });
   }
 
-  createEffect(on(() => chat().divider, (divider) => {
-    if (divider) placed = false;
-    if (divider) queueMicrotask(() => place(list().rows));
+  createEffect(on(divider, (unread) => {
+    if (unread) placed = false;
+    if (unread) queueMicrotask(() => place(list().rows));
   }, { defer: true }));
 
   createEffect(on(() => props.found, (id) => {

@@ -30,10 +30,11 @@ export function RecordBar(props: { send: (sound: Recorded) => void; close: () =>
 
   async function send() {
     const done = recorder;
+    const give = props.send; // another conversation may be open when the sound is ready
     recorder = undefined;
     if (!done) return;
     try {
-      props.send(await done.stop());
+      give(await done.stop());
     } catch {
       // too short
     }

@@ -12,10 +12,8 @@ import { language, setLanguage, t, type Key } from "./i18n";
 import { Icon } from "./Icon";
 import { Modal } from "./Modal";
 import { askNotifications, notifications } from "./notify";
-import { arrows, ContactRow, GroupRow, SessionRow, waitingFiles } from "./rows";
+import { arrows, collator, ContactRow, GroupRow, SessionRow, waitingFiles } from "./rows";
 import { nextTheme, theme } from "./theme";
-
-const collator = new Intl.Collator(["zh-CN", "en"], { numeric: true });
 
 /** Sidebar has the lists from which a conversation is chosen. */
 export function Sidebar(props: {
@@ -161,7 +159,7 @@ function Contacts(props: { choose: (key: ConvKey) => void }) {
 
   const departs = createMemo(() => {
     const members = new Map<number, User[]>();
-    for (const u of Object.values(state.users)) {
+    for (const u of app.store.everyone()) {
       if (u.gone || u.id === app.me) continue;
       const depart = state.departs[u.depart] ? u.depart : 0;
       const list = members.get(depart);
@@ -216,8 +214,7 @@ function Contacts(props: { choose: (key: ConvKey) => void }) {
 
 function GroupList(props: { choose: (key: ConvKey) => void }) {
   const app = useApp();
-  const { state } = app.store;
-  const groups = createMemo(() => Object.values(state.groups)
+  const groups = createMemo(() => app.store.allGroups()
     .filter((g) => g.members.includes(app.me))
     .sort((a, b) => collator.compare(a.name, b.name)).map((g) => g.id));
   return (
@@ -232,14 +229,13 @@ function GroupList(props: { choose: (key: ConvKey) => void }) {
 /** Found are the users and groups whose names contain a text. */
 function Found(props: { query: string; choose: (key: ConvKey) => void }) {
   const app = useApp();
-  const { state } = app.store;
   const found = createMemo(() => {
     const query = props.query.trim().toLowerCase();
     const has = (...texts: string[]) => texts.some((x) => x.toLowerCase().includes(query));
-    const users = Object.values(state.users)
+    const users = app.store.everyone()
       .filter((u) => !u.gone && u.id !== app.me && has(u.nick, u.name, u.pinyin))
       .map((u): ConvKey => `u${u.id}`);
-    const groups = Object.values(state.groups).filter((g) => has(g.name))
+    const groups = app.store.allGroups().filter((g) => has(g.name))
       .map((g): ConvKey => `g${g.id}`);
     return [...users, ...groups];
   });

@@ -1,7 +1,7 @@
 import { NoAnswer } from "../net/connection";
 import { Fault, faultOf, type FaultKind } from "../net/fault";
 import type { Refused } from "../net/http";
-import { locale, translator } from "./language";
+import { format, translator } from "./language";
 
 const en = {
   signIn: "Sign in",
@@ -398,7 +398,7 @@ export function notRegistered({ field, code, message }: Refused): string {
 
 /** clock returns the time of day of a time in seconds. */
 export function clock(time: number): string {
-  return new Date(time * 1000).toLocaleTimeString(locale(), { hour: "numeric", minute: "2-digit" });
+  return format(new Date(time * 1000), { hour: "numeric", minute: "2-digit" });
 }
 
 /** dayNumber returns a number that is the same for all times of a day. */
@@ -414,8 +414,7 @@ export function day(time: number): string {
   if (days === 0) return t("today");
   if (days === 1) return t("yesterday");
   const year = date.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
-  return date.toLocaleDateString(locale(),
-    { weekday: "long", day: "numeric", month: "long", year });
+  return format(date, { weekday: "long", day: "numeric", month: "long", year });
 }
 
 /** shortDate returns the time of a message for the list of conversations. */
@@ -423,8 +422,8 @@ export function shortDate(time: number): string {
   const date = new Date(time * 1000);
   const days = Math.round((midnight(new Date()) - midnight(date)) / 86_400_000);
   if (days <= 0) return clock(time);
-  if (days < 7) return date.toLocaleDateString(locale(), { weekday: "short" });
-  return date.toLocaleDateString(locale(), { day: "numeric", month: "numeric" });
+  if (days < 7) return format(date, { weekday: "short" });
+  return format(date, { day: "numeric", month: "numeric" });
 }
 
 function midnight(d: Date): number {

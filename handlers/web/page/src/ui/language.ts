@@ -1,9 +1,10 @@
 import { createSignal } from "solid-js";
+import { kept } from "./kept";
 
 export type Language = "en" | "zh";
 
 function first(): Language {
-  const chosen = localStorage.getItem("teamtalk.language");
+  const chosen = kept.load("teamtalk.language");
   if (chosen === "en" || chosen === "zh") return chosen;
   return navigator.language.startsWith("zh") ? "zh" : "en";
 }
@@ -15,7 +16,7 @@ export { language };
 export function setLanguage(next: Language) {
   set(next);
   document.documentElement.lang = next;
-  localStorage.setItem("teamtalk.language", next);
+  kept.save("teamtalk.language", next);
 }
 document.documentElement.lang = language();
 
@@ -31,6 +32,16 @@ export function translator<K extends string>(en: Record<K, string>, zh: Record<K
 /** locale is that of numbers and times. */
 export const locale = () => (language() === "zh" ? "zh-CN" : navigator.language.startsWith("en")
   ? navigator.language : "en-GB");
+
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+/** format returns a time for readers. To make a format takes longer than to draw a message. */
+export function format(time: Date, options: Intl.DateTimeFormatOptions): string {
+  const name = locale() + JSON.stringify(options);
+  let made = formats.get(name);
+  if (!made) formats.set(name, (made = new Intl.DateTimeFormat(locale(), options)));
+  return made.format(time);
+}
 
 /** size returns a number of bytes for readers. */
 export function size(bytes: number): string {

@@ -7,6 +7,9 @@ import { useApp } from "./context";
 import { shortDate, t } from "./i18n";
 import { draftOf } from "./Composer";
 
+/** collator orders names: Chinese ones by their pinyin, and before others. */
+export const collator = new Intl.Collator(["zh-CN", "en"], { numeric: true });
+
 /** summary returns a content as one line of plain text. */
 export function summary(c: Content): string {
   if (c.kind === "sound")

@@ -1,15 +1,16 @@
 import { createSignal } from "solid-js";
+import { kept } from "./kept";
 
 export type Theme = "auto" | "light" | "dark";
 
-const kept = localStorage.getItem("teamtalk.theme");
-const [theme, set] = createSignal<Theme>(kept === "light" || kept === "dark" ? kept : "auto");
+const before = kept.load("teamtalk.theme");
+const [theme, set] = createSignal<Theme>(before === "light" || before === "dark" ? before : "auto");
 export { theme };
 
 /** nextTheme switches between automatic, light and dark. */
 export function nextTheme() {
   set(theme() === "auto" ? "light" : theme() === "light" ? "dark" : "auto");
-  localStorage.setItem("teamtalk.theme", theme());
+  kept.save("teamtalk.theme", theme());
   apply();
 }
 
