@@ -118,7 +118,7 @@ func TestPageHiddenLong(t *testing.T) {
 		"disable-backgrounding-occluded-windows", "disable-renderer-backgrounding"} {
 		throttled = append(throttled, chromedp.Flag(flag, false))
 	}
-	chromium := browser(t, throttled...)
+	chromium := ownBrowser(t, throttled...)
 	_, site := startDemo(t, "--msg.pc-timeout", "45s")
 	bob := opens(t, chromium, "about:blank", "bob")
 	emulate(bob, page.AddScriptToEvaluateOnNewDocument,
@@ -186,13 +186,13 @@ func (p *person) scrolls(what, list, row string, down bool, most, bound int) {
 }
 
 // TestPageLong scrolls through 5,000 contacts, and through a conversation that loads older messages
-// as it is scrolled: 1,000, and 10,000 in the long form.
+// as it is scrolled: 400, and 10,000 in the long form.
 func TestPageLong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser: not with -short")
 	}
 	t.Parallel()
-	messages := 1000
+	messages := 400
 	if long {
 		messages = 10_000
 	}
@@ -218,7 +218,7 @@ func TestPageLong(t *testing.T) {
 	p.clicks(named("login-submit"))
 	p.clicks(named("tab-contacts"))
 	p.sees("the contacts", "document.querySelector(%q)", contact("u00010"))
-	steps := 60
+	steps := 20
 	if long {
 		steps = 5000
 	}

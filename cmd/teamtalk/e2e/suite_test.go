@@ -106,6 +106,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
+	closeBrowser()
 	os.RemoveAll(binaryDir())
 	os.Exit(code)
 }
