@@ -29,9 +29,13 @@ const teamtalk = "teamtalk/cmd/teamtalk"
 // plain builds the binary once, without the race detector.
 var plain = sync.OnceValues(func() (string, error) { return build("plain") })
 
-// raced builds the binary once, with the race detector when the tests have it.
+// racedFlags are the GOFLAGS of the binary with the race detector, for tests that have none
+// themselves: the load that the tests make takes a fifth of the processor time then, see .ci/test.
+var racedFlags = os.Getenv("TEAMTALK_TEST_RACE_GOFLAGS")
+
+// raced builds the binary once, with the race detector when the tests have it or racedFlags say so.
 var raced = sync.OnceValues(func() (string, error) {
-	if !raceDetector {
+	if !raceDetector && racedFlags == "" {
 		return plain()
 	}
 	return build("race", "-race")
@@ -59,8 +63,11 @@ func build(folder string, flags ...string) (string, error) {
 // toolEnvironment returns the environment of a go command that builds with the race detector
 // or without it, see .ci/test.
 func toolEnvironment(race bool) []string {
-	env := append(os.Environ(), "GOGC=400", "GOMEMLIMIT=2GiB")
-	if goflags := os.Getenv("TEAMTALK_TEST_GOFLAGS"); goflags != "" && !race {
+	env, goflags := append(os.Environ(), "GOGC=400", "GOMEMLIMIT=2GiB"), racedFlags
+	if !race {
+		goflags = os.Getenv("TEAMTALK_TEST_GOFLAGS")
+	}
+	if goflags != "" {
 		env = append(env, "GOFLAGS="+goflags)
 	}
 	return env
