@@ -169,11 +169,12 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 // The first and the longest pause between two polls of another process. Each pause is a
-// quarter longer than the one before: with the race detector a poll of the metrics takes
-// milliseconds of processor time in both processes, and a long wait makes hundreds.
+// quarter longer than the one before, so a wait is at most a quarter longer than what it waits
+// for. With the race detector a poll of the metrics takes milliseconds of processor time in both
+// processes, and a handshake with TLS tens of them.
 const (
 	firstPause   = 3 * time.Millisecond
-	longestPause = 50 * time.Millisecond
+	longestPause = 200 * time.Millisecond
 )
 
 // eventually calls ok until it returns true, or until patience has passed.
