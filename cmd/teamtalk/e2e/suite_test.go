@@ -30,7 +30,7 @@ const teamtalk = "teamtalk/cmd/teamtalk"
 var plain = sync.OnceValues(func() (string, error) { return build("plain") })
 
 // racedFlags are the GOFLAGS of the binary with the race detector, for tests that have none
-// themselves: the load that the tests make takes a fifth of the processor time then, see .ci/test.
+// themselves, see .ci/test. Empty: those of the tests.
 var racedFlags = os.Getenv("TEAMTALK_TEST_RACE_GOFLAGS")
 
 // raced builds the binary once, with the race detector when the tests have it or racedFlags say so.
@@ -171,7 +171,7 @@ func until(t testing.TB, what string, ok func() bool) {
 // The first and the longest pause between two polls of another process. Each pause is a
 // quarter longer than the one before, so a wait is at most a quarter longer than what it waits
 // for. With the race detector a poll of the metrics takes milliseconds of processor time in both
-// processes, and a handshake with TLS tens of them.
+// processes, and a handshake with TLS more.
 const (
 	firstPause   = 3 * time.Millisecond
 	longestPause = 200 * time.Millisecond
