@@ -14,7 +14,7 @@ FUZZTIME    ?= 2s
 # work on any machine. make nightly fuzzes all targets for 30 s each.
 FUZZED      := ./core/pdu ./proto/pb ./core/web ./core/config ./core/thumb ./handlers/msg/turns \
 	./sql/rediswhereabouts ./core/websocket
-SEEDS       ?= 400
+SEEDS       ?= 200
 # What to measure with make bench.
 BENCH       ?= .
 PKG         ?= ./...

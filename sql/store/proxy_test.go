@@ -26,6 +26,7 @@ type lateCommit struct {
 	armed    bool
 	held     func() // passes the COMMIT to the server
 	times    int    // how often that happened
+	open     []net.Conn
 }
 
 // newLateCommit starts a lateCommit in front of servers.
@@ -33,6 +34,14 @@ func newLateCommit(t *testing.T, servers ...string) *lateCommit {
 	t.Helper()
 	p := &lateCommit{servers: servers, lookUp: " IMUnreadOutbox "}
 	p.listener = accept(t, p.serve)
+	// A connection that the client lost would keep locks, for which DROP DATABASE waits.
+	t.Cleanup(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, c := range p.open {
+			c.Close()
+		}
+	})
 	return p
 }
 
@@ -48,6 +57,9 @@ func (p *lateCommit) serve(client net.Conn) {
 		client.Close()
 		return
 	}
+	p.mu.Lock()
+	p.open = append(p.open, server)
+	p.mu.Unlock()
 	go func() { io.Copy(client, server); client.Close() }()
 	buf := make([]byte, 1<<20)
 	for {

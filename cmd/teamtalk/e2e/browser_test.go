@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -23,39 +25,89 @@ import (
 	"teamtalk/core/dbprog"
 )
 
-// browser starts Chromium, which contacts nobody by itself, and returns the context in which tabs
-// open. Without Chromium it skips the test, and fails it with CI=true.
-func browser(t *testing.T, flags ...chromedp.ExecAllocatorOption) context.Context {
+// sharedBrowser is the Chromium of this process. A start takes as much processor time as a short
+// test, so all tests share it. Each person has a profile of its own.
+var sharedBrowser struct {
+	once sync.Once
+	ctx  context.Context
+	end  func()
+	err  error
+}
+
+// browser returns the context in which tabs of this process's Chromium open. The first call starts
+// it. Without Chromium it skips the test, and fails it with CI=true.
+func browser(t *testing.T) context.Context {
 	t.Helper()
-	path := dbprog.Find("chromium")
-	if path == "" && os.Getenv("CI") == "true" {
+	needsChromium(t)
+	b := &sharedBrowser
+	b.once.Do(func() { b.ctx, b.end, b.err = startBrowser() })
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return limited(t, b.ctx)
+}
+
+// closeBrowser ends this process's Chromium.
+func closeBrowser() {
+	if sharedBrowser.end != nil {
+		sharedBrowser.end()
+	}
+}
+
+// ownBrowser starts a Chromium with flags of its own, which the end of the test ends.
+func ownBrowser(t *testing.T, flags ...chromedp.ExecAllocatorOption) context.Context {
+	t.Helper()
+	needsChromium(t)
+	ctx, end, err := startBrowser(flags...)
+	t.Cleanup(end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return limited(t, ctx)
+}
+
+// limited returns a context of a browser for one test.
+func limited(t *testing.T, browser context.Context) context.Context {
+	ctx, cancel := context.WithTimeout(browser, 2*patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// needsChromium skips the test without Chromium, and fails it with CI=true.
+func needsChromium(t *testing.T) {
+	t.Helper()
+	found := dbprog.Find("chromium") != ""
+	if !found && os.Getenv("CI") == "true" {
 		t.Fatal("needs Chromium, in Debian the package chromium")
-	} else if path == "" {
+	} else if !found {
 		t.Skip("needs Chromium, in Debian the package chromium")
 	}
-	opt := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+}
+
+// startBrowser starts Chromium, which contacts nobody by itself. The caller must call end, also
+// after an error.
+func startBrowser(flags ...chromedp.ExecAllocatorOption) (ctx context.Context, end func(),
+	err error) {
+	// Chromium leaves a folder with a socket where temporary files are. Its path must be short.
+	temp, err := os.MkdirTemp("", "chromium")
+	if err != nil {
+		return nil, func() {}, err
+	}
+	opt := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(dbprog.Find("chromium")), chromedp.Env("TMPDIR="+temp),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("lang", "en"))
 	if os.Getuid() == 0 {
 		opt = append(opt, chromedp.Flag("no-sandbox", true))
 	}
-	// Chromium leaves a folder with a socket where temporary files are. Its path must be short.
-	temp, err := os.MkdirTemp("", "chromium")
-	if err != nil {
-		t.Fatal(err)
+	allocator, free := chromedp.NewExecAllocator(context.Background(), append(opt, flags...)...)
+	ctx, quit := chromedp.NewContext(allocator)
+	end = func() {
+		quit()
+		free()
+		os.RemoveAll(temp)
 	}
-	t.Cleanup(func() { os.RemoveAll(temp) }) // after the end of the browser
-	opt = append(opt, chromedp.Env("TMPDIR="+temp))
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	t.Cleanup(cancel)
-	ctx, end := chromedp.NewExecAllocator(ctx, append(opt, flags...)...)
-	t.Cleanup(end)
-	ctx, end = chromedp.NewContext(ctx)
-	t.Cleanup(end)
-	if err := chromedp.Do(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
+	return ctx, end, chromedp.Do(ctx) // the browser would end with a context that has a limit
 }
 
 // person is a user in front of a tab with a profile of its own.
@@ -120,9 +172,15 @@ func (p *person) clicks(selector string) {
 		selector)
 }
 
+// types inserts a text as an input method does. Three events for each character would take most of
+// the time of some tests.
 func (p *person) types(name, text string) {
 	p.t.Helper()
-	p.does(chromedp.SendKeys(chromedp.CSS(named(name)), text))
+	p.does(chromedp.Focus(chromedp.CSS(named(name))),
+		chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+			_, err := cdp.Call(ctx, tab, input.InsertText, input.InsertTextParams{Text: text})
+			return err
+		}))
 }
 
 // sees waits until an expression of JavaScript is true.
@@ -237,7 +295,7 @@ func TestTwoBrowsersTLS(t *testing.T) {
 	}
 	cert := certtest.Write(t, t.TempDir(), certtest.Options{})
 	takeProcessor(t)
-	chromium := browser(t, chromedp.Flag("ignore-certificate-errors", true))
+	chromium := ownBrowser(t, chromedp.Flag("ignore-certificate-errors", true))
 	s, page := startDemo(t, "--tls.certificate", cert.Certificate, "--tls.key", cert.Key)
 	page.tls = &tls.Config{RootCAs: cert.Roots, ServerName: "localhost"}
 	page.trust()

@@ -16,15 +16,7 @@ func TestDBProxyLeaves(t *testing.T) {
 	sys := deploySeparate(t, settings{users: users, second: true, races: true,
 		flags: []string{"--msg.rate", "0", "--msg.ack", "stored"}})
 	all, done := writers(t, sys.msgAddr[0], "text", users, steadily)
-	more := func() {
-		t.Helper()
-		for _, w := range all {
-			n := w.count()
-			until(t, "all writers to have more acks", func() bool {
-				return w.count() > n+writerWindow
-			})
-		}
-	}
+	more := func() { t.Helper(); furtherAcks(t, all, writerWindow+1) }
 	more()
 	up := func(m *server) float64 { return m.metric("teamtalk_link_up", `"dbproxy"`) }
 	links := up(sys.msg[0])

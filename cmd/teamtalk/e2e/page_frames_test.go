@@ -190,14 +190,14 @@ func startLong(t *testing.T, messages int) *pages {
 }
 
 // TestPageLong scrolls through 5,000 contacts, and through a conversation that loads older messages
-// as it is scrolled: 1,000, and 10,000 in the long form. That one scrolls more ways, and an empty
+// as it is scrolled: 400, and 10,000 in the long form. That one scrolls more ways, and an empty
 // page the same ways, and tells the times between frames.
 func TestPageLong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a browser: not with -short")
 	}
 	t.Parallel()
-	messages, steps := 1000, 60
+	messages, steps := 400, 20
 	if long {
 		messages, steps = 10_000, 5000
 	}

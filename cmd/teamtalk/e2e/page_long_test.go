@@ -116,7 +116,7 @@ func TestPageHiddenLong(t *testing.T) {
 		"disable-backgrounding-occluded-windows", "disable-renderer-backgrounding"} {
 		throttled = append(throttled, chromedp.Flag(flag, false))
 	}
-	chromium := browser(t, throttled...)
+	chromium := ownBrowser(t, throttled...)
 	_, site := startDemo(t, "--msg.pc-timeout", "45s")
 	bob := opens(t, chromium, "about:blank", "bob")
 	emulate(bob, page.AddScriptToEvaluateOnNewDocument,

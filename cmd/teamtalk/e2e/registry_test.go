@@ -84,10 +84,7 @@ func TestServersFindEachOther(t *testing.T) {
 	all, done := writers(t, d.msgAddr[0], "text", users, steadily)
 	more := func() {
 		t.Helper()
-		for _, w := range all {
-			n := w.count()
-			until(t, "all writers to have more acks", func() bool { return w.count() >= n+20 })
-		}
+		furtherAcks(t, all, 20)
 		awaitTalk(t, a, b, 2*maxWaiting+10)
 	}
 	more()

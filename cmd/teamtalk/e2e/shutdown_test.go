@@ -80,6 +80,18 @@ func (w *writer) count() int {
 	return len(w.acked)
 }
 
+// furtherAcks waits until each writer has n more acks than now.
+func furtherAcks(t *testing.T, all []*writer, n int) {
+	t.Helper()
+	want := make([]int, len(all))
+	for i, w := range all {
+		want[i] = w.count() + n
+	}
+	for i, w := range all {
+		until(t, "all writers to have more acks", func() bool { return w.count() >= want[i] })
+	}
+}
+
 // steadily is the pace of writers of a test that only needs texts all the time. Without a pace
 // eight writers take all processors while servers start and stop, and each other test waits.
 const steadily = 60 * time.Millisecond

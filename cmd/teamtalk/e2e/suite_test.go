@@ -29,9 +29,13 @@ const teamtalk = "teamtalk/cmd/teamtalk"
 // plain builds the binary once, without the race detector.
 var plain = sync.OnceValues(func() (string, error) { return build("plain") })
 
-// raced builds the binary once, with the race detector when the tests have it.
+// racedFlags are the GOFLAGS of the binary with the race detector, for tests that have none
+// themselves, see .ci/test. Empty: those of the tests.
+var racedFlags = os.Getenv("TEAMTALK_TEST_RACE_GOFLAGS")
+
+// raced builds the binary once, with the race detector when the tests have it or racedFlags say so.
 var raced = sync.OnceValues(func() (string, error) {
-	if !raceDetector {
+	if !raceDetector && racedFlags == "" {
 		return plain()
 	}
 	return build("race", "-race")
@@ -59,8 +63,11 @@ func build(folder string, flags ...string) (string, error) {
 // toolEnvironment returns the environment of a go command that builds with the race detector
 // or without it, see .ci/test.
 func toolEnvironment(race bool) []string {
-	env := append(os.Environ(), "GOGC=400", "GOMEMLIMIT=2GiB")
-	if goflags := os.Getenv("TEAMTALK_TEST_GOFLAGS"); goflags != "" && !race {
+	env, goflags := append(os.Environ(), "GOGC=400", "GOMEMLIMIT=2GiB"), racedFlags
+	if !race {
+		goflags = os.Getenv("TEAMTALK_TEST_GOFLAGS")
+	}
+	if goflags != "" {
 		env = append(env, "GOFLAGS="+goflags)
 	}
 	return env
@@ -106,6 +113,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
+	closeBrowser()
 	os.RemoveAll(binaryDir())
 	os.Exit(code)
 }
@@ -161,11 +169,12 @@ func until(t testing.TB, what string, ok func() bool) {
 }
 
 // The first and the longest pause between two polls of another process. Each pause is a
-// quarter longer than the one before: with the race detector a poll of the metrics takes
-// milliseconds of processor time in both processes, and a long wait makes hundreds.
+// quarter longer than the one before, so a wait is at most a quarter longer than what it waits
+// for. With the race detector a poll of the metrics takes milliseconds of processor time in both
+// processes, and a handshake with TLS more.
 const (
 	firstPause   = 3 * time.Millisecond
-	longestPause = 50 * time.Millisecond
+	longestPause = 200 * time.Millisecond
 )
 
 // eventually calls ok until it returns true, or until patience has passed.
