@@ -323,7 +323,8 @@ func (s *database) settled(ctx context.Context, scope arrivals.Scope) error {
 		return nil
 	}
 	err := s.run(ctx, transaction{scope: scope, relaxed: true}, func(*writer) error { return nil })
-	if faults.ByDisk(err) { // better without the last messages than not at all; see makeRoom
+	// Better without the last messages than not at all; see makeRoom.
+	if faults.ByDisk(err) || faults.Busy(err) {
 		return nil
 	}
 	return err

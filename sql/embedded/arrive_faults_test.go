@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"modernc.org/sqlite"
 
@@ -180,6 +181,35 @@ func TestOpenOnFullDisk(t *testing.T) {
 		t.Errorf("id %d, want 5", id)
 	}
 	checkWhole(t, after)
+}
+
+// TestReadBesideLongChange: a read does not fail because another process writes for long. It lacks
+// the messages that wait, and has them afterwards.
+func TestReadBesideLongChange(t *testing.T) {
+	s := held(t, Options{Dir: filepath.Join(t.TempDir(), "data"), BusyTimeout: time.Millisecond})
+	defer s.Close()
+	u := people(t, s, 2)
+	other := open(t, Options{Dir: s.dir, Admin: true})
+	defer other.Close()
+	add(t, s, message(u[0], u[1], "x"))
+	settle(t, s)
+	ctx := context.Background()
+	add(t, s, message(u[0], u[1], "y"))
+	blocked := errors.New("the end of the change")
+	err := other.transact(ctx, func(*writer) error {
+		history, err := s.History(ctx, u[0], u[1], 0, 10)
+		if got := ids(t, history, err); got != "1" {
+			t.Errorf("messages %s while the other process writes, want 1", got)
+		}
+		return blocked
+	})
+	if !errors.Is(err, blocked) {
+		t.Fatal(err)
+	}
+	history, err := s.History(ctx, u[0], u[1], 0, 10)
+	if got := ids(t, history, err); got != "2 1" {
+		t.Errorf("messages %s afterwards, want 2 1", got)
+	}
 }
 
 // TestNoIDLeft: a conversation that has given all ids refuses messages, and others take them.

@@ -81,6 +81,9 @@ func ByDisk(err error) bool {
 	return false
 }
 
+// Busy reports whether another process held the lock that writing needs.
+func Busy(err error) bool { return code(err) == lib.SQLITE_BUSY }
+
 // Full reports whether the disk has no room.
 func Full(err error) bool { return code(err) == lib.SQLITE_FULL }
 
