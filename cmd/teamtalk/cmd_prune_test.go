@@ -130,10 +130,10 @@ func TestUserExport(t *testing.T) {
 				filepath.Join(dir, name)}, args...)...)
 		}
 		command(t, "", "user", "export", "alice").want(t, cli.ExitUsage, "", "--out alice.zip")
-		export("all").want(t, cli.ExitOK, "4 messages, 1 files, 0 files", "")
+		export("all").want(t, cli.ExitOK, "4 messages, 1 file, 0 files", "")
 		export("all").want(t, cli.ExitFailure, "", "exists already")
 		export("own", "--own-only").want(t, cli.ExitOK, "3 messages, 0 files, 0 files", "")
-		export("all.zip").want(t, cli.ExitOK, "4 messages, 1 files", "")
+		export("all.zip").want(t, cli.ExitOK, "4 messages, 1 file,", "")
 		read := func(name string) string {
 			data, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
 			if err != nil {
