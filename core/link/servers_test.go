@@ -288,6 +288,7 @@ func TestDrainEndsWithTheLastCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, peer := pipeRemote(Options{CallTimeout: 4 * time.Second})
 		w := newWire(t, <-peer)
+		synctest.Wait() // until the link is up
 		open := ask(nil, r, 1, 0, statReq(1))
 		w.read()
 		began := time.Now()
