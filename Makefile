@@ -45,7 +45,7 @@ release: ## binaries, Debian packages and images in dist/: make release VERSION=
 # The times are for two cores that do nothing else. Staticcheck is last: what it reads is
 # compiled by then.
 test: LINTED = GOFLAGS="$$(.ci/flags race)"
-test: deps vet ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 10 minutes
+test: deps vet ## everything CI checks: lint, tests with the race detector, simulation, fuzzing; 12 minutes
 	@# The end-to-end tests and the simulation would otherwise compile it at the same time.
 	@echo "servers without the race detector"; \
 	GOFLAGS="$$(.ci/flags)" $(TOOLS) $(GO) build ./cmd/teamtalk/...
