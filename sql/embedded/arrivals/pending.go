@@ -21,6 +21,7 @@ type Pending struct {
 	groups  int
 	rows    int
 	bytes   int
+	taken   int // by the transaction
 	batches []batch          // whose messages are not all written, by id
 	ids     map[string]Named // client_msg_ids, by Name
 	round   uint64
@@ -60,7 +61,7 @@ func New() *Pending {
 func (p *Pending) clear() {
 	p.chats, p.pairs = map[int64]*chat{}, map[uint64]int64{}
 	p.users, p.ids = map[uint32]int{}, map[string]Named{}
-	p.order, p.batches, p.groups, p.rows, p.bytes = nil, nil, 0, 0, 0
+	p.order, p.batches, p.groups, p.rows, p.bytes, p.taken = nil, nil, 0, 0, 0, 0
 }
 
 // Clear forgets all messages.
@@ -293,6 +294,7 @@ func (p *Pending) take(c *chat, n int) Part {
 		p.batch(e.batch).taken++
 	}
 	c.taken += n
+	p.taken += n
 	return part
 }
 
@@ -321,7 +323,10 @@ func (p *Pending) Done() (ids []int64) {
 func (p *Pending) Commit() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.rows
+	if p.taken == 0 {
+		return false
+	}
+	p.taken = 0
 	p.order = slices.DeleteFunc(p.order, func(c *chat) bool {
 		for i := range c.list[:c.taken] {
 			m := &c.list[i].Message
@@ -342,7 +347,7 @@ func (p *Pending) Commit() bool {
 		b := &p.batches[i]
 		b.left, b.taken = b.left-b.taken, 0
 	}
-	return p.rows < before
+	return true
 }
 
 // forget removes the client_msg_id of a message. With mu held.
@@ -357,6 +362,10 @@ func (p *Pending) forget(m *Message) {
 func (p *Pending) Rollback() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.taken == 0 {
+		return
+	}
+	p.taken = 0
 	for _, c := range p.order {
 		c.taken = 0
 	}
