@@ -30,9 +30,6 @@ type pending struct {
 	groupVersion uint32 // version at which its sender was found to be a member
 }
 
-// conversation is the state of a relation during a transaction.
-type conversation struct{ relation }
-
 // AppendMessages stores a batch in one transaction; see im.MessageStore. If the database
 // rejects one of the messages, the batch is stored again with a savepoint before each
 // message.
@@ -88,7 +85,7 @@ func (s *messages) AppendMessages(ctx context.Context, batch []*im.Message) {
 // duplicates, are not stored. It returns the error of the first statement that fails; the
 // outcomes in todo are then void.
 func (s *messages) appendAll(w *writer, todo []pending) error {
-	conversations, groups := make(map[uint64]*conversation), make(map[uint32]*groupChat)
+	conversations, groups := make(map[uint64]*relation), make(map[uint32]*group)
 	now := uint32(s.time().Unix())
 	first := len(w.fresh)
 	for i := range todo {
@@ -106,10 +103,10 @@ func (s *messages) appendAll(w *writer, todo []pending) error {
 	}
 	// If the transaction is rolled back, the caches are emptied.
 	for key, c := range conversations {
-		w.relations.Add(key, c.relation)
+		w.relations.Add(key, *c)
 	}
 	for id, g := range groups {
-		w.groups.Add(id, g.group)
+		w.groups.Add(id, *g)
 	}
 	if err := w.arriveAll(first); err != nil || s.lock != nil {
 		return err
@@ -121,7 +118,7 @@ func (s *messages) appendAll(w *writer, todo []pending) error {
 
 // addToUser stores p in the conversation of its two users. It sets p.err when the
 // recipient does not exist or has departed.
-func (w *writer) addToUser(known map[uint64]*conversation, p *pending, now uint32) error {
+func (w *writer) addToUser(known map[uint64]*relation, p *pending, now uint32) error {
 	if err := w.checkRecipient(p); err != nil || p.err != nil {
 		return err
 	}
@@ -203,18 +200,18 @@ func (w *writer) checkRecipient(p *pending) error {
 	return nil
 }
 
-// conversation returns the conversation of p: from this transaction, from the messages that wait,
-// from the cache, from the database, or a new one.
-func (w *writer) conversation(known map[uint64]*conversation, p *pending,
-	now uint32) (*conversation, error) {
+// conversation returns the conversation of p: from this transaction, from the cache, from the
+// messages that wait, from the database, or a new one.
+func (w *writer) conversation(known map[uint64]*relation, p *pending,
+	now uint32) (*relation, error) {
 	key := im.ConversationKey(p.small, p.big)
 	if c := known[key]; c != nil {
 		return c, nil
 	}
-	c := &conversation{}
+	c := &relation{}
 	known[key] = c
 	var ok bool
-	if c.relation, ok = w.relations.Get(key); ok {
+	if *c, ok = w.relations.Get(key); ok {
 		return c, nil
 	}
 	var err error

@@ -19,11 +19,8 @@ type group struct {
 // memberKey identifies a member of a group.
 type memberKey struct{ group, user uint32 }
 
-// groupChat is the state of a group during a transaction.
-type groupChat struct{ group }
-
 // addToGroup stores p in its group. It sets p.err when the sender is not a member.
-func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32) error {
+func (w *writer) addToGroup(known map[uint32]*group, p *pending, now uint32) error {
 	id := p.m.To
 	g, err := w.groupChat(known, id)
 	if err != nil {
@@ -48,13 +45,13 @@ func (w *writer) addToGroup(known map[uint32]*groupChat, p *pending, now uint32)
 
 // groupChat returns a group: from this transaction, from the cache, or from the database.
 // It returns nil when the group does not exist.
-func (w *writer) groupChat(known map[uint32]*groupChat, id uint32) (*groupChat, error) {
+func (w *writer) groupChat(known map[uint32]*group, id uint32) (*group, error) {
 	if g := known[id]; g != nil {
 		return g, nil
 	}
-	g := &groupChat{}
+	g := &group{}
 	var cached bool
-	if g.group, cached = w.groups.Get(id); !cached {
+	if *g, cached = w.groups.Get(id); !cached {
 		err := w.getGroup.QueryRow(id).Scan(&g.version, &g.last)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, nil

@@ -37,38 +37,42 @@ type unreadKey struct {
 	group      bool
 }
 
+// scope is the conversation or group of k.
+func (k unreadKey) scope() arrivals.Scope {
+	if k.group {
+		return arrivals.Groups(k.peer)
+	}
+	return arrivals.Pair(k.user, k.peer)
+}
+
 // ClearUnread sets user's unread count for peer to zero. A call that finds zero writes
 // nothing. When ctx ends while the call waits for the writer, the count may still be
 // cleared.
 func (s *unread) ClearUnread(ctx context.Context, user, peer uint32) error {
-	return s.clear(ctx, unreadKey{user: user, peer: peer}, arrivals.Pair(user, peer),
-		s.read.hasUnread, min(user, peer), max(user, peer), user)
+	return s.clear(ctx, unreadKey{user: user, peer: peer}, s.read.hasUnread, min(user, peer),
+		max(user, peer), user)
 }
 
 // ClearGroupUnread marks everything in a group as read by user. It shares transactions
 // with ClearUnread.
 func (s *unread) ClearGroupUnread(ctx context.Context, user, group uint32) error {
-	return s.clear(ctx, unreadKey{user, group, true}, arrivals.Groups(group),
-		s.read.hasGroupUnread, group, user)
+	return s.clear(ctx, unreadKey{user, group, true}, s.read.hasGroupUnread, group, user)
 }
 
-// clear sets the unread count of k, in the conversation that scope names, to zero, unless has, with
-// args, reads zero. A conversation with messages that wait is not read for that.
-func (s *unread) clear(ctx context.Context, k unreadKey, scope arrivals.Scope, has *sql.Stmt,
-	args ...any) error {
+// clear sets the unread count of k to zero, unless has, with args, reads zero. A conversation with
+// messages that wait is not read for that.
+func (s *unread) clear(ctx context.Context, k unreadKey, has *sql.Stmt, args ...any) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	unread := 0
-	if s.lock != nil && s.writer.waiting.Has(scope) {
-		unread = 1
-	} else if err := s.rows(ctx, "has unread", scope, has, func(row scanner) error {
-		return row.Scan(&unread)
-	}, args...); err != nil {
-		return err
-	}
-	if unread == 0 {
-		return nil
+	if s.lock == nil || !s.writer.waiting.Has(k.scope()) {
+		unread := 0
+		err := s.rows(ctx, "has unread", k.scope(), has, func(row scanner) error {
+			return row.Scan(&unread)
+		}, args...)
+		if err != nil || unread == 0 {
+			return err
+		}
 	}
 	return s.call("clear unread", func() error {
 		b := s.joinClears(k)
@@ -107,11 +111,7 @@ func (s *unread) runClears(b *clearBatch) {
 	b.err = s.run(context.Background(), transaction{}, func(w *writer) error {
 		take() // later calls make the next batch
 		for _, k := range b.unread {
-			scope := arrivals.Pair(k.user, k.peer)
-			if k.group {
-				scope = arrivals.Groups(k.peer)
-			}
-			if err := w.settle(scope, math.MaxInt); err != nil {
+			if err := w.settle(k.scope(), math.MaxInt); err != nil {
 				return err
 			}
 			if err := w.clear(k); err != nil {
