@@ -21,7 +21,7 @@ type Pending struct {
 	groups  int
 	rows    int
 	bytes   int
-	taken   int // by the transaction
+	taken   int              // by the transaction
 	batches []batch          // whose messages are not all written, by id
 	ids     map[string]Named // client_msg_ids, by Name
 	round   uint64
