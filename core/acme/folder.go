@@ -1,6 +1,7 @@
 package acme
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,8 +18,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"teamtalk/core/access"
+	"teamtalk/core/filelock"
 )
 
 // The files of a folder. Those of challenges begin with a prefix.
@@ -176,3 +179,16 @@ func (f folder) account() (crypto.Signer, error) {
 
 // newKey makes a private key.
 func newKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// lock waits until no other process orders. The lock ends with the process in any case.
+func (f folder) lock(ctx context.Context) (unlock func(), err error) {
+	file, err := os.OpenFile(f.path(lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := filelock.Wait(ctx, file, time.Second); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return func() { _ = file.Close() }, nil // which ends the lock
+}

@@ -4,6 +4,7 @@ package tokens
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -18,6 +19,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
+
+	"teamtalk/core/filelock"
 )
 
 // Role says what a token allows.
@@ -130,16 +134,29 @@ func Read(path string) ([]Token, error) {
 	return list, nil
 }
 
+const (
+	// lockWait is the longest wait for another process, which holds the lock for milliseconds.
+	lockWait = 10 * time.Second
+	// lockPause is the pause between two attempts.
+	lockPause = 5 * time.Millisecond
+)
+
 // Change reads a file, which may be missing, and writes what do returns, all or nothing. Of two
 // processes that change it at the same time the second one waits for the first. The file
 // keeps its owner, its group and its permissions: the server may have another account than the
 // administrator that changes it. Only the owner may read a new file.
 func Change(path string, do func([]Token) ([]Token, error)) error {
-	unlock, err := lock(filepath.Dir(path))
+	// The lock is that of the folder, because each change replaces the file.
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return fmt.Errorf("change tokens: %w", err)
 	}
-	defer unlock()
+	defer dir.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	if err := filelock.Wait(ctx, dir, lockPause); err != nil {
+		return fmt.Errorf("change tokens: %w", err)
+	}
 	list, err := Read(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -1,0 +1,11 @@
+//go:build !unix
+
+package filelock
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+func wait(context.Context, *os.File, time.Duration) error { return nil }
