@@ -17,6 +17,7 @@
 # The script needs MariaDB and Redis, which it starts itself, jq, and Linux. Ratios hold on a
 # machine that does other work too, times do not.
 set -eu
+here=$(realpath "$(dirname "$0")")
 old=$(realpath "${1:?want OLD NEW SHAPE}") new=$(realpath "${2:?want NEW}") shape=${3:?want five, mysql or embedded}
 shift 3
 [ $# -gt 0 ] || set -- single --pairs 200 --rate 400
@@ -37,7 +38,7 @@ dir=$(mktemp -d)
 cd "$dir" # for folders of older builds
 databases=()
 servers=() names=()
-PATH=$PATH:/usr/sbin
+. "$here/servers.bash"
 export TEAMTALK_LOG_LEVEL=warn
 finish() {
 	[ ${#servers[@]} -eq 0 ] || kill -9 "${servers[@]}" 2>/dev/null || true
@@ -47,9 +48,6 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 1' INT TERM HUP
-
-port=$((10000 + RANDOM % 15000)) # below those that Linux gives to connections
-next() { port=$((port + 1)); }
 
 database() { # BUILD: starts the databases of a build, and makes its users
 	local t=${!1}
@@ -93,31 +91,12 @@ take() { # prints for each process: name, voluntary switches
 }
 start() { # BUILD: starts its servers and waits until they are ready
 	t=${!1} servers=() names=() admins=() extra=()
-	local store="$1_store[@]" i p
+	local store="$1_store[@]"
 	# Older builds do not have the setting.
 	if "$t" serve --help | grep -q -- --strangers.rate; then extra=(--strangers.rate 0); fi
-	for i in 1 2 3 4 5 6 7; do next; eval "local p$i=127.0.0.1:$port"; done
-	addr=$p1
-	case $shape in
-	embedded) serve server --data-dir "$dir/$1.data" --msg.listen "$addr" --file.listen "$p2" --msfs.listen "$p3" --login.client-listen off \
-		--login.http-listen "$p4" --http.listen "$p5" ;;
-	mysql) serve server "${!store}" --msg.listen "$addr" --file.listen "$p2" --msfs.listen "$p3" --login.client-listen off \
-		--login.http-listen "$p4" --http.listen "$p5" ;;
-	five)
-		serve dbproxy --roles dbproxy "${!store}" --dbproxy.listen "$p2"
-		serve route --roles route --route.listen "$p3"
-		serve login --roles login --login.server-listen "$p4" --login.client-listen off --login.http-listen "$p5"
-		serve file --roles file --data-dir "$dir/files" --file.listen "$p6" --file.server-listen "$p7" --file.route "$p3" --file.dbproxy "$p2"
-		serve msg --roles msg --msg.listen "$addr" --msg.dbproxy "$p2" --msg.route "$p3" --msg.login "$p4" --msg.file "$p7"
-		;;
-	*) echo "want five, mysql or embedded" >&2; exit 1 ;;
-	esac
-	for i in "${!admins[@]}"; do
-		until [ "$(curl -s -o /dev/null -w '%{http_code}' "http://127.0.0.1:${admins[i]}/readyz")" = 200 ]; do
-			kill -0 "${servers[i]}" 2>/dev/null || { cat "$dir"/*.log >&2; exit 1; }
-			sleep 0.1
-		done
-	done
+	if [ "$shape" = embedded ]; then launch "$shape" --data-dir "$dir/$1.data"; else launch "$shape" "${!store}"; fi
+	pids=("${servers[@]}")
+	ready
 }
 measure() { # BUILD SCENARIO FLAG…: appends the values of a run to a file
 	local build=$1 stopped=("${servers[@]}") db sync n i watch=()

@@ -34,3 +34,25 @@ ready() {
 		done
 	done
 }
+
+# launch SHAPE FLAG… starts the servers of a shape (five processes, or mysql or embedded: one process)
+# by serve NAME FLAG…, which the script defines. The flags name the store. It sets addr to the address for
+# clients.
+launch() {
+	local shape=$1 i
+	shift
+	for i in 1 2 3 4 5 6 7; do next; eval "local p$i=127.0.0.1:$port"; done
+	addr=$p1
+	case $shape in
+	embedded | mysql) serve server "$@" --msg.listen "$addr" --file.listen "$p2" --msfs.listen "$p3" --login.client-listen off \
+		--login.http-listen "$p4" --http.listen "$p5" ;;
+	five)
+		serve dbproxy --roles dbproxy "$@" --dbproxy.listen "$p2"
+		serve route --roles route --route.listen "$p3"
+		serve login --roles login --login.server-listen "$p4" --login.client-listen off --login.http-listen "$p5"
+		serve file --roles file --data-dir "$dir/files" --file.listen "$p6" --file.server-listen "$p7" --file.route "$p3" --file.dbproxy "$p2"
+		serve msg --roles msg --msg.listen "$addr" --msg.dbproxy "$p2" --msg.route "$p3" --msg.login "$p4" --msg.file "$p7"
+		;;
+	*) echo "$shape is no shape: want five, mysql or embedded" >&2; exit 1 ;;
+	esac
+}

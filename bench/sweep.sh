@@ -39,45 +39,27 @@ trap 'exit 1' INT TERM HUP
 [ -n "$t" ] || { t=$dir/teamtalk; go build -o "$t" ./cmd/teamtalk; }
 export TEAMTALK_LOG_LEVEL=warn
 . bench/servers.bash
+cd "$dir" # for folders of the servers
 
-serve() { # FLAG…
+serve() { # NAME FLAG…
+	shift
 	next
 	"$t" serve --admin.listen "127.0.0.1:$port" --msg.rate 0 --msg.ack stored --strangers.rate 0 "$@" >>"$dir/log" 2>&1 &
 	pids+=($!)
 	admins+=("$port")
 }
-start() { # SHAPE: starts its servers, and sets addr to the address for clients
-	local i p
-	pids=() admins=()
-	for i in 1 2 3 4 5 6 7; do next; eval "local p$i=127.0.0.1:$port"; done
-	addr=$p1
-	local public=(--msg.listen "$addr" --file.listen "$p2" --msfs.listen "$p3" --login.client-listen off --login.http-listen "$p4" --http.listen "$p5")
-	case $1 in
-	embedded) serve --data-dir "$dir/data" "${public[@]}" ;;
-	mysql) serve "${store[@]}" --data-dir "$dir/files" "${public[@]}" ;;
-	five)
-		serve --roles dbproxy "${store[@]}" --dbproxy.listen "$p2"
-		serve --roles route --route.listen "$p3"
-		serve --roles login --login.server-listen "$p4" --login.client-listen off --login.http-listen "$p5"
-		serve --roles file --data-dir "$dir/files" --file.listen "$p6" --file.server-listen "$p7" --file.route "$p3" --file.dbproxy "$p2"
-		serve --roles msg --msg.listen "$addr" --msg.dbproxy "$p2" --msg.route "$p3" --msg.login "$p4" --msg.file "$p7"
-		;;
-	*) echo "$1 is no shape: want five, mysql or embedded" >&2; exit 1 ;;
-	esac
-	ready
-}
-
 knees=()
 for shape in "${shapes[@]}"; do
 	rm -rf "$dir/db" "$dir/data"
-	store=(--data-dir "$dir/data") stores=()
+	store=(--data-dir "$dir/data") stores=() pids=() admins=()
 	if [ "$shape" != embedded ]; then
 		databases
 		stores=("$mariadb" "$cache")
 		"$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
 	fi
 	"$t" user add --count 20000 --format u%05d --password pw "${store[@]}" >/dev/null 2>&1
-	start "$shape"
+	launch "$shape" "${store[@]}"
+	ready
 	keep=()
 	[ -z "$out" ] || keep=(--json "$out/$shape.json" --html "$out/$shape.html")
 	echo "== $shape"
