@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/core/obs"
 	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/faults"
 )
@@ -31,10 +32,8 @@ const (
 	// many of them as it has, and a step.
 	maxWaiting      = 32 << 10
 	maxWaitingBytes = 64 << 20
-	// retryRound is the pause after a round that failed. The first of logRound failures in a row
-	// is logged.
+	// retryRound is the pause after a round that failed.
 	retryRound = time.Second
-	logRound   = 60
 )
 
 // arrival is the part of the writer that has the messages in the order of arrival.
@@ -344,14 +343,14 @@ func (s *database) startRound() {
 }
 
 func (s *database) runRounds() {
-	failures := 0
+	var failures failures
 	for {
 		s.await(roundAfter)
 		s.writer.waiting.Begin()
 		for s.writer.waiting.Has(arrivals.Round) {
 			err := s.run(context.Background(), transaction{scope: arrivals.Round, limit: stepOf,
 				relaxed: true}, func(*writer) error { return nil })
-			if failures = s.noteRound(err, failures); err != nil {
+			if s.noteRound(err, &failures); err != nil {
 				if s.await(retryRound); s.ending() {
 					return
 				}
@@ -368,21 +367,25 @@ func (s *database) runRounds() {
 	}
 }
 
-// noteRound counts and logs how a transaction of a round ended, after so many failures in a row,
-// and returns their number now.
-func (s *database) noteRound(err error, failures int) int {
+// failures are those of transactions of rounds, one after the other.
+type failures struct {
+	n   int
+	log obs.Repeated
+}
+
+// noteRound counts and logs how a transaction of a round ended.
+func (s *database) noteRound(err error, f *failures) {
 	if err == nil {
-		if failures > 0 {
-			s.log.Info("messages are written by conversation again", "failures", failures)
+		if f.n > 0 {
+			s.log.Info("messages are written by conversation again", "failures", f.n)
 		}
-		return 0
+		*f = failures{}
+		return
 	}
 	err = faults.Describe(err)
 	s.metrics.errors.WithLabelValues(im.KindOf(err).String()).Inc()
-	if failures%logRound == 0 {
-		s.log.Error("messages stay in the order of arrival for now", "err", err)
-	}
-	return failures + 1
+	f.n++
+	f.log.Warn(s.log, s.now(), "messages stay in the order of arrival for now", err)
 }
 
 // await waits for a time, or until many messages wait, or the store is closed.
