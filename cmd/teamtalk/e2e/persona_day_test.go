@@ -354,14 +354,7 @@ func (d *day) outage(s *server) {
 		o.awaitReady()
 	}
 	ready := time.Now()
-	until(d.t, "all clients to notice the end of "+s.name, func() bool {
-		for c, before := range cut {
-			if s := c.Stats(); s.Connections == before && c.State() != persona.Stopped {
-				return false
-			}
-		}
-		return true
-	})
+	d.awaitNoticed("the end of "+s.name, cut)
 	logIn(d.t, d.all()...)
 	d.lost(s.name, ready)
 	d.checkOnce("outage of " + s.name)
@@ -376,6 +369,21 @@ func (d *day) outage(s *server) {
 	}
 	d.quiet("after the outage of " + s.name)
 	d.t.Logf("outage of %s: %.1f s", s.name, time.Since(began).Seconds())
+}
+
+// awaitNoticed waits until clients have noticed the end of a connection: until then they are online
+// by their own state, and what they ask gets no answer. cut has the number of connections that
+// each had made before.
+func (d *day) awaitNoticed(what string, cut map[*persona.Client]int) {
+	d.t.Helper()
+	until(d.t, "all clients to notice "+what, func() bool {
+		for c, before := range cut {
+			if s := c.Stats(); s.Connections == before && c.State() != persona.Stopped {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // connectionsTo returns the clients connected to a server, with the number of connections
@@ -435,13 +443,16 @@ func (d *day) kicks() {
 // relogin reconnects all clients, and checks the history of the whole day.
 func (d *day) relogin() {
 	d.t.Helper()
+	cut := map[*persona.Client]int{}
 	for _, c := range d.all() {
+		cut[c] = c.Stats().Connections
 		c.Drop()
 	}
 	for i, l := range d.left { // while some or all clients are offline
 		d.sendText(d.right[i], user(l))
 	}
 	d.checked()
+	d.awaitNoticed("that they were dropped", cut)
 	logIn(d.t, d.all()...)
 	clear(d.from)
 	for _, c := range d.all() {
