@@ -14,6 +14,7 @@ import (
 	"teamtalk/core/audit"
 	"teamtalk/core/config/spelling"
 	"teamtalk/core/daily"
+	"teamtalk/core/im"
 	"teamtalk/core/origin"
 	"teamtalk/core/registry"
 	"teamtalk/core/ticket"
@@ -261,17 +262,13 @@ func (c *Config) checkTogether() []Problem {
 			"bucket on the S3 server instead")
 	}
 	c.checkExpiry(wrong)
-	if age := c.DBProxy.MessageExpiry; age > 0 && age < minMessageAge {
+	if age := c.DBProxy.MessageExpiry; age > 0 && age < im.MinPruneAge {
 		wrong("dbproxy.message_expiry", "must be 0s (never) or at least %s, not %s",
-			formatDuration(minMessageAge), formatDuration(age))
+			formatDuration(im.MinPruneAge), formatDuration(age))
 	}
 	c.checkRedis(wrong)
 	return problems
 }
-
-// minMessageAge is the least dbproxy.message_expiry, and the least age of the command prune: MinAge
-// of package prune gives the reason.
-const minMessageAge = 48 * time.Hour
 
 // checkExpiry reports settings with which small files expire too early.
 func (c *Config) checkExpiry(wrong func(key, format string, args ...any)) {

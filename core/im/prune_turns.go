@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+// MinPruneAge is the shortest age of a message that a rule or a command may delete for its age.
+// Repeats of a message are recognised for a day, and its clients may not have read it yet.
+const MinPruneAge = 48 * time.Hour
+
 // PruneTurns records the runs that keep a rule about old messages, for the processes that use a
 // store together. A store of one process may be without.
 type PruneTurns interface {

@@ -42,10 +42,6 @@ type Options struct {
 	Deleted func(Report)
 }
 
-// MinAge is the shortest age of what a rule may delete. Repeats of a message are recognised for a
-// day, and its clients may not have read it yet.
-const MinAge = 48 * time.Hour
-
 // Report counts what was deleted, or would be.
 type Report struct {
 	Texts, Sounds           im.OldCount // between users

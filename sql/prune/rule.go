@@ -44,7 +44,7 @@ type Files interface {
 type RuleOptions struct {
 	Store Store         // required
 	Turns im.PruneTurns // the runs of all processes; required
-	// Age is the age from which on messages are deleted, at least MinAge. Required.
+	// Age is the age from which on messages are deleted, at least im.MinPruneAge. Required.
 	Age   time.Duration
 	Hours daily.Hours // in which runs happen
 	// Now returns the time of the store, by which the age is counted. Required.

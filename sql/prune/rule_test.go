@@ -40,8 +40,8 @@ type process struct {
 // are.
 func (w *world) newProcess(s prune.Store, turns im.PruneTurns) *process {
 	p := &process{world: w, reg: prometheus.NewRegistry(), now: time.Now()}
-	p.opt = prune.RuleOptions{Store: s, Turns: turns, Age: prune.MinAge,
-		Now:        func() time.Time { return time.Unix(int64(w.before), 0).Add(prune.MinAge) },
+	p.opt = prune.RuleOptions{Store: s, Turns: turns, Age: im.MinPruneAge,
+		Now:        func() time.Time { return time.Unix(int64(w.before), 0).Add(im.MinPruneAge) },
 		Files:      func() (prune.Files, error) { return files{p}, nil },
 		Log:        slog.New(slog.NewTextHandler(&p.log, nil)),
 		Registerer: p.reg,

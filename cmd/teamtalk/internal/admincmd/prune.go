@@ -81,7 +81,7 @@ func (f *pruneFlags) options(cmd *cobra.Command) (age time.Duration, o prune.Opt
 	if age, err = parseAge(f.olderThan); err != nil {
 		return 0, o, cli.Usagef(cmd, "--older-than: %v", err)
 	}
-	if age < prune.MinAge || age > maxAge {
+	if age < im.MinPruneAge || age > maxAge {
 		return 0, o, cli.Usagef(cmd, "--older-than %s is not 48h to 18250d", f.olderThan)
 	}
 	if f.batch < 1 || f.batch > 10_000 {
