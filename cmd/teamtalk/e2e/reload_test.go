@@ -175,8 +175,13 @@ func TestTerminalGone(t *testing.T) {
 	until(t, "the settings to be read again", func() bool {
 		return s.metric("teamtalk_settings_reloads_total", `result="ok"`) == 1
 	})
-	side.Close()
 	person.Close()
+	// Until another program that the tests begin has closed the copy that it inherits, the
+	// terminal stays.
+	if n, err := side.Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Fatalf("%d bytes from a closed terminal", n)
+	}
+	side.Close()
 	s.signal(syscall.SIGHUP)
 	if code := s.awaitExit(); code != 0 {
 		t.Errorf("exit code %d", code)
