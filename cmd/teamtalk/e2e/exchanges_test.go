@@ -78,8 +78,6 @@ var deviations = map[string]struct {
 	"two_servers.kick_pc_by_login_on_2": {afterKick, dropAfterKick},
 	"group.history":                     {latePush, dropLatePushes},
 	"group.unread":                      {latePush, dropLatePushes},
-	"group.del_and_add_again": {"a message is sent before later requests are acked",
-		messageBeforeNotify},
 	"two_servers.logout": {"the connection was kicked before, and is closed",
 		func(_ *testing.T, lines []line) []line {
 			return slices.DeleteFunc(lines, func(l line) bool { return l.conn == 2 })
@@ -108,16 +106,6 @@ func addOfflinePC(t *testing.T, lines []line) []line {
 		UserId: new(uint32(724)), LoginStat: isOffline.Enum(),
 	}.Build()
 	return slices.Insert(dropAfterKick(t, lines), at+1, line{2, "<", encode(t, 0, gone)})
-}
-
-// messageBeforeNotify exchanges the notification of changed members with the message
-// after it.
-func messageBeforeNotify(_ *testing.T, lines []line) []line {
-	at := slices.IndexFunc(lines, func(l line) bool {
-		return l.conn == 2 && l.dir == "<" && l.command() == pb.CmdGroupChangeMemberNotify
-	})
-	lines[at], lines[at+1] = lines[at+1], lines[at]
-	return lines
 }
 
 // notPlayed are recorded exchanges with clients that the test does not play, each with
