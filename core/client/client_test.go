@@ -40,6 +40,14 @@ func newServer(t testing.TB) *clienttest.Server {
 // open logs in as the named user and waits until the Client is ready.
 func open(t testing.TB, s *clienttest.Server, name string, change func(*Options)) *person {
 	t.Helper()
+	p := dial(t, s, name, change)
+	waitFor[Ready](p, 1)
+	return p
+}
+
+// dial is open, and does not wait for Ready.
+func dial(t testing.TB, s *clienttest.Server, name string, change func(*Options)) *person {
+	t.Helper()
 	p := &person{t: t}
 	p.cond = sync.NewCond(&p.mu)
 	opts := Options{
@@ -62,7 +70,6 @@ func open(t testing.TB, s *clienttest.Server, name string, change func(*Options)
 	}
 	p.Client = c
 	t.Cleanup(func() { _ = c.Close() })
-	waitFor[Ready](p, 1)
 	return p
 }
 

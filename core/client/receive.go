@@ -20,6 +20,7 @@ type inbox struct {
 	convs    map[Peer]*conv
 	syncing  *syncing
 	loginAt  uint32 // server time of the first login, unix seconds
+	again    bool   // this connection is not the first
 	syncedAt uint32 // server time of the login before the last complete sync; 0 before
 }
 

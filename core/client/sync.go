@@ -28,7 +28,7 @@ type syncing struct {
 // loggedIn starts the sync of a new connection; at is the server time of the login. The
 // caller holds b.mu.
 func (b *inbox) loggedIn(conn *tcp.Conn, at uint32) {
-	if b.loginAt == 0 {
+	if b.again = b.loginAt != 0; !b.again {
 		b.loginAt = at
 	}
 	b.startSync(conn, at, b.syncedAt)
@@ -120,22 +120,30 @@ func (b *inbox) syncGroups(s *syncing) {
 	}
 }
 
-// finishSync uses the answers. After the first login they are the state from which on
-// messages count as new. After a reconnect they show which conversations have missed
-// messages. The caller holds b.mu.
+// changedLate bounds by how many seconds the time of a conversation's last change may be behind
+// that of its last message, which servers store first.
+const changedLate = 120
+
+// finishSync uses the answers. On the first connection they are the state from which on
+// messages count as new, unless earlier ones were pushed before. On a later connection they show
+// which conversations have missed messages, also when the first one ended before its answers
+// came. The caller holds b.mu.
 func (b *inbox) finishSync(s *syncing) {
 	s.timer.Stop()
 	b.syncing = nil
 	if s.wait == 0 {
 		b.syncedAt = s.at
 	}
-	latest := make(map[Peer]uint32)
+	latest, changed := make(map[Peer]uint32), make(map[Peer]uint32)
 	for _, r := range s.recent {
-		latest[peerOf(r.Type, r.Peer)] = r.Latest.ID
+		p := peerOf(r.Type, r.Peer)
+		latest[p], changed[p] = r.Latest.ID, r.Updated
 	}
 	for _, u := range s.unread {
 		p := peerOf(u.Type, u.Peer)
-		latest[p] = max(latest[p], u.Latest.ID)
+		if u.Latest.ID > latest[p] {
+			latest[p], changed[p] = u.Latest.ID, u.Latest.Created
+		}
 	}
 	first := !b.baseline
 	b.baseline = true
@@ -145,8 +153,8 @@ func (b *inbox) finishSync(s *syncing) {
 	}
 	for p, id := range latest {
 		v := b.conv(p)
-		if first {
-			v.base = max(v.base, id)
+		if first && v.base == 0 && (!b.again || changed[p]+changedLate < b.loginAt) {
+			v.base = id
 		} else if v.fetch == nil && (id > v.base || v.dirty) {
 			b.startFetch(s.conn, p, v, id)
 		}

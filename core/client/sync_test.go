@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -74,6 +75,32 @@ func TestReconnectFetchesNewConversation(t *testing.T) {
 	}
 	s.Listen()
 	equal(t, "new conversation", ids(waitFor[Received](b, 3)), []uint32{1, 2, 3})
+}
+
+// TestReconnectBeforeFirstSync loses the first connection before the server has told the
+// conversations. What was stored since the first login is fetched, and nothing older.
+func TestReconnectBeforeFirstSync(t *testing.T) {
+	s := newServer(t)
+	s.AddUser(3, "carol")
+	s.AddUser(4, "dave")
+	s.Store(alice, bob, body(t, "old"))
+	s.Store(3, bob, body(t, "old"))
+	s.Store(3, bob, body(t, "old too"))
+	s.Filter(func(f clienttest.Frame) bool { return f.Command != pb.CmdRecentContactSessionReq })
+	b := dial(t, s, "bob", nil)
+	waitFor[Connected](b, 1)
+	s.Push(bob, s.Store(alice, bob, body(t, "pushed")))
+	waitFor[Received](b, 1)
+	s.Crash()
+	s.Store(alice, bob, body(t, "missed"))
+	s.Store(4, bob, body(t, "a new conversation"))
+	s.Filter(nil)
+	s.Listen()
+	waitFor[Ready](b, 1)
+	s.Push(bob, s.Store(3, bob, body(t, "after it")))
+	got := b.texts(waitFor[Received](b, 4))
+	slices.Sort(got[1:])
+	equal(t, "received", got, []string{"pushed", "a new conversation", "after it", "missed"})
 }
 
 func TestReconnectSkipsAboveCatchUp(t *testing.T) {
