@@ -78,7 +78,7 @@ func TestReconnectFetchesNewConversation(t *testing.T) {
 }
 
 // TestReconnectBeforeFirstSync loses the first connection before the server has told the
-// conversations. What was stored since the first login is fetched, and nothing older.
+// conversations. Messages stored since the first login are fetched, and none older.
 func TestReconnectBeforeFirstSync(t *testing.T) {
 	s := newServer(t)
 	s.AddUser(3, "carol")
