@@ -79,7 +79,7 @@ func TestFilesForwarded(t *testing.T) {
 		TransMode:    pb.TransferFileType_FILE_TYPE_ONLINE.Enum(),
 		OfflineReady: proto.Uint32(0), Age: proto.Uint32(1000)}.Build()
 	file.send(0, m)
-	got := settleAll(knows, older)
-	expect(t, "recognises it", got[0], m)
-	expect(t, "does not", got[1])
+	got := settleAll(file, knows, older)
+	expect(t, "recognises it", got[1], m)
+	expect(t, "does not", got[2])
 }
