@@ -84,7 +84,7 @@ func newChatter(t testing.TB, sys *deployment, user string, at int) *chatter {
 // start runs the process and waits until it has logged in.
 func (c *chatter) start() {
 	c.t.Helper()
-	cmd := exec.Command(racedProgram(c.t), c.args...)
+	cmd := exec.Command(program(c.t), c.args...)
 	cmd.Env, cmd.Dir = environment(), c.t.TempDir()
 	in, err := cmd.StdinPipe()
 	if err != nil {

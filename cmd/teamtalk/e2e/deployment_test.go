@@ -28,9 +28,8 @@ type settings struct {
 	// Redis. With both, forEachShape has such a deployment besides the others.
 	mesh, both bool
 
-	// races: the servers of a separate deployment have the race detector. That is for tests
-	// that stop and cut servers, and for many clients at once. In the other tests the same
-	// roles have it when they run in one process, where they share more.
+	// races: the servers have the race detector. That is for tests that stop and cut servers, for
+	// many clients at once, and for a day with clients of all platforms.
 	races bool
 
 	pages bool // message servers take WebSocket, and web clients use it
@@ -45,7 +44,7 @@ type deployment struct {
 	separate  bool
 	mesh      bool     // see settings.mesh
 	store     []string // flags that name the store
-	plain     bool     // new servers have no race detector, see settings.races
+	races     bool     // new servers have the race detector, see settings.races
 	servers   []*server
 	msg       [2]*server // message servers; all in one they are the same process
 	msgAddr   [2]string  // of the message servers, for clients
@@ -96,7 +95,7 @@ func deployAllInOne(t testing.TB, s settings) *deployment {
 // deployOn runs everything in one process, on the store that the flags name.
 func deployOn(t testing.TB, s settings, store ...string) *deployment {
 	t.Helper()
-	d := &deployment{t: t, shape: allInOne, store: store}
+	d := &deployment{t: t, shape: allInOne, races: s.races, store: store}
 	d.addUsers(s)
 	d.msgAddr[0], d.loginTCP, d.loginHTTP = reserve(t), reserve(t), reserve(t)
 	d.msgAddr[1] = d.msgAddr[0]
@@ -124,7 +123,7 @@ var migrated = dbtest.NewTemplate(func(t testing.TB, dsn string) {
 func deploySeparate(t testing.TB, s settings) *deployment {
 	t.Helper()
 	dsn, redis := migrated.NewDatabase(t), dbtest.Redis(t)
-	d := &deployment{t: t, shape: separate, separate: true, mesh: s.mesh, plain: !s.races,
+	d := &deployment{t: t, shape: separate, separate: true, mesh: s.mesh, races: s.races,
 		redis: redis,
 		store: []string{"--store", "mysql", "--mysql.master", dsn, "--redis.addrs", redis.Addr()}}
 	d.addUsers(s)
@@ -251,7 +250,7 @@ func (d *deployment) addUsers(s settings) {
 // server adds a server without starting it.
 func (d *deployment) server(name string, flags []string, args ...string) *server {
 	s := newServer(d.t, name, append(append([]string{"serve"}, args...), flags...)...)
-	s.plain = d.plain
+	s.races = d.races
 	d.servers = append(d.servers, s)
 	return s
 }

@@ -13,9 +13,9 @@
 //
 // The first test that needs the binary builds it once, from the sources beside it, into a
 // temporary folder that the run removes at its end. With -race there is a second binary, with the
-// race detector: for all roles in one process, for the chat client, and for separate roles in the
-// tests that stop them or load them. TEAMTALK_TEST_RACE=1 selects it for every process, which
-// doubles the processor time of the suite. With -short every test is skipped.
+// race detector, for servers in the tests that stop them or load them. TEAMTALK_TEST_RACE=1 selects
+// it for every process, which more than doubles the processor time of the suite. With -short every
+// test is skipped.
 // TEAMTALK_TEST_FULL=1 selects groups and files of full size, which take minutes.
 //
 // The suite runs on Linux only: it ties processes to the life of the test, reserves ports and

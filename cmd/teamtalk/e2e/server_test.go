@@ -31,7 +31,7 @@ type server struct {
 	admin string   // address of its admin port
 	log   string   // file of its standard error
 	files int      // limit of open files; 0: that of the test
-	plain bool     // no race detector, see settings.races
+	races bool     // the race detector, see settings.races
 	stdin *os.File // nil: none
 	env   []string // variables of its environment beside those of the test
 
@@ -91,9 +91,9 @@ func (s *server) launch() {
 		s.t.Fatal(err)
 	}
 	defer log.Close()
-	binary := racedProgram
-	if s.plain {
-		binary = program
+	binary := program
+	if s.races {
+		binary = racedProgram
 	}
 	cmd := exec.Command(binary(s.t), append(s.args[:len(s.args):len(s.args)], s.extra...)...)
 	if s.files > 0 {

@@ -64,7 +64,7 @@ func atTerminal(t testing.TB, args ...string) *typist {
 	person, side := openTerminal(t)
 	defer side.Close()
 	p := &typist{t: t, term: person, shown: &output{}, done: make(chan struct{})}
-	p.cmd = exec.Command(racedProgram(t), args...)
+	p.cmd = exec.Command(program(t), args...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = side, side, side
 	p.cmd.Env, p.cmd.Dir = append(environment(), "TERM=xterm", "NO_COLOR=1"), t.TempDir()
 	if err := startBound(p.cmd); err != nil {
