@@ -163,7 +163,7 @@ func (b *inbox) take(conn *tcp.Conn, p Peer, m im.Message) {
 		} else {
 			v.overflow = true
 		}
-	case b.baseline && m.ID > v.base+1:
+	case m.ID > v.base+1 && (b.baseline || b.again || v.base > 0):
 		v.held = append(v.held[:0], m)
 		b.startFetch(conn, p, v, m.ID)
 	default:

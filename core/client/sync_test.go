@@ -103,6 +103,31 @@ func TestReconnectBeforeFirstSync(t *testing.T) {
 	equal(t, "received", got, []string{"pushed", "a new conversation", "after it", "missed"})
 }
 
+// TestPushBeforeFirstSync pushes messages before the server has told the conversations, on the
+// first connection and on the next one. Those missed before them are fetched.
+func TestPushBeforeFirstSync(t *testing.T) {
+	s := newServer(t)
+	s.AddUser(3, "carol")
+	s.Store(alice, bob, body(t, "old"))
+	s.Filter(func(f clienttest.Frame) bool { return f.Command != pb.CmdRecentContactSessionReq })
+	b := dial(t, s, "bob", nil)
+	waitFor[Connected](b, 1)
+	s.Push(bob, s.Store(alice, bob, body(t, "1")))
+	s.Store(alice, bob, body(t, "2"))
+	s.Push(bob, s.Store(alice, bob, body(t, "3")))
+	equal(t, "first", b.texts(waitFor[Received](b, 3)), []string{"1", "2", "3"})
+	s.Crash()
+	waitFor[Disconnected](b, 1)
+	s.Store(alice, bob, body(t, "4"))
+	s.Store(3, bob, body(t, "a"))
+	s.Listen()
+	waitFor[Connected](b, 2)
+	s.Push(bob, s.Store(alice, bob, body(t, "5")))
+	equal(t, "next", b.texts(waitFor[Received](b, 5))[3:], []string{"4", "5"})
+	s.Push(bob, s.Store(3, bob, body(t, "b")))
+	equal(t, "new", b.texts(waitFor[Received](b, 7))[5:], []string{"a", "b"})
+}
+
 func TestReconnectSkipsAboveCatchUp(t *testing.T) {
 	s := newServer(t)
 	s.Store(alice, bob, body(t, "old"))
