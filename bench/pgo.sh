@@ -1,0 +1,75 @@
+#!/bin/bash
+# Makes a profile for the compiler (profile-guided optimization) from the harness: each scenario loads
+# servers of each shape, and the processor profiles of all servers are merged.
+#
+#	bench/pgo.sh /tmp/servers.pgo && go build -pgo=/tmp/servers.pgo -o with ./cmd/teamtalk
+#
+# The shapes are one process with the embedded store, and five processes with MariaDB and Redis. The
+# scenarios are those of most companies: texts at a rate and as fast as possible, a busy group, logins.
+# TEAMTALK names a binary; without it the script builds one, without a profile. SECONDS_EACH is the time
+# that is profiled of each scenario (20). The script needs MariaDB and Redis, which it starts itself, Linux
+# and an idle machine.
+set -eu
+out=$(realpath "${1:?want the file to write}")
+each=${SECONDS_EACH:-20}
+t=${TEAMTALK:+$(realpath "$TEAMTALK")}
+cd "$(dirname "$0")/.."
+dir=$(mktemp -d)
+pids=() admins=() stores=()
+finish() {
+	kill -9 "${pids[@]}" "${stores[@]}" 2>/dev/null || true
+	wait 2>/dev/null || true
+	rm -rf "$dir"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM HUP
+[ -n "$t" ] || { t=$dir/teamtalk; go build -pgo=off -o "$t" ./cmd/teamtalk; }
+export TEAMTALK_LOG_LEVEL=warn
+. bench/servers.bash
+cd "$dir" # for folders of the servers
+
+serve() { # NAME FLAG…
+	shift
+	next
+	"$t" serve --admin.listen "127.0.0.1:$port" --admin.pprof --msg.rate 0 --msg.ack stored --strangers.rate 0 "$@" \
+		>>"$dir/log" 2>&1 &
+	pids+=($!)
+	admins+=("$port")
+}
+profile() { # SCENARIO FLAG…: profiles all servers while a scenario loads them
+	local name=$1 admin takers=()
+	"$t" bench "$@" --addr "$addr" --warmup 3s --duration $((each + 5))s >"$dir/result" 2>&1 &
+	local load=$!
+	sleep 5
+	for admin in "${admins[@]}"; do
+		curl -sf -o "$dir/$shape.$name.$((++profiles)).pgo" \
+			"http://127.0.0.1:$admin/debug/pprof/profile?seconds=$each" &
+		takers+=($!)
+	done
+	wait "${takers[@]}"
+	wait "$load" || { cat "$dir/result" >&2; exit 1; }
+}
+profiles=0
+for shape in embedded five; do
+	store=(--data-dir "$dir/data") stores=() pids=() admins=()
+	if [ "$shape" = five ]; then
+		databases
+		stores=("$mariadb" "$cache")
+		"$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
+	fi
+	"$t" user add --count 2000 --format u%05d --password pw "${store[@]}" >/dev/null 2>&1
+	launch "$shape" "${store[@]}"
+	ready
+	profile single --pairs 200 --rate 400
+	profile single --pairs 200 --rate 8000 --first 401
+	profile single --pairs 200 --window 16 --first 801
+	profile group --groups 4 --members 100 --rate 200 --first 1201
+	profile connect --connections 400 --after close --rate 400 --first 1601
+	kill "${pids[@]}"
+	wait "${pids[@]}" 2>/dev/null || true
+	pids=()
+	kill -9 "${stores[@]}" 2>/dev/null || true
+done
+go tool pprof -proto "$dir"/*.pgo >"$dir/merged" 2>/dev/null
+mv "$dir/merged" "$out"
+ls -l "$out"
