@@ -37,16 +37,18 @@ serve() { # NAME FLAG…
 	admins+=("$port")
 }
 profile() { # SCENARIO FLAG…: profiles all servers while a scenario loads them
-	local name=$1 admin takers=()
+	local admin taker takers=()
 	"$t" bench "$@" --addr "$addr" --warmup 3s --duration $((each + 5))s >"$dir/result" 2>&1 &
 	local load=$!
 	sleep 5
 	for admin in "${admins[@]}"; do
-		curl -sf -o "$dir/$shape.$name.$((++profiles)).pgo" \
-			"http://127.0.0.1:$admin/debug/pprof/profile?seconds=$each" &
+		profiles=$((profiles + 1))
+		curl -sf -o "$dir/$profiles.pgo" "http://127.0.0.1:$admin/debug/pprof/profile?seconds=$each" &
 		takers+=($!)
 	done
-	wait "${takers[@]}"
+	for taker in "${takers[@]}"; do
+		wait "$taker" || { echo "no profile of a server" >&2; exit 1; }
+	done
 	wait "$load" || { cat "$dir/result" >&2; exit 1; }
 }
 profiles=0
@@ -70,6 +72,6 @@ for shape in embedded five; do
 	pids=()
 	kill -9 "${stores[@]}" 2>/dev/null || true
 done
-go tool pprof -proto "$dir"/*.pgo >"$dir/merged" 2>/dev/null
+go tool pprof -proto "$dir"/*.pgo >"$dir/merged"
 mv "$dir/merged" "$out"
 ls -l "$out"
