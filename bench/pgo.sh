@@ -16,16 +16,11 @@ t=${TEAMTALK:+$(realpath "$TEAMTALK")}
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d)
 pids=() admins=() stores=()
-finish() {
-	kill -9 "${pids[@]}" "${stores[@]}" 2>/dev/null || true
-	wait 2>/dev/null || true
-	rm -rf "$dir"
-}
-trap finish EXIT
+. bench/servers.bash
+trap tidy EXIT
 trap 'exit 1' INT TERM HUP
 [ -n "$t" ] || { t=$dir/teamtalk; go build -pgo=off -o "$t" ./cmd/teamtalk; }
 export TEAMTALK_LOG_LEVEL=warn
-. bench/servers.bash
 cd "$dir" # for folders of the servers
 
 serve() { # NAME FLAG…
@@ -53,13 +48,8 @@ profile() { # SCENARIO FLAG…: profiles all servers while a scenario loads them
 }
 profiles=0
 for shape in embedded five; do
-	store=(--data-dir "$dir/data") stores=() pids=() admins=()
-	if [ "$shape" = five ]; then
-		databases
-		stores=("$mariadb" "$cache")
-		"$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
-	fi
-	"$t" user add --count 2000 --format u%05d --password pw "${store[@]}" >/dev/null 2>&1
+	pids=() admins=()
+	populate "$shape" 2000
 	launch "$shape" "${store[@]}"
 	ready
 	profile single --pairs 200 --rate 400

@@ -23,6 +23,26 @@ databases() {
 	store=(--store mysql --mysql.master "root@tcp($mysql)/teamtalk" --redis.addrs "$redis")
 }
 
+# populate SHAPE USERS makes the store of a shape, with users, by the binary t. It sets store to the flags
+# that name it, and stores to its processes.
+populate() {
+	rm -rf "$dir/db" "$dir/data"
+	store=(--data-dir "$dir/data") stores=()
+	if [ "$1" != embedded ]; then
+		databases
+		stores=("$mariadb" "$cache")
+		"$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
+	fi
+	"$t" user add --count "$2" --format u%05d --password pw "${store[@]}" >/dev/null 2>&1
+}
+
+# tidy ends the servers pids and the databases stores, and removes dir: for the end of a script.
+tidy() {
+	kill -9 "${pids[@]}" "${stores[@]}" 2>/dev/null || true
+	wait 2>/dev/null || true
+	rm -rf "$dir"
+}
+
 # ready waits until the servers are ready: admins are their admin ports, pids their processes.
 ready() {
 	local i

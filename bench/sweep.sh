@@ -29,16 +29,11 @@ t=${TEAMTALK:+$(realpath "$TEAMTALK")}
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d)
 pids=() admins=() stores=()
-finish() {
-	kill -9 "${pids[@]}" "${stores[@]}" 2>/dev/null || true
-	wait 2>/dev/null || true
-	rm -rf "$dir"
-}
-trap finish EXIT
+. bench/servers.bash
+trap tidy EXIT
 trap 'exit 1' INT TERM HUP
 [ -n "$t" ] || { t=$dir/teamtalk; go build -o "$t" ./cmd/teamtalk; }
 export TEAMTALK_LOG_LEVEL=warn
-. bench/servers.bash
 cd "$dir" # for folders of the servers
 
 serve() { # NAME FLAG…
@@ -50,14 +45,8 @@ serve() { # NAME FLAG…
 }
 knees=()
 for shape in "${shapes[@]}"; do
-	rm -rf "$dir/db" "$dir/data"
-	store=(--data-dir "$dir/data") stores=() pids=() admins=()
-	if [ "$shape" != embedded ]; then
-		databases
-		stores=("$mariadb" "$cache")
-		"$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
-	fi
-	"$t" user add --count 20000 --format u%05d --password pw "${store[@]}" >/dev/null 2>&1
+	pids=() admins=()
+	populate "$shape" 20000
 	launch "$shape" "${store[@]}"
 	ready
 	keep=()
