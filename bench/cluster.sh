@@ -1,12 +1,15 @@
 #!/bin/bash
-# Measures what a text, a login with its logout, and a text to a group cost in processor time, with one
-# message server and db_proxy and with several, and prints a table. Rates are the same for all, so that
-# no queue forms. The time is that of all servers and databases, from /proc, in µs, without what they take
+# Measures what a text, a login with its logout (of a phone, and of a PC with twenty contacts online), and a
+# text to a group (on all message servers, and on two of them) cost in processor time, with one
+# message server and db_proxy and with several, and prints a table. RATE (texts), LOGINS and GROUP_TEXTS are
+# rates a second of all together, so that no queue forms; with EACH=1 of each message server, so that as many
+# texts share a batch, a write and a wake-up with several servers as with one. The time is that of all servers and databases, from /proc, in µs, without what they take
 # when nobody is connected, which is the column idle, in ms a second. A second table shows what the processes
 # of each kind take of it, with what they take when nobody is connected.
 #
 #	bench/cluster.sh redis 1 4 8     # message servers that find each other's users in Redis
 #	bench/cluster.sh route 1 4 8     # with a route server
+#	EACH=1 RATE=50 LOGINS=25 GROUP_TEXTS=3 bench/cluster.sh redis 1 8
 #
 # The script needs Go, MariaDB and Redis, which it starts itself in a temporary folder, Linux, an idle
 # machine, and a limit of open files of 20,000 or more (ulimit -n).
@@ -14,7 +17,7 @@ set -eu
 cd "$(dirname "$0")/.."
 whereabouts=${1:?want redis or route}
 shift
-rate=${RATE:-400}
+rate=${RATE:-400} logins=${LOGINS:-200} grouptexts=${GROUP_TEXTS:-20} each=${EACH:-}
 duration=${DURATION:-10s}
 dir=$(mktemp -d)
 all=()
@@ -31,7 +34,12 @@ export TEAMTALK_LOG_LEVEL=warn
 databases
 all+=($mariadb $cache)
 "$t" migrate --mysql.master "root@tcp($mysql)/teamtalk" >/dev/null
-"$t" user add --count 2000 --format u%05d --password pw "${store[@]}" >/dev/null
+"$t" user add --count 2000 --format u%05d --password pw "${store[@]}" >/dev/null 2>&1
+# Each of the users 1001 to 1600, who log in, has 20 contacts among 401 to 1000, who are online.
+mariadb --no-defaults --socket="$dir/sock" -u root teamtalk -e "
+	insert into IMRelationShip (smallId, bigId, status, created, updated)
+	select 401 + (a.seq + b.seq * 29) % 600, 1001 + a.seq, 0, unix_timestamp(), unix_timestamp()
+	from seq_0_to_599 a join seq_1_to_20 b"
 
 serve() { # NAME FLAG…: starts a server and waits until it is ready
 	local name=$1
@@ -67,7 +75,18 @@ note() { # WHAT: keeps the times of a scenario by kind
 	done
 	echo >>"$dir/kinds"
 }
-printf '| servers | idle | text | login and logout | text to a group of 100 |\n|---|---|---|---|---|\n'
+online() { # logs 600 PCs in, who stay until idlers is killed
+	"$t" bench idle --connections 600 --first 401 --client windows --heartbeat 100s --hold 10m --addr "$addrs" \
+		>"$dir/idle" 2>&1 &
+	idlers=$!
+	all+=($idlers)
+	until [ "$(for admin in "${admins[@]}"; do curl -s "http://127.0.0.1:$admin/metrics"; done |
+		awk '$1 == "teamtalk_msg_clients_online" { sum += $2 } END { print sum + 0 }')" -ge 600 ]; do
+		kill -0 "$idlers" 2>/dev/null || { cat "$dir/idle" >&2; exit 1; }
+		sleep 0.2
+	done
+}
+printf '| servers | idle | text | phone | PC | group of 100 | the same on two servers |\n|---|---|---|---|---|---|---|\n'
 for n; do
 	pids=() watch=() admins=() addrs=
 	if [ "$whereabouts" = route ]; then
@@ -94,13 +113,25 @@ for n; do
 	before=$(used)
 	sleep 10
 	idle=$((($(used) - before) / 10))
-	text=$(measure "$rate" single --pairs 200)
+	times=${each:+$n}
+	times=${times:-1}
+	text=$(measure $((rate * times)) single --pairs 200)
 	note text
-	login=$(measure 200 connect --connections 600 --after close --first 1001 --client ios)
-	note "login and logout"
-	group=$(measure 20 group --groups 4 --members 100)
+	login=$(measure $((logins * times)) connect --connections 600 --after close --first 1001 --client ios)
+	note "login and logout of a phone"
+	online
+	pc=$(measure $((logins * times)) connect --connections 600 --after close --first 1001 --client windows)
+	kill "$idlers" && wait "$idlers" || true
+	note "login and logout of a PC"
+	group=$(measure $((grouptexts * times)) group --groups 4 --members 100)
 	note "text to a group of 100"
-	printf '| %s | %s | %s | %s | %s |\n' "$n" $((idle / 1000)) "$text" "$login" "$group"
+	two=$group
+	if [ "$n" -gt 2 ]; then
+		addrs=$(echo "$addrs" | cut -d, -f1,2)
+		two=$(measure $((grouptexts * (times > 2 ? 2 : times))) group --groups 4 --members 100)
+		note "the same on two servers"
+	fi
+	printf '| %s | %s | %s | %s | %s | %s | %s |\n' "$n" $((idle / 1000)) "$text" "$login" "$pc" "$group" "$two"
 	kill "${pids[@]}"
 	wait "${pids[@]}" 2>/dev/null || true
 done
