@@ -5,6 +5,9 @@
 // MySQL measures MariaDB or MySQL with Redis, and Embedded measures SQLite. Both use the
 // real schema, in a temporary database, and the real durability: a batch counts when it
 // is committed. A short search finds the best number and size of concurrent batches.
+//
+// With Options.Rate the rows are due on a schedule instead, and what counts is how long
+// each takes: the time of a row without a server around it.
 package ceiling
 
 import (
@@ -35,7 +38,16 @@ type Options struct {
 	// Groups selects group messages instead of messages between two users. Their tables
 	// have fewer indexes, and their unread count is a single number.
 	Groups bool
+	// Rate, when above 0, is the number of rows a second. They are due at even intervals,
+	// and a batch has those that became due while the batch before was stored. The
+	// measurement is not the highest rate then, but the times of Result.
+	Rate float64
+	// Begin and End, when set, are called when the rows that count begin and end.
+	Begin, End func()
 }
+
+// MaxRate is the highest Options.Rate.
+const MaxRate = 1_000_000
 
 func (o *Options) defaults() error {
 	opt.Default(&o.Duration, 3*time.Second)
@@ -46,6 +58,9 @@ func (o *Options) defaults() error {
 	if o.Size < 1 || o.Size > im.MaxContent {
 		return im.Errorf(im.Invalid, "texts of %d bytes are out of range (1 to %d)", o.Size,
 			im.MaxContent)
+	}
+	if o.Rate < 0 || o.Rate > MaxRate {
+		return im.Errorf(im.Invalid, "%g rows a second are out of range (0 to %d)", o.Rate, MaxRate)
 	}
 	opt.Default(&o.Conversations, 200)
 	o.Conversations = max(o.Conversations, 16)
@@ -59,8 +74,11 @@ type Result struct {
 	Rate     float64 // rows per second
 	Rows     int64   // rows that were counted
 	Workers  int     // concurrent batches
-	Batch    int     // rows per batch
+	Batch    int     // rows per batch; with Options.Rate the most of one
 	Database string  // the databases and their durability, as text
+	// With Options.Rate: the time from when a row was due until it was committed, of half
+	// of the rows and of 99 in a hundred.
+	P50, P99 time.Duration
 }
 
 // shape is a number of concurrent batches, and their size.
@@ -68,15 +86,20 @@ type shape struct{ workers, batch int }
 
 // bed is a database under measurement.
 type bed interface {
-	// worker returns a function that stores one batch of a shape. One goroutine may use
-	// it. close releases its resources.
-	worker(ctx context.Context, s shape, n int) (batch func(context.Context) error, close func(),
-		err error)
+	// worker returns a function that stores a batch of rows, at most those of a shape. One
+	// goroutine may use it. close releases its resources.
+	worker(ctx context.Context, s shape, n int) (batch storeRows, close func(), err error)
 }
+
+// storeRows stores a batch of as many rows.
+type storeRows func(ctx context.Context, rows int) error
 
 // run finds the best shape and measures it. The search tries all numbers of workers with
 // the first batch size, and then all batch sizes with the best number.
 func run(ctx context.Context, b bed, o Options, workers, batches []int) (Result, error) {
+	if o.Rate > 0 {
+		return paced(ctx, b, o, shape{workers[0], batches[0]})
+	}
 	best, rate := shape{}, -1.0
 	try := func(s shape) error {
 		n, d, err := measure(ctx, b, s, o.Search)
@@ -111,7 +134,7 @@ func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, 
 		wg     sync.WaitGroup
 		count  atomic.Int64
 		stop   atomic.Bool
-		batch  = make([]func(context.Context) error, s.workers)
+		batch  = make([]storeRows, s.workers)
 		failed = make([]error, s.workers)
 	)
 	for i := range batch {
@@ -128,7 +151,7 @@ func measure(ctx context.Context, b bed, s shape, d time.Duration) (rows int64, 
 		wg.Go(func() {
 			// At least one batch: on a busy machine a worker may start after the end.
 			for {
-				if failed[i] = f(ctx); failed[i] != nil {
+				if failed[i] = f(ctx, s.batch); failed[i] != nil {
 					stop.Store(true)
 					return
 				}

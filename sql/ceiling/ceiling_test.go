@@ -128,7 +128,7 @@ func TestMySQLStoresCompleteRows(t *testing.T) {
 	}
 	defer done()
 	for range 2 {
-		if err := batch(ctx); err != nil {
+		if err := batch(ctx, 100); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,6 +155,63 @@ func TestMySQLStoresCompleteRows(t *testing.T) {
 	}
 	if err := b.closeRedis(); err != nil || redis.Do("DBSIZE") != "0" {
 		t.Errorf("keys are left in Redis: %v", err)
+	}
+}
+
+// TestOnSchedule stores rows at a rate in both databases. No row counts as stored before it
+// was due, all are stored, and Begin and End are called around them.
+func TestOnSchedule(t *testing.T) {
+	var events []string
+	o := short
+	o.Rate = 500
+	o.Begin = func() { events = append(events, "begin") }
+	o.End = func() { events = append(events, "end") }
+	embedded, err := Embedded(t.Context(), t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := dbtest.Redis(t)
+	mysql, err := MySQL(t.Context(), dbtest.MariaDB(t).NewDatabase(t), nil,
+		store.Instance{Addrs: []string{redis.Addr()}}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []Result{embedded, mysql} {
+		if r.Rows != 100 || r.Rate <= 0 || r.Rate > o.Rate*1.1 || r.P50 <= 0 || r.P99 < r.P50 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if want := "[begin end begin end]"; fmt.Sprint(events) != want {
+		t.Errorf("events %v, want %s", events, want)
+	}
+	o.Rate = -1
+	if _, err := Embedded(t.Context(), t.TempDir(), o); im.KindOf(err) != im.Invalid {
+		t.Errorf("a negative rate: %v", err)
+	}
+}
+
+// TestRowsThatAreDue has batches that take longer than the rows are apart: the rows that
+// become due meanwhile are the next batch, up to its limit, and their wait counts from when
+// they were due.
+func TestRowsThatAreDue(t *testing.T) {
+	const every = 10 * time.Millisecond
+	var batches []int
+	slow := func(_ context.Context, rows int) error {
+		batches = append(batches, rows)
+		return nil
+	}
+	waits, err := storeDue(t.Context(), slow, time.Now().Add(-9*every-every/2), every, 4, 10)
+	if err != nil || len(waits) != 10 || fmt.Sprint(batches) != "[4 4 2]" {
+		t.Fatalf("batches %v, %d waits, %v", batches, len(waits), err)
+	}
+	for i, w := range waits[:9] {
+		if w < every*time.Duration(9-i) {
+			t.Errorf("row %d waited %v, but was due %v before", i, w, every*time.Duration(9-i))
+		}
+	}
+	fails := func(context.Context, int) error { return im.Errorf(im.Unavailable, "gone") }
+	if _, err := storeDue(t.Context(), fails, time.Now(), every, 4, 10); err == nil {
+		t.Error("the error of a batch was lost")
 	}
 }
 

@@ -77,10 +77,8 @@ func (b *embeddedBed) makeConversations(conn *sql.Conn) error {
 // row by row. More rows per statement are not faster.
 const rowsPerStatement = 16
 
-func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.Context) error,
-	func(), error) {
-	w := &embeddedWorker{embeddedBed: b, spread: newSpread(b.o, s, n), rows: s.batch,
-		text: []byte(b.o.text())}
+func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (storeRows, func(), error) {
+	w := &embeddedWorker{embeddedBed: b, spread: newSpread(b.o, s, n), text: []byte(b.o.text())}
 	err := b.store.Raw(ctx, func(conn *sql.Conn) error { return w.prepare(ctx, conn) })
 	if err != nil {
 		w.close()
@@ -93,7 +91,6 @@ func (b *embeddedBed) worker(ctx context.Context, s shape, n int) (func(context.
 type embeddedWorker struct {
 	*embeddedBed
 	spread            *spread
-	rows              int
 	text              []byte
 	parts             []part
 	many, one, update *sql.Stmt
@@ -137,9 +134,9 @@ func (w *embeddedWorker) close() {
 	}
 }
 
-func (w *embeddedWorker) batch(ctx context.Context) error {
+func (w *embeddedWorker) batch(ctx context.Context, rows int) error {
 	return w.store.Raw(ctx, func(*sql.Conn) error {
-		w.parts = w.spread.parts(w.rows, w.parts)
+		w.parts = w.spread.parts(rows, w.parts)
 		now := time.Now().Unix()
 		w.args = w.args[:0]
 		for _, c := range w.parts {

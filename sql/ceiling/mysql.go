@@ -1,7 +1,6 @@
 package ceiling
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -27,10 +26,10 @@ import (
 const dropTimeout = 30 * time.Second
 
 // MySQL measures the MySQL server of dsn together with Redis. Each batch is a pipeline of
-// INCRBY for the message ids, a transaction with one INSERT per table, and a pipeline of
-// HINCRBY for the unread counts. It leaves out the session rows, which a server writes
-// once a second for each conversation. The server's innodb_flush_log_at_trx_commit
-// decides how durable a commit is.
+// INCRBY for the message ids, a packet with a transaction that has one INSERT per table, and
+// a pipeline of HINCRBY for the unread counts. It leaves out the session rows, which a
+// server writes once a second for each conversation. The server's
+// innodb_flush_log_at_trx_commit decides how durable a commit is.
 //
 // The database that dsn names is not changed. MySQL makes another one, which needs the
 // privilege, and drops it afterwards. Its keys in Redis have a prefix of their own, and
@@ -75,7 +74,7 @@ func (b *mysqlBed) makeDatabase(ctx context.Context, dsn string, t *cert.Client,
 	if err != nil {
 		return nil, err
 	}
-	cfg.InterpolateParams = true
+	cfg.InterpolateParams, cfg.MultiStatements = true, true
 	connect := func(database string) (*sql.DB, error) {
 		c := cfg.Clone()
 		c.DBName = database
@@ -195,22 +194,19 @@ func (b *mysqlBed) field(conversation int) string {
 type mysqlWorker struct {
 	*mysqlBed
 	spread *spread
-	rows   int
 	tail   string // the end of a row, with the text
 	parts  []part
 	ids    []*redis.IntCmd
 	buf    []byte
 }
 
-func (b *mysqlBed) worker(_ context.Context, s shape, n int) (func(context.Context) error, func(),
-	error) {
-	w := &mysqlWorker{mysqlBed: b, spread: newSpread(b.o, s, n), rows: s.batch,
-		tail: ",'" + b.o.text() + "')"}
+func (b *mysqlBed) worker(_ context.Context, s shape, n int) (storeRows, func(), error) {
+	w := &mysqlWorker{mysqlBed: b, spread: newSpread(b.o, s, n), tail: ",'" + b.o.text() + "')"}
 	return w.batch, func() {}, nil
 }
 
-func (w *mysqlWorker) batch(ctx context.Context) error {
-	w.parts = w.spread.parts(w.rows, w.parts)
+func (w *mysqlWorker) batch(ctx context.Context, rows int) error {
+	w.parts = w.spread.parts(rows, w.parts)
 	w.ids = w.ids[:0]
 	_, err := w.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, c := range w.parts {
@@ -236,12 +232,8 @@ func (w *mysqlWorker) batch(ctx context.Context) error {
 	return nil
 }
 
-// insert commits the batch with one INSERT per table.
+// insert commits the batch with one INSERT per table, all in one packet, as a server does.
 func (w *mysqlWorker) insert(ctx context.Context) error {
-	tx, err := w.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
 	now := uint64(time.Now().Unix())
 	into := "INSERT INTO IMMessage_%d " +
 		"(relateId,fromId,toId,msgId,type,status,created,updated,content) VALUES "
@@ -249,8 +241,10 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 		into = "INSERT INTO IMGroupMessage_%d " +
 			"(groupId,userId,msgId,type,status,created,updated,content) VALUES "
 	}
+	b := append(w.buf[:0], "START TRANSACTION;"...)
 	for table := range schema.Tables {
-		b := fmt.Appendf(w.buf[:0], into, table)
+		begin := len(b)
+		b = fmt.Appendf(b, into, table)
 		empty := len(b)
 		for i, c := range w.parts {
 			if c.conversation%schema.Tables != table {
@@ -272,15 +266,19 @@ func (w *mysqlWorker) insert(ctx context.Context) error {
 				b = append(b, w.tail...)
 			}
 		}
-		w.buf = b
 		if len(b) == empty {
+			b = b[:begin]
 			continue
 		}
-		if _, err := tx.ExecContext(ctx, string(b)); err != nil {
-			return errors.Join(err, ignoreDone(tx.Rollback()))
-		}
+		b = append(b, ';')
 	}
-	return tx.Commit()
+	w.buf = append(b, "COMMIT"...)
+	// After an error the connection has an open transaction, which ends with it: the
+	// measurement fails, and closes all of them.
+	if _, err := w.db.ExecContext(ctx, string(w.buf)); err != nil {
+		return fmt.Errorf("store a batch: %w", err)
+	}
+	return nil
 }
 
 // appendRow appends the numbers of a row.
@@ -290,13 +288,4 @@ func appendRow(b []byte, values ...uint64) []byte {
 		b = strconv.AppendUint(b, v, 10)
 	}
 	return b
-}
-
-// ignoreDone drops the error of Rollback for a transaction that the end of its context
-// has rolled back.
-func ignoreDone(err error) error {
-	if cmp.Or(err, sql.ErrTxDone) == sql.ErrTxDone {
-		return nil
-	}
-	return err
 }
