@@ -165,4 +165,19 @@ type Ceiling struct {
 	Error string  `json:"error,omitempty"`
 	// Percent is the part of it that the run reached.
 	Percent float64 `json:"percent"`
+	// P50 and P99 are how long a frame or row took, in milliseconds, when they were due on
+	// a schedule. Then Rate is that of the schedule.
+	P50 float64 `json:"p50,omitempty"`
+	P99 float64 `json:"p99,omitempty"`
+	// Each is the processor time of each process for a frame or row, in microseconds,
+	// when they were due on a schedule.
+	Each map[string]float64 `json:"each,omitempty"`
+}
+
+// Bound sets the part of a measured ceiling that a result reached. For a run with a
+// schedule that is the part that was offered, not the most that was possible.
+func (c *Ceiling) Bound(res *Result) {
+	if c.Rate > 0 && res.Seconds > 0 {
+		c.Percent = 100 * float64(res.Totals[c.Of]) / res.Seconds / c.Rate
+	}
 }

@@ -1,12 +1,20 @@
-package bench
+// Package echo measures a server that returns each frame unchanged (engine.Echo, `teamtalk
+// bench echo`), with the connections and frames of a scenario. Its rate is the most that the
+// machine and its network carry when the server does no work.
+package echo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"teamtalk/bench/scenario"
 	"teamtalk/bench/swarm"
@@ -15,9 +23,8 @@ import (
 	"teamtalk/proto/pb"
 )
 
-// EchoOptions configure Echo: the connections and frames of a scenario, with a server
-// that does not look at the frames.
-type EchoOptions struct {
+// Options are the connections and frames. Zero fields mean the defaults.
+type Options struct {
 	// Addr is a server that returns each frame unchanged: engine.Echo, `teamtalk bench
 	// echo`. Required.
 	Addr string
@@ -30,12 +37,17 @@ type EchoOptions struct {
 	Size int
 	// Loops is the number of event loops of the generator. Default: that of a scenario.
 	Loops int
+	// Rate, when above 0, is the number of frames a second, of all senders in turn at even
+	// intervals. The measurement is not the highest rate then, but the times of Result.
+	Rate float64
+	// Begin and End, when set, are called when counting begins and ends.
+	Begin, End func()
 	// Warmup and Duration are the time before counting and the time of counting. Default:
 	// 500 ms and 3 s.
 	Warmup, Duration time.Duration
 }
 
-func (o *EchoOptions) defaults() {
+func (o *Options) defaults() {
 	opt.Default(&o.Connections, 400)
 	opt.Default(&o.Senders, o.Connections)
 	o.Senders = min(o.Senders, o.Connections)
@@ -46,11 +58,11 @@ func (o *EchoOptions) defaults() {
 	opt.Default(&o.Duration, 3*time.Second)
 }
 
-// EchoOf returns an echo with the connections, senders, windows and texts of a scenario
+// Of returns options with the connections, senders, windows and texts of a scenario
 // for which Ceilings returns true. All members of a group are senders, because all
 // receive frames.
-func EchoOf(s *scenario.Scenario) EchoOptions {
-	o := EchoOptions{Connections: s.Users(), Senders: s.Users(), Window: s.Window,
+func Of(s *scenario.Scenario) Options {
+	o := Options{Connections: s.Users(), Senders: s.Users(), Window: s.Window,
 		Size: int(s.Size), Loops: s.Loops}
 	if s.Played() == scenario.KindSingle {
 		o.Senders = s.Pairs
@@ -58,52 +70,81 @@ func EchoOf(s *scenario.Scenario) EchoOptions {
 	return o
 }
 
-// Bound sets the part of a measured ceiling that a result reached. For a run with a
-// schedule that is the part that was offered, not the most that was possible.
-func (c *Ceiling) Bound(res *Result) {
-	if c.Rate > 0 && res.Seconds > 0 {
-		c.Percent = 100 * float64(res.Totals[c.Of]) / res.Seconds / c.Rate
-	}
+// Result is what Measure measured.
+type Result struct {
+	Rate float64 // frames that came back, a second
+	// With Options.Rate: the number of frames that came back, those of the warm-up
+	// included, and the time from when a frame was due until it came back, of half of them
+	// and of 99 in a hundred.
+	Frames   int64
+	P50, P99 time.Duration
 }
 
-// Echo measures how many frames a second a bare echo returns to the connections of a
-// scenario: the most that the machine and its network carry when the server does no work.
-// It fails when a connection fails, because a ceiling with fewer connections would be too
-// low.
-func Echo(ctx context.Context, o EchoOptions) (rate float64, err error) {
+// Measure measures how many frames a second come back, or how long each takes. It fails when
+// a connection fails, because a ceiling with fewer connections would be too low.
+func Measure(ctx context.Context, o Options) (Result, error) {
 	o.defaults()
-	addr, err := lookup(ctx, o.Addr)
+	resolved, err := net.ResolveTCPAddr("tcp", o.Addr)
 	if err != nil {
-		return 0, fmt.Errorf("echo %q: %w", o.Addr, err)
+		return Result{}, fmt.Errorf("echo %q: %w", o.Addr, err)
 	}
+	addr, ok := netip.AddrFromSlice(resolved.IP)
+	if !ok {
+		addr = netip.IPv6Loopback() // ":port" listens there too
+	}
+	addr = addr.Unmap()
 	swarm.OpenFiles(o.Connections + 256)
 	sw, err := swarm.New(swarm.Options{Loops: o.Loops})
 	if err != nil {
-		return 0, err
+		return Result{}, err
 	}
 	defer sw.Close()
 	frame, err := pdu.Append(nil, 1, &pb.MsgData{FromUserID: 10007, ToSessionID: 10011,
-		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: filler(stampLen + o.Size)})
+		Type: pb.MsgType_MSG_TYPE_SINGLE_TEXT, Data: bytes.Repeat([]byte("x"), o.Size)})
 	if err != nil {
-		return 0, err
+		return Result{}, err
 	}
-	e := &echo{frame: frame, window: o.Window, left: int64(o.Connections),
+	e := &echo{frame: frame, window: o.Window, paced: o.Rate > 0, left: int64(o.Connections),
 		open: make(chan struct{}), failed: make(chan error, 1)}
-	e.connect(sw, addr, &o)
+	e.connect(sw, netip.AddrPortFrom(addr, uint16(resolved.Port)), &o)
 	if err := e.wait(ctx, e.open, 0); err != nil {
-		return 0, err
+		return Result{}, err
 	}
-	e.start()
+	if e.paced {
+		e.schedule(o.Rate / float64(o.Senders))
+	} else {
+		e.start()
+	}
 	if err := e.wait(ctx, nil, o.Warmup); err != nil {
-		return 0, err
+		return Result{}, err
 	}
-	return e.measure(ctx, o.Duration)
+	if o.Begin != nil {
+		o.Begin()
+	}
+	rate, err := e.measure(ctx, o.Duration)
+	if o.End != nil {
+		o.End()
+	}
+	if err != nil || !e.paced {
+		return Result{Rate: rate}, err
+	}
+	waits := e.waited()
+	at := func(q float64) time.Duration { return time.Duration(waits.ValueAtQuantile(q)) * micro }
+	return Result{Rate: rate, Frames: waits.TotalCount(), P50: at(50), P99: at(99)}, nil
 }
 
-// echoPatience is the longest time that measure waits for a first frame. A busy machine
+// micro is the unit of the histograms, maxWait the longest time in them.
+const (
+	micro   = time.Microsecond
+	maxWait = int64(10 * time.Minute / micro)
+)
+
+func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxWait, 3) }
+
+// patience is the longest time that measure waits for a first frame. A busy machine
 // may return none within a short measurement; an echo that is silent for this long is out
 // of order.
-const echoPatience = 30 * time.Second
+const patience = 30 * time.Second
 
 // measure returns the frames a second over a time d, which it prolongs until a frame came.
 func (e *echo) measure(ctx context.Context, d time.Duration) (rate float64, err error) {
@@ -116,7 +157,7 @@ func (e *echo) measure(ctx context.Context, d time.Duration) (rate float64, err 
 		if n > 0 {
 			return float64(n) / took.Seconds(), nil
 		}
-		if took > d+echoPatience {
+		if took > d+patience {
 			return 0, fmt.Errorf("the echo returned no frame within %s", took.Round(time.Second))
 		}
 	}
@@ -126,6 +167,7 @@ func (e *echo) measure(ctx context.Context, d time.Duration) (rate float64, err 
 type echo struct {
 	frame  []byte
 	window int
+	paced  bool
 	loops  []*echoLoop
 	left   int64 // connections of all loops that are not open yet
 	open   chan struct{}
@@ -136,9 +178,16 @@ type echo struct {
 type echoLoop struct {
 	*echo
 	loop    *swarm.Loop
-	senders []*swarm.Conn
+	senders []echoSender
 	count   atomic.Int64 // frames returned
-	_       [64]byte     // gives the count of the next loop a cache line of its own
+	waits   *hdrhistogram.Histogram
+	_       [64]byte // gives the count of the next loop a cache line of its own
+}
+
+// echoSender is a connection that sends.
+type echoSender struct {
+	*swarm.Conn
+	echo *echoConn
 }
 
 // atOnce is the number of connections that a loop establishes at the same time.
@@ -146,10 +195,10 @@ const atOnce = 64
 
 // connect opens on each loop its share of the connections, some at a time, so that the
 // backlog of the listener does not overflow.
-func (e *echo) connect(sw *swarm.Swarm, addr netip.AddrPort, o *EchoOptions) {
+func (e *echo) connect(sw *swarm.Swarm, addr netip.AddrPort, o *Options) {
 	loops := sw.Loops()
 	for i, l := range loops {
-		el := &echoLoop{echo: e, loop: l}
+		el := &echoLoop{echo: e, loop: l, waits: newHistogram()}
 		e.loops = append(e.loops, el)
 		mine := make([]bool, 0, o.Connections/len(loops)+1) // whether each is a sender
 		for c := i; c < o.Connections; c += len(loops) {
@@ -164,7 +213,7 @@ func (e *echo) connect(sw *swarm.Swarm, addr netip.AddrPort, o *EchoOptions) {
 				next++
 				c := l.Dial(addr, h)
 				if sends {
-					el.senders = append(el.senders, c)
+					el.senders = append(el.senders, echoSender{c, h})
 				}
 			}
 		}
@@ -187,6 +236,41 @@ func (e *echo) start() {
 			}
 		})
 	}
+}
+
+// schedule has the senders of each loop write in turn, at a rate of each sender.
+func (e *echo) schedule(rate float64) {
+	for _, el := range e.loops {
+		el.loop.Do(func() {
+			if len(el.senders) == 0 {
+				return
+			}
+			every := max(1, int64(float64(time.Second)/rate/float64(len(el.senders))))
+			due, next := el.loop.Now(), 0
+			el.loop.At(due, func(now int64) int64 {
+				for ; due <= now; due += every {
+					s := el.senders[next]
+					next = (next + 1) % len(el.senders)
+					s.echo.due = append(s.echo.due, due)
+					s.Write(e.frame)
+				}
+				return due
+			})
+		})
+	}
+}
+
+// waited returns the times of the frames that came back on a schedule, those of the
+// warm-up included.
+func (e *echo) waited() *hdrhistogram.Histogram {
+	sum := newHistogram()
+	for _, el := range e.loops {
+		done := make(chan struct{})
+		if el.loop.Do(func() { sum.Merge(el.waits); close(done) }) {
+			<-done
+		}
+	}
+	return sum
 }
 
 func (e *echo) frames() (n int64) {
@@ -219,7 +303,8 @@ func (e *echo) wait(ctx context.Context, ready <-chan struct{}, d time.Duration)
 // echoConn handles the events of a connection.
 type echoConn struct {
 	loop *echoLoop
-	more func() // opens the next connection
+	more func()  // opens the next connection
+	due  []int64 // when the frames that have not come back were due, with a schedule
 }
 
 // Open counts the connection and opens the next.
@@ -230,10 +315,17 @@ func (h *echoConn) Open(*swarm.Conn) {
 	}
 }
 
-// Frame sends the next frame in place of the returned one.
+// Frame sends the next frame in place of the returned one, unless there is a schedule.
 func (h *echoConn) Frame(c *swarm.Conn, _ pdu.Header, _ []byte) {
 	h.loop.count.Add(1)
-	c.Write(h.loop.frame)
+	if h.loop.paced && len(h.due) > 0 {
+		wait := time.Duration(h.loop.loop.Now() - h.due[0])
+		h.due = slices.Delete(h.due, 0, 1)
+		_ = h.loop.waits.RecordValue(min(wait.Microseconds(), maxWait)) // within its range
+	}
+	if !h.loop.paced {
+		c.Write(h.loop.frame)
+	}
 }
 
 // Close ends the measurement with an error.

@@ -1,4 +1,4 @@
-package bench
+package echo
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"teamtalk/core/porttest"
 )
 
-// TestEcho compares the measured rate with the frames that the echo sent, for different
+// TestMeasure compares the measured rate with the frames that the echo sent, for different
 // connections, windows and loops.
-func TestEcho(t *testing.T) {
+func TestMeasure(t *testing.T) {
 	e, err := engine.StartEcho(engine.EchoOptions{Addr: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	for _, o := range []EchoOptions{
+	for _, o := range []Options{
 		{Connections: 200, Senders: 50, Window: 4, Size: 100, Loops: 2},
 		{Connections: 3, Window: 1, Loops: 4}, // a loop without a connection
 	} {
@@ -31,10 +31,11 @@ func TestEcho(t *testing.T) {
 		// On a busy machine no frame may return in 200 ms: then measure longer.
 		for ; rate == 0 && o.Duration < time.Minute; o.Duration *= 2 {
 			before := e.Frames()
-			var err error
-			if rate, err = Echo(t.Context(), o); err != nil {
+			r, err := Measure(t.Context(), o)
+			if err != nil {
 				t.Fatal(err)
 			}
+			rate = r.Rate
 			sent = float64(e.Frames() - before)
 		}
 		if seconds := (o.Duration / 2).Seconds(); rate <= 0 || rate*seconds > sent {
@@ -43,9 +44,33 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-// TestEchoFails checks that the measurement fails when a connection ends or cannot be
+// TestOnSchedule sends frames at a rate, in turn on all senders and loops: no more than
+// were due come back, and each has a time.
+func TestOnSchedule(t *testing.T) {
+	e, err := engine.StartEcho(engine.EchoOptions{Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	begin, calls := time.Now(), ""
+	r, err := Measure(t.Context(), Options{Addr: e.Addr().String(), Connections: 30, Senders: 7,
+		Loops: 2, Rate: 400, Warmup: 20 * time.Millisecond, Duration: 300 * time.Millisecond,
+		Begin: func() { calls += "begin " }, End: func() { calls += "end" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := int64(400*time.Since(begin).Seconds()) + 2 // each loop sends its first at once
+	if r.Rate <= 0 || r.Frames < 1 || r.Frames > most || r.P50 <= 0 || r.P99 < r.P50 {
+		t.Errorf("%+v, want at most %d frames", r, most)
+	}
+	if calls != "begin end" {
+		t.Errorf("calls: %s", calls)
+	}
+}
+
+// TestMeasureFails checks that the measurement fails when a connection ends or cannot be
 // made, and when the context ends.
-func TestEchoFails(t *testing.T) {
+func TestMeasureFails(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -63,8 +88,8 @@ func TestEchoFails(t *testing.T) {
 			}()
 		}
 	}()
-	o := EchoOptions{Addr: l.Addr().String(), Connections: 2, Duration: time.Hour}
-	if _, err := Echo(t.Context(), o); err == nil ||
+	o := Options{Addr: l.Addr().String(), Connections: 2, Duration: time.Hour}
+	if _, err := Measure(t.Context(), o); err == nil ||
 		!strings.Contains(err.Error(), "a connection to the echo") {
 		t.Errorf("connections that end: %v", err)
 	}
@@ -75,21 +100,21 @@ func TestEchoFails(t *testing.T) {
 	o.Addr = silent.Addr().String()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(io.ErrUnexpectedEOF)
-	if _, err := Echo(ctx, o); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := Measure(ctx, o); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("stopped: %v", err)
 	}
 	silent.Close()
 	o.Addr = porttest.Reserve(t)
-	if _, err := Echo(t.Context(), o); err == nil {
+	if _, err := Measure(t.Context(), o); err == nil {
 		t.Error("nobody listens, and that is no error")
 	}
 	o.Addr = "nonsense"
-	if _, err := Echo(t.Context(), o); err == nil {
+	if _, err := Measure(t.Context(), o); err == nil {
 		t.Error("an address that is none is no error")
 	}
 }
 
-func TestCeilings(t *testing.T) {
+func TestOf(t *testing.T) {
 	for kind, want := range map[string][2]string{scenario.KindSingle: {"acked", "acked"},
 		scenario.KindGroup: {"delivered", "acked"},
 		scenario.KindIdle:  {}, scenario.KindConnect: {}, scenario.KindFile: {},
@@ -101,7 +126,7 @@ func TestCeilings(t *testing.T) {
 		}
 	}
 	s := scenario.New(scenario.KindSingle)
-	if o := EchoOf(&s); o.Connections != 2*s.Pairs || o.Senders != s.Pairs ||
+	if o := Of(&s); o.Connections != 2*s.Pairs || o.Senders != s.Pairs ||
 		o.Window != s.Window || o.Size != int(s.Size) {
 		t.Errorf("%+v", o)
 	}
@@ -114,14 +139,5 @@ func TestCeilings(t *testing.T) {
 	}
 	if soak.Of = scenario.KindGroup; !soak.ToGroups() {
 		t.Error("texts to groups are none, for hours")
-	}
-	c := Ceiling{Of: "acked", Rate: 1000}
-	c.Bound(&Result{Seconds: 10, Totals: map[string]int64{"acked": 2500}})
-	if c.Percent != 25 {
-		t.Errorf("%v percent", c.Percent)
-	}
-	none := Ceiling{Of: "acked"}
-	if none.Bound(&Result{Seconds: 10, Totals: map[string]int64{"acked": 1}}); none.Percent != 0 {
-		t.Errorf("%v percent of nothing", none.Percent)
 	}
 }

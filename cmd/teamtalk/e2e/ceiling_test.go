@@ -44,11 +44,37 @@ func TestBenchBeside(t *testing.T) {
 				t.Errorf("%+v", c)
 			}
 		}
+		checkPacedCeilings(t, sys)
 		code, _, errOut := command(t, "bench", "idle", "--ceilings")
 		if code != 2 || !strings.Contains(errOut, "--ceilings goes with") {
 			t.Errorf("ceilings of idle: %d %s", code, errOut)
 		}
 	})
+}
+
+// checkPacedCeilings measures the echo and the databases at a rate. The echo is one process,
+// and a row takes this one and those of the databases.
+func checkPacedCeilings(t *testing.T, sys *deployment) {
+	t.Helper()
+	out := mustRun(t, append([]string{"bench", "ceiling", "--rate", "200", "--ceiling-duration",
+		"300ms", "--connections", "20", "--json"}, sys.store...)...)
+	var list []bench.Ceiling
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	processes := []int{1, 1}
+	if sys.separate {
+		processes[1] = 3
+	}
+	for i, c := range list {
+		if c.Error != "" || c.Rate <= 0 || c.P50 <= 0 || c.P99 < c.P50 ||
+			len(c.Each) != processes[i] {
+			t.Errorf("want %d processes: %+v", processes[i], c)
+		}
+	}
+	if len(list) != len(processes) {
+		t.Errorf("ceilings: %+v", list)
+	}
 }
 
 // checkProcesses checks that a result has every process of a deployment, and no password.

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,12 +20,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"teamtalk/bench"
+	"teamtalk/bench/echo"
 	"teamtalk/bench/scenario"
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/cmd/teamtalk/internal/open"
 	"teamtalk/core/config"
 	"teamtalk/core/engine"
 	"teamtalk/sql/ceiling"
+	"teamtalk/sql/mysqlconn"
 )
 
 // benchCeilings measures the ceilings of this machine after a run: the rates without the
@@ -66,7 +70,7 @@ func (b *benchCeilings) measure(cmd *cobra.Command, s *scenario.Scenario, res *b
 	if s.ToGroups() {
 		conversations = s.Groups
 	}
-	for _, c := range b.both(cmd, cfg, bench.EchoOf(s), ceiling.Options{
+	for _, c := range b.both(cmd, cfg, echo.Of(s), ceiling.Options{
 		Size: int(s.Size), Duration: b.duration, Conversations: conversations, Groups: s.ToGroups(),
 	}) {
 		c.Of = map[string]string{echoCeiling: echoOf}[c.Name]
@@ -98,64 +102,108 @@ const echoCeiling = "echo of the same frames"
 const maxConversations = 10_000
 
 // both measures the ceilings of the echo and of the databases.
-func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e bench.EchoOptions,
+func (b *benchCeilings) both(cmd *cobra.Command, cfg *config.Config, e echo.Options,
 	o ceiling.Options) []bench.Ceiling {
 	ctx, errOut := cmd.Context(), cmd.ErrOrStderr()
 	fmt.Fprintf(errOut, "ceiling: a bare echo, %v\n", b.duration)
-	echo := bench.Ceiling{Name: echoCeiling}
+	frames := bench.Ceiling{Name: echoCeiling}
 	e.Duration, e.Addr = b.duration, b.echo
-	var err error
-	if echo.Rate, err = measureEcho(ctx, e); err != nil {
-		echo.Error = err.Error()
+	if err := measureEcho(ctx, e, &frames); err != nil {
+		frames.Error = err.Error()
 	}
-	fmt.Fprintf(errOut, "ceiling: the database alone, %v and a search\n", b.duration)
+	search := " and a search"
+	if o.Rate > 0 {
+		search = ""
+	}
+	fmt.Fprintf(errOut, "ceiling: the database alone, %v%s\n", b.duration, search)
 	o.Conversations = min(o.Conversations, maxConversations)
 	stored := bench.Ceiling{Name: "the same rows stored"}
-	r, err := measureStore(ctx, cfg, o)
-	if err != nil {
+	if err := measureStore(ctx, cfg, o, &stored); err != nil {
 		stored.Error = err.Error()
-	} else {
-		stored.Rate = r.Rate
-		stored.How = fmt.Sprintf("%s; %d × %d rows", r.Database, r.Workers, r.Batch)
 	}
-	return []bench.Ceiling{echo, stored}
+	return []bench.Ceiling{frames, stored}
 }
 
 // measureStore measures the database that the settings name.
-func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options) (ceiling.Result,
-	error) {
+func measureStore(ctx context.Context, cfg *config.Config, o ceiling.Options,
+	c *bench.Ceiling) error {
+	var r ceiling.Result
+	var used *usage
+	var err error
 	if cfg.Store == "mysql" {
-		instances, err := open.Redis(cfg.Redis)
-		if err != nil {
-			return ceiling.Result{}, err
+		r, used, err = measureMySQL(ctx, cfg, o)
+	} else if used, err = watchPaced(o.Rate, nil); err == nil {
+		used.count(&o.Begin, &o.End)
+		// Measure on the disk of the data: in its folder, or in the folder where it would
+		// be made.
+		dir := cfg.DataDir
+		if _, err := os.Stat(dir); err != nil {
+			dir = filepath.Dir(filepath.Clean(dir))
 		}
-		encrypted, err := open.MySQLTLS(cfg.MySQL)
-		if err != nil {
-			return ceiling.Result{}, err
-		}
-		return ceiling.MySQL(ctx, cfg.MySQL.Master.Reveal(), encrypted, instances.Unread, o)
+		r, err = ceiling.Embedded(ctx, dir, o)
 	}
-	// Measure on the disk of the data: in its folder, or in the folder where it would be
-	// made.
-	dir := cfg.DataDir
-	if _, err := os.Stat(dir); err != nil {
-		dir = filepath.Dir(filepath.Clean(dir))
+	if err != nil {
+		return err
 	}
-	return ceiling.Embedded(ctx, dir, o)
+	c.Rate = r.Rate
+	c.How = fmt.Sprintf("%s; %d × %d rows", r.Database, r.Workers, r.Batch)
+	if o.Rate > 0 {
+		c.P50, c.P99 = milliseconds(r.P50), milliseconds(r.P99)
+		c.Each = used.each(r.Rate, true)
+	}
+	return nil
+}
+
+// measureMySQL measures MySQL and Redis.
+func measureMySQL(ctx context.Context, cfg *config.Config, o ceiling.Options) (ceiling.Result,
+	*usage, error) {
+	instances, err := open.Redis(cfg.Redis)
+	if err != nil {
+		return ceiling.Result{}, nil, err
+	}
+	encrypted, err := open.MySQLTLS(cfg.MySQL)
+	if err != nil {
+		return ceiling.Result{}, nil, err
+	}
+	dsn := cfg.MySQL.Master.Reveal()
+	parsed, err := mysqlconn.Parse(dsn, encrypted)
+	if err != nil {
+		return ceiling.Result{}, nil, err
+	}
+	used, err := watchPaced(o.Rate, append([]string{parsed.Addr}, instances.Unread.Addrs...))
+	if err != nil {
+		return ceiling.Result{}, nil, err
+	}
+	used.count(&o.Begin, &o.End)
+	r, err := ceiling.MySQL(ctx, dsn, encrypted, instances.Unread, o)
+	return r, used, err
 }
 
 // measureEcho measures the echo at o.Addr, or one that it starts in a process of its own.
 // An echo in this process would share the generator's scheduler, which no server does.
-func measureEcho(ctx context.Context, o bench.EchoOptions) (rate float64, err error) {
+func measureEcho(ctx context.Context, o echo.Options, c *bench.Ceiling) error {
 	if o.Addr == "" {
 		addr, stop, err := startEcho(ctx)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		defer stop()
 		o.Addr = addr
 	}
-	return bench.Echo(ctx, o)
+	used, err := watchPaced(o.Rate, []string{o.Addr})
+	if err != nil {
+		return err
+	}
+	used.count(&o.Begin, &o.End)
+	r, err := echo.Measure(ctx, o)
+	if err != nil {
+		return err
+	}
+	c.Rate = r.Rate
+	if o.Rate > 0 {
+		c.P50, c.P99, c.Each = milliseconds(r.P50), milliseconds(r.P99), used.each(r.Rate, false)
+	}
+	return nil
 }
 
 // startEcho starts this program as an echo. The echo ends when stop is called, and when
@@ -247,8 +295,9 @@ func runEcho(cmd *cobra.Command, opt engine.EchoOptions, untilEOF bool) error {
 // newBenchCeilingCommand returns the command "bench ceiling".
 func newBenchCeilingCommand() *cobra.Command {
 	var b benchCeilings
-	var e bench.EchoOptions
+	var e echo.Options
 	o := ceiling.Options{}
+	var rate float64
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "ceiling",
@@ -258,28 +307,35 @@ that a bare echo sends back to the same connections, and the rows of messages a 
 databases alone store, in batches and as durable as a server's. A scenario with --ceilings
 measures them after its run, and reports the share of them that it reached.
 
+With --rate the frames and rows are due on a schedule, and the command prints how long each
+took and its processor time in each process: what a text costs before any server does
+something. At some hundred a second most of that is what it takes to wake a process.
+
 With MySQL the command creates and drops a database of its own, and uses keys of its own in
 Redis. With the embedded store it uses a temporary folder beside the data. Existing data is not
 touched.`,
 		Example: `  teamtalk bench ceiling
   teamtalk bench ceiling --store mysql --redis.addrs 127.0.0.1:6379 \
     --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
-  teamtalk bench ceiling --config teamtalk.toml --size 1000`,
+  teamtalk bench ceiling --config teamtalk.toml --size 1000
+  teamtalk bench ceiling --rate 400 --ceiling-duration 10s`,
 		Args: cli.CheckArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadDatabases(cmd)
 			if err != nil {
 				return err
 			}
+			if rate < 0 || rate > ceiling.MaxRate {
+				return cli.Usagef(cmd, "--rate: want 0 to %d, not %g", ceiling.MaxRate, rate)
+			}
 			o.Size, o.Duration = e.Size, b.duration
+			o.Rate, e.Rate = rate, rate
 			list := b.both(cmd, cfg, e, o)
 			if err := printCeilingList(cmd.OutOrStdout(), list, asJSON); err != nil {
 				return err
 			}
-			for _, c := range list {
-				if c.Error != "" {
-					return errors.New("a ceiling could not be measured: see above")
-				}
+			if slices.ContainsFunc(list, func(c bench.Ceiling) bool { return c.Error != "" }) {
+				return errors.New("a ceiling could not be measured: see above")
 			}
 			return nil
 		},
@@ -290,6 +346,8 @@ touched.`,
 	f.IntVar(&e.Size, "size", 64, "bytes of each text")
 	f.IntVar(&o.Conversations, "conversations", 200, "conversations that the rows belong to")
 	f.BoolVar(&o.Groups, "groups", false, "the rows are messages to groups")
+	f.Float64Var(&rate, "rate", 0,
+		"frames and rows a second, on a schedule (0: as many as possible)")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	b.shared(f)
 	addDatabaseFlags(cmd)
@@ -318,6 +376,12 @@ func printCeilings(w io.Writer, list []bench.Ceiling) {
 			fmt.Fprintf(w, "%s: not measured: %s\n", c.Name, c.Error)
 		} else {
 			fmt.Fprintf(w, "%s: %.0f/s%s\n", c.Name, c.Rate, how)
+		}
+		if c.P50 > 0 {
+			fmt.Fprintf(w, "  p50 %.2f ms, p99 %.2f ms\n", c.P50, c.P99)
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.Each)) {
+			fmt.Fprintf(w, "  %.0f µs each of %s\n", c.Each[name], name)
 		}
 	}
 }
