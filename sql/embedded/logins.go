@@ -115,10 +115,17 @@ func (w *writer) dropLoginMarks(d im.LoginMarkDrop) error {
 	return nil
 }
 
+// Marks of a key that have expired, and those beyond its bound. Both run for each wrong
+// password. With the index LoginMark_age neither of them sorts the marks of a key.
+const (
+	expireMarks = "delete from LoginMark where kind = ?1 and key = ?2 and at <= ?3"
+	boundMarks  = "delete from LoginMark where kind = ?1 and key = ?2 and value in (select value " +
+		"from LoginMark where kind = ?1 and key = ?2 order by at desc, value limit -1 offset ?3)"
+)
+
 func (w *writer) putLoginMark(p *im.NewLoginMark) error {
 	keep := int64(p.Keep / time.Second)
-	if err := w.exec("delete from LoginMark where kind = ? and key = ? and at <= ?", p.Kind,
-		p.Key, int64(p.At)-keep); err != nil {
+	if err := w.exec(expireMarks, p.Kind, p.Key, int64(p.At)-keep); err != nil {
 		return err
 	}
 	insert := "insert into LoginMark (kind, key, value, at, until) values (?, ?, ?, ?, ?) " +
@@ -127,18 +134,24 @@ func (w *writer) putLoginMark(p *im.NewLoginMark) error {
 		insert = "insert or replace into LoginMark (kind, key, value, at, until) " +
 			"values (?, ?, ?, ?, ?)"
 	}
-	if err := w.exec(insert, p.Kind, p.Key, []byte(p.Value), p.At, int64(p.At)+keep); err != nil {
-		return err
-	}
-	return w.exec("delete from LoginMark where kind = ?1 and key = ?2 and value in (select value "+
-		"from LoginMark where kind = ?1 and key = ?2 order by at desc, value limit -1 offset ?3)",
-		p.Kind, p.Key, p.Kind.Most())
+	return w.exec(insert, p.Kind, p.Key, []byte(p.Value), p.At, int64(p.At)+keep)
 }
 
-// boundLoginMarks removes marks that have expired, and failures beyond the bound.
+// boundLoginMarks removes marks beyond the bounds of their keys, those that have expired, and
+// failures beyond the bound of all.
 func (w *writer) boundLoginMarks(puts []im.NewLoginMark) error {
 	if len(puts) == 0 {
 		return nil
+	}
+	bounded := map[im.LoginMarkKey]bool{}
+	for _, p := range puts {
+		if bounded[p.LoginMarkKey] {
+			continue
+		}
+		bounded[p.LoginMarkKey] = true
+		if err := w.exec(boundMarks, p.Kind, p.Key, p.Kind.Most()); err != nil {
+			return err
+		}
 	}
 	if err := w.exec("delete from LoginMark where until <= ?", puts[0].At); err != nil {
 		return err

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,4 +47,63 @@ func TestLoginMarksAreBounded(t *testing.T) {
 	wantRows("1:2 1:3 1:4 3:7")
 	put(im.FailuresOfName, "new", 1003+3600)
 	wantRows("1:4 1:new")
+}
+
+// TestWrongPasswordsAreCheap: a network may have 1,024 wrong passwords on record, and the
+// next one does not sort them. That took 5 ms of the writer, for which messages waited.
+func TestWrongPasswordsAreCheap(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	defer s.Close()
+	for _, text := range []string{expireMarks, boundMarks} {
+		rows, err := s.readers.QueryContext(t.Context(), "explain query plan "+text, 1, "k", 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byAge := false
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+				t.Fatal(err)
+			}
+			byAge = byAge || strings.Contains(detail, "INDEX LoginMark_age")
+			if strings.Contains(detail, "ORDER BY") {
+				t.Errorf("%s\nof %s", detail, text)
+			}
+		}
+		if err := rows.Err(); err != nil || !byAge {
+			t.Errorf("%s: uses the index: %v, %v", text, byAge, err)
+		}
+		rows.Close()
+	}
+}
+
+// BenchmarkWrongPassword puts a mark of a network that has as many as a store keeps.
+func BenchmarkWrongPassword(b *testing.B) {
+	s, err := Open(b.Context(), Options{Dir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	at := uint32(time.Now().Unix())
+	next := func() im.NewLoginMark {
+		at++
+		return im.NewLoginMark{Keep: time.Hour, LoginMark: im.LoginMark{Value: "n", At: at},
+			LoginMarkKey: im.LoginMarkKey{Kind: im.FailuresOfNetwork, Key: "10.1.1.0/24"}}
+	}
+	var puts []im.NewLoginMark
+	for i := range im.FailuresOfNetwork.Most() {
+		puts = append(puts, next())
+		puts[i].Value = fmt.Sprint(i)
+	}
+	if err := s.ChangeLoginMarks(b.Context(), nil, puts); err != nil {
+		b.Fatal(err)
+	}
+	for i := 0; b.Loop(); i++ {
+		p := next()
+		p.Value = fmt.Sprint("later ", i)
+		if err := s.ChangeLoginMarks(b.Context(), nil, []im.NewLoginMark{p}); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -12,14 +12,34 @@ import (
 	"teamtalk/sql/embedded/numbering"
 )
 
-// sentBefore returns the id of the first message that m repeats, among the last ones that a
+// sent is what a message and its repeats have in common.
+type sent struct {
+	from, as uint32
+	data     string
+}
+
+func sentOf(m *im.Message) sent { return sent{m.From, m.SentAs, string(m.Data)} }
+
+// past is the messages of a conversation, in order, and by what repeats have in common.
+type past struct {
+	all  []*im.Message
+	same map[sent][]int // places in all
+}
+
+func (h *past) add(m *im.Message) {
+	h.same[sentOf(m)] = append(h.same[sentOf(m)], len(h.all))
+	h.all = append(h.all, m)
+}
+
+// before returns the id of the first message that m repeats, among the last ones that a
 // conversation searches; 0: none.
-func sentBefore(stored []*im.Message, m *im.Message) uint32 {
-	for _, old := range stored[max(0, len(stored)-numbering.LookBack):] {
-		if m.ResentWithin != 0 && m.SentAs != 0 && old.From == m.From && old.SentAs == m.SentAs &&
-			old.Type == m.Type && old.Created >= m.ResentSince() &&
-			string(old.Data) == string(m.Data) {
-			return old.ID
+func (h *past) before(m *im.Message) uint32 {
+	if m.ResentWithin == 0 || m.SentAs == 0 {
+		return 0
+	}
+	for _, at := range h.same[sentOf(m)] {
+		if at >= len(h.all)-numbering.LookBack && h.all[at].Created >= m.ResentSince() {
+			return h.all[at].ID
 		}
 	}
 	return 0
@@ -39,7 +59,7 @@ func TestRepeatsAgreeWithTheTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	refuse(t, s, "refused")
-	stored := map[pb.MsgType][]*im.Message{}
+	between, inGroup := &past{same: map[sent][]int{}}, &past{same: map[sent][]int{}}
 	r := rand.New(rand.NewPCG(1, 2))
 	found := 0
 	for i := range 6000 {
@@ -48,8 +68,10 @@ func TestRepeatsAgreeWithTheTable(t *testing.T) {
 		if r.IntN(4) > 0 {
 			m.ResentWithin = 60
 		}
+		stored := between
 		if m.To = u[0] + u[1] - m.From; i%2 == 0 {
 			m.Type, m.To = pb.MsgType_MSG_TYPE_GROUP_TEXT, g.ID
+			stored = inGroup
 		}
 		batch := []*im.Message{m}
 		switch r.IntN(200) {
@@ -58,7 +80,7 @@ func TestRepeatsAgreeWithTheTable(t *testing.T) {
 		case 1:
 			s.writer.forgetAll()
 		}
-		want := sentBefore(stored[m.Type], m)
+		want := stored.before(m)
 		s.AppendMessages(ctx, batch)
 		if m.Err != nil || m.Duplicate != (want != 0) || m.Duplicate && m.ID != want {
 			t.Fatalf("message %d: id %d, duplicate %v, %v, want that of %d", i, m.ID, m.Duplicate,
@@ -68,10 +90,10 @@ func TestRepeatsAgreeWithTheTable(t *testing.T) {
 			found++
 			continue
 		}
-		if n := uint32(len(stored[m.Type])) + 1; n != m.ID {
+		if n := uint32(len(stored.all)) + 1; n != m.ID {
 			t.Fatalf("i %d: id %d want %d batch %d type %v", i, m.ID, n, len(batch), m.Type)
 		}
-		stored[m.Type] = append(stored[m.Type], m)
+		stored.add(m)
 	}
 	if found < 500 {
 		t.Errorf("only %d repeats", found)
