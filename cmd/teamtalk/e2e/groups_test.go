@@ -27,6 +27,14 @@ func size(short, full int) int {
 	return short
 }
 
+// rounds returns the short number of repetitions, or that of make nightly.
+func rounds(short, nightly int) int {
+	if long || fullSize {
+		return nightly
+	}
+	return short
+}
+
 // unlimited are the flags of tests under load: no rate limits senders, and no message is
 // redelivered because the machine is slow.
 var unlimited = []string{"--msg.rate", "0", "--msg.ack", "stored", "--msg.redeliver-after", "10m"}
@@ -134,7 +142,7 @@ func (c *crowd) receive(i int, w *wire, sent, total int) {
 func TestGroupFanOut(t *testing.T) {
 	t.Parallel()
 	const members, online, senders = 500, 300, 20
-	const each = 50
+	each := rounds(15, 50)
 	takeProcessor(t)
 	sys, addrs := deployThree(t, separate, settings{users: members, races: true, flags: unlimited})
 	c := crowd{clients: make([]*wire, online)}
@@ -173,7 +181,7 @@ func TestGroupFanOut(t *testing.T) {
 	}
 }
 
-// TestManySenders lets 200 members of a group write at once, each with up to eight
+// TestManySenders lets all members of a group write at once, each with up to eight
 // unacked messages. Every message is acked, ids have no gaps, and all members receive all
 // messages in one order.
 func TestManySenders(t *testing.T) {
@@ -182,7 +190,7 @@ func TestManySenders(t *testing.T) {
 		t.Run(shape, func(t *testing.T) {
 			t.Parallel()
 			takeProcessor(t)
-			const senders = 200
+			senders := rounds(100, 200)
 			each := size(3, 1000) // about a minute
 			_, addrs := deployThree(t, shape,
 				settings{users: senders, races: true, flags: unlimited})
@@ -217,7 +225,7 @@ func TestManySenders(t *testing.T) {
 func TestMemberChanges(t *testing.T) {
 	t.Parallel()
 	forEachShape(t, settings{users: 260, flags: unlimited}, func(t *testing.T, sys *deployment) {
-		const changes = 100 // of each member
+		changes := rounds(40, 100) // of each member
 		creator, first := loggedIn(t, sys.msgAddr[0], "u00001", android)
 		other, second := loggedIn(t, sys.msgAddr[1], "u00002", android)
 		group := creator.createGroup(1, first, second)
@@ -308,7 +316,7 @@ func heardByMembersOnly(t *testing.T, sys *deployment, group uint32, members []u
 // the ids 1 and 2.
 func TestFreshPairs(t *testing.T) {
 	t.Parallel()
-	pairs := size(150, 1000)
+	pairs := size(rounds(60, 150), 1000)
 	forEachShape(t, settings{users: 2 * pairs, races: true, flags: unlimited},
 		func(t *testing.T, sys *deployment) {
 			clients, ids := make([]*wire, 2*pairs), make([]uint32, 2*pairs)
