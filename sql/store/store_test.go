@@ -294,7 +294,9 @@ func (e *env) refuse(t *testing.T, content string) {
 func TestContract(t *testing.T) {
 	t.Parallel()
 	f := suite(t, newEnvT, nil)
-	f.AddFiles = nil // by AddOfflineFile
+	if os.Getenv("TEAMTALK_TEST_LONG") != "" {
+		f.AddFiles = nil // by AddOfflineFile
+	}
 	storetest.Run(t, f)
 }
 
