@@ -59,9 +59,11 @@ func TestGaleraBehindHAProxy(t *testing.T) {
 	next := used(t, nodes)
 	back()
 	awaitTalk(t, a, b, 20)
-	if n := used(t, nodes); n != next {
-		t.Error("the servers left a node that serves")
-	}
+	// A node that is back may for a moment still have threads of the connections that it lost. Servers
+	// that had left a node that serves would not return to it.
+	until(t, "the servers to use the same node as before", func() bool {
+		return used(t, nodes) == next
+	})
 	hush(t, a, b)
 	check(t, a, b, true) // a transaction that ends with the node has used up its ids
 }
