@@ -38,6 +38,7 @@ package storetest
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,6 +70,9 @@ type Factory struct {
 	// Brief leaves out the tests of the largest sizes, when another suite runs them on the same
 	// tables: the stores of this suite differ in other parts.
 	Brief bool
+	// Parts are the parts of the suite to run, by their names in Run. nil means all: a store
+	// that differs from another one in a few parts needs only those that look at them.
+	Parts []string
 	// SameIDs makes the next user and the next group get the same id. nil means that the
 	// n-th user and the n-th group always have the same id.
 	SameIDs func(t *testing.T, s im.Store)
@@ -90,6 +94,7 @@ func Run(t *testing.T, f Factory) {
 	if f.Now == nil {
 		f.Now = time.Now
 	}
+	ran := 0
 	for _, group := range []struct {
 		name  string
 		tests []test
@@ -115,11 +120,18 @@ func Run(t *testing.T, f Factory) {
 		{"budgets", budgetTests},
 		{"files", fileTests},
 	} {
+		if f.Parts != nil && !slices.Contains(f.Parts, group.name) {
+			continue
+		}
+		ran++
 		t.Run(group.name, func(t *testing.T) {
 			for _, tc := range group.tests {
 				t.Run(tc.name, func(t *testing.T) { tc.run(newFixture(t, f)) })
 			}
 		})
+	}
+	if f.Parts != nil && ran != len(f.Parts) {
+		t.Errorf("%d of the parts %q exist", ran, f.Parts)
 	}
 }
 
