@@ -59,7 +59,7 @@ func TestGaleraBehindHAProxy(t *testing.T) {
 	next := used(t, nodes)
 	back()
 	awaitTalk(t, a, b, 20)
-	// A node that is back may for a moment still have threads of the connections that it lost. Servers
+	// A node that is back may for a moment have threads of the connections that it lost. Servers
 	// that had left a node that serves would not return to it.
 	until(t, "the servers to use the same node as before", func() bool {
 		return used(t, nodes) == next
