@@ -68,6 +68,19 @@ func (l *lite) apart(ctx context.Context, leave bool) (notes []string, err error
 	return []string{fmt.Sprintf("left out: %s; they stay in %s", what, l.file)}, nil
 }
 
+// note returns a note about messages whose conversation has no row: they have no receiver, and no
+// user sees them.
+func (l *lite) note(ctx context.Context) (notes []string, err error) {
+	var n int64
+	err = l.db.QueryRowContext(ctx, "select count(*) from IMMessage "+
+		"where id >> 32 not in (select id from IMRelationShip)").Scan(&n)
+	if n > 0 {
+		notes = append(notes, fmt.Sprintf("left out: %d rows of IMMessage, of conversations without "+
+			"a row", n))
+	}
+	return notes, err
+}
+
 // number returns a number of things as text.
 func number(n int, one, many string) string {
 	if n == 1 {

@@ -310,6 +310,9 @@ func TestApart(t *testing.T) {
 		w.step()
 	}
 	raw("insert into Arrived (id, list) select min(id) - 1, x'78' from Arrived")
+	raw("drop trigger rejectIMMessage")
+	raw("insert into IMMessage (id, fromId, type, created, content) " +
+		"values (99 << 32 | 1, 1, 1, 1, x'')")
 	n, bad, err := s.CountApart(ctx)
 	if err != nil || n < 2 || bad != 1 {
 		t.Fatalf("%d messages and %d rows are apart, %v", n, bad, err)
@@ -326,7 +329,8 @@ func TestApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Notes) != 1 || !strings.Contains(report.Notes[0], what) ||
+	if len(report.Notes) != 2 || !strings.Contains(report.Notes[0], what) ||
+		report.Notes[1] != "left out: 1 rows of IMMessage, of conversations without a row" ||
 		!strings.HasSuffix(report.Notes[0], "stay in "+filepath.Join(dir, "teamtalk.db")) {
 		t.Errorf("the notes are %q", report.Notes)
 	}

@@ -85,6 +85,11 @@ func ToMySQL(ctx context.Context, dir string, to MySQL, o Options) (r Report, er
 	if err != nil {
 		return r, err
 	}
+	others, err := from.note(ctx)
+	if err != nil {
+		return r, err
+	}
+	notes = append(notes, others...)
 	target, err := openTarget(ctx, to, o)
 	if err != nil {
 		return r, err
