@@ -75,8 +75,8 @@ func (l *lite) note(ctx context.Context) (notes []string, err error) {
 	err = l.db.QueryRowContext(ctx, "select count(*) from IMMessage "+
 		"where id >> 32 not in (select id from IMRelationShip)").Scan(&n)
 	if n > 0 {
-		notes = append(notes, fmt.Sprintf("left out: %d rows of IMMessage, of conversations without "+
-			"a row", n))
+		notes = append(notes, fmt.Sprintf("left out: %d rows of IMMessage, of conversations "+
+			"without a row", n))
 	}
 	return notes, err
 }
