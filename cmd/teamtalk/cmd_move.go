@@ -16,6 +16,7 @@ import (
 // newMoveCommand returns the command "move".
 func newMoveCommand() *cobra.Command {
 	var to string
+	var leaveApart bool
 	cmd := &cobra.Command{
 		Use:   "move --to STORE",
 		Short: "Move the store from SQLite to MySQL and Redis, or back",
@@ -32,6 +33,10 @@ Users whose names the target does not tell apart are reported before anything is
 database of C++ servers needs "teamtalk migrate" and "teamtalk migrate finalize" first. The command
 names the rows for which the embedded store has no place.
 
+An embedded store keeps messages apart that its tables have rejected. MySQL has no place for them,
+so a store with such messages is refused: "teamtalk doctor" lists them and puts them back. With
+--leave-apart they stay where they are, and the command prints their number.
+
 Small files, sounds and waiting files are not in the store: their folders stay where they are.
 Afterwards set store in the settings of the servers. After --to embedded also move the folders
 audio, files and msfs into the new folder, and set data_dir to it: the store in the old data_dir,
@@ -45,6 +50,9 @@ if there is one, is out of date.`,
 			if to != "mysql" && to != "embedded" {
 				return cli.Usagef(cmd, "want --to mysql or --to embedded, got %q", to)
 			}
+			if leaveApart && to != "mysql" {
+				return cli.Usagef(cmd, "--leave-apart is for --to mysql")
+			}
 			cfg, err := cli.LoadConfig(cmd)
 			if err != nil {
 				return err
@@ -53,16 +61,18 @@ if there is one, is out of date.`,
 				return cli.Usagef(cmd, "no MySQL database given: use --mysql.master "+
 					"'user:password@tcp(host:3306)/teamtalk' or a --config file")
 			}
-			return moveStore(cmd, cfg, to)
+			return moveStore(cmd, cfg, to, leaveApart)
 		},
 	}
 	cli.AddConfigFlags(cmd, "data_dir", "mysql.master", "redis.addrs")
 	cmd.Flags().StringVar(&to, "to", "", "the target: mysql, or embedded")
+	cmd.Flags().BoolVar(&leaveApart, "leave-apart", false,
+		"with --to mysql: leave messages that the store keeps apart")
 	return cmd
 }
 
 // moveStore moves the store, and prints what was moved.
-func moveStore(cmd *cobra.Command, cfg *config.Config, to string) error {
+func moveStore(cmd *cobra.Command, cfg *config.Config, to string, leaveApart bool) error {
 	instances, err := open.Redis(cfg.Redis)
 	if err != nil {
 		return err
@@ -77,7 +87,7 @@ func moveStore(cmd *cobra.Command, cfg *config.Config, to string) error {
 	}
 	m := move.MySQL{DSN: cfg.MySQL.Master.Reveal(), TLS: encrypted, Redis: instances}
 	out := cmd.OutOrStdout()
-	o := move.Options{Progress: moving(out)}
+	o := move.Options{Progress: moving(out), LeaveApart: leaveApart}
 	var r move.Report
 	from, target := cfg.DataDir, cfg.MySQL.Master.String()
 	if to == "mysql" {
@@ -99,8 +109,11 @@ func moveStore(cmd *cobra.Command, cfg *config.Config, to string) error {
 	for _, note := range r.Notes {
 		fmt.Fprintln(out, note)
 	}
-	_, err = fmt.Fprintf(out, "%s holds everything that %s holds; %s\n", target, from,
-		afterMove(cfg, to))
+	what := "everything that " + from + " holds"
+	if len(r.Notes) > 0 {
+		what += ", but for the above"
+	}
+	_, err = fmt.Fprintf(out, "%s holds %s; %s\n", target, what, afterMove(cfg, to))
 	return err
 }
 

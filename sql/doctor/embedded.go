@@ -50,7 +50,9 @@ func OpenEmbedded(ctx context.Context, o Embedded) (*Doctor, error) {
 	l := &lite{store: s, db: db}
 	e := &entries{db: db, store: s, creator: l.setCreator, orphan: l.dropMember}
 	o.Files.db, o.Files.store = db, s
-	checks := append(l.damage(), e.checks()...)
+	// Messages that are put back count in the checks after it.
+	checks := append(l.damage(), &rejects{lite: l, file: file})
+	checks = append(checks, e.checks()...)
 	checks = append(checks, l.checks()...)
 	checks = append(checks, o.Files.checks(l.soundless())...)
 	return &Doctor{checks: checks, repairs: true, close: closeAll(s.Close, db.Close)}, nil

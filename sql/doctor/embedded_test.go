@@ -208,3 +208,56 @@ func TestEmbeddedBusy(t *testing.T) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
+
+// TestEmbeddedApart lists messages that the tables have rejected, and puts them back once the
+// tables accept them.
+func TestEmbeddedApart(t *testing.T) {
+	f := files(t)
+	s, d := openLite(t, f)
+	p := rawLite(t, s, d, f)
+	for _, table := range []string{"IMMessage", "IMGroupMessage"} {
+		p.exec("create trigger reject" + table + " before insert on " + table +
+			" begin select raise(abort, 'rejected by the test'); end")
+	}
+	say(t, s, 1_700_000_000, 5, 6, 1)
+	sayTo(t, s, 1_700_000_000, 5, 2, 1)
+	p.exec("insert into Arrived (id, list) values (-3, x'78')")
+	look := func(when string, repair bool, left int64, texts ...string) {
+		t.Helper()
+		before := p.dump()
+		o := quick
+		o.Repair = repair
+		r := run(t, d, o)["kept-apart"]
+		if strings.Join(r.Examples, "|") != strings.Join(texts, "|") ||
+			r.Found != int64(len(texts)) || r.Left != left {
+			t.Errorf("%s: %d found, %d left: %q, want %q", when, r.Found, r.Left, r.Examples, texts)
+		}
+		if !strings.Contains(r.Note, "'delete from Arrived where id = -") {
+			t.Errorf("%s: the note is %q", when, r.Note)
+		}
+		if !repair && p.dump() != before {
+			t.Errorf("%s: looking has changed the store", when)
+		}
+	}
+	const one, two, bad = "row -1: from user 5 to user 6, message 2 of conversation 3, of " +
+		"2023-11-14 22:13:20: ", "row -2: from user 5 message 5 of group 2, of 2023-11-14 " +
+		"22:13:20: ", "row -3 cannot be read, 1 bytes: a batch of messages in the table Arrived " +
+		"is damaged"
+	const rejected, accepted = "constraint failed: rejected by the test (1811)",
+		"the tables accept it now"
+	look("rejected", false, 3, one+rejected, two+rejected, bad)
+	p.exec("drop trigger rejectIMMessage")
+	look("one is accepted", false, 3, one+accepted, two+rejected, bad)
+	look("repaired", true, 2, one+accepted, two+rejected, bad)
+	p.exec("drop trigger rejectIMGroupMessage")
+	look("repaired again", true, 1, two+accepted, bad)
+	p.exec("delete from Arrived where id = -3")
+	want(t, "given up", run(t, d, quick))
+	list, err := s.History(ctx, 6, 5, 0, 1)
+	check(t, err)
+	inGroup, err := s.GroupHistory(ctx, 5, 2, 0, 1)
+	check(t, err)
+	if len(list) != 1 || list[0].ID != 2 || len(inGroup) != 1 || inGroup[0].ID != 5 {
+		t.Errorf("the last messages are %+v and %+v", list, inGroup)
+	}
+}

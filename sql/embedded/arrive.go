@@ -11,6 +11,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/core/obs"
+	"teamtalk/sql/embedded/apart"
 	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/faults"
 )
@@ -201,7 +202,7 @@ func (a *arrival) write(p arrivals.Part) (named int, err error) {
 		written := false
 		switch {
 		case gone:
-			err = a.keepApart(m, errGone)
+			err = a.keepApart(m, apart.ErrGone)
 		case a.careful:
 			written, err = a.writeCarefully(id, m)
 		default:
@@ -255,9 +256,6 @@ func (a *arrival) writeCarefully(id int64, m *arrivals.Message) (written bool, e
 	return written, err
 }
 
-// errGone is the reason why a message is apart whose group or conversation has no row.
-var errGone = errors.New("its group or conversation does not exist")
-
 // keepApart keeps a message that cannot be written, for that reason, in a row of Arrived with a
 // negative id.
 func (a *arrival) keepApart(m *arrivals.Message, reason error) error {
@@ -267,6 +265,13 @@ func (a *arrival) keepApart(m *arrivals.Message, reason error) error {
 	list := arrivals.Encode([]arrivals.Message{*m})
 	return a.w.exec("insert into Arrived (id, list) select min(coalesce(min(id), 0), 0) - 1, ? "+
 		"from Arrived", list)
+}
+
+// countOne lets a message count that is put back.
+func (a *arrival) countOne(m *arrivals.Message) error {
+	var c counts
+	c.add(m)
+	return c.write(a.w, m.Chat)
 }
 
 // counts is what messages of a conversation change in its row.

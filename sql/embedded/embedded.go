@@ -23,6 +23,7 @@ import (
 	"teamtalk/core/im"
 	"teamtalk/core/mono"
 	"teamtalk/core/opt"
+	"teamtalk/sql/embedded/apart"
 	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/budgets"
 	"teamtalk/sql/embedded/records"
@@ -76,6 +77,7 @@ type Store struct {
 	*logins
 	*budgets.Budgets
 	*records.Records
+	*apart.Apart
 }
 
 // Open opens the store in o.Dir, creates it when the directory has none, and brings its
@@ -123,5 +125,6 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		logins:    &logins{db},
 		Budgets:   budgets.New(),
 		Records:   records.New(parts{db}),
+		Apart:     apart.New(parts{db}),
 	}, nil
 }

@@ -288,3 +288,38 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("the log lacks one line with %q: %s", want, &log)
 	}
 }
+
+// TestJoinedBeforeMissing: a member whose first message is missing in the tables is not shown the
+// one before it joined.
+func TestJoinedBeforeMissing(t *testing.T) {
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "data")})
+	defer s.Close()
+	ctx := context.Background()
+	u := people(t, s, 3)
+	g := newGroup(t, s, u[:2]...)
+	add(t, s, groupMessage(u[0], g, "before"))
+	changeMembers(t, s, g, pb.GroupModifyType_GROUP_MODIFY_TYPE_ADD, u[2])
+	change(t, s, "create trigger reject before insert on IMGroupMessage "+
+		"begin select raise(abort, 'rejected by the test'); end")
+	add(t, s, groupMessage(u[0], g, "after"))
+	for user, want := range map[uint32]string{u[1]: "before", u[2]: ""} {
+		unread, _, err := s.UnreadCounts(ctx, user, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.RecentSessions(ctx, user, 0, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for i := range unread {
+			got += string(unread[i].Latest.Data)
+		}
+		for i := range list {
+			got += string(list[i].Latest.Data)
+		}
+		if got != want+want {
+			t.Errorf("user %d sees %q, want %q twice", user, got, want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/apart"
 	"teamtalk/sql/embedded/arrivals"
 	"teamtalk/sql/embedded/records"
 )
@@ -42,5 +43,15 @@ func (s parts) Query(ctx context.Context, op, query string, scan func(*sql.Rows)
 func (s parts) Change(ctx context.Context, op string, do func(records.Exec) error) error {
 	return s.call(op, func() error {
 		return s.transact(ctx, func(w *writer) error { return do(w.exec) })
+	})
+}
+
+// Write runs do in a transaction; see apart.Database.
+func (s parts) Write(ctx context.Context, op string, do func(apart.Tx) error) error {
+	return s.call(op, func() error {
+		return s.transact(ctx, func(w *writer) error {
+			defer w.forgetAll()
+			return do(apart.Tx{Conn: w.conn, Insert: w.writeOne, Count: w.countOne})
+		})
 	})
 }

@@ -40,21 +40,24 @@ const (
 		"cast(cast(m.content as text) as integer) end"
 
 	// sides are the conversations of a user from its side, groups included. type is im's
-	// SessionType. A row outside the user's list has status 1.
+	// SessionType. A row outside the user's list has status 1. The user sees the messages after
+	// since.
 	sides = `select 1 as type, id, bigId as peer, unreadSmall as unread, statusSmall as status,
-		lastMsgId, updated
+		0 as since, lastMsgId, updated
 			from IMRelationShip where smallId = ?1
 		union all
-		select 1, id, smallId, unreadBig, statusBig, lastMsgId, updated
+		select 1, id, smallId, unreadBig, statusBig, 0, lastMsgId, updated
 			from IMRelationShip where bigId = ?1
 		union all
 		select 2, g.id, g.id, g.lastMsgId - m.readMsgId,
-			g.lastMsgId <= max(m.joinMsgId, m.removeMsgId), g.lastMsgId, g.lastChated
+			g.lastMsgId <= max(m.joinMsgId, m.removeMsgId), m.joinMsgId, g.lastMsgId, g.lastChated
 			from IMGroupMember m join IMGroup g on g.id = m.groupId where m.userId = ?1`
 
 	// newest is the place of the last message of the conversation c. After a restore, or a move
-	// from MySQL, no message may have the last id that was given.
-	newest = "c.id << 32 and (c.id << 32) + c.lastMsgId and status = 0 order by id desc limit 1) "
+	// from MySQL, no message may have the last id that was given, nor when the tables have rejected
+	// it. A member of a group then sees none from before it joined.
+	newest = "(c.id << 32) + c.since + 1 and (c.id << 32) + c.lastMsgId and status = 0 " +
+		"order by id desc limit 1) "
 
 	// latest joins the last messages of the sides in c.
 	latest = " c join IMMessage m on m.id = (select id from IMMessage where id between " +

@@ -11,7 +11,7 @@ import (
 
 // unmoved are the tables and columns that no statement of this package names, with the reason.
 var unmoved = map[string]string{
-	"Arrived":  "its messages are written into their tables when the source is opened",
+	"Arrived":  "its messages are written into their tables first; see lite.apart for others",
 	"list":     "of Arrived",
 	"nameFold": "MySQL computes it",
 	"payload":  "IMUnreadOutbox and IMUnreadKept are applied when the source is opened",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/url"
@@ -19,6 +20,7 @@ import (
 type lite struct {
 	store *embedded.Store
 	db    *sql.DB // reads
+	file  string  // of the database
 }
 
 // openEmbedded opens the embedded store in dir, as its only user.
@@ -27,17 +29,65 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*lite, err
 	if err != nil {
 		return nil, err
 	}
-	file := &url.URL{Path: filepath.Join(dir, embedded.FileName)}
-	db, err := sql.Open("sqlite", "file:"+file.EscapedPath()+"?_query_only=1")
+	file := filepath.Join(dir, embedded.FileName)
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: file}).EscapedPath()+"?_query_only=1")
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	return &lite{s, db}, nil
+	return &lite{s, db, file}, nil
 }
 
 func (l *lite) close() error { return errors.Join(l.db.Close(), l.store.Close()) }
 
 func (l *lite) view() im.Store { return l.store }
+
+// apart writes the messages that wait for their tables, and looks for those that the tables have
+// rejected: no other table has them, and no user sees them. With leave it returns a note about
+// them, without it an error of kind Invalid.
+func (l *lite) apart(ctx context.Context, leave bool) (notes []string, err error) {
+	// Unlike reads, a change fails when it cannot write the messages that wait.
+	if err := l.store.Raw(ctx, func(*sql.Conn) error { return nil }); err != nil {
+		return nil, err
+	}
+	messages, unreadable, err := l.store.CountApart(ctx)
+	if err != nil || messages+unreadable == 0 {
+		return nil, err
+	}
+	what := number(messages, "message that its tables have rejected",
+		"messages that its tables have rejected")
+	if unreadable > 0 {
+		what += " and " + number(unreadable, "row of messages that cannot be read",
+			"rows of messages that cannot be read")
+	}
+	what += " (table Arrived)"
+	if !leave {
+		return nil, im.Errorf(im.Invalid, "%s keeps apart %s, which no user sees: teamtalk "+
+			"doctor --only kept-apart lists them, and with --repair puts them back; or move "+
+			"without them (--leave-apart)", l.file, what)
+	}
+	return []string{fmt.Sprintf("left out: %s; they stay in %s", what, l.file)}, nil
+}
+
+// note returns a note about messages whose conversation has no row: they have no receiver, and no
+// user sees them.
+func (l *lite) note(ctx context.Context) (notes []string, err error) {
+	var n int64
+	err = l.db.QueryRowContext(ctx, "select count(*) from IMMessage "+
+		"where id >> 32 not in (select id from IMRelationShip)").Scan(&n)
+	if n > 0 {
+		notes = append(notes, fmt.Sprintf("left out: %d rows of IMMessage, of conversations "+
+			"without a row", n))
+	}
+	return notes, err
+}
+
+// number returns a number of things as text.
+func number(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
 
 // liteReads are the queries of the subjects.
 var liteReads = map[string]string{

@@ -2,10 +2,12 @@ package move
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -282,5 +284,61 @@ func TestRestored(t *testing.T) {
 	if rebuilt, err := big.RebuildUnread(ctx); err != nil || rebuilt.Counts > 0 {
 		t.Errorf("a rebuild raised %+v, %v, want none", rebuilt, err)
 	}
+	closing(t, big)
+}
+
+// TestApart: a source that keeps messages apart is refused before the target is looked at. A move
+// that leaves them says so, and moves all else.
+func TestApart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := openLite(t, dir)
+	w := fill(t, s, 5)
+	raw := func(text string) {
+		t.Helper()
+		if err := s.Raw(ctx, func(conn *sql.Conn) error {
+			_, err := conn.ExecContext(ctx, text)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, table := range []string{"IMMessage", "IMGroupMessage"} {
+		raw("create trigger reject" + table + " before insert on " + table +
+			" begin select raise(abort, 'rejected by the test'); end")
+	}
+	for range 30 {
+		w.step()
+	}
+	raw("insert into Arrived (id, list) select min(id) - 1, x'78' from Arrived")
+	raw("drop trigger rejectIMMessage")
+	raw("insert into IMMessage (id, fromId, type, created, content) " +
+		"values (99 << 32 | 1, 1, 1, 1, x'')")
+	n, bad, err := s.CountApart(ctx)
+	if err != nil || n < 2 || bad != 1 {
+		t.Fatalf("%d messages and %d rows are apart, %v", n, bad, err)
+	}
+	want := w.dump(s)
+	closing(t, s)
+	what := fmt.Sprintf("%d messages that its tables have rejected and 1 row of messages", n)
+	_, err = ToMySQL(ctx, dir, MySQL{DSN: "nothing"}, Options{})
+	if im.KindOf(err) != im.Invalid || !strings.Contains(err.Error(), what) {
+		t.Errorf("a source with messages apart: %v", err)
+	}
+	m := databases(t)
+	report, err := ToMySQL(ctx, dir, m, Options{LeaveApart: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Notes) != 2 || !strings.Contains(report.Notes[0], what) ||
+		report.Notes[1] != "left out: 1 rows of IMMessage, of conversations without a row" ||
+		!strings.HasSuffix(report.Notes[0], "stay in "+filepath.Join(dir, "teamtalk.db")) {
+		t.Errorf("the notes are %q", report.Notes)
+	}
+	big := openBig(t, m)
+	// The source has counted the messages apart. MySQL leaves counts out of a user's total when
+	// the user sees no message of the conversation.
+	total := regexp.MustCompile(`(?m)^unread \d+$`)
+	equal(t, "without the messages apart", total.ReplaceAllString(w.dump(big), ""),
+		total.ReplaceAllString(want, ""))
 	closing(t, big)
 }

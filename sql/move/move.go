@@ -41,6 +41,9 @@ type Options struct {
 	// that were written or compared.
 	Progress func(what string, rows int64)
 	Log      *slog.Logger // of the stores; nil: no logs
+	// LeaveApart lets ToMySQL leave messages that the source keeps apart. Without it they are an
+	// error.
+	LeaveApart bool
 }
 
 // Report describes a move.
@@ -67,7 +70,8 @@ type side interface {
 
 // ToMySQL moves the embedded store in dir into a MySQL database and Redis instances without data of
 // users. It makes the tables. The error has kind Exists when the target has data, Invalid when two
-// users of the source have one name there, and Unavailable while a server uses the source.
+// users of the source have one name there or when the source keeps messages apart (see
+// Options.LeaveApart), and Unavailable while a server uses the source.
 func ToMySQL(ctx context.Context, dir string, to MySQL, o Options) (r Report, err error) {
 	if _, err := os.Stat(filepath.Join(dir, embedded.FileName)); err != nil {
 		return r, im.WithKind(im.NotFound, "no store to move", err)
@@ -77,6 +81,15 @@ func ToMySQL(ctx context.Context, dir string, to MySQL, o Options) (r Report, er
 		return r, err
 	}
 	defer func() { err = errors.Join(err, from.close()) }()
+	notes, err := from.apart(ctx, o.LeaveApart)
+	if err != nil {
+		return r, err
+	}
+	others, err := from.note(ctx)
+	if err != nil {
+		return r, err
+	}
+	notes = append(notes, others...)
 	target, err := openTarget(ctx, to, o)
 	if err != nil {
 		return r, err
@@ -98,7 +111,7 @@ func ToMySQL(ctx context.Context, dir string, to MySQL, o Options) (r Report, er
 	if err := m.compare(ctx); err != nil {
 		return r, err
 	}
-	return m.report(target.notes), target.complete(ctx)
+	return m.report(append(notes, target.notes...)), target.complete(ctx)
 }
 
 // movingEnd ends the hidden name of the folder of a store that is not complete.

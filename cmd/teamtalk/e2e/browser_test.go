@@ -304,8 +304,8 @@ func TestTwoBrowsersTLS(t *testing.T) {
 }
 
 // TestTwoBrowsers lets two users chat on the page of a demo: one is told of a text of the other,
-// reads it and answers. They exchange a picture and a file. A text that is written while no server
-// runs is stored and delivered once, after the server has returned.
+// reads it and answers. They exchange a picture and a file, and one makes a group. A text that is
+// written while no server runs is stored and delivered once, after the server has returned.
 func TestTwoBrowsers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("two browsers: not with -short")
@@ -346,6 +346,7 @@ func twoBrowsers(t *testing.T, chromium context.Context, s *server, page *pages)
 
 	attach(alice, bob)
 	pass(s, page, bob)
+	gather(alice, bob)
 
 	s.kill()
 	alice.writes("Still there?")

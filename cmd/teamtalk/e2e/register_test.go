@@ -233,6 +233,16 @@ func TestRegisterInDemo(t *testing.T) {
 		bob.types("/quit")
 		bob.ends(0)
 	})
+	t.Run("a terminal does not say where its cursor is", func(t *testing.T) {
+		alice := &typist{t: t, mute: true}
+		alice.start([]string{"chat", "alice", "bob", "--password", "demo", "--server", url})
+		alice.sees("bob> ")
+		alice.types("Hello")
+		alice.sees("you: Hello")
+		alice.sees("bob> ")
+		alice.types("/quit")
+		alice.ends(0)
+	})
 	t.Run("a user declines", func(t *testing.T) {
 		erin := atTerminal(t, "chat", "erin", "--server", url)
 		erin.sees("Password of erin: ")

@@ -23,6 +23,7 @@ type typist struct {
 	shown *output
 	seen  int // bytes of shown that sees has consumed
 	done  chan struct{}
+	mute  bool // the terminal does not say where its cursor is
 }
 
 // openTerminal opens a pair of terminals: bytes written to one are typed at the other.
@@ -61,9 +62,18 @@ func openTerminal(t testing.TB) (person, program *os.File) {
 // atTerminal runs a command line of the program at a terminal.
 func atTerminal(t testing.TB, args ...string) *typist {
 	t.Helper()
+	p := &typist{t: t}
+	p.start(args)
+	return p
+}
+
+// start runs a command line of the program at the terminal of p.
+func (p *typist) start(args []string) {
+	t := p.t
+	t.Helper()
 	person, side := openTerminal(t)
 	defer side.Close()
-	p := &typist{t: t, term: person, shown: &output{}, done: make(chan struct{})}
+	p.term, p.shown, p.done = person, &output{}, make(chan struct{})
 	p.cmd = exec.Command(program(t), args...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = side, side, side
 	p.cmd.Env, p.cmd.Dir = append(environment(), "TERM=xterm", "NO_COLOR=1"), t.TempDir()
@@ -87,17 +97,16 @@ func atTerminal(t testing.TB, args ...string) *typist {
 			t.Logf("the terminal showed:\n%q", p.shown.String())
 		}
 	})
-	return p
 }
 
 // show collects the output until the program closes its side. It answers requests for the
-// position of the cursor, as a terminal does.
+// position of the cursor, as a terminal does, unless p is mute.
 func (p *typist) show() {
 	buf, asked := make([]byte, 4096), 0
 	for {
 		n, err := p.term.Read(buf)
 		p.shown.Write(buf[:n])
-		for ; asked < strings.Count(p.shown.String(), "\x1b[6n"); asked++ {
+		for ; !p.mute && asked < strings.Count(p.shown.String(), "\x1b[6n"); asked++ {
 			p.term.WriteString("\x1b[1;1R")
 		}
 		if err != nil && !errors.Is(err, syscall.EINTR) {

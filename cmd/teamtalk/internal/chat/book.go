@@ -22,7 +22,7 @@ type Book struct {
 	users  map[uint32]im.User
 	online map[uint32]pb.UserStatType
 	unread map[client.Peer]Unread
-	recent map[client.Peer]uint32 // time of the last message, in unix seconds
+	recent map[client.Peer]uint32 // see Talk.Recent
 	groups map[uint32]client.Group
 	depart map[uint32]im.Depart
 	since  uint32 // time of the newest department, for the next request
@@ -121,8 +121,11 @@ func (b *Book) Event(e client.Event) {
 		b.setConversations(e)
 	case client.GroupChanged:
 		b.groups[e.Group.ID] = e.Group
+		p := client.Peer{ID: e.Group.ID, Group: true}
 		if !e.Group.Has(b.self.ID) {
-			delete(b.unread, client.Peer{ID: e.Group.ID, Group: true})
+			delete(b.unread, p)
+		} else if slices.Contains(e.Added, b.self.ID) {
+			b.recent[p] = max(b.recent[p], uint32(time.Now().Unix()))
 		}
 	case client.SessionRemoved:
 		delete(b.unread, e.Peer)

@@ -126,3 +126,32 @@ func TestGroupNews(t *testing.T) {
 		}
 	}
 }
+
+// TestNewGroupListed lists a group from the moment when the user made it or was added, and until
+// it is removed.
+func TestNewGroupListed(t *testing.T) {
+	b := NewBook(im.User{ID: 1, Name: "alice"})
+	event := func(added, removed []uint32, members ...uint32) {
+		b.Event(client.GroupChanged{By: 2, Added: added, Removed: removed, Group: client.Group{
+			Group: im.Group{ID: 7, Name: "dev", Type: pb.GroupType_GROUP_TYPE_TMP,
+				Members: members}}})
+	}
+	listed := func(when string, want bool) {
+		t.Helper()
+		list := b.Talks()
+		if (len(list) == 1 && list[0].Peer == client.Peer{ID: 7, Group: true}) != want {
+			t.Errorf("%s: the list is %+v", when, list)
+		}
+	}
+	event(nil, nil, 1, 2) // known from an earlier login
+	listed("known", false)
+	event([]uint32{3}, nil, 1, 2, 3)
+	listed("another user was added", false)
+	event(nil, []uint32{1}, 2, 3)
+	event([]uint32{1}, nil, 1, 2, 3)
+	listed("added", true)
+	event(nil, []uint32{1}, 2, 3)
+	listed("removed", false)
+	event([]uint32{1, 2}, nil, 1, 2)
+	listed("made", true)
+}

@@ -173,13 +173,15 @@ type Talk struct {
 	Peer   client.Peer
 	Name   string
 	Unread uint32
-	Recent uint32 // time of the last message, in unix seconds
-	Online bool   // the other user
-	Muted  bool   // the group
+	// Recent is the time of the last message, or of the user's addition to the group if that is
+	// later, in unix seconds.
+	Recent uint32
+	Online bool // the other user
+	Muted  bool // the group
 }
 
 // Talks returns the conversations: first those with unread messages, then the latest.
-// Normal groups are listed even without messages.
+// Groups are listed without messages if they are normal, or if the user was added since the login.
 func (b *Book) Talks() []Talk {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -235,7 +235,7 @@ func (s *Session) CreateGroup(ctx context.Context, name string, users []uint32) 
 ) {
 	g, err := s.Client.Groups.Create(ctx, name, "", users)
 	if err == nil {
-		s.noteGroup(g)
+		s.Book.Event(client.GroupChanged{Group: g, By: g.Creator, Added: g.Members})
 	}
 	return g, err
 }

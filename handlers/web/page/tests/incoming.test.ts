@@ -1,3 +1,4 @@
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { beforeEach, expect, test, vi } from "vitest";
 import { IMUserStatNotifySchema } from "../src/gen/buddy_pb";
 import {
@@ -5,7 +6,13 @@ import {
   IMFileDelOfflineReqSchema,
   IMFileNotifySchema,
 } from "../src/gen/file_pb";
-import { IMGroupChangeMemberNotifySchema } from "../src/gen/group_pb";
+import {
+  IMGroupChangeMemberNotifySchema,
+  IMGroupChangeMemberReqSchema,
+  IMGroupChangeMemberRspSchema,
+  IMGroupCreateReqSchema,
+  IMGroupCreateRspSchema,
+} from "../src/gen/group_pb";
 import {
   IMMsgDataAckSchema,
   IMMsgDataReadNotifySchema,
@@ -16,6 +23,7 @@ import { IMP2PCmdMsgSchema } from "../src/gen/switch_pb";
 import { Connection } from "../src/net/connection";
 import { TextCipher } from "../src/proto/cipher";
 import { Files } from "../src/state/files";
+import { Groups } from "../src/state/groups";
 import { Incoming } from "../src/state/incoming";
 import { Outbox } from "../src/state/outbox";
 import { Store } from "../src/state/store";
@@ -137,6 +145,51 @@ test("takes the members of a group after a change", () => {
   socket.deliver(IMGroupChangeMemberNotifySchema, { userId: 2, changeType: 2, groupId: 9,
     curUserIdList: [2], chgUserIdList: [1] });
   expect(store.state.groups[9]!.members).toEqual([2]);
+});
+
+test("lists a group when this user is added, and not when it is removed again", () => {
+  const change = (changeType: number, curUserIdList: number[], ...chgUserIdList: number[]) =>
+    socket.deliver(IMGroupChangeMemberNotifySchema, { userId: 2, changeType, groupId: 9,
+      curUserIdList, chgUserIdList });
+  change(1, [1, 2], 1);
+  expect(wanted).toEqual([9]);
+  expect(store.state.sessions.g9).toMatchObject({ lastId: 0, unread: 0 });
+  change(1, [1, 2, 3], 3);
+  change(2, [2, 3], 1);
+  expect(store.state.sessions.g9).toBeUndefined();
+  change(1, [1, 2, 3], 1);
+  data(7, 2, 9, 17);
+  expect(store.state.sessions.g9).toMatchObject({ lastId: 7, unread: 1 });
+  change(2, [2, 3], 1); // its messages stay
+  expect(store.state.sessions.g9).toMatchObject({ lastId: 7 });
+});
+
+test("lists no group because of others", () => {
+  socket.deliver(IMGroupChangeMemberNotifySchema, { userId: 2, changeType: 1, groupId: 9,
+    curUserIdList: [1, 2, 3], chgUserIdList: [3] });
+  expect(store.state.sessions.g9).toBeUndefined();
+});
+
+/** reply answers the last request of a kind. */
+function reply<S extends DescMessage>(request: DescMessage, schema: S,
+  fields: MessageInitShape<S>) {
+  socket.deliver(schema, fields, socket.take(request).at(-1)!.seq);
+}
+
+test("lists a group that this user makes, until it leaves", async () => {
+  const groups = new Groups(store, () => conn);
+  const made = groups.create("g", [2]);
+  reply(IMGroupCreateReqSchema, IMGroupCreateRspSchema, { userId: 1, resultCode: 0,
+    groupId: 9, groupName: "g", userIdList: [1, 2] });
+  expect(await made).toBe("g9");
+  expect(store.state.sessions.g9).toMatchObject({ lastId: 0 });
+  expect(store.outside("g9")).toBe(false);
+  const left = groups.leave(9);
+  reply(IMGroupChangeMemberReqSchema, IMGroupChangeMemberRspSchema, { userId: 1,
+    changeType: 2, resultCode: 0, groupId: 9, curUserIdList: [2], chgUserIdList: [1] });
+  await left;
+  expect(store.state.sessions.g9).toBeUndefined();
+  expect(store.outside("g9")).toBe(true);
 });
 
 test("lists a file when it is whole, once, and removes it from the server", () => {

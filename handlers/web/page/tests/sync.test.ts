@@ -49,6 +49,8 @@ beforeEach(() => {
   socket = new FakeSocket();
   conn = new Connection(socket, { opened() {}, received() {}, closed() {} });
   store = new Store();
+  store.set("me", { id: 1, name: "alice", pinyin: "", nick: "Alice", avatar: "", depart: 0,
+    sign: "", email: "", tel: "", gone: false });
   times = { users: 0, departs: 0, sessions: 0 };
   sync = new Sync(conn, store, new TextCipher(""), 1, times);
 });
@@ -147,6 +149,20 @@ test("asks for the groups that have changed, and for their unknown members", asy
   await vi.advanceTimersByTimeAsync(100);
   const users = socket.take(IMUsersInfoReqSchema)[0]!.message as IMUsersInfoReq;
   expect(users.userIdList).toEqual([1, 2, 5]);
+});
+
+test("is not in a group any more that a list of all groups lacks", async () => {
+  const group = { version: 2, name: "g", creator: 5, normal: false, members: [1, 5] };
+  store.putGroups([{ ...group, id: 7 }, { ...group, id: 8 }, { ...group, id: 9 }]);
+  store.listGroup(7);
+  void sync.run();
+  store.putGroups([{ ...group, id: 9 }]); // a change that the answer does not know
+  await answer(IMNormalGroupListReqSchema, IMNormalGroupListRspSchema, { userId: 1,
+    everyType: true, groupVersionList: [{ groupId: 8, version: 2 }] });
+  expect(store.state.groups[7]!.members).toEqual([5]);
+  expect(store.state.sessions.g7).toBeUndefined();
+  expect(store.state.groups[8]!.members).toEqual([1, 5]);
+  expect(store.state.groups[9]!.members).toEqual([1, 5]);
 });
 
 test("asks for all users of a large group, in several requests", async () => {

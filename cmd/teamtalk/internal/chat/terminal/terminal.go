@@ -72,9 +72,12 @@ func (f *Frontend) Run(ctx context.Context, s *chat.Session) error {
 	f.s = s
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	defer f.cancel()
+	terminal := newCursor(newPasteReader(f.in), f.out, func() <-chan time.Time {
+		return time.After(cursorWait)
+	})
 	rl, err := readline.NewFromConfig(&readline.Config{
 		Prompt: "> ", HistoryLimit: 200, AutoComplete: completer{f.commands},
-		Stdin: newPasteReader(f.in), Stdout: f.out, FuncFilterInputRune: f.key, Undo: true,
+		Stdin: terminal, Stdout: terminal, FuncFilterInputRune: f.key, Undo: true,
 		Listener: func(line []rune, pos int, key rune) ([]rune, int, bool) {
 			f.tellTyping(line)
 			return nil, 0, false

@@ -345,9 +345,12 @@ export class App {
   async removeSession(key: ConvKey) {
     const conn = this.link.connection;
     if (!conn) return;
-    const answer = await conn.call(IMRemoveSessionReqSchema, { userId: this.me,
-      sessionType: sessionType(key), sessionId: idOf(key) }, IMRemoveSessionRspSchema);
-    if (answer.resultCode !== 0) return;
+    // The server has no entry of a group in which nobody has written.
+    if (this.store.state.sessions[key]?.lastId !== 0) {
+      const answer = await conn.call(IMRemoveSessionReqSchema, { userId: this.me,
+        sessionType: sessionType(key), sessionId: idOf(key) }, IMRemoveSessionRspSchema);
+      if (answer.resultCode !== 0) return;
+    }
     this.store.removeSession(key);
     if (this.store.state.open === key) this.open(undefined);
     this.keep();

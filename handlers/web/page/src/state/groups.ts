@@ -41,6 +41,7 @@ export class Groups {
     if (answer.resultCode !== 0 || !answer.groupId) throw new GroupRefused("refused");
     this.#store.putGroups([{ id: answer.groupId, version: 0, name: answer.groupName,
       creator: this.#me, normal: false, members: answer.userIdList }]);
+    this.#store.listGroup(answer.groupId);
     return groupKey(answer.groupId);
   }
 
@@ -67,7 +68,6 @@ export class Groups {
       { userId: this.#me, changeType, groupId: group, memberIdList },
       IMGroupChangeMemberRspSchema);
     if (answer.resultCode !== 0) throw new GroupRefused("refused");
-    const known = this.#store.state.groups[group];
-    if (known) this.#store.putGroups([{ ...known, members: answer.curUserIdList }]);
+    this.#store.setMembers(group, answer.curUserIdList);
   }
 }

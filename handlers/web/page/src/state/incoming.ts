@@ -152,9 +152,12 @@ export class Incoming {
 
   #members(m: IMGroupChangeMemberNotify) {
     const { store, sync, me } = this.#app;
-    const group = store.state.groups[m.groupId];
-    if (group) store.putGroups([{ ...group, members: m.curUserIdList }]);
-    if (m.curUserIdList.includes(me)) sync?.wantGroup(m.groupId);
+    store.setMembers(m.groupId, m.curUserIdList);
+    if (m.curUserIdList.includes(me)) {
+      sync?.wantGroup(m.groupId);
+      if (m.chgUserIdList.includes(me)) store.listGroup(m.groupId);
+    }
     for (const id of m.chgUserIdList) sync?.wantUser(id);
+    this.#app.keep();
   }
 }

@@ -5,6 +5,7 @@ import type { Book } from "./cache";
 import type { FileEntry } from "./files";
 import type { Times } from "./sync";
 import {
+  groupKey,
   idOf,
   isGroup,
   type Content,
@@ -140,6 +141,34 @@ export class Store {
     this.set(produce((s) => {
       for (const g of list) s.groups[g.id] = g;
     }));
+  }
+
+  /** listGroup lists a group among the conversations before anybody has written in it. */
+  listGroup(id: number) {
+    const key = groupKey(id);
+    if (this.state.sessions[key]) return;
+    this.putSessions([{ key, updated: Math.floor(Date.now() / 1000), lastId: 0, lastFrom: 0,
+      last: { kind: "text", text: "" }, unread: 0 }]);
+  }
+
+  /**
+   * setMembers sets the members of a group. A group that this user is not in any more leaves the
+   * list of conversations if it has no message there.
+   */
+  setMembers(id: number, members: number[]) {
+    const group = this.state.groups[id];
+    if (group) this.putGroups([{ ...group, members }]);
+    const key = groupKey(id);
+    const me = this.state.me?.id;
+    if (me && !members.includes(me) && this.state.sessions[key]?.lastId === 0)
+      this.removeSession(key);
+  }
+
+  /** outside reports whether this user is known not to be in the group of a conversation. */
+  outside(key: ConvKey): boolean {
+    const group = isGroup(key) ? this.state.groups[idOf(key)] : undefined;
+    const me = this.state.me?.id;
+    return !!me && !!group && !group.members.includes(me);
   }
 
   putDeparts(list: (Depart & { gone?: boolean })[]) {

@@ -213,6 +213,7 @@ export class Sync {
   }
 
   async #groups() {
+    const before = new Map(this.#store.allGroups().map((g) => [g.id, g]));
     const answer = await this.#conn.call(IMNormalGroupListReqSchema,
       { userId: this.#me, everyType: true }, IMNormalGroupListRspSchema);
     const known = this.#store.state.groups;
@@ -223,6 +224,12 @@ export class Sync {
     for (const key of Object.keys(this.#store.state.sessions))
       if (isGroup(key as "g0") && !listed.has(idOf(key as "g0")))
         this.wantGroup(idOf(key as "g0"));
+    // A list of all groups lacks those that this user was removed from while it was offline. What
+    // has changed since the question is newer than the answer.
+    if (answer.everyType)
+      for (const g of this.#store.allGroups())
+        if (!listed.has(g.id) && before.get(g.id) === g && g.members.includes(this.#me))
+          this.#store.setMembers(g.id, g.members.filter((id) => id !== this.#me));
     if (stale.length)
       await this.#groupInfo(stale.map((g) => ({ groupId: g.groupId, version: 0 })));
   }

@@ -31,7 +31,7 @@ export function Chat(props: { conv: ConvKey; back: () => void }) {
     if (typing()) return t("typing");
     return t(state.online[idOf(props.conv)] ? "online" : "offline");
   };
-  const writable = () => !group() || group()!.members.includes(app.me);
+  const writable = () => !app.store.outside(props.conv);
 
   createEffect(on(() => props.conv, () => stopSearch()));
   function stopSearch() {

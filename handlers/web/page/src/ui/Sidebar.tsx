@@ -236,7 +236,8 @@ function Found(props: { query: string; choose: (key: ConvKey) => void }) {
       .filter((u) => !u.gone && u.id !== app.me && has(u.nick, u.name, u.pinyin))
       .map((u): ConvKey => `u${u.id}`);
     const groups = app.store.allGroups().filter((g) => has(g.name))
-      .map((g): ConvKey => `g${g.id}`);
+      .map((g): ConvKey => `g${g.id}`)
+      .filter((key) => app.store.state.sessions[key] || !app.store.outside(key));
     return [...users, ...groups];
   });
   return (

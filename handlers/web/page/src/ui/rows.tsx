@@ -36,6 +36,9 @@ export function SessionRow(props: { conv: ConvKey; choose: (key: ConvKey) => voi
     const s = session();
     if (files()) return t("filesWait", { n: files() });
     if (!s) return "";
+    if (app.store.outside(props.conv)) return t("notMember");
+    if (isGroup(props.conv) && !s.lastId)
+      return t("members", { n: state.groups[idOf(props.conv)]?.members.length ?? 0 });
     // Between two users the server's lists name the peer as the sender in any case.
     if (!isGroup(props.conv)) return summary(s.last);
     const name = s.lastFrom === app.me ? t("you") : app.store.nick(s.lastFrom);
