@@ -3,10 +3,10 @@ package embedded
 import (
 	"context"
 	"encoding/json"
-	"time"
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded/arrivals"
+	"teamtalk/sql/embedded/marks"
 )
 
 // logins is the part that keeps wrong passwords and the networks of logins.
@@ -88,84 +88,31 @@ func (s *logins) ChangeLoginMarks(ctx context.Context, drops []im.LoginMarkDrop,
 	return s.call("change login marks", func() error {
 		return s.run(ctx, transaction{}, func(w *writer) error {
 			for _, d := range drops {
-				if err := w.dropLoginMarks(d); err != nil {
+				if err := marks.Drop(w.exec, d); err != nil {
 					return err
 				}
 			}
 			for i := range puts {
-				if err := w.putLoginMark(&puts[i]); err != nil {
+				if err := marks.Put(w.exec, &puts[i]); err != nil {
 					return err
 				}
+			}
+			if len(puts) == 0 {
+				return nil
 			}
 			return w.boundLoginMarks(puts)
 		})
 	})
 }
 
-func (w *writer) dropLoginMarks(d im.LoginMarkDrop) error {
-	if d.Values == nil {
-		return w.exec("delete from LoginMark where kind = ? and key = ?", d.Kind, d.Key)
-	}
-	for _, v := range d.Values {
-		if err := w.exec("delete from LoginMark where kind = ? and key = ? and value = ?",
-			d.Kind, d.Key, []byte(v)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Marks of a key that have expired, and those beyond its bound. Both run for each wrong
-// password. With the index LoginMark_age neither of them sorts the marks of a key.
-const (
-	expireMarks = "delete from LoginMark where kind = ?1 and key = ?2 and at <= ?3"
-	boundMarks  = "delete from LoginMark where kind = ?1 and key = ?2 and value in (select value " +
-		"from LoginMark where kind = ?1 and key = ?2 order by at desc, value limit -1 offset ?3)"
-)
-
-func (w *writer) putLoginMark(p *im.NewLoginMark) error {
-	keep := int64(p.Keep / time.Second)
-	if err := w.exec(expireMarks, p.Kind, p.Key, int64(p.At)-keep); err != nil {
-		return err
-	}
-	insert := "insert into LoginMark (kind, key, value, at, until) values (?, ?, ?, ?, ?) " +
-		"on conflict do nothing"
-	if p.Kind.Renews() {
-		insert = "insert or replace into LoginMark (kind, key, value, at, until) " +
-			"values (?, ?, ?, ?, ?)"
-	}
-	return w.exec(insert, p.Kind, p.Key, []byte(p.Value), p.At, int64(p.At)+keep)
-}
-
-// boundLoginMarks removes marks beyond the bounds of their keys, those that have expired, and
-// failures beyond the bound of all.
+// boundLoginMarks removes marks beyond their bounds, and those that have expired.
 func (w *writer) boundLoginMarks(puts []im.NewLoginMark) error {
-	if len(puts) == 0 {
-		return nil
-	}
-	bounded := map[im.LoginMarkKey]bool{}
-	for _, p := range puts {
-		if bounded[p.LoginMarkKey] {
-			continue
-		}
-		bounded[p.LoginMarkKey] = true
-		if err := w.exec(boundMarks, p.Kind, p.Key, p.Kind.Most()); err != nil {
-			return err
-		}
-	}
-	if err := w.exec("delete from LoginMark where until <= ?", puts[0].At); err != nil {
+	if err := marks.Bound(w.exec, puts); err != nil {
 		return err
 	}
 	if w.loginMarks -= len(puts); w.loginMarks > 0 {
 		return nil
 	}
 	w.loginMarks = failureSlack
-	return w.dropFailuresBeyond(maxFailures)
-}
-
-// dropFailuresBeyond removes all but most failures: those that expire first.
-func (w *writer) dropFailuresBeyond(most int) error {
-	return w.exec("delete from LoginMark where (kind, key, value) in (select kind, key, value "+
-		"from LoginMark where kind <> ?1 order by until desc limit -1 offset ?2)",
-		im.NetworksOfUser, most)
+	return marks.KeepFailures(w.exec, maxFailures)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"teamtalk/core/im"
+	"teamtalk/sql/embedded/marks"
 )
 
 // TestLoginMarksAreBounded: of the failures those that expire first go, and not the networks
@@ -30,7 +31,7 @@ func TestLoginMarksAreBounded(t *testing.T) {
 		put(im.FailuresOfName, fmt.Sprint(i), 1000+i)
 	}
 	if err := s.transact(t.Context(), func(w *writer) error {
-		return w.dropFailuresBeyond(3)
+		return marks.KeepFailures(w.exec, 3)
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestLoginMarksAreBounded(t *testing.T) {
 func TestWrongPasswordsAreCheap(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir()})
 	defer s.Close()
-	for _, text := range []string{expireMarks, boundMarks} {
+	for _, text := range []string{marks.ExpireKey, marks.BoundKey} {
 		rows, err := s.readers.QueryContext(t.Context(), "explain query plan "+text, 1, "k", 3)
 		if err != nil {
 			t.Fatal(err)
