@@ -39,12 +39,17 @@ printf '|---|---|---|---|---|---|---|---|---|---|---|\n'
 for shape in five embedded; do
 	reads=2
 	[ "$shape" != five ] || reads=5
-	populate "$shape" 1000
+	# Each run has users of its own: clients number their messages from 1 again, and would be told apart
+	# from repeats.
+	populate "$shape" $((400 * $#))
+	first=1
 	for rate; do
 		pids=() admins=()
 		launch "$shape" "${store[@]}"
 		ready
-		"$t" bench single --pairs 200 --rate "$rate" --duration "$duration" --addr "$addr" --json "$dir/text" >/dev/null 2>&1
+		"$t" bench single --pairs 200 --rate "$rate" --duration "$duration" --addr "$addr" --first $first \
+			--json "$dir/text" >"$dir/out" 2>&1 || { cat "$dir/out" >&2; exit 1; }
+		first=$((first + 400))
 		kill "${pids[@]}"
 		wait "${pids[@]}" 2>/dev/null || true
 		"$t" bench ceiling --rate "$rate" --ceiling-duration "$duration" --json "${store[@]}" >"$dir/parts" 2>/dev/null
