@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -26,6 +27,7 @@ import (
 
 	"teamtalk/core/audit"
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
@@ -376,4 +378,28 @@ func ask[R pb.Message](ctx context.Context, p Peer, key uint64, req pb.Attachmen
 	case <-ctx.Done():
 		return none, im.WithKind(im.Unavailable, "no answer in time", ctx.Err())
 	}
+}
+
+// known fails with codeUnknown when no user has this id. db_proxies do not check it, because
+// message servers send them ids of users that have logged in: they would store a message of
+// nobody, and a group that nobody made.
+func (s *Server) known(ctx context.Context, user uint32) error {
+	req := &pb.IMUsersInfoReq{}
+	req.SetUserId(0)
+	req.SetUserIdList([]uint32{user})
+	rsp, err := ask[*pb.IMUsersInfoRsp](ctx, s.opt.DB, uint64(user), req)
+	if err != nil {
+		return err
+	}
+	if len(rsp.GetUserInfoList()) == 0 {
+		return fail(codeUnknown, fmt.Sprintf("no user has the id %d (req_user_id)", user))
+	}
+	return nil
+}
+
+// rejected reports whether a db_proxy refused a request for good. Another attempt would have
+// the same result.
+func rejected(err error) bool {
+	var r *link.Refusal
+	return errors.As(err, &r) && im.KindOf(err) == im.Invalid
 }
