@@ -20,6 +20,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -285,13 +287,29 @@ func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any, limit 
 // unread returns the reason why a body could not be read or decoded.
 func unread(err error) error {
 	var tooLong *http.MaxBytesError
+	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &tooLong):
 		return fail(codeBad, "request is too long")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fail(codeBad, "the request did not arrive in time")
+	case errors.As(err, &wrong) && wrong.Field != "":
+		field := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:] // request.app_key
+		return fail(codeBad, fmt.Sprintf("%s: want %s, not the %.40s", field,
+			wanted(wrong.Type.Kind()), wrong.Value))
 	}
 	return fail(codeBad, "the request is not a JSON object with the fields of this call")
+}
+
+// wanted names the JSON value that a field of kind k takes.
+func wanted(k reflect.Kind) string {
+	switch k {
+	case reflect.Uint32:
+		return "a number from 0 to 4294967295"
+	case reflect.Slice:
+		return "a list of numbers"
+	}
+	return "a text"
 }
 
 // admit returns the app of a key, if it may make the call now. The key is looked up
