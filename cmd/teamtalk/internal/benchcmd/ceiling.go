@@ -206,7 +206,7 @@ while they are stopped, and give the address to --echo on the generator's machin
 to the internet.`,
 		Example: `  teamtalk bench echo --listen :9999           # on the machine of the servers
   teamtalk bench ceiling --echo server:9999    # on the machine of the generator`,
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEcho(cmd, opt, untilEOF) },
 	}
 	f := cmd.Flags()
@@ -265,7 +265,7 @@ touched.`,
   teamtalk bench ceiling --store mysql --redis.addrs 127.0.0.1:6379 \
     --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
   teamtalk bench ceiling --config teamtalk.toml --size 1000`,
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadDatabases(cmd)
 			if err != nil {
