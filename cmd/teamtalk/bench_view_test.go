@@ -90,11 +90,11 @@ func TestBenchReportUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{cli.ExitUsage, []string{"bench", "report"}, "accepts 1 arg"},
+		{cli.ExitUsage, []string{"bench", "report"}, "want one RESULT.json, got 0 arguments"},
 		{cli.ExitFailure, []string{"bench", "report", "none.json"}, "none.json: no such file"},
 		{cli.ExitFailure, []string{"bench", "report", other},
 			"other.json: written by a newer build"},
-		{cli.ExitUsage, []string{"bench", "compare", a}, "requires at least 2"},
+		{cli.ExitUsage, []string{"bench", "compare", a}, "want two RESULT.json or more, got 1 argument"},
 		{cli.ExitUsage, []string{"bench", "compare", a, a, "--noise", "100"},
 			"--noise: want a percentage"},
 		{cli.ExitUsage, []string{"bench", "single", "--html", "none/r.html"},

@@ -62,7 +62,7 @@ func newChatCommand() *cobra.Command {
   teamtalk chat carol --register --invite CODE
   echo "backup is done" | teamtalk chat robot bob
   teamtalk chat robot --json --follow < commands > events`,
-		Args: cli.CheckArgs(cobra.RangeArgs(1, 2)),
+		Args: cli.Between(1, 2, "a USER and perhaps a PEER"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.User = args[0]
 			if len(args) > 1 {

@@ -34,7 +34,7 @@ either. For MySQL and Redis see sql/backup/BACKUP.md.`,
 		Example: `  teamtalk backup /backup/monday --config teamtalk.toml
   teamtalk backup /backup/tuesday --previous /backup/monday --config teamtalk.toml
   teamtalk backup verify /backup/tuesday`,
-		Args: cli.CheckArgs(cobra.ExactArgs(1)),
+		Args: cli.Exactly(1, "the DIR to make"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return makeBackup(cmd, args[0], previous)
 		},
@@ -91,7 +91,7 @@ func newBackupVerifyCommand() *cobra.Command {
 		Long: `Read all files of the backup in DIR, compare them with their sums (SHA-256), and look
 for damage in the database. Nothing is changed.`,
 		Example: "  teamtalk backup verify /backup/monday",
-		Args:    cli.CheckArgs(cobra.ExactArgs(1)),
+		Args:    cli.Exactly(1, "the DIR of one backup"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := backup.Verify(cmd.Context(), args[0])
 			if err != nil {
@@ -125,7 +125,7 @@ Small files and waiting files become the folders msfs and files of data_dir. If 
 file.dir name other folders, move them there before the server starts.`, backup.DefaultGap),
 		Example: `  teamtalk restore /backup/monday --data-dir /var/lib/teamtalk
   teamtalk restore /backup/monday --data-dir /var/lib/teamtalk --force`,
-		Args: cli.CheckArgs(cobra.ExactArgs(1)),
+		Args: cli.Exactly(1, "the DIR of one backup"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := cli.LoadConfig(cmd)
 			if err != nil {

@@ -71,6 +71,7 @@ func TestPruneCommand(t *testing.T) {
 		}
 		prune().want(t, cli.ExitUsage, "", "--older-than 400d")
 		prune("--older-than", "1h").want(t, cli.ExitUsage, "", "is not 48h to 18250d")
+		prune("--older-than", "400").want(t, cli.ExitUsage, "", `such as 72h, not "400"`)
 		prune("--older-than", "-3d").want(t, cli.ExitUsage, "", "no number of days")
 		prune("--older-than", "3d", "--only", "texts").want(t, cli.ExitUsage, "", "users, groups")
 		prune("--older-than", "400d").want(t, cli.ExitOK, "all                   0       0", "")

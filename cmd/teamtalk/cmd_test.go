@@ -174,6 +174,16 @@ func TestFlagErrors(t *testing.T) {
 		{[]string{"serve", "--dmo"}, "unknown flag: --dmo (see teamtalk serve --help)"},
 		{[]string{"serve", "--msg.rate"},
 			"flag needs an argument: --msg.rate (see teamtalk config)"},
+		{[]string{"doctor", "--examples", "x"},
+			`invalid argument "x" for "--examples" flag: want a whole number (see`},
+		{[]string{"doctor", "--examples", "99999999999999999999"},
+			"want a whole number, with fewer digits (see"},
+		{[]string{"restore", "x", "--id-gap", "-5"}, "want a whole number of 0 or more (see"},
+		{[]string{"doctor", "--pace", "5"}, `want a duration such as "10s" or "1h30m": numbers`},
+		{[]string{"user", "list", "--json=x"}, "want true or false (see"},
+		{[]string{"restore"}, "want the DIR of one backup, got 0 arguments (see"},
+		{[]string{"depart", "rename", "x"}, "and its new NAME, got 1 argument (see"},
+		{[]string{"chat", "a", "b", "c"}, "want a USER and perhaps a PEER, got 3 arguments (see"},
 	} {
 		command(t, "", x.args...).want(t, cli.ExitUsage, "", x.want)
 	}

@@ -41,7 +41,7 @@ taken; 2 the settings, or files that they name, are wrong: "teamtalk config chec
   teamtalk serve --data-dir /var/lib/teamtalk
   teamtalk serve --config teamtalk.toml
   teamtalk serve --roles msg --msg.dbproxy db1:10600 --msg.route rt1:8200 --msg.login lg1:8100`,
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := cli.LoadConfig(cmd)
 			if err != nil {

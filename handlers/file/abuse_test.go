@@ -250,9 +250,9 @@ func TestAbusePull(t *testing.T) {
 	for _, mode := range []pb.TransferFileType{online, offline} {
 		h := open(t, file.Options{})
 		var id string
-		var to *peer
+		var from, to *peer
 		if mode == online {
-			id, _, to = h.relay(100_000)
+			id, from, to = h.relay(100_000)
 		} else {
 			id = h.task(1, 2, 100_000, offline)
 			if _, err := h.in(1, id, uploader).serve(id, 1, make([]byte, 100_000),
@@ -285,6 +285,14 @@ func TestAbusePull(t *testing.T) {
 			}
 		}
 		if mode == online { // the sender does not answer, and the number of pulls is bounded
+			for _, c := range []struct{ at, asked, want int }{{0, 1<<32 - 1, file.Segment},
+				{99_000, file.Segment, 1_000}} {
+				to.send(4, pullReq(id, 2, mode, c.at, c.asked))
+				if m := next[*pb.IMFilePullDataReq](from); int(m.GetOffset()) != c.at ||
+					int(m.GetDataSize()) != c.want {
+					t.Errorf("asked for %d at %d, the sender for %v", c.asked, c.at, m)
+				}
+			}
 			for range 17 {
 				to.send(4, pullReq(id, 2, mode, 0, 10))
 			}

@@ -26,14 +26,12 @@ func (s *Server) tellEnd(to *conn, seq uint16, m pb.Message) {
 	})
 }
 
-// relayPull forwards a receiver's request for a segment to the sender.
+// relayPull forwards a receiver's request for a segment, which begins inside the file, to the
+// sender. Windows answers with as many bytes as the request names, also behind the end of its
+// file, so a request that ends there is cut, as it is for a stored file.
 func (s *Server) relayPull(c *conn, seq uint16, m *pb.IMFilePullDataReq) error {
 	t := c.task
-	if m.GetDataSize() > Segment ||
-		int64(m.GetOffset())+int64(m.GetDataSize()) > int64(t.info.Size) {
-		return s.refusePull(c, seq, m,
-			pb.FileServerError_FILE_SERVER_ERRNO_PULL_DATA_SEEK_OFFSET_ERROR)
-	}
+	m.SetDataSize(min(m.GetDataSize(), Segment, t.info.Size-m.GetOffset()))
 	t.mu.Lock()
 	to, n := t.conns[sends], len(t.pulls)
 	ok := to != nil && !t.ended && t.conns[receives] == c && n < maxPulls

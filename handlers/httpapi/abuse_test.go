@@ -91,6 +91,27 @@ func TestAbuseBodies(t *testing.T) {
 	r.want(0, "KickUser", `{KEY,"user_id":1}`)
 }
 
+// TestWrongTypes: the answer to a value of another type names its field and the type that it takes.
+func TestWrongTypes(t *testing.T) {
+	r := newRig(t, nil)
+	for _, c := range []struct{ call, body, want string }{
+		{"KickUser", `"user_id":"7"`, "user_id: want a number from 0 to 4294967295, not the string"},
+		{"KickUser", `"user_id":1.5`,
+			"user_id: want a number from 0 to 4294967295, not the number 1.5"},
+		{"KickUser", `"user_id":1` + strings.Repeat("0", 1000), "user_id: want a number from 0 to " +
+			"4294967295, not the number 1" + strings.Repeat("0", 32)},
+		{"KickUser", `"app_key":7`, "app_key: want a text, not the number"},
+		{"CreateGroup", `"user_id_list":7`, "user_id_list: want a list of numbers, not the number"},
+		{"CreateGroup", `"user_id_list":["7"]`,
+			"user_id_list: want a number from 0 to 4294967295, not the string"},
+		{"CreateGroup", `"group_name":[]`, "group_name: want a text, not the array"},
+	} {
+		if a := r.want(1, c.call, `{KEY,%s}`, c.body); a["error_msg"] != c.want {
+			t.Errorf("%s %.40s: %v, want %s", c.call, c.body, a["error_msg"], c.want)
+		}
+	}
+}
+
 // TestAbuseHTTP: requests in another form than a call have no effect.
 func TestAbuseHTTP(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Register = &Register{Open: true} })

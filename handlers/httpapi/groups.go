@@ -41,6 +41,11 @@ func (s *Server) createGroup(ctx context.Context, app *app, q *createGroupReques
 	if err := firstOf(app.mayAct(q.As), app.mayReach(q.Members...)); err != nil {
 		return err
 	}
+	if q.As != 0 {
+		if err := s.known(ctx, q.As); err != nil {
+			return err
+		}
+	}
 	req := &pb.IMGroupCreateReq{}
 	req.SetUserId(q.As)
 	req.SetGroupType(t)

@@ -13,12 +13,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +29,7 @@ import (
 
 	"teamtalk/core/audit"
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/mono"
 	"teamtalk/core/obs"
 	option "teamtalk/core/opt"
@@ -283,13 +287,29 @@ func (s *Server) decode(w http.ResponseWriter, r *http.Request, into any, limit 
 // unread returns the reason why a body could not be read or decoded.
 func unread(err error) error {
 	var tooLong *http.MaxBytesError
+	var wrong *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &tooLong):
 		return fail(codeBad, "request is too long")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fail(codeBad, "the request did not arrive in time")
+	case errors.As(err, &wrong) && wrong.Field != "":
+		field := wrong.Field[strings.LastIndexByte(wrong.Field, '.')+1:] // request.app_key
+		return fail(codeBad, fmt.Sprintf("%s: want %s, not the %.40s", field,
+			wanted(wrong.Type.Kind()), wrong.Value))
 	}
 	return fail(codeBad, "the request is not a JSON object with the fields of this call")
+}
+
+// wanted names the JSON value that a field of kind k takes.
+func wanted(k reflect.Kind) string {
+	switch k {
+	case reflect.Uint32:
+		return "a number from 0 to 4294967295"
+	case reflect.Slice:
+		return "a list of numbers"
+	}
+	return "a text"
 }
 
 // admit returns the app of a key, if it may make the call now. The key is looked up
@@ -376,4 +396,28 @@ func ask[R pb.Message](ctx context.Context, p Peer, key uint64, req pb.Attachmen
 	case <-ctx.Done():
 		return none, im.WithKind(im.Unavailable, "no answer in time", ctx.Err())
 	}
+}
+
+// known fails with codeUnknown when no user has this id. db_proxies do not check it, because
+// message servers send them ids of users that have logged in: they would store a message of
+// nobody, and a group that nobody made.
+func (s *Server) known(ctx context.Context, user uint32) error {
+	req := &pb.IMUsersInfoReq{}
+	req.SetUserId(0)
+	req.SetUserIdList([]uint32{user})
+	rsp, err := ask[*pb.IMUsersInfoRsp](ctx, s.opt.DB, uint64(user), req)
+	if err != nil {
+		return err
+	}
+	if len(rsp.GetUserInfoList()) == 0 {
+		return fail(codeUnknown, fmt.Sprintf("no user has the id %d (req_user_id)", user))
+	}
+	return nil
+}
+
+// rejected reports whether a db_proxy refused a request for good. Another attempt would have
+// the same result.
+func rejected(err error) bool {
+	var r *link.Refusal
+	return errors.As(err, &r) && im.KindOf(err) == im.Invalid
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"teamtalk/core/im"
+	"teamtalk/core/link"
 	"teamtalk/core/mono"
 	"teamtalk/core/session"
 	"teamtalk/core/web"
@@ -22,11 +23,19 @@ import (
 )
 
 // dbPeer is a db_proxy for the calls of this package, with a real store.
-type dbPeer struct{ store im.Store }
+type dbPeer struct {
+	store im.Store
+	old   bool // it does not say why it refuses a message, as C++ db_proxies
+}
 
 func (p dbPeer) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment,
 	done func(pb.Message, error)) {
-	done(p.answer(req), nil)
+	rsp := p.answer(req)
+	if m, ok := rsp.(*pb.MsgData); ok && m.MsgID == 0 && !p.old {
+		done(nil, im.WithKind(im.Invalid, "refused by dbproxy", &link.Refusal{Reason: "rejected"}))
+		return
+	}
+	done(rsp, nil)
 }
 
 func (p dbPeer) answer(req pb.Attachment) pb.Message {
@@ -66,6 +75,18 @@ func (p dbPeer) answer(req pb.Attachment) pb.Message {
 		p.store.AppendMessages(ctx, []*im.Message{row})
 		m.MsgID, m.Duplicate, m.GroupVersion = row.ID, row.Duplicate, row.GroupVersion
 		return m
+	case *pb.IMUsersInfoReq:
+		rsp := &pb.IMUsersInfoRsp{}
+		list, err := p.store.Users(ctx, m.GetUserIdList())
+		if err != nil {
+			panic(err)
+		}
+		for _, u := range list {
+			info := &pb.UserInfo{}
+			info.SetUserId(u.ID)
+			rsp.SetUserInfoList(append(rsp.GetUserInfoList(), info))
+		}
+		return rsp
 	}
 	return nil
 }
@@ -176,7 +197,7 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	if r.users, err = store.CreateUsers(context.Background(), accounts); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{DB: dbPeer{store}, Route: r.route, Routes: NewRoutes(mono.Now, nil),
+	o := Options{DB: dbPeer{store: store}, Route: r.route, Routes: NewRoutes(mono.Now, nil),
 		Text: text,
 		Apps: []App{{Name: "all", Key: goodKey, Rate: 1e6}}}
 	if change != nil {
@@ -265,6 +286,11 @@ func TestGroups(t *testing.T) {
 	} {
 		r.want(1, "CreateGroup", "%s", strings.ReplaceAll(body, "KEY", `"app_key":"`+goodKey+`"`))
 	}
+	a = r.want(4, "CreateGroup",
+		`{KEY,"req_user_id":99999,"group_name":"x","group_type":1,"user_id_list":[%d]}`, u[0])
+	if text := a["error_msg"]; text != "no user has the id 99999 (req_user_id)" {
+		t.Errorf("a group that nobody makes: %v", text)
+	}
 	r.want(1, "ChangeMembers", `{KEY,"group_id":0,"modify_type":1,"user_id_list":[1]}`)
 	r.want(1, "ChangeMembers", `{KEY,"group_id":1,"modify_type":0,"user_id_list":[1]}`)
 	r.want(3, "ChangeMembers", `{KEY,"group_id":99999,"modify_type":1,"user_id_list":[1]}`)
@@ -308,10 +334,10 @@ func TestSendMessage(t *testing.T) {
 		t.Errorf("reported for pushes: %+v", phones.got)
 	}
 	t.Run("refused", func(t *testing.T) {
+		old := newRig(t, func(o *Options) { o.DB = dbPeer{o.DB.(dbPeer).store, true} })
+		refuseTexts(t, r.in(t), g.ID)
+		refuseTexts(t, old, g.ID)
 		r := r.in(t)
-		const toGroup = `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"not in"}`
-		r.want(4, "SendMessage", toGroup, u[2], g.ID)
-		r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_user_id":99999,"text":"nobody"}`, u[2])
 		for _, body := range []string{`"to_user_id":2,"text":"x"`, `"req_user_id":1,"text":"x"`,
 			`"req_user_id":1,"to_user_id":2,"to_group_id":3,"text":"x"`,
 			`"req_user_id":1,"to_user_id":1,"text":"x"`, `"req_user_id":1,"to_user_id":2,"text":""`,
@@ -328,6 +354,18 @@ func TestSendMessage(t *testing.T) {
 	if len(phones.got) != 4 { // refused messages are not reported
 		t.Errorf("%d messages reported for pushes", len(phones.got))
 	}
+}
+
+// refuseTexts sends texts of nobody, to nobody, and to a group without the sender.
+func refuseTexts(t *testing.T, r *rig, group uint32) {
+	const toUser = `{KEY,"req_user_id":%d,"to_user_id":%d,"text":"x"}`
+	r.want(4, "SendMessage", toUser, r.users[2], 99999)
+	r.want(4, "SendMessage", toUser, 99999, r.users[2])
+	if n, err := r.store.LatestID(t.Context(), r.users[2], 99999); n != 0 || err != nil {
+		t.Errorf("a message of nobody is stored: %d, %v", n, err)
+	}
+	r.want(4, "SendMessage", `{KEY,"req_user_id":%d,"to_group_id":%d,"text":"x"}`, r.users[2],
+		group)
 }
 
 // sendText sends a text to a user. It is stored encrypted, and forwarded.

@@ -54,14 +54,18 @@ func (s *Server) sendMessage(ctx context.Context, app *app, q *sendMessageReques
 	if q.ClientID != "" {
 		m.ClientMsgID = []byte(q.ClientID)
 	}
+	if q.Group == 0 { // a group has members that exist, and refuses others
+		if err := s.known(ctx, q.As); err != nil {
+			return err
+		}
+	}
 	stored, err := ask[*pb.MsgData](ctx, s.opt.DB, key, m)
+	if rejected(err) || err == nil && stored.MsgID == 0 { // a C++ db_proxy does not say why
+		return fail(codeUnknown,
+			"the message was not stored: does the recipient exist, is the sender in the group?")
+	}
 	if err != nil {
 		return err
-	}
-	if stored.MsgID == 0 {
-		return fail(codeUnknown,
-			"the message was not stored: do sender and recipient exist, is the sender in the "+
-				"group?")
 	}
 	r.ID = stored.MsgID
 	if stored.Duplicate {

@@ -12,6 +12,7 @@ import (
 
 	"teamtalk/core/im"
 	"teamtalk/sql/embedded"
+	"teamtalk/sql/embedded/faults"
 )
 
 // openSQLite opens a database with one connection.
@@ -34,7 +35,7 @@ func snapshot(ctx context.Context, from, to string) (schema int, err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if _, err := db.ExecContext(ctx, "vacuum into ?", to); err != nil {
-		return 0, fmt.Errorf("copy %s: %w", from, err)
+		return 0, fmt.Errorf("copy %s to %s: %w", from, to, faults.Describe(err))
 	}
 	if err := os.Chmod(to, 0o600); err != nil {
 		return 0, err

@@ -154,7 +154,7 @@ func vacant(dir string, force bool) (free func() error, err error) {
 	if _, err := os.Lstat(filepath.Join(dir, folderlock.FileName)); err != nil && !force {
 		return nil, full // it is no folder of a server, and gets no lock
 	}
-	lock, err := folderlock.Lock(dir, "stop it first")
+	lock, err := folderlock.LockCommand(dir, "stop it first")
 	if err != nil {
 		return nil, err
 	}

@@ -58,8 +58,7 @@ func (s *database) open(ctx context.Context, o Options) error {
 		return err
 	}
 	if !o.Admin {
-		const remedy = "stop it, or choose another directory (setting data_dir)"
-		if s.lock, err = folderlock.Lock(o.Dir, remedy); err != nil {
+		if s.lock, err = lockToServe(ctx, o.Dir, o.BusyTimeout); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -105,7 +106,7 @@ func lockToMigrate(ctx context.Context, dir string, patience time.Duration,
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for began := time.Now(); ; {
-		lock, err := folderlock.Lock(dir, "stop it, or use the program of its version")
+		lock, err := folderlock.LockCommand(dir, "stop it, or use the program of its version")
 		if err == nil {
 			return lock, nil
 		}
@@ -119,6 +120,27 @@ func lockToMigrate(ctx context.Context, dir string, patience time.Duration,
 		}
 		if done, err := current(); done || err != nil {
 			return nil, faults.Describe(err)
+		}
+	}
+}
+
+// lockToServe locks a directory for a server. A command that makes the store or updates its schema
+// has the lock for a moment, so the function waits for a command, no longer than patience.
+func lockToServe(ctx context.Context, dir string, patience time.Duration) (io.Closer, error) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for began, again := time.Now(), false; ; again = true {
+		lock, err := folderlock.Lock(dir, "stop it, or choose another directory (setting data_dir)")
+		// A process that has just got the lock has not yet written that it is a command. So only
+		// the second look can tell that a server has it.
+		server := again && !errors.Is(err, folderlock.ErrCommand)
+		if im.KindOf(err) != im.Unavailable || server || time.Since(began) >= patience {
+			return lock, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
 		}
 	}
 }

@@ -73,8 +73,26 @@ func (a *httpAPI) call(name, format string, args ...any) map[string]any {
 	return a.callWith(appKey, name, format, args...)
 }
 
+// refused makes a call with the key of the app, which must fail with code.
+func (a *httpAPI) refused(code int, name, format string, args ...any) {
+	a.t.Helper()
+	if got := a.ask(appKey, name, format, args...); got["error_code"] != float64(code) {
+		a.t.Errorf("%s: %v, want error_code %d", name, got, code)
+	}
+}
+
 // callWith makes a call with a key, which must succeed.
 func (a *httpAPI) callWith(key, name, format string, args ...any) map[string]any {
+	a.t.Helper()
+	got := a.ask(key, name, format, args...)
+	if got["error_code"] != 0.0 {
+		a.t.Fatalf("%s %v: %v", name, args, got)
+	}
+	return got
+}
+
+// ask makes a call with a key.
+func (a *httpAPI) ask(key, name, format string, args ...any) map[string]any {
 	a.t.Helper()
 	body := fmt.Sprintf(`{"app_key":%q,`+format+`}`, append([]any{key}, args...)...)
 	rsp, err := http.Post("http://"+a.addr+"/query/"+name, "application/json",
@@ -84,8 +102,8 @@ func (a *httpAPI) callWith(key, name, format string, args ...any) map[string]any
 	}
 	defer rsp.Body.Close()
 	var got map[string]any
-	if err := json.NewDecoder(rsp.Body).Decode(&got); err != nil || got["error_code"] != 0.0 {
-		a.t.Fatalf("%s %s: %v, %v", name, body, got, err)
+	if err := json.NewDecoder(rsp.Body).Decode(&got); err != nil {
+		a.t.Fatalf("%s %s: %v", name, body, err)
 	}
 	return got
 }
@@ -115,6 +133,9 @@ func TestHTTPAPI(t *testing.T) {
 		api.call("SendMessage", `"req_user_id":%d,"to_user_id":%d,"text":"to you"`, oneID, twoID)
 		two.expectFirst("to all")
 		two.expectFirst("to you")
+		api.refused(4, "SendMessage", `"req_user_id":%d,"to_user_id":99999,"text":"x"`, oneID)
+		api.refused(4, "SendMessage", `"req_user_id":99999,"to_user_id":%d,"text":"x"`, oneID)
+		api.refused(4, "SendMessage", `"req_user_id":%d,"to_group_id":99999,"text":"x"`, oneID)
 		api.createGroup(webKey, oneID)
 		stat := api.call("GetUserStatus", `"user_id_list":[%d,99999]`, twoID)
 		equal(t, "statuses", fmt.Sprint(stat["user_stat_list"]),

@@ -28,10 +28,10 @@ func Describe(err error) error {
 		return im.WithKind(im.Unavailable, "the disk is full", err)
 	case lib.SQLITE_READONLY:
 		return im.WithKind(im.Unavailable, "the database cannot be written: check the owner "+
-			"and mode of the directory and its files", err)
+			"and mode of the directory and its files, and that the disk is not read-only", err)
 	case lib.SQLITE_CANTOPEN, lib.SQLITE_PERM:
 		return im.WithKind(im.Unavailable, "the database cannot be opened: check the owner "+
-			"and mode of the directory and its files", err)
+			"and mode of the directory and its files, and that the disk is not read-only", err)
 	case lib.SQLITE_IOERR:
 		return im.WithKind(im.Unavailable, "the disk fails", err)
 	case lib.SQLITE_CORRUPT:

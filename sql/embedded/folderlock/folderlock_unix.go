@@ -19,8 +19,18 @@ import (
 const FileName = "teamtalk.lock"
 
 // Lock makes this process the only server of the directory, until the result is closed
-// or the process ends in any way. When a server has it, the error ends with the remedy.
-func Lock(dir, remedy string) (io.Closer, error) {
+// or the process ends in any way. When a server has it, the error ends with the remedy. While a
+// command has it, ErrCommand is in the chain of the error.
+func Lock(dir, remedy string) (io.Closer, error) { return lock(dir, remedy, "") }
+
+// LockCommand locks the directory as Lock does, for a command: it holds the lock for a short time.
+func LockCommand(dir, remedy string) (io.Closer, error) { return lock(dir, remedy, byCommand) }
+
+// byCommand follows the id of the process in a file that a command has locked.
+const byCommand = " command"
+
+// lock locks the directory for a process of this kind.
+func lock(dir, remedy, kind string) (io.Closer, error) {
 	f, err := os.OpenFile(filepath.Join(dir, FileName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -32,32 +42,45 @@ func Lock(dir, remedy string) (io.Closer, error) {
 		}
 	}
 	if err != nil {
-		owner := lockOwner(f)
+		taken := takenBy(f, dir, remedy)
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, im.Errorf(im.Unavailable, "%s is in use by another server%s; %s", dir,
-				owner, remedy)
+			return nil, taken
 		}
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	// The id is for the message of a server that finds the lock taken. The lock works
+	if movedAway(f) { // by a command that had the lock until now
+		_ = f.Close()
+		return lock(dir, remedy, kind)
+	}
+	// The id is for the message of a process that finds the lock taken. The lock works
 	// without it.
 	if err := f.Truncate(0); err == nil {
-		_, _ = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+		_, _ = f.WriteAt(fmt.Appendf(nil, "%d%s\n", os.Getpid(), kind), 0)
 	}
 	return f, nil
 }
 
-// lockOwner returns the text that names the process in the lock file, "" when it names
-// none.
-func lockOwner(f *os.File) string {
+// movedAway reports whether the file no longer has its name: a restore gives the folder another one.
+func movedAway(f *os.File) bool {
+	opened, err := f.Stat()
+	named, err2 := os.Stat(f.Name())
+	return err == nil && (err2 != nil || !os.SameFile(opened, named))
+}
+
+// takenBy returns the error of a process that finds the lock taken. It names the other one, if the
+// file does.
+func takenBy(f *os.File, dir, remedy string) error {
 	b := make([]byte, 32)
 	n, _ := f.ReadAt(b, 0)
-	pid := strings.TrimSpace(string(b[:n]))
-	if pid == "" {
-		return ""
+	pid, command := strings.CutSuffix(strings.TrimSpace(string(b[:n])), byCommand)
+	if pid != "" {
+		pid = " (process " + pid + ")"
 	}
-	return " (process " + pid + ")"
+	if command {
+		return im.WithKind(im.Unavailable, dir+" is in use"+pid, ErrCommand)
+	}
+	return im.Errorf(im.Unavailable, "%s is in use by another server%s; %s", dir, pid, remedy)
 }
 
 // Sync flushes the names in dir to the disk.

@@ -38,7 +38,7 @@ func Claim(folder string) (io.Closer, error) {
 			return nil, err
 		}
 	}
-	lock, err := Lock(inner, "wait for its end")
+	lock, err := LockCommand(inner, "wait for its end")
 	if im.KindOf(err) == im.Unavailable {
 		return nil, im.Errorf(im.Busy, "another command is writing to %s: wait for its end", folder)
 	}
@@ -84,7 +84,7 @@ func Clean(parent, end string) error {
 			continue
 		}
 		folder := filepath.Join(parent, e.Name())
-		lock, err := Lock(filepath.Join(folder, claimName), "wait for its end")
+		lock, err := LockCommand(filepath.Join(folder, claimName), "wait for its end")
 		switch {
 		case im.KindOf(err) == im.Unavailable:
 			continue // it is in use

@@ -105,7 +105,11 @@ func (f *pruneFlags) options(cmd *cobra.Command) (age time.Duration, o prune.Opt
 func parseAge(s string) (time.Duration, error) {
 	days, ok := strings.CutSuffix(s, "d")
 	if !ok {
-		return time.ParseDuration(s)
+		age, err := time.ParseDuration(s)
+		if err != nil {
+			return 0, fmt.Errorf("want days such as 400d, or hours such as 72h, not %q", s)
+		}
+		return age, nil
 	}
 	n, err := strconv.ParseUint(days, 10, 16)
 	if err != nil {

@@ -39,7 +39,7 @@ The users must exist, and the server must not limit the rate of a connection:
 The progress of a run is shown. Ctrl-c ends the run early, and the counts so far are reported.
 --json keeps the result, to show it again or to compare it with others. --html writes a page with
 charts.`,
-		Args:        cli.CheckArgs(cobra.ArbitraryArgs),
+		Args:        cobra.ArbitraryArgs,
 		RunE:        cli.CommandsOnly,
 		Annotations: cli.HoldsCommands,
 	}
@@ -72,7 +72,7 @@ func newBenchAgentCommand() *cobra.Command {
 		Use:    "agent",
 		Short:  "Generate the load that another process describes on standard input",
 		Hidden: true,
-		Args:   cli.CheckArgs(cobra.NoArgs),
+		Args:   cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return bench.ServeAgent(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
@@ -192,7 +192,7 @@ func NewKindCommand(kind string, k Kind) *cobra.Command {
 		Short:   k.Short,
 		Long:    k.Long,
 		Example: k.Example,
-		Args:    cli.CheckArgs(cobra.NoArgs),
+		Args:    cli.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runBench(cmd, s, &out) },
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
@@ -216,7 +216,7 @@ command, without dashes:
   duration = "30s"`,
 		Example: "  teamtalk bench run day.toml --html day.html\n  teamtalk bench run day.toml " +
 			"--set addr=10.0.0.5:8000 --set duration=1m",
-		Args: cli.CheckArgs(cobra.ExactArgs(1)),
+		Args: cli.Exactly(1, "one SCENARIO.toml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := file.read(cmd, args[0])
 			if err != nil {

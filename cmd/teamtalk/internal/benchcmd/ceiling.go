@@ -254,7 +254,7 @@ while they are stopped, and give the address to --echo on the generator's machin
 to the internet.`,
 		Example: `  teamtalk bench echo --listen :9999           # on the machine of the servers
   teamtalk bench ceiling --echo server:9999    # on the machine of the generator`,
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEcho(cmd, opt, untilEOF) },
 	}
 	f := cmd.Flags()
@@ -319,7 +319,7 @@ touched.`,
     --mysql.master 'teamtalk:secret@tcp(127.0.0.1:3306)/teamtalk'
   teamtalk bench ceiling --config teamtalk.toml --size 1000
   teamtalk bench ceiling --rate 400 --ceiling-duration 10s`,
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadDatabases(cmd)
 			if err != nil {

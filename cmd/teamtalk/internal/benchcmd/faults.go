@@ -82,7 +82,7 @@ func newBenchFaultsCommand() *cobra.Command {
   teamtalk bench faults --faults kill --rounds 1000 --deployments 4 --rate 60
   teamtalk bench faults --deployment cluster --faults failover,reshard --max-beyond 0
   teamtalk bench faults --deployment mesh --redis sentinel --faults failover --max-beyond 0`,
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: f.run,
 	}
 	flags := cmd.Flags()

@@ -48,7 +48,7 @@ completes the conversations and adds messages after the last ones.
 Use a database that serves measurements only. The rows cannot be removed again.`,
 		Example: `  teamtalk bench fill --relations 1000000 --messages 10000000
   teamtalk bench fill --relations 1000 --groups 20 --members 200 --group-messages 5000`,
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: f.run,
 	}
 	f.cmd = cmd

@@ -42,7 +42,7 @@ sweep, because it can measure no higher rate. Ctrl-c ends the sweep and reports 
 		Example: `  teamtalk bench sweep single --pairs 500 --p99 20ms --from 1000 --to 100000
   teamtalk bench sweep connect --connections 5000 --p99 500ms --from 200 --to 20000
   teamtalk bench sweep run company.toml --p99 50ms --of delivery --from 500 --to 20000 --step 500`,
-		Args:        cli.CheckArgs(cobra.ArbitraryArgs),
+		Args:        cobra.ArbitraryArgs,
 		RunE:        cli.CommandsOnly,
 		Annotations: cli.HoldsCommands,
 	}
@@ -90,7 +90,7 @@ func newBenchSweepKindCommand(kind string, k Kind) *cobra.Command {
 		Short: "Sweep the rate of " + swept[kind].what,
 		Long: k.Long + "\n\nThe command finds the knee of the rate: see teamtalk bench sweep " +
 			"--help.",
-		Args: cli.CheckArgs(cobra.NoArgs),
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchSweep(cmd, s, &o) },
 	}
 	scenarioFlags(cmd.Flags(), kind, &s)
@@ -106,7 +106,7 @@ func newBenchSweepRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO.toml",
 		Short: "Sweep the rate of the scenario of a file",
-		Args:  cli.CheckArgs(cobra.ExactArgs(1)),
+		Args:  cli.Exactly(1, "one SCENARIO.toml"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := file.read(cmd, args[0])
 			if err != nil {

@@ -131,7 +131,7 @@ Markdown for another page, or as a page with charts that needs no other files. T
 not depend on the checks of the result.`,
 		Example: "  teamtalk bench report single.json\n  teamtalk bench report single.json " +
 			"--html single.html",
-		Args: cli.CheckArgs(cobra.ExactArgs(1)),
+		Args: cli.Exactly(1, "one RESULT.json"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := report.ReadFile(args[0])
 			if err != nil {
@@ -198,7 +198,7 @@ which of them differ by more than chance (the test of Mann and Whitney, 5 %) and
 noise.`,
 		Example: "  teamtalk bench compare before.json after.json\n  teamtalk bench compare " +
 			"v1.json v2.json v3.json --html versions.html\n  teamtalk bench compare before/ after/",
-		Args: cli.CheckArgs(cobra.MinimumNArgs(2)),
+		Args: cli.AtLeast(2, "two RESULT.json or more"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var runs [][]*report.File
 			for _, path := range args {

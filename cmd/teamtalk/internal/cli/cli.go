@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,16 +74,6 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// CheckArgs returns check with its errors as a UsageError.
-func CheckArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return &UsageError{Cmd: cmd, Err: err}
-		}
-		return nil
-	}
-}
-
 // CheckFlagGroups returns the error of flags that exclude each other as a UsageError.
 func CheckFlagGroups(cmd *cobra.Command, _ []string) error {
 	if err := cmd.ValidateFlagGroups(); err != nil {
@@ -124,20 +115,19 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) int {
 }
 
 // AtLeast requires n arguments or more. what describes them for the error.
-func AtLeast(n int, what string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < n {
-			return Usagef(cmd, "want %s, got %d arguments", what, len(args))
-		}
-		return nil
-	}
-}
+func AtLeast(n int, what string) cobra.PositionalArgs { return Between(n, math.MaxInt, what) }
 
 // Exactly requires n arguments. what describes them for the error.
-func Exactly(n int, what string) cobra.PositionalArgs {
+func Exactly(n int, what string) cobra.PositionalArgs { return Between(n, n, what) }
+
+// Between requires low to high arguments. what describes them for the error.
+func Between(low, high int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return Usagef(cmd, "want %s, got %d arguments", what, len(args))
+		switch n := len(args); {
+		case n == 1 && low > 1:
+			return Usagef(cmd, "want %s, got 1 argument", what)
+		case n < low || n > high:
+			return Usagef(cmd, "want %s, got %d arguments", what, n)
 		}
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,9 +56,13 @@ func FlagError(cmd *cobra.Command, err error) error {
 	var wrong interface{ GetFlag() *pflag.Flag }
 	var unknown *pflag.NotExistError
 	var value *pflag.InvalidValueError
-	if errors.As(err, &value) && config.HoldsSecret(value.GetFlag()) {
+	switch {
+	case !errors.As(err, &value):
+	case config.HoldsSecret(value.GetFlag()):
 		usage.Err = fmt.Errorf("invalid argument for --%s: %w", value.GetFlag().Name,
 			value.Unwrap())
+	case !config.IsSetting(value.GetFlag()):
+		usage.Err = wrongValue(value)
 	}
 	switch {
 	case errors.As(err, &wrong):
@@ -71,4 +76,23 @@ func FlagError(cmd *cobra.Command, err error) error {
 		}
 	}
 	return usage
+}
+
+// wrongValue returns the error of a flag with a value that its type does not take. The types of
+// pflag name the functions that parse them. Other types say what they want.
+func wrongValue(err *pflag.InvalidValueError) error {
+	want := map[string]string{
+		"bool": "true or false", "int": "a whole number", "float64": "a number",
+		"uint32": "a whole number of 0 or more", "uint64": "a whole number of 0 or more",
+		"duration": `a duration such as "10s" or "1h30m": ` + config.DurationForm,
+	}[err.GetFlag().Value.Type()]
+	var number *strconv.NumError
+	switch {
+	case want == "":
+		return err
+	case errors.As(err, &number) && number.Err == strconv.ErrRange:
+		want += ", with fewer digits"
+	}
+	return fmt.Errorf("invalid argument %q for \"--%s\" flag: want %s", err.GetValue(),
+		err.GetFlag().Name, want)
 }
