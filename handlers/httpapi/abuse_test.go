@@ -95,11 +95,12 @@ func TestAbuseBodies(t *testing.T) {
 func TestWrongTypes(t *testing.T) {
 	r := newRig(t, nil)
 	for _, c := range []struct{ call, body, want string }{
-		{"KickUser", `"user_id":"7"`, "user_id: want a number from 0 to 4294967295, not the string"},
+		{"KickUser", `"user_id":"7"`,
+			"user_id: want a number from 0 to 4294967295, not the string"},
 		{"KickUser", `"user_id":1.5`,
 			"user_id: want a number from 0 to 4294967295, not the number 1.5"},
-		{"KickUser", `"user_id":1` + strings.Repeat("0", 1000), "user_id: want a number from 0 to " +
-			"4294967295, not the number 1" + strings.Repeat("0", 32)},
+		{"KickUser", `"user_id":1` + strings.Repeat("0", 1000), "user_id: want a number from 0 " +
+			"to 4294967295, not the number 1" + strings.Repeat("0", 32)},
 		{"KickUser", `"app_key":7`, "app_key: want a text, not the number"},
 		{"CreateGroup", `"user_id_list":7`, "user_id_list: want a list of numbers, not the number"},
 		{"CreateGroup", `"user_id_list":["7"]`,

@@ -61,7 +61,8 @@ func lock(dir, remedy, kind string) (io.Closer, error) {
 	return f, nil
 }
 
-// movedAway reports whether the file no longer has its name: a restore gives the folder another one.
+// movedAway reports whether the file no longer has its name: a restore gives the folder another
+// one.
 func movedAway(f *os.File) bool {
 	opened, err := f.Stat()
 	named, err2 := os.Stat(f.Name())
