@@ -35,7 +35,7 @@ func TestBackupCommands(t *testing.T) {
 	}
 	run("backup", filepath.Join(parent, "no", "monday"), "--data-dir", dir).want(t, cli.ExitFailure,
 		"", "the folder "+filepath.Join(parent, "no")+" does not exist")
-	run("backup").want(t, cli.ExitUsage, "", "accepts 1 arg")
+	run("backup").want(t, cli.ExitUsage, "", "want the DIR to make, got 0 arguments")
 	run("backup", made, "--store", "mysql", "--mysql.master", "a:b@tcp(127.0.0.1:1)/c",
 		"--redis.addrs", "127.0.0.1:1").want(t, cli.ExitFailure, "", "BACKUP.md")
 	run("backup", made, "--data-dir", dir, "--msfs.dir", small).want(t, cli.ExitOK,
