@@ -56,6 +56,12 @@ func TestBackup(t *testing.T) {
 	mustRun(t, "backup", "verify", made)
 	awaitTalk(t, a, b, 2*maxWaiting+5) // these will be lost
 	server.kill()
+	for _, k := range []*talker{a, b} {
+		id := k.UserID()
+		k.mu.Lock()
+		k.lostOwn = id
+		k.mu.Unlock()
+	}
 	mustRun(t, "restore", made, "--data-dir", data, "--force")
 	server.start()
 	awaitTalk(t, a, b, 2*maxWaiting+5)
