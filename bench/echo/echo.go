@@ -90,7 +90,7 @@ func Measure(ctx context.Context, o Options) (Result, error) {
 	}
 	addr, ok := netip.AddrFromSlice(resolved.IP)
 	if !ok {
-		addr = netip.IPv6Loopback() // ":port" listens there too
+		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1}) // ":port" listens there too
 	}
 	addr = addr.Unmap()
 	swarm.OpenFiles(o.Connections + 256)
