@@ -18,22 +18,8 @@ set -eu
 t=${TEAMTALK:+$(realpath "$TEAMTALK")}
 duration=${DURATION:-10s}
 cd "$(dirname "$0")/.."
-dir=$(mktemp -d)
-pids=() admins=() stores=()
 . bench/servers.bash
-trap tidy EXIT
-trap 'exit 1' INT TERM HUP
-[ -n "$t" ] || { t=$dir/teamtalk; go build -o "$t" ./cmd/teamtalk; }
-export TEAMTALK_LOG_LEVEL=warn
-cd "$dir" # for folders of the servers
-
-serve() { # NAME FLAG…
-	shift
-	next
-	"$t" serve --admin.listen "127.0.0.1:$port" --msg.rate 0 --msg.ack stored --strangers.rate 0 "$@" >>"$dir/log" 2>&1 &
-	pids+=($!)
-	admins+=("$port")
-}
+prepare
 printf '| shape | texts/s | text | echo | row | echoes and row | part of the text | p50 / p99: text | echo | row | sync |\n'
 printf '|---|---|---|---|---|---|---|---|---|---|---|\n'
 for shape in five embedded; do
@@ -53,7 +39,7 @@ for shape in five embedded; do
 		kill "${pids[@]}"
 		wait "${pids[@]}" 2>/dev/null || true
 		"$t" bench ceiling --rate "$rate" --ceiling-duration "$duration" --json "${store[@]}" >"$dir/parts" 2>/dev/null
-		sync=$( { dd if=/dev/zero of="$dir/block" bs=4k count=50 oflag=dsync 2>&1 || true; } | awk -F, '/copied/ { printf "%.2f", $(NF - 1) * 1000 / 50 }')
+		sync=$(synctime)
 		jq -rs --arg shape "$shape" --arg rate "$rate" --arg sync "$sync" --argjson reads $reads '
 			def tenth: . * 10 | round / 10; def times: "\(.p50 | tenth) / \(.p99 | tenth)";
 			.[0] as $run | .[1] as [$echo, $row]

@@ -113,7 +113,7 @@ measure() { # BUILD SCENARIO FLAG…: appends the values of a run to a file
 		{ [ -s "$dir/result.json" ] || { cat "$dir/err" >&2; exit 1; }; }
 	take >"$dir/after"
 	[ -z "$keep" ] || cp "$dir/result.json" "$keep/$build/$run.json"
-	sync=$( { dd if=/dev/zero of="$dir/block" bs=4k count=50 oflag=dsync 2>&1 || true; } | awk -F, '/copied/ { print $(NF - 1) * 1000 / 50 }')
+	sync=$(synctime)
 	n=$(jq '.totals.acked' "$dir/result.json")
 	{
 		paste -d' ' "$dir/before" "$dir/after" | awk -v n="$n" '{ s = ($4 - $2) / n; all += s; print "switches." $1, s }

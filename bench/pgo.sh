@@ -14,23 +14,10 @@ out=$(realpath "${1:?want the file to write}")
 each=${SECONDS_EACH:-20}
 t=${TEAMTALK:+$(realpath "$TEAMTALK")}
 cd "$(dirname "$0")/.."
-dir=$(mktemp -d)
-pids=() admins=() stores=()
 . bench/servers.bash
-trap tidy EXIT
-trap 'exit 1' INT TERM HUP
-[ -n "$t" ] || { t=$dir/teamtalk; go build -pgo=off -o "$t" ./cmd/teamtalk; }
-export TEAMTALK_LOG_LEVEL=warn
-cd "$dir" # for folders of the servers
+prepare -pgo=off
+export TEAMTALK_ADMIN_PPROF=true
 
-serve() { # NAME FLAG…
-	shift
-	next
-	"$t" serve --admin.listen "127.0.0.1:$port" --admin.pprof --msg.rate 0 --msg.ack stored --strangers.rate 0 "$@" \
-		>>"$dir/log" 2>&1 &
-	pids+=($!)
-	admins+=("$port")
-}
 profile() { # SCENARIO FLAG…: profiles all servers while a scenario loads them
 	local admin taker takers=()
 	"$t" bench "$@" --addr "$addr" --warmup 3s --duration $((each + 5))s >"$dir/result" 2>&1 &

@@ -1,9 +1,38 @@
 # What the scripts here share that start databases and servers of their own. Sourced with dir set to a
-# temporary folder.
+# temporary folder, or before prepare, which makes one.
 
 PATH=$PATH:/usr/sbin
 port=$((10000 + RANDOM % 15000)) # below those that Linux gives to connections
 next() { port=$((port + 1)); }
+
+# prepare [FLAG…] makes the temporary folder dir and goes there, and ends the servers and databases with the
+# script. t is the binary to measure; if it is empty, prepare builds one with these flags. It is called at the
+# project's top.
+prepare() {
+	dir=$(mktemp -d)
+	pids=() admins=() stores=()
+	trap tidy EXIT
+	trap 'exit 1' INT TERM HUP
+	[ -n "$t" ] || { t=$dir/teamtalk; go build "$@" -o "$t" ./cmd/teamtalk; }
+	export TEAMTALK_LOG_LEVEL=warn
+	cd "$dir" # for folders of the servers
+}
+
+# serve NAME FLAG… starts a server that limits no client, with an admin port of its own. Some scripts define
+# another one.
+serve() {
+	shift
+	next
+	"$t" serve --admin.listen "127.0.0.1:$port" --msg.rate 0 --msg.ack stored --strangers.rate 0 "$@" >>"$dir/log" 2>&1 &
+	pids+=($!)
+	admins+=("$port")
+}
+
+# synctime prints the time of a sync of a block to the disk of dir, in ms: the mean of 50.
+synctime() {
+	{ dd if=/dev/zero of="$dir/block" bs=4k count=50 oflag=dsync 2>&1 || true; } |
+		awk -F, '/copied/ { printf "%.2f", $(NF - 1) * 1000 / 50 }'
+}
 
 # databases starts MariaDB and Redis, and waits for them. It sets mysql and redis to their addresses,
 # mariadb and cache to their processes, and store to the flags that name both.
@@ -56,7 +85,7 @@ ready() {
 }
 
 # launch SHAPE FLAG… starts the servers of a shape (five processes, or mysql or embedded: one process)
-# by serve NAME FLAG…, which the script defines. The flags name the store. It sets addr to the address for
+# by serve. The flags name the store. It sets addr to the address for
 # clients.
 launch() {
 	local shape=$1 i

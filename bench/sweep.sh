@@ -27,22 +27,8 @@ out=${OUT:-}
 [ -z "$out" ] || { mkdir -p "$out"; out=$(realpath "$out"); }
 t=${TEAMTALK:+$(realpath "$TEAMTALK")}
 cd "$(dirname "$0")/.."
-dir=$(mktemp -d)
-pids=() admins=() stores=()
 . bench/servers.bash
-trap tidy EXIT
-trap 'exit 1' INT TERM HUP
-[ -n "$t" ] || { t=$dir/teamtalk; go build -o "$t" ./cmd/teamtalk; }
-export TEAMTALK_LOG_LEVEL=warn
-cd "$dir" # for folders of the servers
-
-serve() { # NAME FLAG…
-	shift
-	next
-	"$t" serve --admin.listen "127.0.0.1:$port" --msg.rate 0 --msg.ack stored --strangers.rate 0 "$@" >>"$dir/log" 2>&1 &
-	pids+=($!)
-	admins+=("$port")
-}
+prepare
 knees=()
 for shape in "${shapes[@]}"; do
 	pids=() admins=()
@@ -53,7 +39,7 @@ for shape in "${shapes[@]}"; do
 	[ -z "$out" ] || keep=(--json "$out/$shape.json" --html "$out/$shape.html")
 	echo "== $shape"
 	"$t" bench sweep "${sweep[@]}" --addr "$addr" "${keep[@]}" 2>/dev/null | tee "$dir/curve"
-	sync=$( { dd if=/dev/zero of="$dir/block" bs=4k count=50 oflag=dsync 2>&1 || true; } | awk -F, '/copied/ { printf "%.2f", $(NF - 1) * 1000 / 50 }')
+	sync=$(synctime)
 	knees+=("| $shape | $(sed -n 's/^Knee: //p' "$dir/curve") | $sync |")
 	kill "${pids[@]}" "${stores[@]}"
 	wait "${pids[@]}" "${stores[@]}" 2>/dev/null || true
