@@ -41,7 +41,7 @@ type chunk struct {
 	err error
 }
 
-// newCursor returns a cursor for a terminal that has wait for an answer.
+// newCursor returns a cursor for a terminal. Its answer is late when the channel of wait delivers.
 func newCursor(in io.Reader, out io.Writer, wait func() <-chan time.Time) *cursor {
 	return &cursor{in: in, out: out, wait: wait, asked: make(chan struct{}, 1),
 		input: make(chan chunk, 1)}
