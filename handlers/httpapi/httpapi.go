@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"teamtalk/core/audit"
@@ -122,6 +123,7 @@ type Server struct {
 	big       chan struct{} // holds one element for each request longer than smallBody
 	mux       *http.ServeMux
 	metrics   metrics
+	users     *lru.Cache[uint32, struct{}] // see known
 	often     obs.Often
 	guesses   obs.Often // wrong keys beyond the limit
 }
@@ -149,6 +151,10 @@ func New(opt Options) (*Server, error) {
 	s.mux.HandleFunc("POST /query/Register", s.registering(s.register))
 	s.mux.HandleFunc("GET /query/Register", s.registering(s.terms))
 	s.mux.HandleFunc("GET /openapi.json", s.openAPI)
+	var err error
+	if s.users, err = lru.New[uint32, struct{}](maxKnown); err != nil {
+		return nil, err
+	}
 	use, err := s.Prepare(opt.Apps, opt.Register)
 	if err != nil {
 		return nil, err
@@ -398,10 +404,17 @@ func ask[R pb.Message](ctx context.Context, p Peer, key uint64, req pb.Attachmen
 	}
 }
 
+// maxKnown is the number of users of whom the server remembers that they exist: no id ceases to
+// be one. Few users act through the API, and each of them often.
+const maxKnown = 4096
+
 // known fails with codeUnknown when no user has this id. db_proxies do not check it, because
 // message servers send them ids of users that have logged in: they would store a message of
 // nobody, and a group that nobody made.
 func (s *Server) known(ctx context.Context, user uint32) error {
+	if s.users.Contains(user) {
+		return nil
+	}
 	req := &pb.IMUsersInfoReq{}
 	req.SetUserId(0)
 	req.SetUserIdList([]uint32{user})
@@ -412,6 +425,7 @@ func (s *Server) known(ctx context.Context, user uint32) error {
 	if len(rsp.GetUserInfoList()) == 0 {
 		return fail(codeUnknown, fmt.Sprintf("no user has the id %d (req_user_id)", user))
 	}
+	s.users.Add(user, struct{}{})
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"teamtalk/core/im"
@@ -25,7 +26,8 @@ import (
 // dbPeer is a db_proxy for the calls of this package, with a real store.
 type dbPeer struct {
 	store im.Store
-	old   bool // it does not say why it refuses a message, as C++ db_proxies
+	old   bool          // it does not say why it refuses a message, as C++ db_proxies
+	asked *atomic.Int32 // requests for users
 }
 
 func (p dbPeer) Call(_ *session.Loop, _ uint64, _ uint16, req pb.Attachment,
@@ -76,6 +78,7 @@ func (p dbPeer) answer(req pb.Attachment) pb.Message {
 		m.MsgID, m.Duplicate, m.GroupVersion = row.ID, row.Duplicate, row.GroupVersion
 		return m
 	case *pb.IMUsersInfoReq:
+		p.asked.Add(1)
 		rsp := &pb.IMUsersInfoRsp{}
 		list, err := p.store.Users(ctx, m.GetUserIdList())
 		if err != nil {
@@ -152,6 +155,7 @@ type rig struct {
 	*testing.T
 	store im.Store
 	route *routePeer
+	asked *atomic.Int32 // requests to db_proxy for users
 	users []uint32
 	url   string
 	text  *im.TextCipher
@@ -188,7 +192,7 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 			t.Error(err)
 		}
 	})
-	r := &rig{T: t, store: store, route: &routePeer{}, text: text}
+	r := &rig{T: t, asked: new(atomic.Int32), store: store, route: &routePeer{}, text: text}
 	var accounts []im.Account
 	for i := range 4 {
 		accounts = append(accounts, im.Account{User: im.User{Name: fmt.Sprint("user", i),
@@ -197,7 +201,7 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	if r.users, err = store.CreateUsers(context.Background(), accounts); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{DB: dbPeer{store: store}, Route: r.route, Routes: NewRoutes(mono.Now, nil),
+	o := Options{DB: dbPeer{store: store, asked: r.asked}, Route: r.route, Routes: NewRoutes(mono.Now, nil),
 		Text: text,
 		Apps: []App{{Name: "all", Key: goodKey, Rate: 1e6}}}
 	if change != nil {
@@ -316,6 +320,9 @@ func TestSendMessage(t *testing.T) {
 			t.Errorf("forwarded: %v", sent)
 		}
 	})
+	if n := r.asked.Load(); n != 1 {
+		t.Errorf("db_proxy was asked %d times whether the sender exists, want once", n)
+	}
 	g, err := r.store.CreateGroup(t.Context(), im.Group{Name: "g",
 		Type: pb.GroupType_GROUP_TYPE_TMP, Members: u[:2]}, 0)
 	if err != nil {
@@ -334,7 +341,7 @@ func TestSendMessage(t *testing.T) {
 		t.Errorf("reported for pushes: %+v", phones.got)
 	}
 	t.Run("refused", func(t *testing.T) {
-		old := newRig(t, func(o *Options) { o.DB = dbPeer{o.DB.(dbPeer).store, true} })
+		old := newRig(t, func(o *Options) { o.DB = dbPeer{o.DB.(dbPeer).store, true, r.asked} })
 		refuseTexts(t, r.in(t), g.ID)
 		refuseTexts(t, old, g.ID)
 		r := r.in(t)
