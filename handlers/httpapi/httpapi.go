@@ -404,8 +404,8 @@ func ask[R pb.Message](ctx context.Context, p Peer, key uint64, req pb.Attachmen
 	}
 }
 
-// maxKnown is the number of users of whom the server remembers that they exist: no id ceases to
-// be one. Few users act through the API, and each of them often.
+// maxKnown is the number of users that known remembers: an id of a user stays one. Few users act
+// through the API, and each of them often.
 const maxKnown = 4096
 
 // known fails with codeUnknown when no user has this id. db_proxies do not check it, because

@@ -201,8 +201,8 @@ func newRigOn(t *testing.T, change func(o *Options), limits web.Options) *rig {
 	if r.users, err = store.CreateUsers(context.Background(), accounts); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{DB: dbPeer{store: store, asked: r.asked}, Route: r.route, Routes: NewRoutes(mono.Now, nil),
-		Text: text,
+	o := Options{DB: dbPeer{store: store, asked: r.asked}, Route: r.route,
+		Routes: NewRoutes(mono.Now, nil), Text: text,
 		Apps: []App{{Name: "all", Key: goodKey, Rate: 1e6}}}
 	if change != nil {
 		change(&o)
