@@ -36,6 +36,7 @@ type service struct {
 	request *http.Request
 	body    map[string]any
 	tokens  int
+	hold    func() // delays the answer to a request for an access token
 }
 
 func newService(t *testing.T) *service {
@@ -44,6 +45,9 @@ func newService(t *testing.T) *service {
 		r *http.Request) {
 		if r.URL.Path == "/token" {
 			s.tokens++
+			if s.hold != nil {
+				s.hold()
+			}
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{"access_token":"access","token_type":"Bearer","expires_in":3600}`)
 			return
