@@ -20,7 +20,8 @@ type FCMOptions struct {
 	CredentialsFile string // the account's JSON, with its key. Required.
 	Host            string // replaces Google's server, as https://host:port
 	// Client sends the notifications and fetches the access tokens, within 10 s if it has no
-	// limit. nil: http.DefaultClient.
+	// limit. nil: a client as http.DefaultClient, which notices a connection that has fallen
+	// silent.
 	Client *http.Client
 }
 
@@ -65,7 +66,7 @@ func NewFCM(o FCMOptions) (*FCM, error) {
 		Scopes:       []string{fcmScope}, TokenURL: account.TokenURL}
 	client := o.Client
 	if client == nil {
-		client = http.DefaultClient
+		client = &http.Client{Transport: fcmTransport()}
 	}
 	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, tokenClient(client))
 	host := o.Host
@@ -74,6 +75,14 @@ func NewFCM(o FCMOptions) (*FCM, error) {
 	}
 	return &FCM{client: client, tokens: accessTokens{source: conf.TokenSource(ctx)},
 		url: host + "/v1/projects/" + account.Project + "/messages:send"}, nil
+}
+
+// fcmTransport returns a transport as that of http.DefaultClient, with pings. Without them
+// the requests that follow a timeout use the same connection, which may have failed.
+func fcmTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWait}
+	return t
 }
 
 // fcmMessage is a request's body:

@@ -52,3 +52,22 @@ func TestTokenClientHasALimit(t *testing.T) {
 		t.Error("tokenClient changes the client that it gets")
 	}
 }
+
+// TestFCMPings sends with the client that the server uses. Its pings end a connection that
+// no longer answers, which HTTP/2 would give to the requests that follow.
+func TestFCMPings(t *testing.T) {
+	s := newService(t)
+	f := newFCMWith(t, s, nil)
+	transport := f.client.Transport.(*http.Transport)
+	if c := transport.HTTP2; c == nil || c.SendPingTimeout != pingAfter ||
+		c.PingTimeout != pingWait {
+		t.Errorf("pings of HTTP/2: %+v", c)
+	}
+	transport.TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	if got := f.Send(t.Context(), android); got.Outcome != Sent {
+		t.Fatalf("Send: %+v", got)
+	}
+	if s.request.ProtoMajor != 2 {
+		t.Errorf("sent with %s, want HTTP/2", s.request.Proto)
+	}
+}
