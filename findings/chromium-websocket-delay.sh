@@ -9,7 +9,8 @@
 #   wait: another handshake with the same server, and there is none.
 # Seen: Chromium counts the handshakes of a page's process that fail, delays the next ones more and
 #   more, and each one from about the sixteenth by 1 to 5 s. This delay also meets a server that never
-#   failed, and a page that is loaded again. It ends once a WebSocket is open.
+#   failed, and a page that is loaded again. Each WebSocket that opens shortens it, here the
+#   first to a tenth of a second.
 # Way out: longer pauses in the page, so that few attempts fail. A page that limits the time of a
 #   handshake needs a limit above 5 s. Or it asks with fetch whether the server is back, and then waits
 #   for one WebSocket.
