@@ -89,8 +89,8 @@ func NewAPNs(o APNsOptions) (*APNs, error) {
 	return a, nil
 }
 
-// pingAfter is the silence on a connection to Apple after which a ping checks that the
-// connection still works, and pingWait the wait for the answer.
+// pingAfter is the silence on a connection to Apple or Google after which a ping checks
+// that the connection still works, and pingWait the wait for the answer.
 const (
 	pingAfter = 15 * time.Second
 	pingWait  = 15 * time.Second

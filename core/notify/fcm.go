@@ -19,14 +19,16 @@ import (
 type FCMOptions struct {
 	CredentialsFile string // the account's JSON, with its key. Required.
 	Host            string // replaces Google's server, as https://host:port
-	// Client sends the notifications and fetches the access tokens. nil:
-	// http.DefaultClient.
+	// Client sends the notifications and fetches the access tokens, within 10 s if it has no
+	// limit. nil: a client as http.DefaultClient, which notices a connection that has fallen
+	// silent.
 	Client *http.Client
 }
 
 // FCM is Google's Firebase Cloud Messaging, HTTP v1.
 type FCM struct {
-	client *http.Client // adds the access token to each request
+	client *http.Client
+	tokens accessTokens
 	url    string
 }
 
@@ -62,16 +64,25 @@ func NewFCM(o FCMOptions) (*FCM, error) {
 	conf := jwt.Config{Email: account.Email, PrivateKey: []byte(account.PrivateKey),
 		PrivateKeyID: account.PrivateKeyID,
 		Scopes:       []string{fcmScope}, TokenURL: account.TokenURL}
-	ctx := context.Background()
-	if o.Client != nil {
-		ctx = context.WithValue(ctx, oauth2.HTTPClient, o.Client)
+	client := o.Client
+	if client == nil {
+		client = &http.Client{Transport: fcmTransport()}
 	}
+	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, tokenClient(client))
 	host := o.Host
 	if host == "" {
 		host = fcmHost
 	}
-	return &FCM{client: conf.Client(ctx), url: host + "/v1/projects/" + account.Project +
-		"/messages:send"}, nil
+	return &FCM{client: client, tokens: accessTokens{source: conf.TokenSource(ctx)},
+		url: host + "/v1/projects/" + account.Project + "/messages:send"}, nil
+}
+
+// fcmTransport returns a transport as that of http.DefaultClient, with pings. Without them
+// the requests that follow a timeout use the same connection, which may have failed.
+func fcmTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWait}
+	return t
 }
 
 // fcmMessage is a request's body:
@@ -100,7 +111,8 @@ type fcmAndroid struct {
 // maxAnswer is the longest part of an answer that is read, in bytes.
 const maxAnswer = 64 << 10
 
-// Send sends one notification to Google.
+// Send sends one notification to Google. The end of ctx ends it, also while it waits for an
+// access token.
 func (f *FCM) Send(ctx context.Context, n Notification) Result {
 	var m fcmMessage
 	m.Message.Token = n.Token
@@ -124,6 +136,11 @@ func (f *FCM) Send(ctx context.Context, n Notification) Result {
 		return Result{Outcome: Refused, Reason: "INVALID_ARGUMENT"}
 	}
 	req.Header.Set("Content-Type", "application/json; charset=utf-8")
+	token, err := f.tokens.get(ctx)
+	if err != nil {
+		return Result{Outcome: Later, Reason: "unreachable"}
+	}
+	token.SetAuthHeader(req)
 	status, header, answer, err := exchange(f.client, req)
 	if err != nil {
 		return Result{Outcome: Later, Reason: "unreachable"}

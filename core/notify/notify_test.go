@@ -36,6 +36,7 @@ type service struct {
 	request *http.Request
 	body    map[string]any
 	tokens  int
+	hold    func() // delays the answer to a request for an access token
 }
 
 func newService(t *testing.T) *service {
@@ -44,6 +45,9 @@ func newService(t *testing.T) *service {
 		r *http.Request) {
 		if r.URL.Path == "/token" {
 			s.tokens++
+			if s.hold != nil {
+				s.hold()
+			}
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{"access_token":"access","token_type":"Bearer","expires_in":3600}`)
 			return
@@ -89,7 +93,12 @@ func keyPEM(t *testing.T, key any) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
+// newFCM returns a sender to s that trusts its certificate.
 func newFCM(t *testing.T, s *service) *FCM {
+	return newFCMWith(t, s, s.Client())
+}
+
+func newFCMWith(t *testing.T, s *service, client *http.Client) *FCM {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -100,7 +109,7 @@ func newFCM(t *testing.T, s *service) *FCM {
 		"private_key":  string(keyPEM(t, key)), "private_key_id": "1",
 		"token_uri": s.URL + "/token"})
 	f, err := NewFCM(FCMOptions{CredentialsFile: write(t, "account.json", account), Host: s.URL,
-		Client: s.Client()})
+		Client: client})
 	if err != nil {
 		t.Fatal(err)
 	}
