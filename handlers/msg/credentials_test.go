@@ -2,6 +2,8 @@ package msg
 
 import (
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -252,6 +254,22 @@ func TestCredentialRequests(t *testing.T) {
 			t.Errorf("after a first answer that came late: asked %s", last)
 		}
 	})
+}
+
+// TestLastingLackOfCredentialsIsLoggedOnceAMinute: requests for changed users are repeated every
+// two seconds, and a db_proxy that is away for hours does not fill the log.
+func TestLastingLackOfCredentialsIsLoggedOnceAMinute(t *testing.T) {
+	var log strings.Builder
+	opt := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	inWorld(t, opt, func(w *world) {
+		st := &credentialStand{now: "first", down: true}
+		w.db.also = st.answer(w.db)
+		w.user(0, 1, win)
+		time.Sleep(90 * time.Second)
+	})
+	if n := strings.Count(log.String(), "changed users not read"); n != 2 {
+		t.Errorf("logged %d times in 90 s:\n%s", n, log.String())
+	}
 }
 
 // TestWaitingLoginIsCheckedAgain: the answer with a change may come while a login waits

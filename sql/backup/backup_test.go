@@ -378,6 +378,7 @@ func TestDamage(t *testing.T) {
 		{"no manifest", func(dir string) error {
 			return os.Remove(filepath.Join(dir, ManifestName))
 		}, "is not a backup"},
+		{"no folder", os.RemoveAll, "does not exist"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			target, dir := filepath.Join(t.TempDir(), "b"), filepath.Join(t.TempDir(), "d")

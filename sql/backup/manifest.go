@@ -118,6 +118,9 @@ type manifest struct {
 func openManifest(dir string) (*manifest, error) {
 	f, err := os.Open(filepath.Join(dir, ManifestName))
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, im.Errorf(im.NotFound, "the backup %s does not exist", dir)
+		}
 		return nil, im.Errorf(im.NotFound, "%s is not a backup: it has no %s", dir, ManifestName)
 	}
 	if err != nil {

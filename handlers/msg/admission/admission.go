@@ -143,7 +143,10 @@ type Handler struct {
 	credentials credentials
 	pace        pace
 
-	often struct{ login, announce, token, credentials obs.Often }
+	often struct {
+		login, announce, token obs.Often
+		credentials            obs.Lasting // about requests that are repeated by themselves
+	}
 }
 
 // New returns a handler. Connect must be called before the first client connects.

@@ -132,7 +132,7 @@ func (c *credentials) ask(h *Handler, now time.Time) {
 	h.users.Call(nil, key, 0, req, func(rsp pb.Message, err error) {
 		m, err := link.Answer[*pb.IMCredentialsRsp](rsp, err)
 		if err != nil {
-			h.often.credentials.Warn(h.log, h.opt.Now(), "changed users not read", "err", err)
+			h.often.credentials.Warn(h.log, h.opt.Now(), "changed users not read", err)
 			c.answered(nil, h.opt.Now())
 			return
 		}

@@ -108,7 +108,7 @@ func (s *Rebuild) Lost(ctx context.Context) (lost, first bool, err error) {
 	for _, cmd := range found {
 		n, err := cmd.Result()
 		if err != nil {
-			return false, first, s.db.RedisError("look for the sentinels", err)
+			return false, first, s.db.RedisError("look for signs of lost unread counts", err)
 		}
 		lost = lost || n == 0
 	}
@@ -126,7 +126,7 @@ func (s *Rebuild) setSentinels(ctx context.Context) error {
 	})
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil {
-			return s.db.RedisError("set the sentinels", err)
+			return s.db.RedisError("note that unread counts are complete", err)
 		}
 	}
 	return nil
