@@ -38,6 +38,9 @@ func Nearest(name string, names []string) []string {
 
 // distance returns the Levenshtein distance of a and b, in bytes.
 func distance(a, b string) int {
+	for a != "" && b != "" && a[0] == b[0] { // as with the prefix that all variables have
+		a, b = a[1:], b[1:]
+	}
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
