@@ -300,7 +300,15 @@ func (c *Config) warnEmpty(s Setting) {
 // AddFlags defines a flag for every setting. Help texts list the settings in show; with
 // nil they list the common ones.
 func AddFlags(flags *pflag.FlagSet, show []string) {
+	AddFlagsOf(flags, show, func(string) bool { return true })
+}
+
+// AddFlagsOf is AddFlags for the settings whose keys meet a condition.
+func AddFlagsOf(flags *pflag.FlagSet, show []string, meets func(key string) bool) {
 	for _, s := range Settings() {
+		if !meets(s.Key) {
+			continue
+		}
 		v := &flagValue{setting: s, text: s.Default}
 		f := flags.VarPF(v, s.Flag(), "", firstSentence(s.Doc))
 		if s.Type == "true|false" {
