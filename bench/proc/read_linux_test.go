@@ -1,6 +1,9 @@
 package proc
 
 import (
+	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -73,5 +76,61 @@ func TestCommandLine(t *testing.T) {
 	}
 	if got := commandLine(found{stat: stat{comm: "kthreadd"}}); got != "kthreadd" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestSocketsOfTheKernel checks that the kernel lists this process's sockets as the tables in /proc
+// do.
+func TestSocketsOfTheKernel(t *testing.T) {
+	empty := func() *sockets {
+		return &sockets{conns: map[uint64]ends{}, at: map[ends]uint64{}, owner: map[uint64]int{},
+			of: map[int][]uint64{}}
+	}
+	for addr, from := range map[string]string{"127.0.0.1:0": "127.0.0.2", "[::1]:0": "::1",
+		":0": ""} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Skipf("%s: %v", addr, err) // no IPv6 here
+		}
+		defer l.Close()
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	told, read := empty(), empty()
+	list, err := tcpSockets()
+	if err != nil {
+		t.Skip("the kernel does not list sockets:", err)
+	}
+	for _, c := range list {
+		told.addSocket(c)
+	}
+	if err := read.readTCP(); err != nil {
+		t.Fatal(err)
+	}
+	mine := func(s *sockets) (found []string) {
+		s.addOwner(os.Getpid())
+		for _, l := range s.listening {
+			if s.owner[l.inode] != 0 {
+				found = append(found, "listens at "+l.addr.String())
+			}
+		}
+		for inode, e := range s.conns {
+			if s.owner[inode] != 0 {
+				found = append(found, e.local.String()+" to "+e.remote.String())
+			}
+			if s.at[e] != inode {
+				t.Errorf("the socket of %v is %d and %d", e, inode, s.at[e])
+			}
+		}
+		slices.Sort(found)
+		return found
+	}
+	got, want := mine(told), mine(read)
+	if !slices.Equal(got, want) || len(want) < 6 {
+		t.Errorf("the kernel lists %q, /proc has %q", got, want)
 	}
 }

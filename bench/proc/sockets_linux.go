@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // sockets holds the sockets of the machine at one moment. The inode identifies a socket.
@@ -40,17 +38,12 @@ func (e ends) swapped() ends { return ends{e.remote, e.local} }
 func readSockets(skip map[int]bool) (*sockets, error) {
 	s := &sockets{conns: map[uint64]ends{}, at: map[ends]uint64{}, paths: map[uint64]string{},
 		owner: map[uint64]int{}, of: map[int][]uint64{}}
-	for _, name := range []string{"/net/tcp", "/net/tcp6"} {
-		b, err := os.ReadFile(proc + name)
-		if err != nil {
-			if name == "/net/tcp6" {
-				continue // no IPv6 here
-			}
-			return nil, err
+	if list, err := tcpSockets(); err == nil {
+		for _, c := range list {
+			s.addSocket(c)
 		}
-		if err := s.addTCP(string(b)); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+	} else if err := s.readTCP(); err != nil {
+		return nil, err
 	}
 	if b, err := os.ReadFile(proc + "/net/unix"); err == nil {
 		s.addUnix(string(b))
@@ -66,6 +59,32 @@ func readSockets(skip map[int]bool) (*sockets, error) {
 		}
 	}
 	return s, nil
+}
+
+// readTCP reads the tables of TCP sockets, for kernels that do not list them.
+func (s *sockets) readTCP() error {
+	for _, name := range []string{"/net/tcp", "/net/tcp6"} {
+		b, err := os.ReadFile(proc + name)
+		if err != nil {
+			if name == "/net/tcp6" {
+				continue // no IPv6 here
+			}
+			return err
+		}
+		if err := s.addTCP(string(b)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// addSocket adds a TCP socket.
+func (s *sockets) addSocket(c tcpSocket) {
+	if c.listens {
+		s.listening = append(s.listening, listener{c.local, c.inode})
+	} else {
+		s.conns[c.inode], s.at[c.ends] = c.ends, c.inode
+	}
 }
 
 // addTCP parses a table such as
@@ -92,16 +111,11 @@ func (s *sockets) addTCP(table string) error {
 		if err != nil {
 			return fmt.Errorf("inode %q: %w", f[9], err)
 		}
-		if f[3] == listen {
-			s.listening = append(s.listening, listener{local, inode})
-			continue
-		}
 		remote, err := parseHexAddr(f[2])
 		if err != nil {
 			return err
 		}
-		e := ends{local, remote}
-		s.conns[inode], s.at[e] = e, inode
+		s.addSocket(tcpSocket{f[3] == listen, ends{local, remote}, inode})
 	}
 	return nil
 }
@@ -232,68 +246,4 @@ func (s *sockets) neighbours(pid int) (opened, accepted []int) {
 func distinct(list []int) []int {
 	slices.Sort(list)
 	return slices.Compact(list)
-}
-
-// unixPeers asks the kernel which unix sockets are connected to each other, which /proc
-// does not tell. It returns nil when the kernel does not answer.
-func unixPeers() map[uint64]uint64 {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(fd)
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 2})
-	const showPeer = 4 // UDIAG_SHOW_PEER
-	req := make([]byte, unix.NLMSG_HDRLEN+24)
-	binary.NativeEndian.PutUint32(req, uint32(len(req)))
-	binary.NativeEndian.PutUint16(req[4:], unix.SOCK_DIAG_BY_FAMILY)
-	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	body := req[unix.NLMSG_HDRLEN:] // struct unix_diag_req
-	body[0] = unix.AF_UNIX
-	binary.NativeEndian.PutUint32(body[4:], ^uint32(0)) // in every state
-	binary.NativeEndian.PutUint32(body[12:], showPeer)
-	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil
-	}
-	peers := map[uint64]uint64{}
-	buf := make([]byte, 64<<10)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err != nil || n == 0 {
-			return peers
-		}
-		if done := parseUnixDiag(buf[:n], peers); done {
-			return peers
-		}
-	}
-}
-
-// parseUnixDiag parses netlink messages of struct unix_diag_msg with their attributes. It
-// reports whether the last one has arrived.
-func parseUnixDiag(b []byte, peers map[uint64]uint64) (done bool) {
-	const message, attrPeer = 16, 2 // bytes of struct unix_diag_msg; UNIX_DIAG_PEER
-	align := func(n int) int { return (n + 3) &^ 3 }
-	for len(b) >= unix.NLMSG_HDRLEN {
-		n := int(binary.NativeEndian.Uint32(b))
-		kind := binary.NativeEndian.Uint16(b[4:])
-		if n < unix.NLMSG_HDRLEN || n > len(b) || kind == unix.NLMSG_DONE ||
-			kind == unix.NLMSG_ERROR {
-			return true
-		}
-		if m := b[unix.NLMSG_HDRLEN:n]; len(m) >= message {
-			inode := uint64(binary.NativeEndian.Uint32(m[4:]))
-			for attrs := m[message:]; len(attrs) >= 4; {
-				size := int(binary.NativeEndian.Uint16(attrs))
-				if size < 4 || size > len(attrs) {
-					break
-				}
-				if binary.NativeEndian.Uint16(attrs[2:]) == attrPeer && size >= 8 {
-					peers[inode] = uint64(binary.NativeEndian.Uint32(attrs[4:]))
-				}
-				attrs = attrs[min(align(size), len(attrs)):]
-			}
-		}
-		b = b[min(align(n), len(b)):]
-	}
-	return false
 }

@@ -32,7 +32,7 @@ type result struct {
 func command(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	root := newRootCommand()
+	root := newRootCommand(args)
 	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&out)
 	root.SetErr(&errOut)
@@ -85,7 +85,7 @@ func TestHelp(t *testing.T) {
 // TestHelpOfAll checks the help of every command: each has a short text, and lines that fit a
 // terminal.
 func TestHelpOfAll(t *testing.T) {
-	for _, c := range slices.Concat(newRootCommand().Commands(), admincmd.NewUser().Commands(),
+	for _, c := range slices.Concat(newRootCommand(nil).Commands(), admincmd.NewUser().Commands(),
 		admincmd.NewGroup().Commands(), admincmd.NewDepart().Commands(),
 		benchcmd.New().Commands(), benchcmd.NewSweepCommand().Commands()) {
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
@@ -95,6 +95,22 @@ func TestHelpOfAll(t *testing.T) {
 			if len([]rune(line)) > 110 {
 				t.Errorf("%s: line of %d letters: %s", c.Name(), len([]rune(line)), line)
 			}
+		}
+	}
+}
+
+// TestOneSubcommand checks that the root command has the called subcommand alone, and all
+// subcommands when the arguments begin with none.
+func TestOneSubcommand(t *testing.T) {
+	for _, s := range subcommands {
+		cmds := newRootCommand([]string{s.name, "--help"}).Commands()
+		if len(cmds) != 1 || cmds[0].Name() != s.name {
+			t.Errorf("%s: %d commands, the first one %s", s.name, len(cmds), cmds[0].Name())
+		}
+	}
+	for _, args := range [][]string{nil, {"help", "user"}, {"--help"}, {"usr"}} {
+		if n := len(newRootCommand(args).Commands()); n != len(subcommands) {
+			t.Errorf("%q: %d commands, want %d", args, n, len(subcommands))
 		}
 	}
 }

@@ -26,5 +26,6 @@ func run() int {
 	defer stop()
 	// The first signal asks the process to finish; the second ends it at once.
 	context.AfterFunc(ctx, stop)
-	return cli.Execute(ctx, newRootCommand(), os.Args[1:])
+	args := os.Args[1:]
+	return cli.Execute(ctx, newRootCommand(args), args)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,8 +14,31 @@ import (
 	"teamtalk/core/obs"
 )
 
-// newRootCommand returns the root command with all subcommands.
-func newRootCommand() *cobra.Command {
+// subcommand is a command of the root command.
+type subcommand struct {
+	name, group string
+	make        func() *cobra.Command
+}
+
+// subcommands are in the order of the help.
+var subcommands = []subcommand{
+	{"serve", "run", newServeCommand}, {"chat", "run", newChatCommand},
+	{"user", "care", admincmd.NewUser}, {"group", "care", admincmd.NewGroup},
+	{"depart", "care", admincmd.NewDepart}, {"token", "care", admincmd.NewToken},
+	{"config", "care", newConfigCommand}, {"backup", "care", newBackupCommand},
+	{"restore", "care", newRestoreCommand}, {"move", "care", newMoveCommand},
+	{"migrate", "care", newMigrateCommand}, {"doctor", "care", admincmd.NewDoctor},
+	{"unread", "care", admincmd.NewUnread}, {"prune", "care", admincmd.NewPrune},
+	{"msfs", "care", newMSFSCommand}, {"cluster", "care", newClusterCommand},
+	{"cert", "care", newCertCommand}, {"bench", "care", benchcmd.New},
+	{"version", "care", newVersionCommand},
+}
+
+// newRootCommand returns the root command with the subcommand that the arguments begin with. It has
+// all subcommands when the arguments begin with something else, such as "help" or a flag. All of
+// them have thousands of flags: "teamtalk version" takes 34 ms of processor time with these, 16 ms
+// without.
+func newRootCommand(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "teamtalk",
 		Short: "The servers of the TeamTalk messenger, and the commands to administer them",
@@ -46,17 +70,15 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	})
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "care", Title: "Administer and measure:"})
-	add := func(group string, cmds ...*cobra.Command) {
-		for _, c := range cmds {
-			c.GroupID = group
-			root.AddCommand(c)
+	first := slices.Concat(args, []string{""})[0]
+	called := slices.ContainsFunc(subcommands, func(s subcommand) bool { return s.name == first })
+	for _, s := range subcommands {
+		if called && s.name != first {
+			continue
 		}
+		cmd := s.make()
+		cmd.GroupID = s.group
+		root.AddCommand(cmd)
 	}
-	add("run", newServeCommand(), newChatCommand())
-	add("care", admincmd.NewUser(), admincmd.NewGroup(), admincmd.NewDepart(),
-		admincmd.NewToken(), newConfigCommand(), newBackupCommand(), newRestoreCommand(),
-		newMoveCommand(), newMigrateCommand(), admincmd.NewDoctor(), admincmd.NewUnread(),
-		admincmd.NewPrune(), newMSFSCommand(), newClusterCommand(), newCertCommand(),
-		benchcmd.New(), newVersionCommand())
 	return root
 }

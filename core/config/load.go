@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
 
@@ -250,13 +251,7 @@ func (c *Config) warnReadableFiles() {
 }
 
 func (c *Config) readEnv(env []string) []Problem {
-	settings := Settings()
-	known := make(map[string]Setting, len(settings))
-	names := make([]string, 0, len(settings))
-	for _, s := range settings {
-		known[s.Env()] = s
-		names = append(names, s.Env())
-	}
+	known, names := variables()
 	var problems []Problem
 	for _, e := range env {
 		name, value, _ := strings.Cut(e, "=")
@@ -287,6 +282,18 @@ func (c *Config) readEnv(env []string) []Problem {
 	return problems
 }
 
+// variables returns the settings by their names in the environment, and these names in the order of
+// the settings. The caller does not change them.
+var variables = sync.OnceValues(func() (map[string]Setting, []string) {
+	known := map[string]Setting{}
+	var names []string
+	for _, s := range Settings() {
+		known[s.Env()] = s
+		names = append(names, s.Env())
+	}
+	return known, names
+})
+
 // warnEmpty adds a warning about an empty variable of a list that is not empty: an operator
 // may have meant to empty it. s is the variable's setting, a zero one if there is none.
 func (c *Config) warnEmpty(s Setting) {
@@ -300,9 +307,19 @@ func (c *Config) warnEmpty(s Setting) {
 // AddFlags defines a flag for every setting. Help texts list the settings in show; with
 // nil they list the common ones.
 func AddFlags(flags *pflag.FlagSet, show []string) {
-	for _, s := range Settings() {
+	AddSomeFlags(flags, show, func(string) bool { return true })
+}
+
+// AddSomeFlags is AddFlags for the settings whose key is wanted.
+func AddSomeFlags(flags *pflag.FlagSet, show []string, wanted func(key string) bool) {
+	settings, _ := definition()
+	for i := range settings {
+		s := &settings[i]
+		if !wanted(s.Key) {
+			continue
+		}
 		v := &flagValue{setting: s, text: s.Default}
-		f := flags.VarPF(v, s.Flag(), "", firstSentence(s.Doc))
+		f := flags.VarPF(v, s.flag, "", firstSentence(s.Doc))
 		if s.Type == "true|false" {
 			f.NoOptDefVal = "true"
 		}
@@ -340,7 +357,7 @@ func HoldsSecret(f *pflag.Flag) bool {
 // flagValue keeps the value of the command line until Load. When Set returns an error,
 // pflag adds the name of the flag.
 type flagValue struct {
-	setting Setting
+	setting *Setting
 	text    string
 }
 

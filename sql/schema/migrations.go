@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 //go:embed migrations/*.sql
@@ -56,8 +57,9 @@ type migration struct {
 }
 
 // migrations returns all migrations in order. The files are part of the program and a
-// test reads them, so an error in a file is a panic.
-func migrations() []migration {
+// test reads them, so an error in a file is a panic. They are read once: each start of a store
+// asks for them, and the tests start hundreds.
+var migrations = sync.OnceValue(func() []migration {
 	entries, err := files.ReadDir("migrations") // sorted by name, so by number
 	if err != nil {
 		panic(err)
@@ -72,10 +74,10 @@ func migrations() []migration {
 		list = append(list, migration{version: version, name: name, steps: load(e.Name())})
 	}
 	return list
-}
+})
 
 // finalSteps returns the statements that add the unique keys.
-func finalSteps() []step { return load("finalize.sql") }
+var finalSteps = sync.OnceValue(func() []step { return load("finalize.sql") })
 
 // The four forms of a statement. A statement makes one thing, because a statement with
 // two could be half done.

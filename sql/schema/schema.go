@@ -255,65 +255,17 @@ func (r *run) status(ctx context.Context) (State, error) {
 			s.Pending = append(s.Pending, fmt.Sprintf("%d (%s)", m.version, m.name))
 		}
 	}
+	keys, err := r.existing(ctx, finalSteps()...)
+	if err != nil {
+		return State{}, err
+	}
 	for _, st := range finalSteps() {
-		ok, err := r.has(ctx, st)
-		if err != nil {
-			return State{}, err
-		}
-		if !ok {
+		if !keys.has(st) {
 			s.Missing = append(s.Missing, st.table+"."+st.name)
 		}
 	}
 	s.Finalized = len(s.Missing) == 0
 	return s, nil
-}
-
-// apply runs the steps whose changes do not exist yet.
-func (r *run) apply(ctx context.Context, steps []step) error {
-	for _, st := range steps {
-		done, err := r.has(ctx, st)
-		if err != nil {
-			return err
-		}
-		if done {
-			continue
-		}
-		if err := r.ddl(ctx, st.sql); err != nil {
-			return fmt.Errorf("%s: %w", st, err)
-		}
-		r.say("%s: done", st)
-	}
-	return nil
-}
-
-// has reports whether the change of a step exists.
-func (r *run) has(ctx context.Context, st step) (bool, error) {
-	query,
-		args := "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() "+
-		"AND LOWER(TABLE_NAME)=LOWER(?)", []any{st.table}
-	switch st.kind {
-	case addColumn:
-		query,
-			args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE "+
-			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=?",
-			[]any{st.table, st.name}
-	case addIndex:
-		query,
-			args = "SELECT COUNT(*) FROM information_schema.STATISTICS WHERE "+
-			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND INDEX_NAME=?",
-			[]any{st.table, st.name}
-	case widenColumn:
-		query,
-			args = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE "+
-			"TABLE_SCHEMA=DATABASE() AND LOWER(TABLE_NAME)=LOWER(?) AND COLUMN_NAME=? AND "+
-			"CHARACTER_MAXIMUM_LENGTH>=?",
-			[]any{st.table, st.name, st.width}
-	}
-	var n int
-	if err := r.conn.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
-		return false, fmt.Errorf("look for %s: %w", st, err)
-	}
-	return n > 0, nil
 }
 
 // lockTries bounds the tries of a statement whose table is locked. Each takes 5 seconds.

@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"teamtalk/cmd/teamtalk/internal/cli"
 	"teamtalk/core/config"
@@ -14,16 +13,12 @@ import (
 // for loadDatabases. Other settings are left out: some have the names of flags of these
 // commands.
 func addDatabaseFlags(cmd *cobra.Command) {
-	all := pflag.NewFlagSet("settings", pflag.ContinueOnError)
-	config.AddFlags(all, []string{"store", "data_dir", "mysql.master", "redis.addrs"})
-	all.VisitAll(func(f *pflag.Flag) {
-		name := strings.ReplaceAll(f.Name, "_", "-")
-		switch {
-		case name == "store", name == "data-dir", name == "workers", name == "keys.text-key",
-			strings.HasPrefix(name, "mysql."), strings.HasPrefix(name, "redis."):
-			cmd.Flags().AddFlag(f)
-		}
-	})
+	config.AddSomeFlags(cmd.Flags(), []string{"store", "data_dir", "mysql.master", "redis.addrs"},
+		func(key string) bool {
+			return key == "store" || key == "data_dir" || key == "workers" ||
+				key == "keys.text_key" || strings.HasPrefix(key, "mysql.") ||
+				strings.HasPrefix(key, "redis.")
+		})
 	cmd.Flags().String("config", "",
 		"TOML file with the servers' settings (environment: "+config.EnvFile+")")
 	_ = cmd.MarkFlagFilename("config", "toml") // fails for an unknown flag only
