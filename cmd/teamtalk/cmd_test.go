@@ -177,7 +177,7 @@ func TestFlagErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"config", "--msg.rate", "-1"}, "must be 0 or more (see teamtalk config)"},
-		{[]string{"serve", "--msg.rate", "x"}, "want a number (see teamtalk config)"},
+		{[]string{"serve", "--msg.rate", "x"}, `want a number, not "x" (see teamtalk config)`},
 		// The help lists this one.
 		{[]string{"serve", "--store", "x"}, "embedded, mysql (see teamtalk serve --help)"},
 		{[]string{"bench", "sweep", "single", "--rate", "x"},

@@ -47,7 +47,7 @@ var mistakes = []mistake{
 		want: []string{
 			"teamtalk.toml:2: msg.rate: must be 0 or more\n" +
 				"teamtalk.toml:3: msg.ack: \"never\" is none of delivered, stored\n" +
-				"environment TEAMTALK_WORKERS: workers: want a whole number",
+				"environment TEAMTALK_WORKERS: workers: want a whole number, not \"many\"",
 		}},
 	{name: "number for duration", file: "shutdown_timeout = 30",
 		want: []string{`shutdown_timeout: want a duration in quotes, such as "15s", not 30: ` +

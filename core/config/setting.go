@@ -173,19 +173,19 @@ func (s Setting) parse(text string) (any, error) {
 	case bool:
 		b, err := strconv.ParseBool(text)
 		if err != nil {
-			return nil, errors.New("want true or false")
+			return nil, fmt.Errorf("want true or false, not %q", text)
 		}
 		return b, nil
 	case int:
 		n, err := strconv.Atoi(text)
 		if err != nil {
-			return nil, errors.New("want a whole number")
+			return nil, fmt.Errorf("want a whole number, not %q", text)
 		}
 		return n, nil
 	case float64:
 		n, err := strconv.ParseFloat(text, 64)
 		if err != nil || math.IsNaN(n) {
-			return nil, errors.New("want a number")
+			return nil, fmt.Errorf("want a number, not %q", text)
 		}
 		return n, nil
 	}

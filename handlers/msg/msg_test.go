@@ -407,12 +407,17 @@ func TestFullLink(t *testing.T) {
 		w.route.setFull(false)
 		w.login.setFull(false)
 		time.Sleep(3 * time.Second)
-		got := w.route.take()
-		if len(got) != 2 || got[1].m.Command() != pb.CmdMsgData { // the text is sent late
-			t.Fatalf("route server: %v", got)
+		// The late text and the list are due at the same time, so either may be first.
+		got := map[pb.Command]pb.Message{}
+		sent := w.route.take()
+		for _, r := range sent {
+			got[r.m.Command()] = r.m
 		}
-		if list := got[0].m.(*pb.IMOnlineUserInfo).GetUserStatList(); len(list) != 1 ||
-			list[0].GetUserId() != 1 {
+		if len(sent) != 2 || got[pb.CmdMsgData] == nil || got[pb.CmdOnlineUserInfo] == nil {
+			t.Fatalf("route server: %v", sent)
+		}
+		list := got[pb.CmdOnlineUserInfo].(*pb.IMOnlineUserInfo).GetUserStatList()
+		if len(list) != 1 || list[0].GetUserId() != 1 {
 			t.Errorf("list %v", list)
 		}
 		if got := w.login.take(); len(got) != 1 ||

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
@@ -20,6 +21,9 @@ type tables struct {
 	db       *sql.DB
 	messages []string // queries for (group, smaller user, larger user, id, sender, content)
 	members  string   // query for the members of a group
+	// waiting is the query for the oldest and the newest batch that no table has yet. Empty: the
+	// tables have all at once.
+	waiting string
 }
 
 // openMySQL opens the tables of MySQL.
@@ -48,6 +52,7 @@ func openMySQL(ctx context.Context, dsn string) (*tables, error) {
 func openEmbedded(ctx context.Context, path string) (*tables, error) {
 	t := &tables{
 		members: "SELECT userId FROM IMGroupMember WHERE groupId = ? ORDER BY userId",
+		waiting: "SELECT COALESCE(MIN(id), 0), COALESCE(MAX(id), 0) FROM Arrived WHERE id > 0",
 		messages: []string{"SELECT 0, r.smallId, r.bigId, m.id & 0xffffffff, m.fromId, m.content " +
 			"FROM IMMessage m JOIN IMRelationShip r ON r.id = m.id >> 32 WHERE m.status = 0 " +
 			"ORDER BY m.id",
@@ -71,8 +76,41 @@ func (t *tables) open(ctx context.Context, db *sql.DB) error {
 // Close closes the database.
 func (t *tables) Close() error { return t.db.Close() }
 
-// Messages returns all messages.
+// writeTime bounds the time in which the server writes an accepted message into the tables. It
+// usually takes half a second.
+const writeTime = 30 * time.Second
+
+// written waits until the tables have all messages that were accepted before the call. The server
+// of an embedded store writes them a while after the answer.
+func (t *tables) written(ctx context.Context) error {
+	if t.waiting == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, writeTime,
+		fmt.Errorf("the server writes no messages into the tables for %v", writeTime))
+	defer cancel()
+	var oldest, newest int64
+	if err := t.db.QueryRowContext(ctx, t.waiting).Scan(&oldest, &newest); err != nil {
+		return err
+	}
+	for last := newest; oldest != 0 && oldest <= last; {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if err := t.db.QueryRowContext(ctx, t.waiting).Scan(&oldest, &newest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Messages returns all messages that were accepted before the call.
 func (t *tables) Messages(ctx context.Context) (map[faults.Conv][]faults.Stored, error) {
+	if err := t.written(ctx); err != nil {
+		return nil, err
+	}
 	all := map[faults.Conv][]faults.Stored{}
 	for _, query := range t.messages {
 		rows, err := t.db.QueryContext(ctx, query)
