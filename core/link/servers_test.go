@@ -319,6 +319,7 @@ func TestDrainEndsWithALargeAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, peer := pipeRemote(Options{})
 		w := newWire(t, <-peer)
+		synctest.Wait() // until the link is up
 		open := make(chan error, 1)
 		r.CallEncoded(nil, 1, 0, statReq(1), func(_ pb.Message, err error) { open <- err })
 		_, req := w.read()
