@@ -267,14 +267,19 @@ func TestKeepAliveIsSet(t *testing.T) {
 // process.
 func serverSide(t *testing.T, c *client) int {
 	t.Helper()
-	want := c.LocalAddr().(*net.TCPAddr).AddrPort()
+	is := func(got unix.Sockaddr, want net.Addr) bool {
+		a, ok := got.(*unix.SockaddrInet4)
+		w := want.(*net.TCPAddr).AddrPort()
+		return ok && a.Port == int(w.Port()) && a.Addr == w.Addr().As4()
+	}
 	for fd := range 4096 {
 		peer, err := unix.Getpeername(fd)
-		if err != nil {
+		if err != nil || !is(peer, c.LocalAddr()) {
 			continue
 		}
-		if p, ok := peer.(*unix.SockaddrInet4); ok && p.Port == int(want.Port()) &&
-			p.Addr == want.Addr().As4() {
+		// The server of a test before may not have closed its end of another client's
+		// connection yet, and the system gives the port of that client away again.
+		if own, err := unix.Getsockname(fd); err == nil && is(own, c.RemoteAddr()) {
 			return fd
 		}
 	}
