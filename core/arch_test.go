@@ -68,6 +68,7 @@ var owners = []struct {
 	{"golang.org/x/crypto", []string{"core/acme", "core/kdf", "core/notify"}, nil},
 	{"golang.org/x/image", []string{"core/thumb"}, nil},
 	{"golang.org/x/oauth2", []string{"core/notify"}, nil},
+	{"golang.org/x/sync", []string{"core/notify"}, nil},
 	{"golang.org/x/sys", everywhere, nil},
 	{"golang.org/x/term", []string{"bench", "cmd"}, nil},
 	{"golang.org/x/text", []string{"core/im"}, nil},
