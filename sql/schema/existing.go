@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// A made is a thing that steps make. The width of a column is not part of it.
+// made is a thing that a step makes. The width of a column is not part of it.
 type made struct{ kind, table, name string }
 
 // thing returns what the step makes. Names of tables are compared without regard to case,
@@ -35,15 +35,14 @@ func (e existing) has(st step) bool {
 
 // rowsOf has for each kind of thing the query for those of some tables.
 var rowsOf = map[string]string{
-	"table": "SELECT 'table', LOWER(TABLE_NAME), '', 0 FROM information_schema.TABLES",
-	"column": "SELECT 'column', LOWER(TABLE_NAME), LOWER(COLUMN_NAME), " +
+	"table": "SELECT LOWER(TABLE_NAME), '', 0 FROM information_schema.TABLES",
+	"column": "SELECT LOWER(TABLE_NAME), LOWER(COLUMN_NAME), " +
 		"COALESCE(CHARACTER_MAXIMUM_LENGTH, 0) FROM information_schema.COLUMNS",
-	"index": "SELECT 'index', LOWER(TABLE_NAME), LOWER(INDEX_NAME), 0 " +
-		"FROM information_schema.STATISTICS",
+	"index": "SELECT LOWER(TABLE_NAME), LOWER(INDEX_NAME), 0 FROM information_schema.STATISTICS",
 }
 
-// existing asks, in one query, which things of the steps exist: for each column and each index
-// the server reads the whole definition of its table.
+// existing asks, in one query for each kind, which things of the steps exist: for each column and
+// each index the server reads the whole definition of its table.
 func (r *run) existing(ctx context.Context, steps ...step) (existing, error) {
 	tables := map[string][]string{} // of each kind, between apostrophes
 	for _, st := range steps {
@@ -52,32 +51,32 @@ func (r *run) existing(ctx context.Context, steps ...step) (existing, error) {
 			tables[t.kind] = append(tables[t.kind], name)
 		}
 	}
-	var parts []string
-	for kind, names := range tables {
-		parts = append(parts, rowsOf[kind]+" WHERE TABLE_SCHEMA=DATABASE() AND "+
-			"LOWER(TABLE_NAME) IN ("+strings.Join(names, ",")+")")
-	}
 	found := existing{}
-	if len(parts) == 0 {
-		return found, nil
+	for kind, names := range tables {
+		if err := r.find(ctx, found, kind, names); err != nil {
+			return nil, fmt.Errorf("look for the tables of the schema: %w", err)
+		}
 	}
-	rows, err := r.conn.QueryContext(ctx, strings.Join(parts, " UNION ALL "))
+	return found, nil
+}
+
+// find adds what exists of a kind in some tables.
+func (r *run) find(ctx context.Context, found existing, kind string, tables []string) error {
+	rows, err := r.conn.QueryContext(ctx, rowsOf[kind]+" WHERE TABLE_SCHEMA=DATABASE() AND "+
+		"LOWER(TABLE_NAME) IN ("+strings.Join(tables, ",")+")")
 	if err != nil {
-		return nil, fmt.Errorf("look for the tables of the schema: %w", err)
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var t made
+		t := made{kind: kind}
 		var width int
-		if err := rows.Scan(&t.kind, &t.table, &t.name, &width); err != nil {
-			return nil, fmt.Errorf("look for the tables of the schema: %w", err)
+		if err := rows.Scan(&t.table, &t.name, &width); err != nil {
+			return err
 		}
 		found[t] = width
 	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("look for the tables of the schema: %w", err)
-	}
-	return found, nil
+	return rows.Err()
 }
 
 // has reports whether the change of a step exists.

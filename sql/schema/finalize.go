@@ -54,12 +54,12 @@ func (r *run) finalize(ctx context.Context) error {
 
 // resolve resolves every kind of duplicate that has no unique key yet.
 func (r *run) resolve(ctx context.Context) error {
+	keys, err := r.existing(ctx, finalSteps()...)
+	if err != nil {
+		return err
+	}
 	for _, st := range finalSteps() {
-		done, err := r.has(ctx, st)
-		if err != nil {
-			return err
-		}
-		if done {
+		if keys.has(st) {
 			continue
 		}
 		switch {
