@@ -70,12 +70,14 @@ overrides a variable, and a variable overrides the file. "teamtalk config" print
 	})
 	root.AddGroup(&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "care", Title: "Administer and measure:"})
-	first := slices.Concat(args, []string{""})[0]
-	called := slices.ContainsFunc(subcommands, func(s subcommand) bool { return s.name == first })
-	for _, s := range subcommands {
-		if called && s.name != first {
-			continue
+	made := subcommands
+	if len(args) > 0 {
+		named := func(s subcommand) bool { return s.name == args[0] }
+		if i := slices.IndexFunc(subcommands, named); i >= 0 {
+			made = subcommands[i : i+1]
 		}
+	}
+	for _, s := range made {
 		cmd := s.make()
 		cmd.GroupID = s.group
 		root.AddCommand(cmd)
