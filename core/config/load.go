@@ -319,7 +319,7 @@ func AddSomeFlags(flags *pflag.FlagSet, show []string, wanted func(key string) b
 			continue
 		}
 		v := &flagValue{setting: s, text: s.Default}
-		f := flags.VarPF(v, s.flag, "", firstSentence(s.Doc))
+		f := flags.VarPF(v, s.Flag(), "", firstSentence(s.Doc))
 		if s.Type == "true|false" {
 			f.NoOptDefVal = "true"
 		}

@@ -25,8 +25,7 @@ type Setting struct {
 	// Common marks a setting that a first-time user may need. Help texts list no other.
 	Common bool
 
-	flag  string // see Flag
-	index []int  // path to the field in Config
+	index []int // path to the field in Config
 	tag   reflect.StructTag
 }
 
@@ -36,7 +35,7 @@ func (s Setting) Env() string {
 }
 
 // Flag returns the setting's flag without the leading dashes: "msg.max-connections".
-func (s Setting) Flag() string { return s.flag }
+func (s Setting) Flag() string { return strings.ReplaceAll(s.Key, "_", "-") }
 
 // EnvPrefix begins the name of every variable that Load reads.
 const EnvPrefix = "TEAMTALK_"
@@ -79,8 +78,7 @@ func readDefinition() ([]Setting, []section) {
 			default:
 				settings = append(settings, Setting{
 					Key: key, Doc: docs[key], Default: spelledOut(f.Tag.Get("default")),
-					Type: typeName(f), Common: slices.Contains(common, key),
-					flag: strings.ReplaceAll(key, "_", "-"), index: at, tag: f.Tag,
+					Type: typeName(f), Common: slices.Contains(common, key), index: at, tag: f.Tag,
 				})
 			}
 		}
