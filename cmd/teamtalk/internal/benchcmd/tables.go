@@ -89,21 +89,23 @@ func (t *tables) written(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, writeTime,
 		fmt.Errorf("the server writes no messages into the tables for %v", writeTime))
 	defer cancel()
-	var oldest, newest int64
-	if err := t.db.QueryRowContext(ctx, t.waiting).Scan(&oldest, &newest); err != nil {
-		return err
-	}
-	for last := newest; oldest != 0 && oldest <= last; {
+	for last := int64(0); ; {
+		var oldest, newest int64
+		if err := t.db.QueryRowContext(ctx, t.waiting).Scan(&oldest, &newest); err != nil {
+			return err
+		}
+		if last == 0 {
+			last = newest
+		}
+		if oldest == 0 || oldest > last {
+			return nil
+		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := t.db.QueryRowContext(ctx, t.waiting).Scan(&oldest, &newest); err != nil {
-			return err
-		}
 	}
-	return nil
 }
 
 // Messages returns all messages that were accepted before the call.
