@@ -86,11 +86,13 @@ func TestSocketsOfTheKernel(t *testing.T) {
 		return &sockets{conns: map[uint64]ends{}, at: map[ends]uint64{}, owner: map[uint64]int{},
 			of: map[int][]uint64{}}
 	}
+	made := 0
 	for addr, from := range map[string]string{"127.0.0.1:0": "127.0.0.2", "[::1]:0": "::1",
 		":0": ""} {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Skipf("%s: %v", addr, err) // no IPv6 here
+			t.Logf("%s: %v", addr, err) // no IPv6 here
+			continue
 		}
 		defer l.Close()
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -99,6 +101,7 @@ func TestSocketsOfTheKernel(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		made += 2 // the server's end may not be accepted yet, and is no descriptor then
 	}
 	told, read := empty(), empty()
 	list, err := tcpSockets()
@@ -130,7 +133,7 @@ func TestSocketsOfTheKernel(t *testing.T) {
 		return found
 	}
 	got, want := mine(told), mine(read)
-	if !slices.Equal(got, want) || len(want) < 6 {
+	if !slices.Equal(got, want) || len(want) < max(made, 2) {
 		t.Errorf("the kernel lists %q, /proc has %q", got, want)
 	}
 }
